@@ -1,0 +1,43 @@
+# facelight: `make run` serves, `make test` proves. Both need Python >= 3.11 and nothing else.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup run test check demo lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+setup: $(STAMP) ## install everything from the lock into .venv
+
+# --no-deps: the lock is complete, and it replaces insightface's GUI build of OpenCV by the headless one.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "facelight needs Python 3.11 or newer; set PYTHON=")'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+run: setup ## serve both endpoints on HOST:PORT (default 127.0.0.1:8000)
+	@exec $(VENV)/bin/facelight serve
+
+test: setup ## run the test suite
+	@$(PY) -m pytest $(ARGS)
+
+check: setup ## lint and type-check
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+demo: setup ## against a running server: one request per endpoint, pictures into out/
+	@$(PY) -m server.demo
+
+lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-annotate --no-emit-package opencv-python \
+	  --custom-compile-command "make lock" --output-file requirements.lock
+
+clean: ## remove everything the project wrote
+	rm -rf $(VENV) var out

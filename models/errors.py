@@ -1,0 +1,33 @@
+"""What a model may refuse, or fail at.
+
+    ModelError
+    ├── InputRefused         the caller's picture or parameters cannot be served; the message is for the caller
+    │   ├── UnreadableImage  not a picture, damaged, of a format or size that is not accepted
+    │   └── NoFaceFound      a portrait needs a face and the picture shows none
+    └── WeightsError         weight files are missing, damaged or of another shape; the message is for the operator
+
+Whatever else leaves a pipeline is a defect (or the hardware's), and its text is not shown to callers.
+`OnStep` callbacks raise their own exceptions through a pipeline: it must let them pass.
+"""
+
+from __future__ import annotations
+
+
+class ModelError(Exception):
+    """Base of all errors that models raise on purpose."""
+
+
+class InputRefused(ModelError):
+    """The input cannot be served; `str()` is a sentence for the caller."""
+
+
+class UnreadableImage(InputRefused):
+    """The bytes are not a picture that is accepted here."""
+
+
+class NoFaceFound(InputRefused):
+    """No face was found in a picture that must show one."""
+
+
+class WeightsError(ModelError):
+    """Weight files are missing, damaged or do not fit the network; `str()` is for the operator."""

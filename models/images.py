@@ -1,0 +1,84 @@
+"""Encoded pictures in, RGB in memory; RGB in memory, encoded pictures out. Free of torch."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from models.errors import UnreadableImage
+
+ImageFormat = Literal["webp", "jpg", "png"]
+
+MEDIA_TYPES: Final[dict[ImageFormat, str]] = {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
+"""The truthful media type of every output format."""
+
+MAX_BYTES: Final = 20 * 1024 * 1024
+MAX_PIXELS: Final = 25_000_000
+MIN_SIDE: Final = 16
+_ACCEPTED: Final = ("JPEG", "PNG", "WEBP")
+
+
+def open_checked(data: bytes) -> Image.Image:
+    """Open an encoded picture without decoding its pixels.
+
+    Raises `UnreadableImage` if it is larger than `MAX_BYTES` or `MAX_PIXELS`, has a side under `MIN_SIDE` px, or is
+    not JPEG, PNG or WebP: all of that is told from the header, so a decompression bomb costs nothing.
+    """
+    if not data:
+        raise UnreadableImage("The image is empty.")
+    if len(data) > MAX_BYTES:
+        raise UnreadableImage(f"The image is larger than {MAX_BYTES // 1024**2} MB.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the pixel limit below is stricter
+            picture = Image.open(io.BytesIO(data), formats=_ACCEPTED)
+    except Exception as error:  # Pillow's parsers raise many kinds on hostile bytes: all mean "not a picture"
+        raise UnreadableImage("The image is not a readable JPEG, PNG or WebP file.") from error
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise UnreadableImage(f"The image has {width} x {height} pixels; at most 25 megapixels are accepted.")
+    if min(width, height) < MIN_SIDE:
+        raise UnreadableImage(f"The image is {width} x {height} pixels; each side must have at least {MIN_SIDE}.")
+    return picture
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decode an encoded picture as it is meant to be seen: every mode it may have, orientation applied once.
+
+    The mode is left as the file has it (palette, grey, alpha, 16 bit): how to come to RGB is the model's choice.
+    Raises `UnreadableImage`, also for files cut short.
+    """
+    picture = open_checked(data)
+    try:
+        picture.load()
+        return ImageOps.exif_transpose(picture)
+    except Exception as error:  # as in open_checked
+        raise UnreadableImage("The image file is damaged or cut short.") from error
+
+
+def to_rgb8(picture: Image.Image) -> Image.Image:
+    """Convert any mode to 8-bit RGB. Alpha is dropped, not composited; 16-bit grey keeps its upper 8 bits."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        grey = np.asarray(picture, dtype=np.float64)
+        if grey.max(initial=0.0) > 255:
+            grey = grey / 257.0
+        return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8), mode="L").convert("RGB")
+    return picture.convert("RGB")
+
+
+def encode(pixels: NDArray[np.uint8], image_format: ImageFormat, quality: int) -> bytes:
+    """Encode one RGB picture [height, width, 3]; `quality` 0..100 applies to webp and jpg. No metadata is written."""
+    picture = Image.fromarray(pixels, mode="RGB")
+    out = io.BytesIO()
+    if image_format == "png":
+        picture.save(out, "PNG")
+    elif image_format == "jpg":
+        picture.save(out, "JPEG", quality=quality, optimize=True)
+    else:
+        picture.save(out, "WEBP", quality=quality)
+    return out.getvalue()

@@ -1,0 +1,76 @@
+"""What the parameters of all endpoints have in common. Free of torch.
+
+An endpoint's `Params` is the single source for validation, OpenAPI and the documentation's table.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from models.images import ImageFormat
+
+RANDOM_SEED: Final = -1
+_SEED_SPACE: Final = 2**64
+
+ImageReference = Annotated[
+    str,
+    Field(min_length=1, description="Picture: http(s) URL, data URI, bare base64 or, in multipart bodies, a file."),
+]
+"""How a caller names a picture. Once a request is accepted the field holds the name of the stored bytes instead."""
+
+Prompt = Annotated[str, Field(max_length=10_000)]
+
+
+def _fold_seed(seed: int) -> int:
+    return seed if seed == RANDOM_SEED else seed % _SEED_SPACE
+
+
+Seed = Annotated[
+    int,
+    AfterValidator(_fold_seed),
+    Field(
+        description="Noise seed; the same request with the same seed gives the same bytes. -1, null or absent draws "
+        "a random one. Taken modulo 2^64; the seed used is returned with the result.",
+    ),
+]
+Quality = Annotated[
+    int, Field(ge=0, le=100, description="Encoder quality of webp and jpg, 100 is best. png ignores it.")
+]
+
+
+class CommonParams(BaseModel, ABC):
+    """Base of every endpoint's parameters: unknown fields are ignored, null counts as absent.
+
+    Numbers are also taken from numeric strings, as HTML forms and older clients send them.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    image_fields: ClassVar[tuple[str, ...]]
+    """Names of the fields that hold an `ImageReference`."""
+    none_words: ClassVar[tuple[str, ...]] = ("negative_prompt",)
+    """Names of the fields in which the word "None" means absent, as old sample code sends it."""
+
+    seed: Seed
+    output_format: ImageFormat
+    output_quality: Quality
+    number_of_images: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_absent(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        return {
+            name: value
+            for name, value in body.items()
+            if value is not None and not (name in cls.none_words and value == "None")
+        }
+
+    @property
+    @abstractmethod
+    def output_size(self) -> tuple[int, int]:
+        """(width, height) in px of each picture that these parameters produce."""

@@ -1,0 +1,46 @@
+"""The seam between the worker and a model: three stages, of which only the middle one needs the device."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.images import encode
+from models.params import CommonParams
+
+Params = TypeVar("Params", bound=CommonParams)
+Prepared = TypeVar("Prepared")
+
+OnStep = Callable[[int, int], None]
+"""Called after each finished denoise step with (step, total), step counting from 1 over the whole request.
+
+It is the one way out of a running pipeline: progress, deadline and cancellation come through it, the last two
+as exceptions that it raises and the pipeline lets pass.
+"""
+
+Pixels = NDArray[np.uint8]
+"""Pictures of one request: RGB, 8 bit, [n, height, width, 3]."""
+
+
+class Pipeline(ABC, Generic[Params, Prepared]):
+    """One loaded model. Calls come from one thread at a time for `run`; `prepare` and `finish` may overlap it."""
+
+    @abstractmethod
+    def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:
+        """Do what needs no accelerator: decode the pictures, find the face, tokenise.
+
+        `images` maps each image field of `params` to the encoded file as the caller sent it.
+        `params.seed` is resolved: never negative. Raises `InputRefused` for what the caller must mend.
+        """
+
+    @abstractmethod
+    def run(self, prepared: Prepared, on_step: OnStep) -> Pixels:
+        """Generate the pictures, on the device and nothing but the device; `on_step` after every denoise step."""
+
+    def finish(self, params: Params, pixels: Pixels) -> list[bytes]:
+        """Encode every picture in the format and quality that `params` ask for; same order as `pixels`."""
+        return [encode(picture, params.output_format, params.output_quality) for picture in pixels]

@@ -1,0 +1,41 @@
+"""Build the demo weights of every model into one folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from models.errors import WeightsError
+from models.weights.demo import ic_light, pulid_lightning
+from models.weights.lock import Lock, read_lock, write_lock
+
+RECIPE: Final = "1"
+"""Raise it when the builders' output changes: folders made by another recipe are built anew."""
+_STAMP: Final = "recipe"
+
+
+def build(root: Path) -> bool:
+    """Make sure that `root` holds the demo weights; True if they had to be built.
+
+    The folder appears complete or not at all: it is filled under another name and then moved into place.
+    """
+    if is_current(root):
+        return False
+    draft = root.with_name(f"{root.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    roles = [*pulid_lightning.build(draft), *ic_light.build(draft)]
+    write_lock(draft, Lock(kind="demo", weights=roles))
+    (draft / _STAMP).write_text(RECIPE)
+    shutil.rmtree(root, ignore_errors=True)
+    draft.replace(root)
+    return True
+
+
+def is_current(root: Path) -> bool:
+    """Whether `root` holds complete demo weights of this recipe."""
+    try:
+        return (root / _STAMP).read_text() == RECIPE and read_lock(root).kind == "demo"
+    except (FileNotFoundError, WeightsError):
+        return False
