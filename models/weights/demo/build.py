@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +19,19 @@ _STAMP: Final = "recipe"
 def build(root: Path) -> bool:
     """Make sure that `root` holds the demo weights; True if they had to be built.
 
-    The folder appears complete or not at all: it is filled under another name and then moved into place.
+    The folder appears complete or not at all: it is filled under another name and then moved into place. Processes
+    that want the same folder wait for the one that builds it.
     """
-    if is_current(root):
-        return False
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with root.with_name(f"{root.name}.busy").open("w") as busy:
+        flock(busy, LOCK_EX)
+        if is_current(root):
+            return False
+        _build(root)
+        return True
+
+
+def _build(root: Path) -> None:
     draft = root.with_name(f"{root.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -30,7 +40,6 @@ def build(root: Path) -> bool:
     (draft / _STAMP).write_text(RECIPE)
     shutil.rmtree(root, ignore_errors=True)
     draft.replace(root)
-    return True
 
 
 def is_current(root: Path) -> bool:

@@ -1,0 +1,17 @@
+"""One log format for every process of the application."""
+
+from __future__ import annotations
+
+import logging
+
+
+def configure_logging(process: str, level: str) -> None:
+    """Log to standard error, each line marked with the process it comes from."""
+    logging.basicConfig(
+        level=level,
+        format=f"%(asctime)s {process:<8} %(levelname)-7s %(message)s",
+        datefmt="%H:%M:%S",
+        force=True,
+    )
+    for chatty in ("httpx", "diffusers", "transformers"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)

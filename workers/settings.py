@@ -1,0 +1,75 @@
+"""Settings, read once at start from `FACELIGHT_*` variables and passed down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from models.catalog import MODELS
+
+Words = Annotated[tuple[str, ...], NoDecode]
+"""A comma-separated list in the environment."""
+
+
+def split_words(value: object) -> object:
+    """Split a comma-separated string into its words; leave everything else as it is."""
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    return value
+
+
+class CommonSettings(BaseSettings):
+    """What every process of the application must agree on."""
+
+    model_config = SettingsConfigDict(env_prefix="FACELIGHT_", frozen=True, extra="ignore")
+
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis that holds queue and records. `facelight serve` starts its own one when this is not set.",
+    )
+    data_dir: Path = Field(Path("var"), description="Folder for everything the server writes.")
+    result_ttl_s: int = Field(3600, ge=1, description="How long a finished request and its pictures are kept.")
+    request_ttl_s: int = Field(
+        86_400, ge=60, description="How long an unfinished request, and an uploaded picture, is kept at most."
+    )
+    heartbeat_ttl_s: int = Field(
+        10, ge=2, description="A worker that was silent for so long is dead, and its job is given to another."
+    )
+    max_attempts: int = Field(2, ge=1, description="How often a request is tried when workers die on it.")
+    log_level: str = Field("INFO", description="Level of the log: DEBUG, INFO, WARNING or ERROR.")
+
+    @property
+    def store_dir(self) -> Path:
+        """Folder of the pictures."""
+        return self.data_dir / "store"
+
+
+class WorkerSettings(CommonSettings):
+    """What a worker process needs besides."""
+
+    weights_dir: Path | None = Field(
+        None,
+        description="Folder of weights with its `weights.lock`. Not set: demo weights, built under the data folder.",
+    )
+    models: Words = Field(tuple(MODELS), description="Models that this worker serves, comma-separated.")
+    device: str = Field(
+        "auto", description="torch device, such as `cuda:0` or `cpu`; `auto` takes a GPU if there is one."
+    )
+    job_timeout_s: int = Field(900, ge=1, description="A job that runs longer ends as FAILED.")
+
+    _split = field_validator("models", mode="before")(split_words)
+
+    @field_validator("models")
+    @classmethod
+    def _known(cls, slugs: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [slug for slug in slugs if slug not in MODELS]:
+            raise ValueError(f"unknown model {unknown[0]!r}; there are {', '.join(MODELS)}")
+        return slugs
+
+    @property
+    def demo_dir(self) -> Path:
+        """Folder of the demo weights."""
+        return self.data_dir / "weights" / "demo"

@@ -1,0 +1,84 @@
+"""The one job there is: take a request from its record to its pictures in the store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.catalog import MODELS
+from models.errors import InputRefused
+from models.images import MEDIA_TYPES
+from models.params import CommonParams
+from models.pipeline import Pipeline
+from workers.errors import DeadlineExceeded
+from workers.records import Output, Record, Records
+from workers.store import Store
+
+_log = logging.getLogger(__name__)
+_FILES_OUTLIVE_RECORD_S = 1.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """Serves one request after another with pipelines that stay loaded. Called with a request's id."""
+
+    worker: str
+    records: Records
+    store: Store
+    pipelines: Mapping[str, Pipeline[Any, Any]]
+    result_ttl_s: int
+    timeout_s: int
+
+    def __call__(self, request_id: str) -> None:
+        """Serve the request, unless another worker has it or had it. Only the record tells how it ended."""
+        record = self.records.start(request_id, self.worker)
+        if record is None:
+            _log.info("%s is not waiting any more", request_id)
+            return
+        began = time.monotonic()
+        try:
+            outputs = self._generate(record, began + self.timeout_s)
+        except (InputRefused, DeadlineExceeded) as refusal:
+            self._fail(record, str(refusal), began)
+        except Exception:  # a defect in a model must not end the worker; the text is not for callers
+            _log.exception("%s failed", request_id)
+            self._fail(record, "The model failed on this request.", began)
+        else:
+            seconds = time.monotonic() - began
+            done = self.records.complete(record, outputs, seconds)
+            _log.info("%s %s in %.2f s", request_id, "completed" if done else "was given up meanwhile", seconds)
+        self._drop_inputs(record)
+
+    def _generate(self, record: Record, deadline: float) -> tuple[Output, ...]:
+        params = MODELS[record.slug].params.model_validate(record.params)
+        pipeline = self.pipelines[record.slug]
+
+        def on_step(step: int, total: int) -> None:
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(f"The request took longer than {self.timeout_s} s (step {step} of {total}).")
+
+        prepared = pipeline.prepare(params, self._inputs(params))
+        pixels = pipeline.run(prepared, on_step)
+        height, width = pixels.shape[1:3]
+        return tuple(self._keep(params, file, width, height) for file in pipeline.finish(params, pixels))
+
+    def _inputs(self, params: CommonParams) -> dict[str, bytes]:
+        files = {name: self.store.read(getattr(params, name)) for name in params.image_fields}
+        if missing := [name for name, data in files.items() if data is None]:
+            raise InputRefused(f"{missing[0]} has expired before the request was served.")
+        return {name: data for name, data in files.items() if data is not None}
+
+    def _keep(self, params: CommonParams, file: bytes, width: int, height: int) -> Output:
+        name = self.store.put(file, params.output_format, self.result_ttl_s + _FILES_OUTLIVE_RECORD_S)
+        return Output(name, MEDIA_TYPES[params.output_format], len(file), width, height)
+
+    def _fail(self, record: Record, error: str, began: float) -> None:
+        self.records.fail(record, error, time.monotonic() - began)
+        _log.info("%s failed: %s", record.request_id, error)
+
+    def _drop_inputs(self, record: Record) -> None:
+        for name in MODELS[record.slug].params.image_fields:
+            self.store.drop(record.params[name])
