@@ -1,6 +1,10 @@
 # facelight: `make run` serves, `make test` proves. Both need Python >= 3.11 and nothing else.
 SHELL := /bin/sh
 PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+export FACELIGHT_HOST ?= $(HOST)
+export FACELIGHT_PORT ?= $(PORT)
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
@@ -32,7 +36,7 @@ check: setup ## lint and type-check
 	$(PY) -m mypy
 
 demo: setup ## against a running server: one request per endpoint, pictures into out/
-	@$(PY) -m server.demo
+	@$(VENV)/bin/facelight demo
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

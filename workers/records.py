@@ -95,6 +95,7 @@ redis.call('ZADD', KEYS[2], stamp, ARGV[1])
 # ARGV: request id, allowed state, allowed attempt or '', new state, stamped field, ttl, channel, field, value, ...
 _MOVE: Final = """
 local status, attempt = unpack(redis.call('HMGET', KEYS[1], 'status', 'attempt'))
+if status == 'COMPLETED' or status == 'FAILED' then return 0 end
 if status ~= ARGV[2] or (ARGV[3] ~= '' and attempt ~= ARGV[3]) then return 0 end
 local now = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'status', ARGV[4], ARGV[5], now[1] .. '.' .. string.format('%06d', now[2]))

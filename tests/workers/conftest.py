@@ -1,0 +1,39 @@
+"""The parts of the workers' room, on a real Redis and a real folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from workers.connection import connect
+from workers.presence import Presence
+from workers.queue import JobQueue
+from workers.records import Records
+from workers.store import Store
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Redis:
+    return connect(redis_url)
+
+
+@pytest.fixture
+def records(redis: Redis) -> Records:
+    return Records(redis, result_ttl_s=3600, request_ttl_s=86_400)
+
+
+@pytest.fixture
+def queue(redis: Redis) -> JobQueue:
+    return JobQueue(redis, ttl_s=86_400, limit=3)
+
+
+@pytest.fixture
+def presence(redis: Redis) -> Presence:
+    return Presence(redis, ttl_s=10)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
