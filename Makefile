@@ -9,7 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run test check demo lock clean
+.PHONY: help setup run test check docs demo lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -37,6 +37,9 @@ check: setup ## lint and type-check
 
 demo: setup ## against a running server: one request per endpoint, pictures into out/
 	@$(VENV)/bin/facelight demo
+
+docs: setup ## write the tables of the documentation anew
+	$(PY) -m docs.tables
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \

@@ -20,6 +20,7 @@ MEDIA_TYPES: Final[dict[ImageFormat, str]] = {"webp": "image/webp", "jpg": "imag
 MAX_BYTES: Final = 20 * 1024 * 1024
 MAX_PIXELS: Final = 25_000_000
 MIN_SIDE: Final = 16
+_TOO_MANY_PIXELS: Final = f"The image has more than {MAX_PIXELS // 1_000_000} megapixels."
 _ACCEPTED: Final = ("JPEG", "PNG", "WEBP")
 
 
@@ -37,11 +38,13 @@ def open_checked(data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the pixel limit below is stricter
             picture = Image.open(io.BytesIO(data), formats=_ACCEPTED)
+    except Image.DecompressionBombError:
+        raise UnreadableImage(_TOO_MANY_PIXELS) from None
     except Exception as error:  # Pillow's parsers raise many kinds on hostile bytes: all mean "not a picture"
         raise UnreadableImage("The image is not a readable JPEG, PNG or WebP file.") from error
     width, height = picture.size
     if width * height > MAX_PIXELS:
-        raise UnreadableImage(f"The image has {width} x {height} pixels; at most 25 megapixels are accepted.")
+        raise UnreadableImage(_TOO_MANY_PIXELS)
     if min(width, height) < MIN_SIDE:
         raise UnreadableImage(f"The image is {width} x {height} pixels; each side must have at least {MIN_SIDE}.")
     return picture

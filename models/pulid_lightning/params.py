@@ -16,8 +16,8 @@ def _floor_to_8(side: int) -> int:
 
 Side = Annotated[
     int,
-    AfterValidator(_floor_to_8),
     Field(ge=256, le=2048, description="Side of the portraits in px; floored to a multiple of 8."),
+    AfterValidator(_floor_to_8),
 ]
 
 

@@ -1,0 +1,88 @@
+"""Write the tables of the documentation anew from the code they describe: `make docs`.
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a model's slug or `settings`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from models.catalog import MODELS
+from models.params import CommonParams
+from server.settings import GatewaySettings
+from workers.settings import CommonSettings, WorkerSettings
+
+FOLDER: Final = Path(__file__).parent
+_TABLE: Final = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def updated(text: str) -> str:
+    """The document with every table as the code has it now."""
+    return _TABLE.sub(lambda match: f"{match[1]}{_table(match[2])}\n{match[3]}", text)
+
+
+def _table(name: str) -> str:
+    if name == "settings":
+        return _rows(("Variable", "Default", "Meaning"), _setting_rows())
+    return _rows(("Parameter", "Type", "Default", "Allowed", "Meaning"), _parameter_rows(MODELS[name].params))
+
+
+def _rows(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+
+
+def _parameter_rows(params: type[CommonParams]) -> Iterator[tuple[str, ...]]:
+    schema = params.model_json_schema()
+    required = set(schema["required"])
+    order = [*params.image_fields, *(name for name in schema["properties"] if name not in params.image_fields)]
+    for name in sorted(order, key=lambda name: name not in required):
+        field = schema["properties"][name]
+        default = "**required**" if name in required else _code(field["default"])
+        yield f"`{name}`", field["type"], default, _allowed(field), field["description"]
+
+
+def _allowed(field: dict[str, Any]) -> str:
+    if "enum" in field:
+        return ", ".join(_code(value) for value in field["enum"])
+    if "minimum" in field:
+        return f"{field['minimum']} – {field['maximum']}"
+    return f"at most {field['maxLength']} characters" if "maxLength" in field else ""
+
+
+def _setting_rows() -> Iterator[tuple[str, ...]]:
+    for owner, settings in (("", CommonSettings), ("Gateway. ", GatewaySettings), ("Worker. ", WorkerSettings)):
+        for name, field in settings.model_fields.items():
+            if settings is CommonSettings or name not in CommonSettings.model_fields:
+                yield f"`FACELIGHT_{name.upper()}`", _default(field), owner + (field.description or "")
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    if value in (None, (), PydanticUndefined):
+        return "not set"
+    return _code(",".join(map(str, value)) if isinstance(value, tuple) else value)
+
+
+def _code(value: object) -> str:
+    return f"`{value}`" if value != "" else "empty"
+
+
+def main() -> None:
+    """Update every document in this folder; with `--check`, only say whether one is out of date."""
+    stale = [path for path in sorted(FOLDER.glob("*.md")) if updated(path.read_text()) != path.read_text()]
+    if "--check" in sys.argv:
+        sys.exit(", ".join(f"{path.name} is out of date: make docs" for path in stale) or 0)
+    for path in stale:
+        path.write_text(updated(path.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Pictures are checked before they are decoded, decoded as they are meant, and encoded as they are asked for."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from models.errors import UnreadableImage
+from models.images import MAX_BYTES, MAX_PIXELS, MEDIA_TYPES, decode, encode, open_checked, to_rgb8
+
+
+def saved(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
+
+
+def gradient(width: int = 40, height: int = 30) -> Image.Image:
+    rows, columns = np.mgrid[0:height, 0:width]
+    return Image.fromarray(np.stack([rows * 6, columns * 5, rows + columns], axis=-1).astype(np.uint8))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds nothing: what a decompression bomb looks like from outside."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_the_three_formats_are_read(kind: str) -> None:
+    assert to_rgb8(decode(saved(gradient(), kind))).size == (40, 30)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM", "ICO"])
+def test_other_formats_are_refused(kind: str) -> None:
+    with pytest.raises(UnreadableImage, match="JPEG, PNG or WebP"):
+        decode(saved(gradient(), kind))
+
+
+def test_a_bomb_is_refused_by_its_header() -> None:
+    with pytest.raises(UnreadableImage, match="25 megapixels"):
+        open_checked(png_header(30_000, 30_000))
+
+
+def test_limits_are_told() -> None:
+    with pytest.raises(UnreadableImage, match="20 MB"):
+        open_checked(b"x" * (MAX_BYTES + 1))
+    with pytest.raises(UnreadableImage, match="at least"):
+        open_checked(saved(gradient(15, 40)))
+    with pytest.raises(UnreadableImage, match="empty"):
+        open_checked(b"")
+    side = int(MAX_PIXELS**0.5)
+    assert open_checked(png_header(side, side)).size == (side, side)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_truncated_file_is_refused(kind: str) -> None:
+    whole = saved(Image.effect_noise((200, 200), 80).convert("RGB"), kind)
+    with pytest.raises(UnreadableImage):
+        decode(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_once(orientation: int) -> None:
+    upright = gradient(40, 30)
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    stored = upright.transpose(Image.Transpose(back[orientation])) if orientation in back else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode(saved(stored, "PNG", exif=exif.tobytes()))
+    assert np.array_equal(np.asarray(picture), np.asarray(upright))
+    assert not picture.getexif().get(0x0112, 0) > 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "LA", "P", "1", "RGB"])
+def test_every_mode_comes_to_rgb(mode: str) -> None:
+    picture = to_rgb8(decode(saved(gradient().convert(mode))))
+    assert (picture.mode, picture.size) == ("RGB", (40, 30))
+
+
+def test_cmyk_comes_to_rgb() -> None:
+    assert to_rgb8(decode(saved(gradient().convert("CMYK"), "JPEG"))).mode == "RGB"
+
+
+def test_sixteen_bit_grey_keeps_its_brightness() -> None:
+    levels = np.linspace(0, 65_535, 40 * 30).reshape(30, 40).astype(np.uint16)
+    picture = to_rgb8(decode(saved(Image.fromarray(levels))))
+    expected = np.round(levels / 257.0)
+    assert np.abs(np.asarray(picture)[..., 0] - expected).max() <= 1
+
+
+def test_encoding_keeps_the_picture_and_writes_no_metadata() -> None:
+    pixels = np.asarray(gradient())
+    assert np.array_equal(np.asarray(decode(encode(pixels, "png", 0))), pixels)
+    for image_format in MEDIA_TYPES:
+        picture = Image.open(io.BytesIO(encode(pixels, image_format, 90)))
+        assert picture.get_format_mimetype() == MEDIA_TYPES[image_format]
+        assert not picture.getexif()
+        assert np.abs(np.asarray(picture.convert("RGB")).astype(int) - pixels).mean() < 12
+
+
+@pytest.mark.parametrize("image_format", ["jpg", "webp"])
+def test_quality_trades_size(image_format: str) -> None:
+    noise = np.asarray(Image.effect_noise((128, 128), 60).convert("RGB"))
+    sizes = [len(encode(noise, image_format, quality)) for quality in (0, 50, 100)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[2] / 2
+
+
+@given(st.binary(max_size=200), st.sampled_from(["PNG", "JPEG", "WEBP"]), st.integers(0, 300), st.integers(0, 255))
+def test_damaged_bytes_are_refused_or_read(noise: bytes, kind: str, position: int, value: int) -> None:
+    """Whatever the bytes, there is a picture or an `UnreadableImage`, and nothing else."""
+    damaged = bytearray(saved(gradient(), kind))
+    damaged[position % len(damaged)] = value
+    for data in (noise, bytes(damaged)):
+        try:
+            assert to_rgb8(decode(data)).mode == "RGB"
+        except UnreadableImage as refusal:
+            assert str(refusal)

@@ -1,0 +1,21 @@
+"""The tables of the documentation are those of the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from docs.tables import FOLDER, updated
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.md")), ids=lambda path: path.name)
+def test_tables_are_up_to_date(path: Path) -> None:
+    assert path.read_text() == updated(path.read_text()), "run `make docs`"
+
+
+def test_every_parameter_and_setting_is_described() -> None:
+    for path in FOLDER.glob("*.md"):
+        rows = [line for line in updated(path.read_text()).splitlines() if line.startswith("| `")]
+        assert rows
+        assert not [row for row in rows if row.endswith("|  |")], "a row without its meaning"
