@@ -14,8 +14,7 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from models.catalog import MODELS
-from models.params import CommonParams
+from models.catalog import MODELS, Model
 from server.settings import GatewaySettings
 from workers.settings import CommonSettings, WorkerSettings
 
@@ -31,7 +30,7 @@ def updated(text: str) -> str:
 def _table(name: str) -> str:
     if name == "settings":
         return _rows(("Variable", "Default", "Meaning"), _setting_rows())
-    return _rows(("Parameter", "Type", "Default", "Allowed", "Meaning"), _parameter_rows(MODELS[name].params))
+    return _rows(("Parameter", "Type", "Default", "Allowed", "Meaning"), _parameter_rows(MODELS[name]))
 
 
 def _rows(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
@@ -39,12 +38,11 @@ def _rows(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
 
 
-def _parameter_rows(params: type[CommonParams]) -> Iterator[tuple[str, ...]]:
-    schema = params.model_json_schema()
-    required = set(schema["required"])
-    order = [*params.image_fields, *(name for name in schema["properties"] if name not in params.image_fields)]
-    for name in sorted(order, key=lambda name: name not in required):
-        field = schema["properties"][name]
+def _parameter_rows(model: Model) -> Iterator[tuple[str, ...]]:
+    schema = model.params.model_json_schema()
+    required, fields = set(schema["required"]), schema["properties"]
+    for name in dict.fromkeys((*model.params.image_fields, *model.example, *fields)):
+        field = fields[name]
         default = "**required**" if name in required else _code(field["default"])
         yield f"`{name}`", field["type"], default, _allowed(field), field["description"]
 

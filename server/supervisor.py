@@ -96,6 +96,7 @@ def _redis_command(data_dir: Path, redis_socket: Path) -> tuple[str, ...]:
         "save": "",
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
+        "logfile": str((folder / "redis.log").resolve()),
     }
     return (redis_server, *(word for name, value in options.items() for word in (f"--{name}", value)))
 

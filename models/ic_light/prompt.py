@@ -1,0 +1,51 @@
+"""Texts to embeddings, in chunks of 75 tokens without truncation (IC-Light specification section 6)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from models.ic_light.params import Params
+
+CHUNK: Final = 75
+"""Tokens of text in one pass of the text encoder; two more mark start and end."""
+
+Chunks = list[list[int]]
+"""A tokenised text: rows of `CHUNK` + 2 ids."""
+
+
+def positive_prompt(params: Params) -> str:
+    """Join prompt and appended prompt; the comma is there even if either is empty."""
+    return f"{params.prompt}, {params.appended_prompt}"
+
+
+def tokenise(tokenizer: Any, text: str) -> Chunks:
+    """Split a text's ids into chunks, each opened by the start id and filled up with the end id.
+
+    A text without tokens gives one empty chunk, where the reference fails.
+    """
+    ids = tokenizer(text, truncation=False, add_special_tokens=False, verbose=False)["input_ids"]
+    # Filled up with the end id even where the tokenizer names another for padding.
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    pieces = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)] or [[]]
+    return [[start, *piece, *[end] * (CHUNK + 1 - len(piece))] for piece in pieces]
+
+
+def encode(text_encoder: Any, chunks: Chunks) -> Tensor:
+    """Embed the chunks in one batch, without a mask: the last layer after its norm, [chunks, 77, width]."""
+    # No mask: the padding takes part in attention, as in training.
+    ids = torch.tensor(chunks, device=text_encoder.device)
+    return torch.as_tensor(text_encoder(ids).last_hidden_state)
+
+
+def pair(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring two embedded texts to one length by repeating the shorter one's chunks: each [1, 77 * most, width]."""
+    most = max(len(positive), len(negative))
+    return _cycle(positive, most), _cycle(negative, most)
+
+
+def _cycle(chunks: Tensor, count: int) -> Tensor:
+    repeated = chunks[torch.arange(count, device=chunks.device) % len(chunks)]
+    return repeated.flatten(0, 1)[None]

@@ -1,0 +1,38 @@
+"""The caller's picture as RGB, whatever mode its file has (IC-Light specification section 1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.errors import UnreadableImage
+from models.images import to_rgb8
+
+GREY: Final = 127
+"""The level that the networks' normalisation maps to 0: the backdrop of everything that is not subject."""
+
+Rgb = NDArray[np.uint8]
+"""One picture: RGB, 8 bit, [height, width, 3]."""
+
+
+def to_rgb(picture: Image.Image) -> Rgb:
+    """Convert a decoded picture of any mode to 8-bit RGB.
+
+    Real transparency is composited on grey first: what the file hides must not come back when alpha is dropped.
+    A transparent level in 16-bit grey is ignored, since Pillow cannot convert it. Raises `UnreadableImage` if the
+    file's transparency is malformed.
+    """
+    if picture.has_transparency_data and not picture.mode.startswith("I"):
+        picture = _composite(picture)
+    return np.asarray(to_rgb8(picture))
+
+
+def _composite(picture: Image.Image) -> Image.Image:
+    try:
+        layer = picture.convert("RGBA")
+    except ValueError as error:
+        raise UnreadableImage("The image's transparency is malformed.") from error
+    return Image.alpha_composite(Image.new("RGBA", layer.size, (GREY, GREY, GREY, 255)), layer)

@@ -1,0 +1,120 @@
+"""From a request's record to what its caller reads: bodies and headers."""
+
+from __future__ import annotations
+
+import json
+from typing import Final, cast
+
+from server.links import Links
+from server.schemas import (
+    FailedAnswer,
+    ImageAnswer,
+    Metrics,
+    OpenState,
+    ResultAnswer,
+    StatusAnswer,
+    SubmitAnswer,
+    UnfinishedAnswer,
+)
+from workers.records import Output, Record, Status
+
+_COST: Final = 0.0
+"""Credits per request: nothing is metered."""
+
+
+def submitted(request_id: str, links: Links) -> SubmitAnswer:
+    """Body for an accepted request."""
+    urls = links.of_request(request_id)
+    return {
+        "request_id": request_id,
+        "status": "QUEUED",
+        "poll_url": urls["poll_url"],
+        "status_url": urls["status_url"],
+        "response_url": urls["response_url"],
+    }
+
+
+def status(record: Record, links: Links, credits_left: float) -> StatusAnswer | FailedAnswer:
+    """Body for the state of a request."""
+    if record.status is Status.FAILED:
+        return failed(record)
+    urls = links.of_request(record.request_id)
+    return {
+        "status": cast(OpenState, record.status.value),
+        "request_id": record.request_id,
+        "status_url": urls["status_url"],
+        "response_url": urls["response_url"],
+        "metrics": _billed(record, credits_left) if record.status is Status.COMPLETED else {},
+    }
+
+
+def failed(record: Record) -> FailedAnswer:
+    """Body for a failed request."""
+    return {
+        "status": "FAILED",
+        "error": record.error or "The request has failed.",
+        "request_id": record.request_id,
+        "metrics": _times(record),
+    }
+
+
+def result(record: Record, links: Links, credits_left: float) -> ResultAnswer:
+    """Body for a completed request."""
+    images = [_image(output, links) for output in record.outputs]
+    return {
+        "status": "COMPLETED",
+        "request_id": record.request_id,
+        "error": None,
+        "output": images[0]["url"],
+        "images": images,
+        "seed": record.params["seed"],
+        "prompt": record.params["prompt"],
+        "timings": {},
+        "metrics": _billed(record, credits_left),
+    }
+
+
+def unfinished(request_id: str, links: Links) -> UnfinishedAnswer:
+    """Body for a v1 call that has waited long enough."""
+    urls = links.of_request(request_id)
+    return {
+        "error": "The result was not ready in time. The request goes on; ask for it at response_url.",
+        "request_id": request_id,
+        "poll_url": urls["poll_url"],
+        "status_url": urls["status_url"],
+        "response_url": urls["response_url"],
+    }
+
+
+def result_headers(record: Record, credits_left: float) -> dict[str, str]:
+    """Headers that go with a completed request's pictures."""
+    first = record.outputs[0]
+    metadata = {"height": first.height, "width": first.width, "samples": len(record.outputs)}
+    return {
+        "X-Request-Id": record.request_id,
+        "X-generation-time": f"{record.inference_time or 0.0:.6f}",
+        "x-seed-value": str(record.params["seed"]),
+        "X-output-metadata": json.dumps(metadata),
+        "X-remaining-credits": str(credits_left),
+    }
+
+
+def _image(output: Output, links: Links) -> ImageAnswer:
+    return {
+        "url": links.file(output.name),
+        "content_type": output.media_type,
+        "file_name": output.name,
+        "file_size": output.size,
+    }
+
+
+def _times(record: Record) -> Metrics:
+    return {
+        "inference_time": round(record.inference_time or 0.0, 6),
+        "queue_time": round(record.queue_time or 0.0, 6),
+        "total_time": round(record.total_time or 0.0, 6),
+    }
+
+
+def _billed(record: Record, credits_left: float) -> Metrics:
+    return {**_times(record), "cost": _COST, "remaining_credits": credits_left}

@@ -1,0 +1,62 @@
+"""The gateway's ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from importlib.metadata import version
+from typing import Final
+
+from fastapi import Depends, FastAPI
+
+from server.auth import authenticate
+from server.context import build_gateway
+from server.errors import add_error_handlers
+from server.housekeeping import keep_house
+from server.middleware import BodyLimit
+from server.openapi import DESCRIPTION, document
+from server.routes import account, assets, files, generate, health, requests
+from server.settings import GatewaySettings
+
+PUBLIC: Final = (files.router, health.router)
+"""Routes that need no API key, together with `/docs` and `/openapi.json`; all others do."""
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """Put the application together. Nothing is connected, opened or written before it starts."""
+    app = FastAPI(
+        title="facelight",
+        version=version("facelight"),
+        description=DESCRIPTION,
+        lifespan=partial(_lifespan, settings),
+        redirect_slashes=False,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    app.openapi = partial(document, app, bool(settings.api_keys))  # type: ignore[method-assign]  # as FastAPI documents
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_mb * 1024**2)
+    add_error_handlers(app)
+    for router in PUBLIC:
+        app.include_router(router)
+    for router in (generate.build_router(), requests.router, assets.router, account.router):
+        app.include_router(router, dependencies=[Depends(authenticate)])
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(settings: GatewaySettings, app: FastAPI) -> AsyncIterator[None]:
+    gateway = build_gateway(settings)
+    app.state.gateway = gateway
+    tasks = [asyncio.create_task(work) for work in (gateway.wakeups.listen(), keep_house(gateway))]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await gateway.wakeups.close()
+        await gateway.fetcher.close()
+        gateway.redis.close()

@@ -1,0 +1,84 @@
+"""Request bodies in every encoding that clients of these endpoints use, as one dictionary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final, Never
+from urllib.parse import parse_qsl
+
+from anyio.to_thread import run_sync
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from server.errors import BadRequest
+
+_MAX_FIELDS: Final = 200
+_NO_LIMIT: Final = 2**63
+"""Of one part: the limit of the whole body holds for it."""
+
+Body = dict[str, Any]
+"""Values by field name; a file part's value is its bytes. Of a repeated field the last one counts."""
+
+
+async def read_body(request: Request) -> Body:
+    """Read a JSON, multipart or urlencoded body; raises `BadRequest` if it is none, or is malformed."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        return await _read_multipart(request)
+    parse = _parser_of(media_type)
+    data = await request.body()
+    return await run_sync(parse, data)
+
+
+def _parser_of(media_type: str) -> Callable[[bytes], Body]:
+    if media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json")):
+        return parse_json
+    if media_type == "application/x-www-form-urlencoded":
+        return parse_urlencoded
+    raise BadRequest(
+        "Send the parameters as application/json, multipart/form-data or application/x-www-form-urlencoded."
+    )
+
+
+def parse_json(data: bytes) -> Body:
+    """Parse a JSON object (RFC 8259: no NaN, no infinities)."""
+    try:
+        body = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # ValueError also: bad Unicode, numbers of thousands of digits
+        raise BadRequest("The request body is not valid JSON.") from error
+    if not isinstance(body, dict):
+        raise BadRequest("The request body must be a JSON object.")
+    return body
+
+
+def parse_urlencoded(data: bytes) -> Body:
+    """Parse the fields of an HTML form."""
+    try:
+        text = data.decode()
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except ValueError as error:
+        raise BadRequest("The request body is not a valid urlencoded form.") from error
+
+
+async def _read_multipart(request: Request) -> Body:
+    limits = {"max_files": _MAX_FIELDS, "max_fields": _MAX_FIELDS, "max_part_size": _NO_LIMIT}
+    try:
+        async with request.form(**limits) as form:
+            parts = [(name, await _part_value(part)) for name, part in form.multi_items()]
+    except (HTTPException, ValueError, LookupError) as error:  # the last two: text in no, or in a strange encoding
+        raise BadRequest("The request body is not a valid multipart form.") from error
+    return {name: value for name, value in parts if value is not None}
+
+
+async def _part_value(part: UploadFile | str) -> str | bytes | None:
+    """Text or file bytes; None for a form's file field that was left empty."""
+    if isinstance(part, str):
+        return part
+    data = await part.read()
+    return data if data or part.filename else None
+
+
+def _refuse_constant(name: str) -> Never:
+    raise ValueError(f"{name} is no JSON")

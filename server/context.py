@@ -1,0 +1,69 @@
+"""What the routes work with: one object per process, made at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Request
+from redis import Redis
+
+from server.fetch_guard import Fetcher
+from server.settings import GatewaySettings
+from server.wakeups import Wakeups
+from workers.connection import connect
+from workers.janitor import Janitor
+from workers.presence import Presence
+from workers.queue import JobQueue
+from workers.records import Records
+from workers.store import Store
+
+_DECODERS: Final = 4
+"""Pictures decoded at the same time: each may take 100 MB of memory."""
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The parts of one gateway process. Nothing in here remembers a request: any other process can answer for it."""
+
+    settings: GatewaySettings
+    redis: Redis
+    records: Records
+    queue: JobQueue
+    store: Store
+    presence: Presence
+    janitor: Janitor
+    fetcher: Fetcher
+    wakeups: Wakeups
+    decoders: CapacityLimiter
+
+
+def build_gateway(settings: GatewaySettings) -> Gateway:
+    """Put the parts together. Connects to nothing yet."""
+    redis = connect(settings.redis_url)
+    records = Records(redis, settings.result_ttl_s, settings.request_ttl_s)
+    queue = JobQueue(redis, settings.request_ttl_s, settings.queue_limit)
+    store = Store(settings.store_dir)
+    presence = Presence(redis, settings.heartbeat_ttl_s)
+    return Gateway(
+        settings=settings,
+        redis=redis,
+        records=records,
+        queue=queue,
+        store=store,
+        presence=presence,
+        janitor=Janitor(records, queue, store, presence, settings.max_attempts),
+        fetcher=Fetcher(settings.fetch_allow_cidrs),
+        wakeups=Wakeups(settings.redis_url),
+        decoders=CapacityLimiter(_DECODERS),
+    )
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+GatewayDep = Annotated[Gateway, Depends(_gateway)]
+"""The process' `Gateway`, in a route."""

@@ -1,0 +1,161 @@
+"""Everything that leaves as an error, and the one place that turns exceptions into `{"error": sentence}`.
+
+    GatewayError                500
+    ├── BadRequest              400  the body cannot be read
+    │   ├── InvalidParameters   400  fields hold what is not accepted; `detail` lists them
+    │   └── ImageUnavailable    400  a picture that the caller names cannot be had
+    ├── Unauthorized            401
+    ├── NotFound                404
+    ├── BodyTooLarge            413
+    ├── RangeNotSatisfiable     416
+    └── Unfinished              504  a v1 call has waited long enough; the request goes on
+
+Of other rooms' errors, `QueueFull` becomes 429 and every failure of Redis 503. What is left is a defect: 500, with
+no word about its cause.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from models.catalog import MODELS
+from server.schemas import FieldError
+from workers.errors import QueueFull
+
+_log = logging.getLogger(__name__)
+RETRY_AFTER_S: Final = 5
+"""Seconds after which a client that was turned away (429, 503) may try again."""
+_MODEL_PATH: Final = re.compile(r"/v[12]/([^/]+)")
+
+
+class GatewayError(Exception):
+    """Base of this room's errors; `str()` is a sentence for the caller, `extra` goes into the body beside it."""
+
+    status: ClassVar[int] = 500
+
+    def __init__(
+        self, sentence: str, *, headers: Mapping[str, str] | None = None, extra: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(sentence)
+        self.headers = dict(headers or {})
+        self.extra = dict(extra or {})
+
+
+class BadRequest(GatewayError):
+    """The request cannot be understood."""
+
+    status = 400
+
+
+class InvalidParameters(BadRequest):
+    """Fields of the body hold what is not accepted."""
+
+    def __init__(self, fields: Sequence[FieldError]) -> None:
+        sentence = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
+        super().__init__(sentence, extra={"detail": list(fields)})
+
+
+class ImageUnavailable(BadRequest):
+    """A picture that the caller names cannot be fetched, found or decoded."""
+
+
+class Unauthorized(GatewayError):
+    """No API key, or none that is known: the answer does not tell which."""
+
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Unauthorized. Send a valid API key in the x-api-key or Authorization header.",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
+class NotFound(GatewayError):
+    """There is no such thing, or it is not the caller's, or it has expired."""
+
+    status = 404
+
+
+class BodyTooLarge(GatewayError):
+    """The request's body is larger than this server reads."""
+
+    status = 413
+
+
+class RangeNotSatisfiable(GatewayError):
+    """The file ends before the range that was asked for begins."""
+
+    status = 416
+
+
+class Unfinished(GatewayError):
+    """The result was not there in time."""
+
+    status = 504
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Have every exception answered in the one shape that clients of these endpoints read."""
+    app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(HTTPException, _framework_error)
+    app.add_exception_handler(QueueFull, _queue_full)
+    app.add_exception_handler(RedisError, _redis_error)
+    app.add_exception_handler(ClientDisconnect, _client_gone)
+    app.add_exception_handler(Exception, _defect)
+
+
+def _answer(
+    status: int, sentence: str, headers: Mapping[str, str] | None = None, extra: Mapping[str, Any] | None = None
+) -> JSONResponse:
+    return JSONResponse({"error": sentence, **(extra or {})}, status, headers)
+
+
+def _gateway_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, GatewayError)
+    return _answer(error.status, str(error), error.headers, error.extra)
+
+
+def _framework_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        sentence = _nothing_at(request.url.path)
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        sentence = f"{request.method} is not allowed here."
+    else:
+        sentence = str(error.detail)
+    return _answer(error.status_code, sentence, error.headers)
+
+
+def _nothing_at(path: str) -> str:
+    if found := _MODEL_PATH.fullmatch(path):
+        return f"There is no model {found[1]!r}; there are {', '.join(MODELS)}."
+    return "There is nothing at this address."
+
+
+def _queue_full(_request: Request, error: Exception) -> JSONResponse:
+    return _answer(429, f"{error} Try again later.", {"Retry-After": str(RETRY_AFTER_S)})
+
+
+def _redis_error(_request: Request, error: Exception) -> JSONResponse:
+    _log.error("Redis cannot be used: %s: %s", type(error).__name__, error)
+    return _answer(503, "The service is temporarily unavailable. Try again later.", {"Retry-After": str(RETRY_AFTER_S)})
+
+
+def _client_gone(_request: Request, _error: Exception) -> JSONResponse:
+    return _answer(400, "The request ended before its body was complete.")
+
+
+def _defect(_request: Request, _error: Exception) -> JSONResponse:
+    # The framework raises the exception again after this answer: the HTTP server logs it and drops the connection.
+    return _answer(500, "Internal server error.", {"Connection": "close"})

@@ -1,0 +1,130 @@
+"""Fetches pictures from addresses that strangers name, without becoming their way into private networks.
+
+A host name is resolved once, every address it has must be public, and the connection goes to the address that was
+checked: a name that resolves differently a moment later changes nothing. Each redirect is a new address to check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+import httpx
+
+from models.images import MAX_BYTES
+from server.errors import ImageUnavailable
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
+"""Finds all addresses of (host, port); raises `OSError` if there are none."""
+
+CONNECT_S: Final = 5.0
+TOTAL_S: Final = 15.0
+MAX_REDIRECTS: Final = 3
+_NAT64: Final = ip_network("64:ff9b::/96")
+_REFUSED: Final = tuple(map(ip_network, ("192.88.99.0/24", "2002::/16", "fec0::/10")))
+"""6to4 and its relays (RFC 3068), old site-local addresses: the standard library counts them as global."""
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address belongs to the public internet, an IPv4 address inside of it included.
+
+    The IANA special-purpose registries decide (RFC 6890), and multicast, reserved space and tunnels are not public.
+    """
+    inner = _ipv4_inside(address)
+    if inner is not None:
+        return is_public(inner)
+    refused = address.is_reserved or address.is_multicast or any(address in network for network in _REFUSED)
+    return address.is_global and not refused
+
+
+def _ipv4_inside(address: Address) -> IPv4Address | None:
+    """The IPv4 address that packets to `address` end at: IPv4-mapped (RFC 4291) and well-known NAT64 (RFC 6052)."""
+    if isinstance(address, IPv4Address):
+        return None
+    return IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped
+
+
+async def resolve(host: str, port: int) -> Sequence[Address]:
+    """Ask the system's resolver; also understands the octal, hexadecimal and integer spellings of IPv4."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(entry[4][0]) for entry in found]
+
+
+class Fetcher:
+    """Gets pictures by http(s). `allowed` are networks that may be reached although they are not public."""
+
+    def __init__(self, allowed: Sequence[Network] = (), resolver: Resolver = resolve, total_s: float = TOTAL_S) -> None:
+        self._allowed = allowed
+        self._resolver = resolver
+        self._total_s = total_s
+        # A kept connection would be used again for another name at the same address, its certificate unchecked.
+        self._client = httpx.AsyncClient(
+            trust_env=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            timeout=httpx.Timeout(total_s, connect=CONNECT_S),
+            limits=httpx.Limits(max_keepalive_connections=0),
+            headers={"User-Agent": "facelight", "Accept": "image/*", "Accept-Encoding": "identity"},
+        )
+
+    async def fetch(self, url: str) -> bytes:
+        """Download at most `MAX_BYTES` within the time limit; raises `ImageUnavailable` with a sentence."""
+        try:
+            async with asyncio.timeout(self._total_s):
+                return await self._follow(httpx.URL(url))
+        except TimeoutError as error:
+            raise ImageUnavailable(f"the URL did not deliver within {self._total_s:g} seconds") from error
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ImageUnavailable("the URL is malformed") from error
+        except (httpx.HTTPError, OSError) as error:
+            raise ImageUnavailable("the URL cannot be reached") from error
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self._client.aclose()
+
+    async def _follow(self, url: httpx.URL) -> bytes:
+        for _ in range(MAX_REDIRECTS + 1):
+            found = await self._get(url)
+            if isinstance(found, bytes):
+                return found
+            url = found
+        raise ImageUnavailable(f"the URL redirects more than {MAX_REDIRECTS} times")
+
+    async def _get(self, url: httpx.URL) -> bytes | httpx.URL:
+        """The body at `url`, or where it redirects to."""
+        pinned = url.copy_with(host=str(await self._checked_address(url)))
+        headers = {"Host": url.netloc.decode("ascii")}
+        extensions = {"sni_hostname": url.raw_host.decode("ascii")}
+        async with self._client.stream("GET", pinned, headers=headers, extensions=extensions) as response:
+            if response.has_redirect_location:
+                return url.join(response.headers["location"])
+            if response.status_code != 200:
+                raise ImageUnavailable(f"the URL was answered with status {response.status_code}")
+            return await _read(response)
+
+    async def _checked_address(self, url: httpx.URL) -> Address:
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ImageUnavailable("the URL does not lead to an http(s) address")
+        addresses = await self._resolver(url.host, url.port or (443 if url.scheme == "https" else 80))
+        if not addresses or not all(map(self._may_reach, addresses)):
+            raise ImageUnavailable("the URL leads to an address that is not public")
+        return addresses[0]
+
+    def _may_reach(self, address: Address) -> bool:
+        inner = _ipv4_inside(address) or address
+        return is_public(address) or any(inner in network for network in self._allowed)
+
+
+async def _read(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise ImageUnavailable(f"the image is larger than {MAX_BYTES // 1024**2} MB")
+    return bytes(body)

@@ -1,0 +1,80 @@
+"""Pictures that callers name: an address, a data URI, base64, a file part, or a picture that this server keeps."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from anyio.to_thread import run_sync
+
+from models.images import decode, open_checked
+from server.context import Gateway
+from server.errors import ImageUnavailable
+from server.links import Links
+
+_BLANKS: Final = re.compile(r"[\t\n\r]+")
+_EXTENSIONS: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+PRIVATE_EXTENSION: Final = "bin"
+"""Of stored inputs: nobody is ever told their names, and `/files/` does not serve them."""
+
+
+async def load_image(reference: str | bytes, gateway: Gateway, links: Links) -> bytes:
+    """Get the encoded picture that `reference` names, checked by decoding it once.
+
+    Raises `ImageUnavailable` if it cannot be had, `UnreadableImage` if it is no picture that is accepted.
+    """
+    data = await _get(reference, gateway, links)
+    await run_sync(decode, data, limiter=gateway.decoders)
+    return data
+
+
+async def load_data_url(url: str, gateway: Gateway) -> tuple[bytes, str]:
+    """Decode and check a picture given as a data URI; returns it with its file name extension. Raises as above."""
+    if not _is_data_url(url):
+        raise ImageUnavailable("must be a data URL such as data:image/png;base64,iVBORw0…")
+    data = await run_sync(parse_data_url, url)
+    await run_sync(decode, data, limiter=gateway.decoders)
+    return data, _EXTENSIONS[str(open_checked(data).format)]
+
+
+async def _get(reference: str | bytes, gateway: Gateway, links: Links) -> bytes:
+    if isinstance(reference, bytes):
+        return reference
+    if (name := links.file_name(reference)) is not None:
+        return await run_sync(_read_own, gateway, name)
+    if reference.lower().startswith(("http://", "https://")):
+        return await gateway.fetcher.fetch(reference)
+    return await run_sync(parse_data_url if _is_data_url(reference) else parse_base64, reference)
+
+
+def _read_own(gateway: Gateway, name: str) -> bytes:
+    data = None if name.endswith(f".{PRIVATE_EXTENSION}") else gateway.store.read(name)
+    if data is None:
+        raise ImageUnavailable("this server has no such file, or no longer")
+    return data
+
+
+def parse_data_url(url: str) -> bytes:
+    """Decode a data URI (RFC 2397), base64 or percent-encoded; raises `ImageUnavailable`."""
+    header, comma, payload = url.partition(",")
+    if not comma:
+        raise ImageUnavailable("the data URI is malformed")
+    return parse_base64(payload) if header.lower().endswith(";base64") else unquote_to_bytes(payload)
+
+
+def parse_base64(text: str) -> bytes:
+    """Decode base64, standard or URL-safe, with or without padding, in lines or not; raises `ImageUnavailable`.
+
+    A blank stands for the plus sign that it was before a client forgot to percent-encode its form.
+    """
+    compact = _BLANKS.sub("", text).strip().rstrip("=").translate(str.maketrans(" -_", "++/"))
+    try:
+        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except ValueError as error:
+        raise ImageUnavailable("must be an http(s) URL, a data URI or base64 of a picture") from error
+
+
+def _is_data_url(text: str) -> bool:
+    return text[:5].lower() == "data:"

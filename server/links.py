@@ -1,0 +1,105 @@
+"""Absolute URLs of this server, as its clients can reach it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Annotated, Final
+from urllib.parse import SplitResult, urlsplit
+
+from fastapi import Depends, Request
+from starlette.datastructures import Headers
+
+from server.context import GatewayDep
+
+_HOST: Final = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?"
+)
+_PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_FILES: Final = "/files/"
+
+
+@dataclass(frozen=True)
+class Links:
+    """Makes URLs below `base`, and recognises them; `aliases` are other bases under which clients know this server."""
+
+    base: str
+    aliases: tuple[str, ...] = ()
+
+    def file(self, name: str) -> str:
+        """URL of a picture in the store."""
+        return f"{self.base}{_FILES}{name}"
+
+    def of_request(self, request_id: str) -> dict[str, str]:
+        """The three URLs under which a request can be asked for."""
+        return {
+            "poll_url": f"{self.base}/v1/requests/{request_id}",
+            "status_url": f"{self.base}/v2/requests/{request_id}/status",
+            "response_url": f"{self.base}/v2/requests/{request_id}",
+        }
+
+    def file_name(self, reference: str) -> str | None:
+        """Name of the stored picture that `reference` (absolute, or relative to the host) means; None if it is none."""
+        if reference.startswith(_FILES):
+            return urlsplit(reference).path.removeprefix(_FILES)
+        if not reference.lower().startswith(("http://", "https://")):
+            return None
+        try:
+            parts = urlsplit(reference)
+            own = [urlsplit(base) for base in (self.base, *self.aliases)]
+            prefixes = [base.path for base in own if _host_and_port(base) == _host_and_port(parts)]
+        except ValueError:  # a malformed URL is none of ours
+            return None
+        return next((name for prefix in prefixes if (name := _below(prefix + _FILES, parts.path))), None)
+
+
+def base_url(scheme: str, headers: Headers, fallback: str) -> str:
+    """URL by which a request reached the server, from its headers; what is malformed in them is not used.
+
+    `fallback` is the host to name when no header names one.
+    """
+    proto = _first(headers, "x-forwarded-proto").lower()
+    prefix = _first(headers, "x-forwarded-prefix").rstrip("/")
+    hosts = (_first(headers, "x-forwarded-host"), headers.get("host", ""))
+    host = next((host for host in hosts if is_host(host)), fallback)
+    return f"{proto if proto in _DEFAULT_PORTS else scheme}://{host}{prefix if _PREFIX.fullmatch(prefix) else ''}"
+
+
+def links(request: Request, gateway: GatewayDep) -> Links:
+    """The `Links` for the caller of this request."""
+    settings = gateway.settings
+    scheme = request.scope["scheme"]
+    reached = base_url(scheme, request.headers, f"{settings.host}:{settings.port}")
+    return Links(settings.public_url, (reached,)) if settings.public_url else Links(reached)
+
+
+LinksDep = Annotated[Links, Depends(links)]
+
+
+def _first(headers: Headers, name: str) -> str:
+    """A forwarding header as the outermost proxy wrote it."""
+    return headers.get(name, "").split(",")[0].strip()
+
+
+def is_host(host: str) -> bool:
+    """Whether `host` is a name or an address, perhaps with a port, and nothing else."""
+    found = _HOST.fullmatch(host)
+    return found is not None and _is_ipv6(found["ipv6"] or "::") and int(found["port"] or 0) < 65_536
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _host_and_port(url: SplitResult) -> tuple[str | None, int | None]:
+    return url.hostname, url.port or _DEFAULT_PORTS.get(url.scheme)
+
+
+def _below(prefix: str, path: str) -> str | None:
+    return path.removeprefix(prefix) if path.startswith(prefix) else None

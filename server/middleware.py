@@ -1,0 +1,47 @@
+"""What wraps the whole application."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.errors import BodyTooLarge
+
+
+class BodyLimit:
+    """Stops reading a body as soon as it is known to be larger than `max_bytes`: by its declared length, else counted.
+
+    The error rises where the body is read, so a caller without a key still hears that first.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, its body watched."""
+        if scope["type"] == "http":
+            receive = self._limited(receive, _declared_length(scope))
+        await self._app(scope, receive, send)
+
+    def _limited(self, receive: Receive, declared: int) -> Receive:
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            self._check(declared)
+            message = await receive()
+            received += len(message.get("body", b""))
+            self._check(received)
+            return message
+
+        return limited
+
+    def _check(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise BodyTooLarge(f"The request body is larger than {self._max_bytes // 1024**2} MB.")
+
+
+def _declared_length(scope: Scope) -> int:
+    declared = Headers(scope=scope).get("content-length", "")
+    return int(declared[:18]) if declared.isdecimal() else 0  # more digits than that say "too large" as well

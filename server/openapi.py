@@ -1,0 +1,185 @@
+"""The OpenAPI document: what the routes cannot say by their types alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from models.catalog import MODELS, Model
+from models.images import MEDIA_TYPES
+from server.examples import EXAMPLES
+from server.schemas import ErrorAnswer, FailedAnswer, UnfinishedAnswer
+
+Responses = dict[int | str, dict[str, Any]]
+
+DESCRIPTION: Final = (
+    "Portraits of a person from one photo (`pulid-lightning`) and relit pictures (`ic-light`), drawn on this machine. "
+    "Every error is JSON with a sentence under `error`. Requests and their pictures are kept for an hour."
+)
+TAGS: Final = [
+    {"name": "generate", "description": "Draw pictures."},
+    {"name": "requests", "description": "State and result of queued requests."},
+    {"name": "files", "description": "Download pictures."},
+    {"name": "assets", "description": "Upload pictures for later requests."},
+    {"name": "account", "description": "Balance of the key."},
+    {"name": "health", "description": "Probes."},
+]
+_UNIVERSAL: Final = (404, 405, 500)
+"""Errors that any address may answer with."""
+_ERRORS: Final[dict[int, tuple[str, str]]] = {
+    400: ("The body cannot be read, or a field holds what is not accepted.", "width: must be one of 256, 320, 384"),
+    401: ("No API key, or an unknown one.", "Unauthorized. Send a valid API key in the x-api-key header."),
+    404: ("There is no such thing, or no longer.", "Request 6f0c6b7e-6f5b-4c0a-9f0e-2f6f3f1f7c55 not found"),
+    405: ("The address does not take this method.", "PUT is not allowed here."),
+    413: ("The body is too large.", "The request body is larger than 64 MB."),
+    416: ("The file ends before the range.", "The file ends before that range."),
+    429: ("Too many requests wait already.", "1000 requests are waiting for ic-light already. Try again later."),
+    500: ("A defect of the server.", "Internal server error."),
+    503: ("The queue cannot be reached.", "The service is temporarily unavailable. Try again later."),
+}
+_HEADERS: Final[dict[int, dict[str, str]]] = {
+    401: {"WWW-Authenticate": "How to authenticate."},
+    405: {"Allow": "The methods that the address takes."},
+    416: {"Content-Range": "Size of the file."},
+    429: {"Retry-After": "Seconds to wait before the next try."},
+    503: {"Retry-After": "Seconds to wait before the next try."},
+}
+_PICTURE_HEADERS: Final = {
+    "X-Request-Id": "Id of the request.",
+    "X-generation-time": "Seconds the worker computed.",
+    "x-seed-value": "Seed that was used.",
+    "X-output-metadata": "JSON object with height and width in px and samples, the number of pictures.",
+    "X-remaining-credits": "Balance of the key.",
+}
+_FILE_HEADERS: Final = {
+    "ETag": "Strong entity tag; the file never changes.",
+    "Cache-Control": "Says for how long the file will be kept.",
+    "Accept-Ranges": "bytes",
+}
+_BINARY: Final = {"type": "string", "format": "binary"}
+_PICTURES: Final = {media_type: {"schema": _BINARY} for media_type in MEDIA_TYPES.values()}
+_ENCODINGS: Final = ("application/json", "multipart/form-data", "application/x-www-form-urlencoded")
+
+
+def error_responses(*statuses: int) -> Responses:
+    """Documentation of error answers."""
+    return {status: _error_response(status) for status in statuses}
+
+
+def failed_response() -> Responses:
+    """Documentation of the answer for a request that has failed."""
+    return {422: {"model": FailedAnswer, "description": "The request has failed; `error` says why."}}
+
+
+def unfinished_response() -> Responses:
+    """Documentation of the answer for a v1 call that has waited long enough."""
+    return {504: {"model": UnfinishedAnswer, "description": "The result was not ready in time; the request goes on."}}
+
+
+def picture_response() -> Responses:
+    """Documentation of the pictures of a v1 call: one as it is, several as JSON."""
+    result = {"application/json": {"schema": {"$ref": "#/components/schemas/ResultAnswer"}}}
+    description = "The picture; for several pictures, JSON with their URLs."
+    return {
+        200: {"description": description, "headers": _headers(_PICTURE_HEADERS), "content": {**_PICTURES, **result}}
+    }
+
+
+def file_responses() -> Responses:
+    """Documentation of a picture's download."""
+    headers = _headers(_FILE_HEADERS)
+    partial = {**headers, **_headers({"Content-Range": "Which bytes these are, and the size of the file."})}
+    return {
+        200: {"description": "The picture.", "headers": headers, "content": _PICTURES},
+        206: {"description": "The part of the picture that was asked for.", "headers": partial, "content": _PICTURES},
+        304: {"description": "The caller has this file already.", "headers": headers},
+    }
+
+
+def request_body(model: Model) -> dict[str, Any]:
+    """Documentation of a model's parameters in every encoding."""
+    reference = {"$ref": f"#/components/schemas/{_schema_name(model)}"}
+    content: dict[str, Any] = {encoding: {"schema": reference} for encoding in _ENCODINGS}
+    content["application/json"]["example"] = model.example
+    content["multipart/form-data"] = {"schema": {"$ref": f"#/components/schemas/{_schema_name(model)}Form"}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def json_body(shape: type[BaseModel]) -> dict[str, Any]:
+    """Documentation of a JSON body."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": shape.model_json_schema()}}}}
+
+
+def document(app: FastAPI, asks_for_key: bool) -> dict[str, Any]:
+    """The whole document; made once, then kept by the application."""
+    if app.openapi_schema is None:
+        whole = get_openapi(
+            title=app.title, version=app.version, description=app.description, tags=TAGS, routes=app.routes
+        )
+        schemas = whole["components"]["schemas"]
+        for model in MODELS.values():
+            schemas |= _params_schemas(model)
+        for operation in _operations(whole):
+            _complete(operation, asks_for_key)
+        for name, example in EXAMPLES.items():
+            schemas[name]["example"] = example
+        for framework_schema in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(framework_schema, None)
+        app.openapi_schema = whole
+    return app.openapi_schema
+
+
+def _operations(whole: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [operation for path in whole["paths"].values() for operation in path.values()]
+
+
+def _complete(operation: dict[str, Any], asks_for_key: bool) -> None:
+    """Replace the framework's own 422, add the errors that any address may answer with, and say if keys are asked."""
+    responses = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
+    for status in _UNIVERSAL:
+        responses.setdefault(str(status), _with_schema(_error_response(status)))
+    operation["responses"] = dict(sorted(responses.items()))
+    if "security" in operation and not asks_for_key:
+        operation["security"] = [{}, *operation["security"]]
+
+
+def _params_schemas(model: Model) -> dict[str, Any]:
+    """Schemas of a model's parameters: as text fields, and as a form whose pictures may be files."""
+    plain = model.params.model_json_schema()
+    plain |= {"title": f"{model.title} parameters", "description": f"Parameters of `{model.slug}`."}
+    files = {name: _or_file(plain["properties"][name]) for name in model.params.image_fields}
+    form = {**plain, "properties": {**plain["properties"], **files}}
+    return {_schema_name(model): plain, f"{_schema_name(model)}Form": form}
+
+
+def _or_file(field: Mapping[str, Any]) -> dict[str, Any]:
+    described = {"description": field["description"], "title": field["title"]}
+    return {**described, "anyOf": [_BINARY, {"type": "string", "minLength": 1}]}
+
+
+def _schema_name(model: Model) -> str:
+    return "".join(word.capitalize() for word in model.slug.split("-")) + "Params"
+
+
+def _error_response(status: int) -> dict[str, Any]:
+    description, sentence = _ERRORS[status]
+    content = {"application/json": {"example": {"error": sentence}}}
+    headers = _headers(_HEADERS.get(status, {}))
+    return {"model": ErrorAnswer, "description": description, "content": content, "headers": headers}
+
+
+def _with_schema(response: dict[str, Any]) -> dict[str, Any]:
+    """For responses added after the framework has turned models into references."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
+    content["application/json"] |= response["content"]["application/json"]
+    return {name: value for name, value in response.items() if name != "model"} | {"content": content}
+
+
+def _headers(descriptions: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in descriptions.items()}

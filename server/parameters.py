@@ -1,0 +1,62 @@
+"""From a request's body to a model's parameters, and complaints about them in plain sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from models.catalog import Model
+from models.params import CommonParams
+from server.bodies import Body
+from server.errors import InvalidParameters
+from server.schemas import FieldError
+
+Shape = TypeVar("Shape", bound=BaseModel)
+References = Mapping[str, str | bytes]
+"""By image field: what the caller named as its picture, or the picture itself."""
+
+_ATTACHED: Final = "attached"
+_PLAIN: Final = (
+    (re.compile(r"^Value error, "), ""),
+    (re.compile(r"^Field required$"), "is required"),
+    (re.compile(r"^Input should be "), "must be "),
+    (re.compile(r"^(String|List) should have "), "must have "),
+)
+
+
+def parse_params(model: Model, body: Body, max_megapixels: float) -> tuple[CommonParams, References]:
+    """Validate a body; raises `InvalidParameters` for what the model does not accept, or this server does not draw."""
+    attached = {name: body[name] for name in model.params.image_fields if isinstance(body.get(name), bytes)}
+    params = validate(model.params, {**body, **dict.fromkeys(attached, _ATTACHED)})
+    _check_output(params, max_megapixels)
+    return params, {name: attached.get(name, getattr(params, name)) for name in params.image_fields}
+
+
+def validate(shape: type[Shape], body: Mapping[str, Any]) -> Shape:
+    """Validate a body against a pydantic model; raises `InvalidParameters`."""
+    try:
+        return shape.model_validate(body)
+    except ValidationError as error:
+        raise InvalidParameters([_complaint(details) for details in error.errors(include_url=False)]) from error
+
+
+def _check_output(params: CommonParams, max_megapixels: float) -> None:
+    width, height = params.output_size
+    megapixels = params.number_of_images * width * height / 1e6
+    if megapixels > max_megapixels:
+        message = (
+            f"{params.number_of_images} pictures of {width} x {height} pixels are {megapixels:.1f} megapixels; "
+            f"at most {max_megapixels:g} are drawn per request"
+        )
+        raise InvalidParameters([FieldError(field="number_of_images", message=message)])
+
+
+def _complaint(details: ErrorDetails) -> FieldError:
+    message = details["msg"]
+    for pattern, plain in _PLAIN:
+        message = pattern.sub(plain, message)
+    return FieldError(field=".".join(map(str, details["loc"])), message=message)

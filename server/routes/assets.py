@@ -1,0 +1,57 @@
+"""Uploads: a picture gets an address that image fields accept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from models.errors import UnreadableImage
+from server.bodies import read_body
+from server.context import Gateway, GatewayDep
+from server.errors import ImageUnavailable, InvalidParameters
+from server.inputs import load_data_url
+from server.links import LinksDep
+from server.openapi import error_responses, json_body
+from server.parameters import validate
+from server.schemas import FieldError, UploadAnswer
+
+router = APIRouter(tags=["assets"])
+_MAX_FILES: Final = 16
+
+
+class Upload(BaseModel):
+    """Pictures to keep for later requests."""
+
+    data_urls: Annotated[list[str], Field(min_length=1, max_length=_MAX_FILES)] = Field(
+        description="The pictures as data URLs: JPEG, PNG or WebP.",
+        examples=[["data:image/png;base64,iVBORw0KGgoAAAANSUhEUg..."]],
+    )
+
+
+@router.post(
+    "/upload-asset",
+    operation_id="upload_asset",
+    responses=error_responses(400, 401, 413, 503),
+    openapi_extra=json_body(Upload),
+)
+async def upload_asset(request: Request, gateway: GatewayDep, links: LinksDep) -> UploadAnswer:
+    """Store pictures for use as `face_image` or `subject_image`. All are checked before any is stored."""
+    upload = validate(Upload, await read_body(request))
+    pictures = [await _load(position, url, gateway) for position, url in enumerate(upload.data_urls)]
+    urls = [links.file(name) for name in await run_sync(_store, pictures, gateway)]
+    return {"file_urls": urls, "urls": urls, "message": "Files uploaded successfully"}
+
+
+async def _load(position: int, url: str, gateway: Gateway) -> tuple[bytes, str]:
+    try:
+        return await load_data_url(url, gateway)
+    except (ImageUnavailable, UnreadableImage) as error:
+        raise InvalidParameters([FieldError(field=f"data_urls.{position}", message=str(error))]) from error
+
+
+def _store(pictures: list[tuple[bytes, str]], gateway: Gateway) -> list[str]:
+    ttl_s = gateway.settings.request_ttl_s
+    return [gateway.store.put(data, extension, ttl_s) for data, extension in pictures]

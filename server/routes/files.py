@@ -1,0 +1,90 @@
+"""Pictures in the store. Whoever knows a name may have the file: names cannot be guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO, Final
+
+from fastapi import APIRouter, Header
+from fastapi.responses import Response, StreamingResponse
+
+from models.images import MEDIA_TYPES
+from server.context import GatewayDep
+from server.errors import NotFound
+from server.openapi import error_responses, file_responses
+from server.ranges import Part, matches, parse_range
+from workers.store import StoredFile
+
+router = APIRouter(tags=["files"])
+_CHUNK: Final = 256 * 1024
+_MEDIA_TYPES: Final = {f".{extension}": media_type for extension, media_type in MEDIA_TYPES.items()}
+_Text = Annotated[str | None, Header()]
+
+
+@router.get(
+    "/files/{name}",
+    operation_id="get_file",
+    response_class=Response,
+    responses={**file_responses(), **error_responses(404, 416)},
+)
+def get_file(
+    name: str,
+    gateway: GatewayDep,
+    wanted: Annotated[str | None, Header(alias="range")] = None,
+    if_range: _Text = None,
+    if_none_match: _Text = None,
+) -> Response:
+    """Download a picture, whole or in parts. It is gone an hour after its request has ended."""
+    found = _find(name, gateway)
+    headers = _headers(found)
+    if matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    media_type = _MEDIA_TYPES[found.path.suffix]
+    part = parse_range(wanted, found.size) if if_range in (None, headers["ETag"]) else None
+    if part is None:
+        whole = Part(0, found.size)
+        return StreamingResponse(_stream(found, whole), 200, {**headers, "Content-Length": str(found.size)}, media_type)
+    headers |= {"Content-Length": str(part.length), "Content-Range": part.content_range(found.size)}
+    return StreamingResponse(_stream(found, part), 206, headers, media_type)
+
+
+@router.head("/files/{name}", include_in_schema=False)
+def head_file(name: str, gateway: GatewayDep) -> Response:
+    """What `get_file` would answer, without the picture."""
+    found = _find(name, gateway)
+    headers = {**_headers(found), "Content-Length": str(found.size)}
+    return Response(status_code=200, headers=headers, media_type=_MEDIA_TYPES[found.path.suffix])
+
+
+def _find(name: str, gateway: GatewayDep) -> StoredFile:
+    found = gateway.store.find(name)
+    if found is None or found.path.suffix not in _MEDIA_TYPES:
+        raise NotFound("There is no such file, or no longer.")
+    return found
+
+
+def _headers(found: StoredFile) -> dict[str, str]:
+    return {
+        "ETag": f'"{found.path.stem}"',
+        "Accept-Ranges": "bytes",
+        "Cache-Control": f"private, immutable, max-age={int(found.lives_s)}",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def _stream(found: StoredFile, part: Part) -> Iterator[bytes]:
+    """Open the file at once, so that one swept away meanwhile is a 404 or is read to its end, never torn."""
+    try:
+        file = found.path.open("rb")
+    except FileNotFoundError as error:
+        raise NotFound("There is no such file, or no longer.") from error
+    return _chunks(file, part)
+
+
+def _chunks(file: BinaryIO, part: Part) -> Iterator[bytes]:
+    with file:
+        file.seek(part.start)
+        left = part.length
+        while left and (chunk := file.read(min(_CHUNK, left))):
+            left -= len(chunk)
+            yield chunk

@@ -1,0 +1,108 @@
+"""`POST /v1/<model>` waits for the pictures, `POST /v2/<model>` answers at once; one pair per model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from models.catalog import MODELS, Model
+from server import answers
+from server.auth import OwnerDep
+from server.bodies import read_body
+from server.context import Gateway, GatewayDep
+from server.errors import NotFound, Unfinished
+from server.links import Links, LinksDep
+from server.lookup import find_record
+from server.openapi import error_responses, failed_response, picture_response, request_body, unfinished_response
+from server.schemas import SubmitAnswer
+from server.submit import submit
+from workers.records import Record, Status
+
+Endpoint = Callable[..., Awaitable[Response | SubmitAnswer]]
+
+
+def build_router() -> APIRouter:
+    """The operations of every model of the catalog."""
+    router = APIRouter(tags=["generate"])
+    for model in MODELS.values():
+        _add_operations(router, model)
+    return router
+
+
+def _add_operations(router: APIRouter, model: Model) -> None:
+    errors = error_responses(400, 401, 413, 429, 503)
+    router.add_api_route(
+        f"/v1/{model.slug}",
+        _waiting(model),
+        methods=["POST"],
+        operation_id=f"run_{model.slug}",
+        summary=f"{model.title}: wait for the pictures",
+        description=f"{model.summary} One picture comes back as it is, several as JSON with their URLs.",
+        response_class=Response,
+        responses={**errors, **picture_response(), **failed_response(), **unfinished_response()},
+        openapi_extra=request_body(model),
+    )
+    router.add_api_route(
+        f"/v2/{model.slug}",
+        _queued(model),
+        methods=["POST"],
+        operation_id=f"submit_{model.slug}",
+        summary=f"{model.title}: queue a request",
+        description=f"{model.summary} Answers at once with the URLs to ask for the result.",
+        responses=errors,
+        openapi_extra=request_body(model),
+    )
+
+
+def _queued(model: Model) -> Endpoint:
+    async def queue(request: Request, gateway: GatewayDep, owner: OwnerDep, links: LinksDep) -> SubmitAnswer:
+        request_id = await submit(model, await read_body(request), owner, gateway, links)
+        return answers.submitted(request_id, links)
+
+    return queue
+
+
+def _waiting(model: Model) -> Endpoint:
+    async def generate(request: Request, gateway: GatewayDep, owner: OwnerDep, links: LinksDep) -> Response:
+        request_id = await submit(model, await read_body(request), owner, gateway, links)
+        record = await _finished(request_id, owner, gateway, links)
+        if record.status is Status.FAILED:
+            return JSONResponse(answers.failed(record), 422, {"X-Request-Id": request_id})
+        headers = answers.result_headers(record, gateway.settings.credits)
+        if len(record.outputs) > 1:
+            return JSONResponse(answers.result(record, links, gateway.settings.credits), 200, headers)
+        return await run_sync(_picture, record, headers, gateway)
+
+    return generate
+
+
+async def _finished(request_id: str, owner: str, gateway: Gateway, links: Links) -> Record:
+    """The record of a request once it has ended; raises `Unfinished` when that takes too long."""
+    try:
+        async with asyncio.timeout(gateway.settings.sync_timeout_s):
+            return await _end_of(request_id, owner, gateway)
+    except TimeoutError as error:
+        answer = answers.unfinished(request_id, links)
+        raise Unfinished(answer["error"], extra=answer) from error
+
+
+async def _end_of(request_id: str, owner: str, gateway: Gateway) -> Record:
+    with gateway.wakeups.waiter(request_id) as may_have_ended:
+        while True:
+            may_have_ended.clear()
+            record = await run_sync(find_record, request_id, owner, gateway)
+            if record.status.is_final:
+                return record
+            await may_have_ended.wait()
+
+
+def _picture(record: Record, headers: dict[str, str], gateway: Gateway) -> Response:
+    output = record.outputs[0]
+    data = gateway.store.read(output.name)
+    if data is None:
+        raise NotFound(f"Request {record.request_id} not found")
+    return Response(data, 200, headers, output.media_type)

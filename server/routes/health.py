@@ -1,0 +1,63 @@
+"""Probes: whether the process lives, and whether anything can be served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, cast
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
+
+from models.catalog import MODELS
+from server.context import GatewayDep
+from server.schemas import LiveAnswer, ModelHealth, ReadyAnswer
+from workers.presence import ModelReport, ModelState, WorkerReport
+
+router = APIRouter(prefix="/health", tags=["health"])
+Weights = Literal["demo", "real", "mixed"]
+
+
+@router.get("/live", operation_id="health_live")
+async def live() -> LiveAnswer:
+    """The process answers. Asks nobody else."""
+    return {"status": "live"}
+
+
+@router.get(
+    "/ready",
+    operation_id="health_ready",
+    response_model=ReadyAnswer,
+    responses={503: {"model": ReadyAnswer, "description": "Nothing can be served now."}},
+)
+def ready(gateway: GatewayDep) -> JSONResponse:
+    """200 when at least one model can be served, with the kind of weights it has been loaded with."""
+    try:
+        answer = readiness(gateway.presence.workers())
+    except RedisError:
+        answer = readiness([])
+    return JSONResponse(answer, 200 if answer["ready"] else 503)
+
+
+def readiness(workers: Sequence[WorkerReport]) -> ReadyAnswer:
+    """What the living workers can serve, put together."""
+    models = {slug: _model_health([w.models[slug] for w in workers if slug in w.models]) for slug in MODELS}
+    return {
+        "ready": any(model["ready"] for model in models.values()),
+        "weights": _kind(model["weights"] for model in models.values()),
+        "models": models,
+        "workers": len(workers),
+    }
+
+
+def _model_health(reports: Sequence[ModelReport]) -> ModelHealth:
+    serving = [report for report in reports if report.state is ModelState.READY]
+    if serving:
+        return {"ready": True, "weights": _kind(report.weights for report in serving), "detail": ""}
+    details = [report.detail or report.state.value for report in reports]
+    return {"ready": False, "weights": None, "detail": "; ".join(details) or "no worker serves this model"}
+
+
+def _kind(weights: Iterable[str | None]) -> Weights | None:
+    kinds = {kind for kind in weights if kind}
+    return cast(Weights, kinds.pop()) if len(kinds) == 1 else "mixed" if kinds else None

@@ -1,0 +1,131 @@
+"""Shapes of all answers: what the routes return, and what OpenAPI says they do."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict  # pydantic needs this one on Python 3.11
+
+OpenState = Literal["QUEUED", "PROCESSING", "COMPLETED"]
+"""Every state that is not a failure."""
+
+
+class FieldError(TypedDict):
+    """What is wrong with one field of the body."""
+
+    field: str
+    message: str
+
+
+class ErrorAnswer(TypedDict):
+    """Every answer that is not 2xx, except that of a failed request."""
+
+    error: str
+    detail: NotRequired[list[FieldError]]
+
+
+class Metrics(TypedDict, total=False):
+    """Seconds and credits; empty while a request is under way, without credits when it has failed."""
+
+    inference_time: float
+    queue_time: float
+    total_time: float
+    cost: float
+    remaining_credits: float
+
+
+class SubmitAnswer(TypedDict):
+    """A request was accepted."""
+
+    request_id: str
+    status: Literal["QUEUED"]
+    poll_url: str
+    status_url: str
+    response_url: str
+
+
+class StatusAnswer(TypedDict):
+    """State of a request that has not failed."""
+
+    status: OpenState
+    request_id: str
+    status_url: str
+    response_url: str
+    metrics: Metrics
+
+
+class ImageAnswer(TypedDict):
+    """One picture of a result; `file_size` in bytes."""
+
+    url: str
+    content_type: str
+    file_name: str
+    file_size: int
+
+
+class ResultAnswer(TypedDict):
+    """A finished request. `output` is the URL of the first picture, `images` has all of them."""
+
+    status: Literal["COMPLETED"]
+    request_id: str
+    error: None
+    output: str
+    images: list[ImageAnswer]
+    seed: int
+    prompt: str
+    timings: dict[str, float]
+    metrics: Metrics
+
+
+class FailedAnswer(TypedDict):
+    """A request that has failed; served as 422."""
+
+    status: Literal["FAILED"]
+    error: str
+    request_id: str
+    metrics: Metrics
+
+
+class UnfinishedAnswer(TypedDict):
+    """A v1 call that has waited long enough: the request goes on, its result will be at `response_url`."""
+
+    error: str
+    request_id: str
+    poll_url: str
+    status_url: str
+    response_url: str
+
+
+class UploadAnswer(TypedDict):
+    """Addresses of uploaded pictures, in the order of the request, under both names that clients read."""
+
+    file_urls: list[str]
+    urls: list[str]
+    message: str
+
+
+CreditsAnswer = TypedDict("CreditsAnswer", {"credits": float, "free-credits": float})
+"""Balance of the key; nothing is metered."""
+
+
+class LiveAnswer(TypedDict):
+    """The process answers."""
+
+    status: Literal["live"]
+
+
+class ModelHealth(TypedDict):
+    """Whether one model can be served, with which weights, and if not, why."""
+
+    ready: bool
+    weights: Literal["demo", "real", "mixed"] | None
+    detail: str
+
+
+class ReadyAnswer(TypedDict):
+    """Whether any model can be served."""
+
+    ready: bool
+    weights: Literal["demo", "real", "mixed"] | None
+    models: dict[str, ModelHealth]
+    workers: int

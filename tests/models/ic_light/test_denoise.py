@@ -1,0 +1,86 @@
+"""The denoise loop: branches, guidance, random draws."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.ic_light.denoise import Conditions, denoise
+from models.ic_light.networks import Networks
+from models.ic_light.noise import Noise
+from models.ic_light.scheduler import make_scheduler, whole_span
+
+CPU = torch.device("cpu")
+
+
+class Watch:
+    """A UNet that keeps what it was given."""
+
+    def __init__(self, unet: torch.nn.Module) -> None:
+        self.unet = unet
+        self.inputs: list[torch.Tensor] = []
+        self.texts: list[torch.Tensor] = []
+
+    def __call__(self, sample, timestep, encoder_hidden_states, return_dict):
+        self.inputs.append(sample)
+        self.texts.append(encoder_hidden_states)
+        return self.unet(sample, timestep, encoder_hidden_states=encoder_hidden_states, return_dict=return_dict)
+
+
+def conditions(rows: int, guidance: float) -> Conditions:
+    draw = torch.Generator().manual_seed(5)
+    foreground = torch.randn(1, 4, 8, 8, generator=draw).expand(rows, -1, -1, -1)
+    positive, negative = torch.randn(2, 1, 77, 32, generator=draw).expand(2, rows, -1, -1)
+    return Conditions(foreground, positive, negative, guidance)
+
+
+@torch.inference_mode()
+def walk(unet, rows: int = 1, guidance: float = 2.0, steps: int = 2) -> torch.Tensor:
+    noise = Noise(3, rows, CPU)
+    scheduler = make_scheduler(whole_span(steps), CPU)
+    start = noise.draw((8, 8), torch.float32)
+    return denoise(unet, scheduler, start, conditions(rows, guidance), noise, lambda: None)
+
+
+def test_guidance_takes_both_texts_in_one_batch_negative_first(networks: Networks):
+    watch = Watch(networks.unet)
+    walk(watch, rows=2)
+    given = conditions(2, 2.0)
+    assert [batch.shape for batch in watch.inputs] == [(4, 8, 8, 8)] * 2
+    assert torch.equal(watch.texts[0], torch.cat((given.negative, given.positive)))
+    assert torch.equal(watch.inputs[0][:, 4:], given.foreground.repeat(2, 1, 1, 1))
+    assert torch.equal(watch.inputs[0][:2], watch.inputs[0][2:])
+
+
+def test_guidance_of_one_runs_the_positive_text_alone(networks: Networks):
+    watch = Watch(networks.unet)
+    walk(watch, guidance=1.0)
+    assert [batch.shape for batch in watch.inputs] == [(1, 8, 8, 8)] * 2
+    assert torch.equal(watch.texts[0], conditions(1, 1.0).positive)
+
+
+def test_guidance_extrapolates_from_the_negative_to_the_positive_text(networks: Networks):
+    # One step ends at x0 = (x - s eps) / a, which is linear in eps and so in the guidance.
+    one, two, four = (walk(networks.unet, guidance=g, steps=1) for g in (1.0, 2.0, 4.0))
+    assert torch.allclose(four - two, 2 * (two - one), atol=1e-2)
+    assert not torch.allclose(one, two, atol=1e-2)
+
+
+def test_every_step_draws_noise_for_all_pictures_once(networks: Networks):
+    expected = Noise(3, 2, CPU)
+    for _ in range(1 + 3):
+        expected.draw((8, 8), torch.float32)
+    noise = Noise(3, 2, CPU)
+    start = noise.draw((8, 8), torch.float32)
+    with torch.inference_mode():
+        denoise(networks.unet, make_scheduler(whole_span(3), CPU), start, conditions(2, 2.0), noise, lambda: None)
+    assert torch.equal(noise.draw((8, 8), torch.float32), expected.draw((8, 8), torch.float32))
+
+
+@pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])
+def test_every_seed_has_its_own_repeatable_stream(seed: int):
+    first, again, other = Noise(seed, 1, CPU), Noise(seed, 1, CPU), Noise(seed ^ 1, 1, CPU)
+    draws = [noise.draw((4, 6), torch.float32) for noise in (first, again, other)]
+    assert draws[0].shape == (1, 4, 4, 6)
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])

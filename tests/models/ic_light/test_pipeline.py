@@ -1,0 +1,143 @@
+"""Whole requests through `prepare`, `run` and `finish`."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.errors import UnreadableImage
+from models.ic_light.params import Params
+from models.ic_light.pipeline import IcLight
+from models.images import MEDIA_TYPES
+
+QUICK = {"prompt": "a cat", "width": 256, "height": 256, "steps": 2, "highres_scale": 1, "seed": 7}
+
+
+def draw(model: IcLight, picture: bytes, **changes: Any) -> np.ndarray:
+    params = Params(subject_image="subject", **(QUICK | changes))
+    return model.run(model.prepare(params, {"subject_image": picture}), lambda step, total: None)
+
+
+@pytest.fixture(scope="module")
+def plain(model: IcLight, astronaut: bytes) -> np.ndarray:
+    return draw(model, astronaut)
+
+
+def test_pictures_have_the_size_of_the_second_pass_and_something_to_see(model: IcLight, astronaut: bytes):
+    # 320 * 1.5 = 7.5 tiles, which round to 8; 256 * 1.5 = 6 tiles.
+    pixels = draw(model, astronaut, width=320, highres_scale=1.5, number_of_images=2)
+    assert pixels.shape == (2, 384, 512, 3)
+    assert pixels.dtype == np.uint8
+    assert all(picture.std() > 10 and 20 < picture.mean() < 235 for picture in pixels)
+    assert not np.array_equal(pixels[0], pixels[1])
+
+
+def test_the_same_request_gives_the_same_pixels(model: IcLight, astronaut: bytes, plain: np.ndarray):
+    assert np.array_equal(draw(model, astronaut), plain)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 8},
+        {"prompt": "a dog"},
+        {"appended_prompt": "worst quality"},
+        {"negative_prompt": ""},
+        {"cfg": 1},
+        {"cfg": 7.5},
+        {"light_source": "Left Light"},
+        {"highres_denoise": 0.9},
+        {"steps": 3},
+        {"highres_scale": 1.25},
+        {"prompt": "a cat in a city " * 60},
+    ],
+    ids=str,
+)
+def test_every_parameter_counts(model: IcLight, astronaut: bytes, plain: np.ndarray, changes: dict[str, Any]):
+    pixels = draw(model, astronaut, **changes)
+    assert pixels.shape != plain.shape or np.abs(pixels.astype(int) - plain).mean() > 1
+
+
+def test_the_subject_counts(model: IcLight, coffee: bytes, plain: np.ndarray):
+    assert np.abs(draw(model, coffee).astype(int) - plain).mean() > 1
+
+
+def test_the_lights_direction_and_strength_count(model: IcLight, astronaut: bytes):
+    left, right, weak = (
+        draw(model, astronaut, light_source=source, lowres_denoise=denoise)
+        for source, denoise in (("Left Light", 0.5), ("Right Light", 0.5), ("Left Light", 0.9))
+    )
+    assert np.abs(left.astype(int) - right).mean() > 1
+    assert np.abs(left.astype(int) - weak).mean() > 1
+
+
+def test_lowres_denoise_has_no_effect_without_a_light_source(model: IcLight, astronaut: bytes, plain: np.ndarray):
+    assert np.array_equal(draw(model, astronaut, lowres_denoise=0.2), plain)
+
+
+def test_without_guidance_the_negative_prompt_is_ignored(model: IcLight, astronaut: bytes):
+    assert np.array_equal(draw(model, astronaut, cfg=1, negative_prompt="x"), draw(model, astronaut, cfg=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "total"),
+    [
+        ({"steps": 3}, 6),
+        ({"steps": 4, "light_source": "Top Light", "lowres_denoise": 0.3}, 7),
+        ({"steps": 1, "light_source": "Top Light", "highres_denoise": 0.9}, 2),
+    ],
+)
+def test_progress_counts_the_steps_of_both_passes(model: IcLight, astronaut: bytes, changes, total):
+    params = Params(subject_image="subject", **(QUICK | changes))
+    seen: list[tuple[int, int]] = []
+    model.run(model.prepare(params, {"subject_image": astronaut}), lambda *progress: seen.append(progress))
+    assert seen == [(step, total) for step in range(1, total + 1)]
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_a_call_stopped_in_either_pass_leaves_no_trace(model: IcLight, astronaut: bytes, plain: np.ndarray, last: int):
+    class Stop(Exception):
+        pass
+
+    def stop(step: int, total: int) -> None:
+        if step == last:
+            raise Stop
+
+    prepared = model.prepare(Params(subject_image="subject", **QUICK), {"subject_image": astronaut})
+    with pytest.raises(Stop):
+        model.run(prepared, stop)
+    assert np.array_equal(draw(model, astronaut), plain)
+
+
+def test_hidden_pixels_do_not_count(model: IcLight):
+    def half_hidden(colour: int) -> bytes:
+        pixels = np.full((64, 64, 4), 200, dtype=np.uint8)
+        pixels[:, :32] = (colour, colour, colour, 0)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        return file.getvalue()
+
+    assert np.array_equal(draw(model, half_hidden(0)), draw(model, half_hidden(255)))
+
+
+def test_a_very_long_and_narrow_subject_is_served(model: IcLight):
+    file = io.BytesIO()
+    Image.new("RGB", (20_000, 16), "red").save(file, "PNG")
+    assert draw(model, file.getvalue(), steps=1).shape == (1, 256, 256, 3)
+
+
+def test_what_is_no_picture_is_refused(model: IcLight):
+    with pytest.raises(UnreadableImage):
+        draw(model, b"not a picture")
+
+
+@pytest.mark.parametrize("output_format", MEDIA_TYPES)
+def test_pictures_are_encoded_as_asked_for(model: IcLight, plain: np.ndarray, output_format: str):
+    params = Params(subject_image="subject", prompt="", output_format=output_format)
+    (encoded,) = model.finish(params, plain)
+    picture = Image.open(io.BytesIO(encoded))
+    assert (picture.get_format_mimetype(), picture.size) == (MEDIA_TYPES[output_format], (256, 256))

@@ -1,0 +1,103 @@
+"""Every encoding of a request, for every model."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from tests.server.support import DATA_URI, PNG, SLUGS, Client, Host, PlayedWorker, body_for, image_field
+
+
+def _stored(worker: PlayedWorker, answer: Any) -> tuple[dict[str, Any], bytes | None]:
+    """What a worker would find: the parameters, and the picture they name."""
+    assert answer.status_code == 200, answer.text
+    record = worker.record(answer.json()["request_id"])
+    params = dict(record.params)
+    return params, worker.store.read(params[image_field(record.slug)])
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+class TestEncodings:
+    def test_json_with_a_data_uri(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+        params, image = _stored(worker, client.post(f"/v2/{slug}", json=body_for(slug)))
+        assert image == PNG
+        assert params["prompt"] == "a portrait"
+
+    def test_json_with_a_url(self, client: Client, worker: PlayedWorker, host: Host, slug: str) -> None:
+        body = body_for(slug, **{image_field(slug): f"{host.url}/photo.png"})
+        _, image = _stored(worker, client.post(f"/v2/{slug}", json=body))
+        assert image == PNG
+
+    def test_json_with_bare_base64(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+        body = body_for(slug, **{image_field(slug): base64.encodebytes(PNG).decode()})
+        _, image = _stored(worker, client.post(f"/v2/{slug}", json=body))
+        assert image == PNG
+
+    def test_multipart_with_a_file(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+        data = {"prompt": "Zoë, à la carte", "seed": "7", "number_of_images": "2"}
+        answer = client.post(f"/v2/{slug}", data=data, files={image_field(slug): ("photo.png", PNG, "image/png")})
+        params, image = _stored(worker, answer)
+        assert image == PNG
+        assert (params["prompt"], params["seed"], params["number_of_images"]) == ("Zoë, à la carte", 7, 2)
+
+    def test_multipart_with_text(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+        parts = {name: (None, value) for name, value in body_for(slug).items()}
+        _, image = _stored(worker, client.post(f"/v2/{slug}", files=parts))
+        assert image == PNG
+
+    def test_urlencoded(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+        params, image = _stored(worker, client.post(f"/v2/{slug}", data=body_for(slug, width="512", prompt="é & co")))
+        assert image == PNG
+        assert (params["width"], params["prompt"]) == (512, "é & co")
+
+    def test_urlencoded_with_plus_signs_left_as_they_are(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+        content = f"prompt=p&{image_field(slug)}={DATA_URI}"
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        _, image = _stored(worker, client.post(f"/v2/{slug}", content=content, headers=headers))
+        assert image == PNG
+
+    def test_what_older_clients_send(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+        body = body_for(slug, width="512", height=640.0, seed=None, negative_prompt="None", base64=False, samples=1)
+        params, _ = _stored(worker, client.post(f"/v2/{slug}", json=body))
+        assert (params["width"], params["height"]) == (512, 640)
+        assert params["negative_prompt"] != "None"
+        assert 0 <= params["seed"] < 2**32
+        assert not {"base64", "samples"} & set(params)
+
+
+def test_light_source_none_is_absent(client: Client, worker: PlayedWorker) -> None:
+    assert worker.record(client.submit("ic-light", light_source="None")).params["light_source"] == "None"
+
+
+def test_seed_is_kept_or_drawn(client: Client, worker: PlayedWorker) -> None:
+    assert worker.record(client.submit(seed=42)).params["seed"] == 42
+    drawn = {worker.record(client.submit(seed=-1)).params["seed"] for _ in range(3)}
+    assert len(drawn) == 3
+    assert all(0 <= seed < 2**32 for seed in drawn)
+
+
+def test_media_type_is_read_leniently(client: Client) -> None:
+    for media_type in ("application/json; charset=utf-8", "Application/JSON", "application/problem+json"):
+        headers = {"content-type": media_type}
+        answer = client.post("/v2/ic-light", content=json.dumps(body_for("ic-light")), headers=headers)
+        assert answer.status_code == 200, media_type
+
+
+def test_job_carries_the_request_id_and_nothing_else(client: Client, worker: PlayedWorker) -> None:
+    request_id = client.submit()
+    job = worker.queue.queue_of("ic-light").fetch_job(f"{request_id}-0")
+    assert job is not None
+    assert job.kwargs == {"request_id": request_id}
+    assert worker.take("ic-light") == request_id
+
+
+def test_log_holds_ids_and_no_secrets(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        request_id = client.submit("ic-light", prompt="a secret plan")
+    assert f"accepted {request_id} for ic-light" in caplog.text
+    assert "secret" not in caplog.text
+    assert "base64" not in caplog.text

@@ -1,0 +1,124 @@
+"""Downloads."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.errors import RangeNotSatisfiable
+from server.ranges import matches, parse_range
+from tests.server.support import PNG, Client, PlayedWorker
+
+
+@pytest.fixture
+def name(worker: PlayedWorker) -> str:
+    return worker.store.put(PNG, "png", 3600)
+
+
+def test_whole(client: Client, name: str) -> None:
+    answer = client.get(f"/files/{name}")
+    assert (answer.status_code, answer.content) == (200, PNG)
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["content-length"] == str(len(PNG))
+    assert answer.headers["etag"] == f'"{name.partition(".")[0]}"'
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    kept, immutable, age = answer.headers["cache-control"].split(", ")
+    assert (kept, immutable) == ("private", "immutable")
+    assert 3000 < int(age.removeprefix("max-age=")) <= 3600
+
+
+def test_head(client: Client, name: str) -> None:
+    answer = client.head(f"/files/{name}")
+    assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", str(len(PNG)))
+
+
+def test_not_modified(client: Client, name: str) -> None:
+    etag = client.get(f"/files/{name}").headers["etag"]
+    for tag in (etag, f"W/{etag}", "*", f'"other", {etag}'):
+        answer = client.get(f"/files/{name}", headers={"If-None-Match": tag})
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag)
+    assert client.get(f"/files/{name}", headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("wanted", "part"),
+    [
+        ("bytes=0-9", slice(0, 10)),
+        ("bytes=10-", slice(10, None)),
+        ("bytes=-5", slice(-5, None)),
+        ("bytes=0-99999", slice(None)),
+    ],
+)
+def test_parts(client: Client, name: str, wanted: str, part: slice) -> None:
+    answer = client.get(f"/files/{name}", headers={"Range": wanted})
+    start, stop, _ = part.indices(len(PNG))
+    assert (answer.status_code, answer.content) == (206, PNG[part])
+    assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{len(PNG)}"
+    assert answer.headers["content-length"] == str(stop - start)
+
+
+def test_part_beyond_the_end(client: Client, name: str) -> None:
+    answer = client.get(f"/files/{name}", headers={"Range": "bytes=99999-"})
+    assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(PNG)}")
+    assert answer.json() == {"error": "The file ends before that range."}
+
+
+def test_part_of_another_file_is_the_whole(client: Client, name: str) -> None:
+    etag = client.get(f"/files/{name}").headers["etag"]
+    for tag, status in ((etag, 206), ('"other"', 200)):
+        answer = client.get(f"/files/{name}", headers={"Range": "bytes=0-9", "If-Range": tag})
+        assert answer.status_code == status
+
+
+def test_gone(client: Client, worker: PlayedWorker, name: str) -> None:
+    found = worker.store.find(name)
+    assert found
+    os.utime(found.path, (time.time(), time.time() - 1))
+    private = worker.store.put(PNG, "bin", 3600)
+    for missing in (name, private, "x", "..%2F..%2Fetc%2Fpasswd", "%00", "x" * 40 + ".png"):
+        answer = client.get(f"/files/{missing}")
+        assert answer.status_code == 404
+        assert "error" in answer.json()
+        assert client.head(f"/files/{missing}").status_code == 404
+
+
+bounds = st.integers(0, 60) | st.none()
+
+
+@given(first=bounds, last=bounds, size=st.integers(1, 50))
+def test_ranges_are_slices(first: int | None, last: int | None, size: int) -> None:
+    data = bytes(range(size))
+    header = f"bytes={'' if first is None else first}-{'' if last is None else last}"
+    if first is None and last is None:
+        expected: bytes | None = None
+    elif first is None:
+        expected = data[max(0, size - (last or 0)) :]
+    elif last is not None and last < first:
+        expected = None
+    else:
+        expected = data[first : None if last is None else last + 1]
+    if expected == b"":
+        with pytest.raises(RangeNotSatisfiable):
+            parse_range(header, size)
+        return
+    part = parse_range(header, size)
+    assert (part and data[part.start : part.start + part.length]) == expected
+
+
+@given(header=st.text(max_size=30) | st.from_regex(r"bytes=[-0-9, a]{0,40}", fullmatch=True))
+def test_any_range_is_understood_ignored_or_refused(header: str) -> None:
+    try:
+        part = parse_range(header, 100)
+    except RangeNotSatisfiable:
+        return
+    assert part is None or (0 <= part.start < 100 and 0 < part.length <= 100 - part.start)
+
+
+def test_entity_tags() -> None:
+    assert not matches(None, '"a"')
+    assert not matches("", '"a"')
+    assert not matches("a", '"a"')

@@ -1,0 +1,63 @@
+"""Probes."""
+
+from __future__ import annotations
+
+from server.routes.health import readiness
+from tests.server.support import Client, PlayedWorker
+from workers.presence import ModelReport, ModelState, WorkerReport
+
+READY_DEMO = ModelReport(ModelState.READY, "demo")
+READY_REAL = ModelReport(ModelState.READY, "real")
+LOADING = ModelReport(ModelState.LOADING)
+BROKEN = ModelReport(ModelState.FAILED, detail="unet.safetensors: checksum differs")
+
+
+def test_live(client: Client) -> None:
+    answer = client.get("/health/live")
+    assert (answer.status_code, answer.json()) == (200, {"status": "live"})
+
+
+def test_not_ready_without_workers(client: Client) -> None:
+    answer = client.get("/health/ready")
+    absent = {"ready": False, "weights": None, "detail": "no worker serves this model"}
+    assert answer.status_code == 503
+    assert answer.json() == {
+        "ready": False,
+        "weights": None,
+        "models": {"pulid-lightning": absent, "ic-light": absent},
+        "workers": 0,
+    }
+
+
+def test_not_ready_while_loading(client: Client, worker: PlayedWorker) -> None:
+    worker.announce(ic_light=LOADING, pulid_lightning=LOADING)
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json()["models"]["ic-light"]["detail"]) == (503, "loading")
+
+
+def test_ready_with_one_model(client: Client, worker: PlayedWorker) -> None:
+    worker.announce(ic_light=READY_DEMO, pulid_lightning=BROKEN)
+    answer = client.get("/health/ready")
+    body = answer.json()
+    assert (answer.status_code, body["ready"], body["weights"], body["workers"]) == (200, True, "demo", 1)
+    assert body["models"]["ic-light"] == {"ready": True, "weights": "demo", "detail": ""}
+    assert body["models"]["pulid-lightning"]["detail"] == "unet.safetensors: checksum differs"
+
+
+def test_not_ready_once_the_worker_has_left(client: Client, worker: PlayedWorker) -> None:
+    worker.announce(ic_light=READY_DEMO)
+    worker.presence.leave("played")
+    assert client.get("/health/ready").status_code == 503
+
+
+def test_kinds_of_weights_are_told_apart() -> None:
+    def report(name: str, **models: ModelReport) -> WorkerReport:
+        return WorkerReport(name, "cpu", {slug.replace("_", "-"): model for slug, model in models.items()})
+
+    real = report("a", ic_light=READY_REAL, pulid_lightning=READY_REAL)
+    both = [real, report("b", ic_light=READY_DEMO)]
+    assert readiness([real])["weights"] == "real"
+    assert readiness(both)["weights"] == "mixed"
+    assert readiness(both)["models"]["ic-light"]["weights"] == "mixed"
+    assert readiness(both)["models"]["pulid-lightning"]["weights"] == "real"
+    assert readiness([real, report("b", ic_light=BROKEN)])["models"]["ic-light"]["ready"]
