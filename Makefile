@@ -5,6 +5,8 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 export FACELIGHT_HOST ?= $(HOST)
 export FACELIGHT_PORT ?= $(PORT)
+# Idle OpenMP threads sleep instead of spinning: a server under test and the tests share the processors.
+export OMP_WAIT_POLICY ?= passive
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed

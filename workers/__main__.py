@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
+from typing import Final
 
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings
 from workers.worker import serve
 
+_ENVIRONMENT: Final = {
+    # Weights are files that are there: no library is to ask a hub for newer ones.
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    # Idle OpenMP threads sleep instead of spinning: on a shared machine they would take each other's processor.
+    "OMP_WAIT_POLICY": "passive",
+}
+"""What the libraries read when they are imported, which they are not yet."""
+
 
 def main() -> None:
     """Read the settings and serve."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
     settings = WorkerSettings()
     configure_logging("worker", settings.log_level)
     sys.exit(serve(settings))

@@ -37,6 +37,9 @@ class LoadedModels:
 
     def load(self, on_change: Callable[[], None]) -> None:
         """Load one model after the other; a model whose weights are amiss does not keep the others from serving."""
+        from diffusers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
         device = pick_device(self._settings.device)
         self._device = str(device)
         root = ensure_weights(self._settings)

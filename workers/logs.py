@@ -13,5 +13,4 @@ def configure_logging(process: str, level: str) -> None:
         datefmt="%H:%M:%S",
         force=True,
     )
-    for chatty in ("httpx", "diffusers", "transformers"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)

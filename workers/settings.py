@@ -24,7 +24,7 @@ def split_words(value: object) -> object:
 class CommonSettings(BaseSettings):
     """What every process of the application must agree on."""
 
-    model_config = SettingsConfigDict(env_prefix="FACELIGHT_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="FACELIGHT_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",

@@ -6,15 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 
 from server.settings import GatewaySettings
 from tests.server.support import Client, Host, PlayedWorker, hosting, serving
-
-# Machines may be slow and runs must repeat: no deadlines, no memory of earlier runs.
-hypothesis.settings.register_profile("gateway", deadline=None, database=None)
-hypothesis.settings.load_profile("gateway")
 
 MakeSettings = Callable[..., GatewaySettings]
 NEVER = 86_400.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -11,8 +12,6 @@ from models.errors import WeightsError
 from models.weights.demo import ic_light, pulid_lightning
 from models.weights.lock import Lock, read_lock, write_lock
 
-RECIPE: Final = "1"
-"""Raise it when the builders' output changes: folders made by another recipe are built anew."""
 _STAMP: Final = "recipe"
 
 
@@ -37,14 +36,20 @@ def _build(root: Path) -> None:
     draft.mkdir(parents=True)
     roles = [*pulid_lightning.build(draft), *ic_light.build(draft)]
     write_lock(draft, Lock(kind="demo", weights=roles))
-    (draft / _STAMP).write_text(RECIPE)
+    (draft / _STAMP).write_text(_recipe())
     shutil.rmtree(root, ignore_errors=True)
     draft.replace(root)
 
 
 def is_current(root: Path) -> bool:
-    """Whether `root` holds complete demo weights of this recipe."""
+    """Whether `root` holds complete demo weights that the builders, as they are now, have made."""
     try:
-        return (root / _STAMP).read_text() == RECIPE and read_lock(root).kind == "demo"
+        return (root / _STAMP).read_text() == _recipe() and read_lock(root).kind == "demo"
     except (FileNotFoundError, WeightsError):
         return False
+
+
+def _recipe() -> str:
+    """Digest of the builders' source: what they made before they were changed is built anew."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()

@@ -1,0 +1,129 @@
+"""The worker on RQ: jobs one after the other in one process, models in turn, sign of life, loading."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from redis import Redis
+from rq.worker import DequeueStrategy
+
+from models.ic_light.params import Params
+from models.pipeline import OnStep, Pipeline, Pixels
+from workers.heartbeat import Heartbeat
+from workers.loading import LoadedModels
+from workers.presence import ModelReport, ModelState, Presence, WorkerReport
+from workers.queue import JobQueue
+from workers.records import Records, Status
+from workers.settings import WorkerSettings
+from workers.store import Store
+from workers.task import Task
+from workers.worker import RequestWorker, serve
+
+READY = {"ic-light": ModelReport(ModelState.READY, "demo")}
+
+
+class Recorder(Pipeline[Params, str]):
+    """Remembers whom it served and in which process."""
+
+    def __init__(self) -> None:
+        self.served: list[tuple[str, int]] = []
+
+    def prepare(self, params: Params, images: Mapping[str, bytes]) -> str:
+        return params.prompt
+
+    def run(self, prepared: str, on_step: OnStep) -> Pixels:
+        self.served.append((prepared, os.getpid()))
+        return np.zeros((1, 8, 8, 3), np.uint8)
+
+
+def submit(records: Records, queue: JobQueue, store: Store, request_id: str, slug: str = "ic-light") -> None:
+    field = {"ic-light": "subject_image", "pulid-lightning": "face_image"}[slug]
+    params = {field: store.put(b"x", "bin", 600), "prompt": request_id}
+    records.create(request_id, slug, "", params)
+    queue.put(request_id, slug, 0)
+
+
+def work(redis: Redis, records: Records, queue: JobQueue, store: Store, recorder: Recorder) -> None:
+    """Serve whatever waits, then return."""
+    pipelines = {"ic-light": recorder, "pulid-lightning": recorder}
+    task = Task("worker-a", records, store, pipelines, result_ttl_s=60, timeout_s=60)
+    worker = RequestWorker([queue.queue_of(slug) for slug in pipelines], task, connection=redis)
+    worker.work(burst=True, logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
+
+
+def test_jobs_run_in_order_in_this_process_and_leave_nothing_in_rq(
+    redis: Redis, records: Records, store: Store
+) -> None:
+    queue, recorder = JobQueue(redis, 600), Recorder()
+    for name in ("first", "second", "third"):
+        submit(records, queue, store, name)
+    work(redis, records, queue, store, recorder)
+    assert recorder.served == [(name, os.getpid()) for name in ("first", "second", "third")]
+    assert [records.get(name).status for name in ("first", "second", "third")] == [Status.COMPLETED] * 3
+    assert list(redis.scan_iter("rq:job:*")) == []
+
+
+def test_models_take_turns(redis: Redis, records: Records, store: Store) -> None:
+    queue, recorder = JobQueue(redis, 600), Recorder()
+    for number in range(3):
+        submit(records, queue, store, f"light-{number}")
+    submit(records, queue, store, "face", slug="pulid-lightning")
+    work(redis, records, queue, store, recorder)
+    order = [name for name, _ in recorder.served]
+    assert order.index("face") <= 1, "a long queue of one model does not hold up the other"
+
+
+def test_a_forged_job_runs_nothing_of_its_own(redis: Redis, records: Records, store: Store, tmp_path: Path) -> None:
+    queue, target = JobQueue(redis, 600), tmp_path / "forged"
+    queue.queue_of("ic-light").enqueue_call("pathlib.Path.touch", args=(str(target),), job_id="forged")
+    submit(records, queue, store, "honest")
+    work(redis, records, queue, store, recorder := Recorder())
+    assert not target.exists()
+    assert [name for name, _ in recorder.served] == ["honest"]
+
+
+def test_a_heartbeat_keeps_a_worker_alive_and_stops_with_it(redis: Redis) -> None:
+    presence = Presence(redis, ttl_s=2)
+    heartbeat = Heartbeat(presence, lambda: WorkerReport("w", "cpu", READY), interval_s=0.2)
+    heartbeat.start()
+    time.sleep(2.5)
+    assert presence.is_alive("w")
+    assert presence.workers() == [WorkerReport("w", "cpu", READY)]
+    heartbeat.stop()
+    assert not presence.is_alive("w")
+    assert not any(thread.name == "heartbeat" for thread in threading.enumerate())
+
+
+def test_a_silent_worker_is_dead(redis: Redis) -> None:
+    presence = Presence(redis, ttl_s=1)
+    presence.announce(WorkerReport("w", "cpu", READY))
+    assert presence.is_alive("w")
+    time.sleep(1.2)
+    assert not presence.is_alive("w")
+    assert presence.workers() == []
+
+
+def test_one_model_without_weights_does_not_stop_the_other(demo_weights: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "weights"
+    partial.mkdir()
+    for entry in demo_weights.iterdir():
+        if entry.name != "sd15":
+            (partial / entry.name).symlink_to(entry)
+    models = LoadedModels("w", WorkerSettings(weights_dir=partial, device="cpu"))
+    assert {report.state for report in models.report().models.values()} == {ModelState.LOADING}
+    models.load(on_change=lambda: None)
+    report = models.report().models
+    assert report["pulid-lightning"] == ModelReport(ModelState.READY, "demo")
+    assert report["ic-light"].state is ModelState.FAILED
+    assert "sd15" in report["ic-light"].detail
+    assert set(models.pipelines) == {"pulid-lightning"}
+
+
+def test_a_worker_without_any_model_ends_with_a_reason(redis_url: str, tmp_path: Path) -> None:
+    settings = WorkerSettings(redis_url=redis_url, data_dir=tmp_path, weights_dir=tmp_path / "none", device="cpu")
+    assert serve(settings) == 1
