@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 import segmind
 from PIL import Image
 from segmind import InferenceFailed, InferenceTimeout, SegmindClient, SegmindError
+from segmind.files import Files
 
 from tests.live_server import LiveServer
 
@@ -136,9 +138,9 @@ def test_an_unknown_request_is_404_with_its_reason(client: SegmindClient, live: 
 
 
 def test_uploads_give_urls_that_models_accept(
-    client: SegmindClient, live: LiveServer, photos, tmp_path, monkeypatch: pytest.MonkeyPatch
+    client: SegmindClient, live: LiveServer, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segmind.files.Files.STORAGE_BASE_URL", live.url)
+    monkeypatch.setattr(Files, "STORAGE_BASE_URL", live.url)
     uploaded = client.files.upload(str(photos / "cat.png"))
     assert uploaded["file_urls"] == uploaded["urls"]
     result = client.run("ic-light", subject_image=uploaded["file_urls"][0], **QUICK)
