@@ -25,6 +25,7 @@ def random_tensor(key: str, shape: Sequence[int], seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(zlib.crc32(key.encode()) ^ seed)
     draw = torch.randn(tuple(shape), generator=generator)
+    # Tables of embeddings have no fan-in, but the same small scale does them no harm.
     if len(shape) >= 2:
         return draw / math.sqrt(math.prod(shape[1:]))
     if key.endswith("running_var"):

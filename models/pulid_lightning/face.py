@@ -1,0 +1,116 @@
+"""Finding the face, describing it and cutting it out (PuLID specification section 2, A and B)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import onnxruntime
+from insightface.app import FaceAnalysis
+from insightface.app.common import Face
+from numpy.typing import NDArray
+
+from models.errors import NoFaceFound, WeightsError
+
+Rgb = NDArray[np.uint8]
+"""One picture: RGB, 8 bit, [height, width, 3]."""
+Floats = NDArray[np.floating[Any]]
+
+DETECTION_SIZES: Final = (640, 576, 512, 448, 384, 320)
+"""Sides in px of the square that the picture is fitted into, tried in this order until a face shows."""
+CROP_SIDE: Final = 512
+_THRESHOLD: Final = 0.5
+_TEMPLATE: Final = np.array(
+    [
+        (192.98138, 239.94708),
+        (318.90277, 240.1936),
+        (256.63416, 314.01935),
+        (201.26117, 371.41043),
+        (313.08905, 371.15118),
+    ]
+)
+"""Where the two eyes, the tip of the nose and the corners of the mouth lie in an aligned crop: (x, y) in px."""
+_BORDER_RGB: Final = (132, 133, 135)
+
+
+@dataclass(frozen=True)
+class FoundFace:
+    """The face of one picture.
+
+    `crop`: aligned, RGB, [512, 512, 3]. `embedding`: ArcFace, float32, [512], as it leaves the network (its length
+    carries information, so it is not normalised).
+    """
+
+    crop: Rgb
+    embedding: NDArray[np.float32]
+
+
+class FaceFinder:
+    """A face detector and a face recogniser, both ONNX on the CPU."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the detector and recogniser in `folder`; raises `WeightsError` if either is missing."""
+        try:
+            self._models = FaceAnalysis(
+                name=str(folder),
+                allowed_modules=["detection", "recognition"],
+                providers=["CPUExecutionProvider"],
+                sess_options=_session_options(),
+                static_shape_sessions=False,  # one session for all detection sizes instead of one for each
+            )
+        except AssertionError as error:
+            raise WeightsError(f"{folder} holds no face detector.") from error
+        if "recognition" not in self._models.models:
+            raise WeightsError(f"{folder} holds no face recogniser.")
+        self._models.prepare(ctx_id=-1, det_thresh=_THRESHOLD, det_size=(DETECTION_SIZES[0],) * 2)
+
+    def find(self, picture: Rgb) -> FoundFace:
+        """Find the largest face; raises `NoFaceFound`. The same picture gives the same result to the bit."""
+        # insightface works in OpenCV's channel order.
+        bgr = np.ascontiguousarray(picture[:, :, ::-1])
+        keypoints = self._largest(bgr)
+        face = Face(kps=keypoints)
+        self._models.models["recognition"].get(bgr, face)
+        return FoundFace(crop=align(picture, keypoints), embedding=face.embedding.astype(np.float32))
+
+    def _largest(self, bgr: Rgb) -> Floats:
+        # A face that fills the picture shows better when it is scaled down further.
+        for side in DETECTION_SIZES:
+            boxes, keypoints = self._models.det_model.detect(bgr, input_size=(side, side))
+            if len(boxes):
+                chosen: Floats = keypoints[largest(boxes)]
+                return chosen
+        raise NoFaceFound("No face was found in face_image.")
+
+
+def _session_options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    # Idle threads would spin on the cores that the next picture's denoising needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def largest(boxes: Floats) -> int:
+    """Index of the box of the largest area; `boxes` is [n, 4 or more], rows begin with x1, y1, x2, y2 in px."""
+    return int(np.argmax((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
+
+
+def alignment(keypoints: Floats) -> NDArray[np.float64]:
+    """The similarity [2, 3] that moves five keypoints [5, 2] to the 512 px FFHQ template (least median of squares).
+
+    Raises `NoFaceFound` if the points coincide and so have no such transform.
+    """
+    # A least-squares fit is not the same: it gives way to a badly placed point, this one ignores it.
+    matrix, _ = cv2.estimateAffinePartial2D(keypoints, _TEMPLATE, method=cv2.LMEDS)
+    if matrix is None:
+        raise NoFaceFound("No usable face was found in face_image.")
+    return np.asarray(matrix, dtype=np.float64)
+
+
+def align(picture: Rgb, keypoints: Floats) -> Rgb:
+    """Cut the face out upright at 512 x 512 px; what lies outside of the picture becomes grey."""
+    crop = cv2.warpAffine(picture, alignment(keypoints), (CROP_SIDE, CROP_SIDE), borderValue=_BORDER_RGB)
+    return np.asarray(crop, dtype=np.uint8)

@@ -1,0 +1,50 @@
+"""From a found face to its ID tokens: parse, composite, see, encode (PuLID specification sections 2 C to 4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.pulid_lightning.bisenet import BiSeNet, load_bisenet
+from models.pulid_lightning.eva_clip import EvaClip, load_eva_clip, normalised
+from models.pulid_lightning.face import FoundFace, Rgb
+from models.pulid_lightning.identity import IDEncoder, Identity, id_condition
+from models.pulid_lightning.parsing import composite, parse
+from models.pulid_lightning.state_dicts import read_state_dict
+
+
+class Identifier:
+    """The networks that look at a face, in float32 on one device."""
+
+    def __init__(self, parser: BiSeNet, eva: EvaClip, encoder: IDEncoder, device: torch.device) -> None:
+        """Wrap loaded networks, all on `device`."""
+        self._parser, self._eva, self._encoder, self._device = parser, eva, encoder, device
+        self._uncond = self._unconditional()
+
+    @torch.inference_mode()
+    def identify(self, face: FoundFace) -> Identity:
+        """ID tokens of `face`, conditional and unconditional."""
+        crop = _to_tensor(face.crop).to(self._device)
+        seen = self._eva.see(self._eva.preprocess(composite(crop, parse(self._parser, crop))))
+        embedding = torch.from_numpy(face.embedding)[None].to(self._device)
+        id_cond = id_condition(embedding, normalised(seen.embedding))
+        return Identity(cond=self._encoder(id_cond, seen.hidden), uncond=self._uncond)
+
+    @torch.inference_mode()
+    def _unconditional(self) -> Tensor:
+        # What the encoder makes of zeros is the same for every face, and not zero.
+        tokens: Tensor = self._encoder(*self._encoder.zeros(self._eva.tokens, self._device))
+        return tokens
+
+
+def load_identifier(face_parser: Path, eva_clip: Path, encoder: IDEncoder, device: torch.device) -> Identifier:
+    """Load parser and tower beside the adapter's `encoder`; raises `WeightsError`."""
+    parser = load_bisenet(read_state_dict(face_parser)).to(device, torch.float32)
+    eva = load_eva_clip(read_state_dict(eva_clip), device)
+    return Identifier(parser, eva, encoder, device)
+
+
+def _to_tensor(crop: Rgb) -> Tensor:
+    return torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255

@@ -1,0 +1,77 @@
+"""The identity encoder: from what the face networks say to the ID tokens of the attention (specification section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from models.pulid_lightning.eva_clip import TAPS
+from models.pulid_lightning.state_dicts import StateDict, load_strict, shape_of
+
+BODY_TOKENS: Final = 5
+"""ID tokens that come from the embeddings; they are the first, and one for each of `TAPS` follows."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """ID tokens [1, tokens, context width] for the two branches of classifier-free guidance."""
+
+    cond: Tensor
+    uncond: Tensor
+
+
+class IDEncoder(nn.Module):
+    """PuLID v1's encoder: multilayer perceptrons only."""
+
+    def __init__(self, id_width: int, body: tuple[int, int], hidden: int, context: int) -> None:
+        """Take the widths: of the condition, inside the body, of the vision tower, and of an ID token."""
+        super().__init__()
+        self.id_width, self.hidden = id_width, hidden
+        self.body = _mlp(id_width, *body, context * BODY_TOKENS)
+        for tap in range(len(TAPS)):
+            self.add_module(f"mapping_{tap}", _mlp(hidden, hidden, hidden, context))
+            self.add_module(f"mapping_patch_{tap}", _mlp(hidden, hidden, hidden, context))
+
+    def forward(self, id_cond: Tensor, hidden: list[Tensor]) -> Tensor:
+        """Encode `id_cond` [n, id width] and five `hidden` [n, 1 + patches, width] into [n, 10, context width]."""
+        body: Tensor = self.body(id_cond)
+        tokens = [body.view(len(body), BODY_TOKENS, -1)]
+        for tap, states in enumerate(hidden):
+            whole = self.get_submodule(f"mapping_{tap}")(states[:, :1])
+            patches = self.get_submodule(f"mapping_patch_{tap}")(states[:, 1:])
+            tokens.append(whole + patches.mean(1, keepdim=True))
+        return torch.cat(tokens, 1)
+
+    def zeros(self, tokens: int, device: torch.device) -> tuple[Tensor, list[Tensor]]:
+        """The input that stands for no face, of `tokens` hidden tokens each."""
+        hidden = torch.zeros(1, tokens, self.hidden, device=device)
+        return torch.zeros(1, self.id_width, device=device), [hidden] * len(TAPS)
+
+
+def _mlp(c_in: int, first: int, second: int, c_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(c_in, first),
+        nn.LayerNorm(first),
+        nn.LeakyReLU(),
+        nn.Linear(first, second),
+        nn.LayerNorm(second),
+        nn.LeakyReLU(),
+        nn.Linear(second, c_out),
+    )
+
+
+def load_id_encoder(state: StateDict, device: torch.device) -> IDEncoder:
+    """Build the encoder that `state` fits, in float32; raises `WeightsError`."""
+    first, id_width = shape_of(state, "body.0.weight")
+    context, hidden = shape_of(state, "mapping_0.6.weight")
+    encoder = IDEncoder(id_width, (first, shape_of(state, "body.3.weight")[0]), hidden, context)
+    load_strict(encoder, state, "identity encoder")
+    return encoder.to(device, torch.float32)
+
+
+def id_condition(embedding: Tensor, class_embedding: Tensor) -> Tensor:
+    """Join the raw ArcFace embedding [1, 512] and the normalised class embedding [1, m] to [1, 512 + m]."""
+    return torch.cat((embedding, class_embedding), -1)

@@ -1,0 +1,54 @@
+"""The pipeline with demo weights, and photos of one person."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+
+from models.pulid_lightning.pipeline import PulidLightning, load
+from models.weights.weight_set import WeightSet
+
+Rgb = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small networks gain nothing from a second thread, and lose much to it on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def weights(demo_weights: Path) -> WeightSet:
+    return WeightSet.open(demo_weights, "pulid-lightning")
+
+
+@pytest.fixture(scope="session")
+def pipeline(weights: WeightSet) -> PulidLightning:
+    return load(weights, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def portrait() -> Rgb:
+    """A photo with one face, 512 x 512."""
+    return data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[[Rgb], bytes]:
+    def encode(picture: Rgb) -> bytes:
+        out = io.BytesIO()
+        Image.fromarray(picture).save(out, "PNG")
+        return out.getvalue()
+
+    return encode

@@ -1,0 +1,147 @@
+"""The whole endpoint, from encoded picture to encoded pictures, with the demo weights."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from models.catalog import MODELS
+from models.errors import NoFaceFound, UnreadableImage, WeightsError
+from models.pulid_lightning.params import Params
+from models.pulid_lightning.pipeline import PulidLightning, load
+from models.weights.weight_set import WeightSet
+
+SMALL = {"face_image": "portrait", "seed": 412431, "width": 256, "height": 256}
+
+
+@pytest.fixture(scope="module")
+def draw(pipeline: PulidLightning, portrait, png):
+    """Draw with the small request, changed by keywords; `picture` replaces the photo."""
+
+    def run(picture=None, on_step=lambda step, total: None, **changes):
+        photo = png(portrait if picture is None else picture)
+        return pipeline.run(pipeline.prepare(Params(**SMALL | changes), {"face_image": photo}), on_step)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def usual(draw):
+    return draw()
+
+
+def distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean difference of two pictures in levels of 255."""
+    return float(np.abs(first.astype(int) - second.astype(int)).mean())
+
+
+def test_a_picture_comes_out(usual: np.ndarray):
+    assert usual.shape == (1, 256, 256, 3)
+    assert usual.dtype == np.uint8
+    assert usual.std() > 20
+
+
+def test_the_same_request_gives_the_same_bytes(draw, usual: np.ndarray):
+    assert np.array_equal(draw(), usual)
+
+
+def test_the_face_counts(draw, usual: np.ndarray, portrait):
+    assert distance(draw(portrait[:, ::-1]), usual) > 0.5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "a red cat"},
+        {"prompt": "A (photo:1.5) of a person"},
+        {"negative_prompt": "blue sunset"},
+        {"face_style": "stylized"},
+        {"seed": 412432},
+        {"checkpoint_model": "artistic"},
+        {"checkpoint_model": "realistic"},
+    ],
+    ids=str,
+)
+def test_every_parameter_counts(draw, usual: np.ndarray, change):
+    assert distance(draw(**change), usual) > 0.3
+
+
+def test_several_pictures_differ_and_the_first_is_the_single_one(draw, usual: np.ndarray):
+    pictures = draw(number_of_images=2)
+    assert pictures.shape == (2, 256, 256, 3)
+    assert distance(pictures[0], usual[0]) < 1
+    assert distance(pictures[0], pictures[1]) > 5
+
+
+def test_prompts_may_be_longer_than_a_chunk(draw, usual: np.ndarray):
+    assert distance(draw(prompt="a photo of a person, " * 40), usual) > 0.3
+
+
+def test_sides_need_not_be_equal_or_multiples_of_32(draw):
+    assert draw(width=264, height=325).shape == (1, 320, 264, 3)
+
+
+def test_progress_counts_the_evaluations(draw):
+    steps = []
+    draw(number_of_images=2, on_step=lambda step, total: steps.append((step, total)))
+    assert steps == [(step, 7) for step in range(1, 8)]
+
+
+def test_an_aborted_run_leaves_nothing_behind(draw, usual: np.ndarray):
+    def stop(step: int, total: int) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(face_style="stylized", on_step=stop)
+    assert np.array_equal(draw(), usual)
+
+
+def test_orientation_is_applied(pipeline: PulidLightning, portrait, png):
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(portrait)).save(turned, "PNG", exif=exif)
+    params = Params(**SMALL)
+    found = pipeline.prepare(params, {"face_image": turned.getvalue()}).face
+    upright = pipeline.prepare(params, {"face_image": png(portrait)}).face
+    assert np.array_equal(found.crop, upright.crop)
+
+
+def test_a_picture_without_a_face_is_refused(pipeline: PulidLightning, png):
+    with pytest.raises(NoFaceFound, match="face_image"):
+        pipeline.prepare(Params(**SMALL), {"face_image": png(data.coffee())})
+
+
+def test_bytes_that_are_no_picture_are_refused(pipeline: PulidLightning):
+    with pytest.raises(UnreadableImage):
+        pipeline.prepare(Params(**SMALL), {"face_image": b"GIF89a"})
+
+
+def test_the_unsafe_is_always_negative(pipeline: PulidLightning, portrait, png):
+    prepared = pipeline.prepare(Params(**SMALL, negative_prompt="cat"), {"face_image": png(portrait)})
+    negative = pipeline.prepare(Params(**SMALL, prompt="nsfw, nude, cat"), {"face_image": png(portrait)}).prompt
+    assert prepared.negative_prompt == negative
+
+
+@pytest.mark.parametrize("image_format", ["png", "jpg", "webp"])
+def test_pictures_are_encoded_as_asked(pipeline: PulidLightning, usual: np.ndarray, image_format: str):
+    (encoded,) = pipeline.finish(Params(**SMALL, output_format=image_format), usual)
+    picture = Image.open(io.BytesIO(encoded))
+    assert picture.format == {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}[image_format]
+    assert picture.size == (256, 256)
+
+
+def test_the_catalog_leads_here():
+    assert MODELS["pulid-lightning"].module == "models.pulid_lightning.pipeline"
+
+
+def test_a_set_without_a_role_is_refused(weights: WeightSet):
+    paths = {role: path for role, path in weights.paths.items() if role != "eva_clip"}
+    with pytest.raises(WeightsError, match="eva_clip"):
+        load(WeightSet(kind="demo", paths=paths), torch.device("cpu"))

@@ -1,0 +1,104 @@
+"""DPM++ SDE on Karras sigmas."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from models.pulid_lightning.sampler import (
+    BrownianNoise,
+    initial_latents,
+    karras_sigmas,
+    sample,
+    timestep_of,
+    training_sigmas,
+)
+
+SIGMAS = karras_sigmas(4)
+SHAPE = (1, 4, 16, 16)
+
+
+def ignore(step: int, total: int) -> None:
+    pass
+
+
+def run(denoise, shape=SHAPE, seed=7, on_step=ignore):
+    latents = initial_latents(shape, seed, SIGMAS[0])
+    return sample(denoise, latents, SIGMAS, BrownianNoise(shape, seed, SIGMAS), on_step)
+
+
+def toy(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """The best guess for latents of unit variance."""
+    return x / (1 + sigma**2)
+
+
+def test_sigmas_are_those_of_the_specification():
+    assert SIGMAS.tolist() == pytest.approx([14.614643, 3.168605, 0.446919, 0.029167, 0], rel=1e-5)
+    assert training_sigmas().shape == (1000,)
+
+
+def test_evaluations_are_where_the_specification_has_them():
+    seen = []
+    run(lambda x, sigma: seen.append(timestep_of(sigma)) or toy(x, sigma))
+    assert seen == [999, 860, 687, 407, 146, 14, 0]
+
+
+def test_every_evaluation_is_reported():
+    steps = []
+    run(toy, on_step=lambda step, total: steps.append((step, total)))
+    assert steps == [(step, 7) for step in range(1, 8)]
+
+
+def test_an_exception_of_the_callback_passes():
+    def stop(step: int, total: int) -> None:
+        if step == 3:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        run(toy, on_step=stop)
+
+
+def test_a_model_that_knows_the_answer_is_believed():
+    answer = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(run(lambda x, sigma: answer), answer)
+
+
+def test_latents_begin_at_the_largest_sigma():
+    latents = initial_latents((1, 4, 128, 128), 3, SIGMAS[0])
+    assert latents.std().item() == pytest.approx(14.6488, rel=0.01)
+
+
+def test_noise_stays_at_the_level_of_sigma():
+    """With nothing to denoise the latents are pure noise at each sigma: the sampler neither adds nor loses any."""
+    spread = []
+    run(lambda x, sigma: spread.append((x.std() / (1 + sigma**2).sqrt()).item()) or toy(x, sigma), (1, 4, 64, 64))
+    assert spread == pytest.approx([1] * 7, abs=0.25)
+
+
+def test_the_noise_of_one_path_is_correlated():
+    noise = BrownianNoise((1, 4, 64, 64), 5, SIGMAS)
+    first, second, third = SIGMAS[:3]
+    half = noise(first, torch.tensor(6.805))
+    whole, later = noise(first, second), noise(second, third)
+    assert whole.std().item() == pytest.approx(1, abs=0.03)
+    assert torch.corrcoef(torch.stack((half.flatten(), whole.flatten())))[0, 1].item() == pytest.approx(0.826, abs=0.02)
+    assert torch.corrcoef(torch.stack((whole.flatten(), later.flatten())))[0, 1].item() == pytest.approx(0, abs=0.04)
+
+
+def test_queries_stay_within_the_path():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(toy)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**64 - 1])
+def test_a_seed_means_one_picture(seed: int):
+    first, second = run(toy, seed=seed), run(toy, seed=seed)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, run(toy, seed=seed ^ 1))
+
+
+def test_pictures_of_a_batch_do_not_depend_on_its_size():
+    assert torch.equal(run(toy, (3, 4, 16, 16))[:1], run(toy))

@@ -1,0 +1,133 @@
+"""Checkpoints, conditions, denoising and decoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.errors import WeightsError
+from models.pulid_lightning.attention import IdentityAttention
+from models.pulid_lightning.sdxl import (
+    Checkpoint,
+    Conditions,
+    condition,
+    decode_latents,
+    denoiser,
+    load_checkpoint,
+    load_tokenizers,
+)
+from models.pulid_lightning.text_encoder import TextEmbeddings
+from models.weights.weight_set import WeightSet
+
+CPU = torch.device("cpu")
+NOBODY = IdentityAttention({}, "neutral")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(weights: WeightSet) -> Checkpoint:
+    return load_checkpoint(weights["sdxl_checkpoint_default"], weights["sdxl_config"], CPU)
+
+
+def conditions(rows: int = 2) -> Conditions:
+    empty = torch.zeros(rows, 1, 1)
+    return Conditions(tokens=empty, mask=None, pooled=empty, time_ids=empty, identity=NOBODY)
+
+
+def test_weights_arrive_where_they_belong(checkpoint: Checkpoint, weights: WeightSet):
+    stored = load_file(weights["sdxl_checkpoint_default"])
+    unet, vae = checkpoint.unet.state_dict(), checkpoint.vae.state_dict()
+    pairs = {
+        "model.diffusion_model.input_blocks.4.1.transformer_blocks.1.attn2.to_k.weight": unet[
+            "down_blocks.1.attentions.0.transformer_blocks.1.attn2.to_k.weight"
+        ],
+        "model.diffusion_model.output_blocks.2.2.conv.weight": unet["up_blocks.0.upsamplers.0.conv.weight"],
+        "model.diffusion_model.label_emb.0.2.bias": unet["add_embedding.linear_2.bias"],
+        "first_stage_model.decoder.up.3.block.0.conv1.weight": vae["decoder.up_blocks.0.resnets.0.conv1.weight"],
+        "first_stage_model.post_quant_conv.weight": vae["post_quant_conv.weight"],
+    }
+    for key, value in pairs.items():
+        assert torch.equal(stored[key].float(), value), key
+
+
+def test_every_stored_tensor_is_used(checkpoint: Checkpoint, weights: WeightSet):
+    stored = load_file(weights["sdxl_checkpoint_default"])
+    unet = sum(key.startswith("model.diffusion_model.") for key in stored)
+    vae = sum(key.startswith("first_stage_model.") for key in stored)
+    assert unet == len(checkpoint.unet.state_dict()) == 1680
+    assert vae == len(checkpoint.vae.state_dict()) == 248
+
+
+def test_text_encoders_give_penultimate_states_and_pool_at_the_first_end(checkpoint: Checkpoint, weights: WeightSet):
+    first, second = load_tokenizers(weights["sdxl_config"])
+    ids = [second.bos_token_id, 320, second.eos_token_id, *[0] * 74]
+    changed = [*ids[:-1], 321]
+    states, pooled = checkpoint.clip_g(torch.tensor([ids, changed]))
+    assert states.shape == (2, 77, 48)
+    assert torch.allclose(pooled[0], pooled[1], atol=1e-6)
+    assert checkpoint.clip_l(torch.tensor([ids]))[0].shape == (1, 77, 32)
+    assert (first.pad_token_id, second.pad_token_id) == (first.eos_token_id, 0)
+
+
+def test_a_checkpoint_that_lacks_a_tensor_is_refused(weights: WeightSet, tmp_path: Path):
+    state = load_file(weights["sdxl_checkpoint_default"])
+    del state["model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"]
+    save_file(state, tmp_path / "short.safetensors")
+    with pytest.raises(WeightsError, match="lacks tensors"):
+        load_checkpoint(tmp_path / "short.safetensors", weights["sdxl_config"], CPU)
+
+
+def test_files_that_are_no_checkpoint_are_refused(weights: WeightSet, tmp_path: Path):
+    (tmp_path / "bad.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(WeightsError, match=r"bad\.safetensors"):
+        load_checkpoint(tmp_path / "bad.safetensors", weights["sdxl_config"], CPU)
+    with pytest.raises(WeightsError, match="tokenizer"):
+        load_tokenizers(tmp_path)
+
+
+def test_conditions_are_repeated_for_every_picture():
+    text = TextEmbeddings(torch.arange(2.0).view(2, 1, 1), torch.arange(2.0).view(2, 1))
+    mask = torch.tensor([[True], [False]])
+    stacked = condition(text, mask, NOBODY, pictures=3, size=(640, 512))
+    assert stacked.tokens.flatten().tolist() == [0, 0, 0, 1, 1, 1]
+    assert stacked.mask is not None
+    assert stacked.mask.flatten().tolist() == [True] * 3 + [False] * 3
+    assert stacked.time_ids.tolist() == [[512, 640, 0, 0, 512, 640]] * 6
+
+
+def test_guidance():
+    """Of a UNet that answers 1 without and 3 with the prompt, the guided noise is 1 + 1.2 x 2."""
+
+    class Unet:
+        dtype = torch.float32
+
+        def __call__(self, latents, timestep, **_):
+            self.seen, self.timestep = latents, timestep
+            return (torch.cat((torch.ones(1, 4, 2, 2), torch.full((1, 4, 2, 2), 3.0))),)
+
+    unet = Unet()
+    latents = torch.full((1, 4, 2, 2), 20.0)
+    denoised = denoiser(unet, conditions())(latents, torch.tensor(3.168605))
+    assert torch.allclose(denoised, 20 - 3.168605 * torch.tensor(3.4), atol=1e-4)
+    assert torch.allclose(unet.seen, torch.full((2, 4, 2, 2), 20 / (3.168605**2 + 1) ** 0.5))
+    assert unet.timestep == 687
+
+
+def test_pictures_are_cut_off_at_black_and_white_and_truncated():
+    class Vae:
+        config, dtype = SimpleNamespace(scaling_factor=0.5), torch.float32
+
+        def decode(self, latents, return_dict):
+            assert not return_dict
+            return (latents[:, :3],)
+
+    values = [-3.0, 3.0, 0.0, 0.999]
+    latents = torch.tensor(values).view(1, 1, 2, 2).expand(2, 4, 2, 2) * 0.5
+    pixels = decode_latents(Vae(), latents)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (2, 2, 2, 3)
+    assert pixels[1, :, :, 0].ravel().tolist() == [0, 255, 127, 254]
