@@ -31,7 +31,7 @@ async def live() -> LiveAnswer:
     responses={503: {"model": ReadyAnswer, "description": "Nothing can be served now."}},
 )
 def ready(gateway: GatewayDep) -> JSONResponse:
-    """200 when at least one model can be served, with the kind of weights it has been loaded with."""
+    """200 once a worker has loaded its models and can serve one of them, with the kind of weights it has been loaded with."""
     try:
         answer = readiness(gateway.presence.workers())
     except RedisError:
@@ -41,13 +41,19 @@ def ready(gateway: GatewayDep) -> JSONResponse:
 
 def readiness(workers: Sequence[WorkerReport]) -> ReadyAnswer:
     """What the living workers can serve, put together."""
-    models = {slug: _model_health([w.models[slug] for w in workers if slug in w.models]) for slug in MODELS}
+    models = {slug: _model_health([_taken(w, slug) for w in workers if slug in w.models]) for slug in MODELS}
     return {
         "ready": any(model["ready"] for model in models.values()),
         "weights": _kind(model["weights"] for model in models.values()),
         "models": models,
         "workers": len(workers),
     }
+
+
+def _taken(worker: WorkerReport, slug: str) -> ModelReport:
+    """What the worker can do for a model now: it takes no job before it has loaded all of its models."""
+    loading = any(report.state is ModelState.LOADING for report in worker.models.values())
+    return ModelReport(ModelState.LOADING) if loading else worker.models[slug]
 
 
 def _model_health(reports: Sequence[ModelReport]) -> ModelHealth:

@@ -35,6 +35,13 @@ def test_not_ready_while_loading(client: Client, worker: PlayedWorker) -> None:
     assert (answer.status_code, answer.json()["models"]["ic-light"]["detail"]) == (503, "loading")
 
 
+def test_not_ready_before_the_worker_has_loaded_all(client: Client, worker: PlayedWorker) -> None:
+    worker.announce(ic_light=READY_DEMO, pulid_lightning=LOADING)
+    answer = client.get("/health/ready")
+    assert answer.status_code == 503
+    assert answer.json()["models"]["ic-light"] == {"ready": False, "weights": None, "detail": "loading"}
+
+
 def test_ready_with_one_model(client: Client, worker: PlayedWorker) -> None:
     worker.announce(ic_light=READY_DEMO, pulid_lightning=BROKEN)
     answer = client.get("/health/ready")
