@@ -31,7 +31,7 @@ async def live() -> LiveAnswer:
     responses={503: {"model": ReadyAnswer, "description": "Nothing can be served now."}},
 )
 def ready(gateway: GatewayDep) -> JSONResponse:
-    """200 once a worker has loaded its models and can serve one of them, with the kind of weights it has been loaded with."""
+    """200 once a worker has loaded its models and can serve one, with the kind of weights it has been loaded with."""
     try:
         answer = readiness(gateway.presence.workers())
     except RedisError:
