@@ -17,7 +17,7 @@ from server.schemas import FieldError
 
 Shape = TypeVar("Shape", bound=BaseModel)
 References = Mapping[str, str | bytes]
-"""By image field: what the caller named as its picture, or the picture itself."""
+"""By image field that is not absent: what the caller named as its picture, or the picture itself."""
 
 _ATTACHED: Final = "attached"
 _PLAIN: Final = (
@@ -33,7 +33,8 @@ def parse_params(model: Model, body: Body, max_megapixels: float) -> tuple[Commo
     attached = {name: body[name] for name in model.params.image_fields if isinstance(body.get(name), bytes)}
     params = validate(model.params, {**body, **dict.fromkeys(attached, _ATTACHED)})
     _check_output(params, max_megapixels)
-    return params, {name: attached.get(name, getattr(params, name)) for name in params.image_fields}
+    named = {name: attached.get(name, getattr(params, name)) for name in params.image_fields}
+    return params, {name: reference for name, reference in named.items() if reference is not None}
 
 
 def validate(shape: type[Shape], body: Mapping[str, Any]) -> Shape:

@@ -20,6 +20,7 @@ from server.inputs import PRIVATE_EXTENSION, load_image
 from server.links import Links
 from server.parameters import References, parse_params
 from server.schemas import FieldError
+from workers.presence import lacking
 
 _log = logging.getLogger(__name__)
 _RANDOM_SEEDS: Final = 2**32
@@ -31,9 +32,18 @@ async def submit(model: Model, body: Body, owner: str, gateway: Gateway, links: 
     Raises `InvalidParameters` for what the caller must mend, `QueueFull`, or `RedisError`; nothing is left behind then.
     """
     params, references = parse_params(model, body, gateway.settings.max_output_megapixels)
+    await run_sync(_check_servable, model.slug, params, gateway)
     await run_sync(gateway.queue.check_room, model.slug)
     images = {field: await _load(field, references, gateway, links) for field in references}
     return await run_sync(_accept, model.slug, owner, params, images, gateway)
+
+
+def _check_servable(slug: str, params: CommonParams, gateway: Gateway) -> None:
+    """Refuse extensions that the living workers have no weights for; raises `InvalidParameters`."""
+    asked = [name for name in params.extension_fields if getattr(params, name) is not None]
+    if asked and (refused := lacking(gateway.presence.workers(), slug, asked)):
+        message = "cannot be served: the weights for it are not installed on this server"
+        raise InvalidParameters([FieldError(field=name, message=message) for name in sorted(refused)])
 
 
 async def _load(field: str, references: References, gateway: Gateway, links: Links) -> bytes:

@@ -81,11 +81,14 @@ def _waiting(model: Model) -> Endpoint:
 
 
 async def _finished(request_id: str, owner: str, gateway: Gateway, links: Links) -> Record:
-    """The record of a request once it has ended; raises `Unfinished` when that takes too long."""
+    """The record of a request once it has ended; raises `Unfinished` when that takes too long.
+
+    A server that is told to stop cancels those who still wait when it has waited long enough itself.
+    """
     try:
         async with asyncio.timeout(gateway.settings.sync_timeout_s):
             return await _end_of(request_id, owner, gateway)
-    except TimeoutError as error:
+    except (TimeoutError, asyncio.CancelledError) as error:
         answer = answers.unfinished(request_id, links)
         raise Unfinished(answer["error"], extra=answer) from error
 

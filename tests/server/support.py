@@ -64,9 +64,13 @@ class Client(httpx.Client):
 
 
 @contextmanager
-def serving(settings: GatewaySettings) -> Iterator[Client]:
-    """Run a gateway on a free port of this machine for as long as the block lasts."""
-    config = uvicorn.Config(create_app(settings), port=0, log_config=None, access_log=False)
+def serving(settings: GatewaySettings, patience_s: int | None = None) -> Iterator[Client]:
+    """Run a gateway on a free port of this machine for as long as the block lasts.
+
+    It waits `patience_s` for requests under way when it is stopped.
+    """
+    app = create_app(settings)
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=patience_s)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

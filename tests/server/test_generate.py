@@ -56,6 +56,20 @@ def test_a_failure_is_422_with_the_body_of_v2(client: Client, worker: PlayedWork
     assert answer.json()["error"] == "No face was found in the picture."
 
 
+def test_a_server_that_stops_answers_those_who_wait(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    worker = PlayedWorker(settings)
+    with ThreadPoolExecutor(1) as pool:
+        with serving(settings, patience_s=1) as client:
+            waiting = pool.submit(
+                httpx.post, client.base_url.join("/v1/ic-light"), json=body_for("ic-light"), timeout=30
+            )
+            request_id = worker.take("ic-light")
+        answer = waiting.result()
+    assert (answer.status_code, answer.json()["request_id"]) == (504, request_id)
+    worker.complete(request_id)
+
+
 def test_too_slow_is_504_and_the_request_goes_on(make_settings: MakeSettings) -> None:
     settings = make_settings(sync_timeout_s=0.2)
     worker = PlayedWorker(settings)
