@@ -121,12 +121,12 @@ def _answer(
     return JSONResponse({"error": sentence, **(extra or {})}, status, headers)
 
 
-def _gateway_error(_request: Request, error: Exception) -> JSONResponse:
+async def _gateway_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, GatewayError)
     return _answer(error.status, str(error), error.headers, error.extra)
 
 
-def _framework_error(request: Request, error: Exception) -> JSONResponse:
+async def _framework_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
         sentence = _nothing_at(request.url.path)
@@ -143,19 +143,19 @@ def _nothing_at(path: str) -> str:
     return "There is nothing at this address."
 
 
-def _queue_full(_request: Request, error: Exception) -> JSONResponse:
+async def _queue_full(_request: Request, error: Exception) -> JSONResponse:
     return _answer(429, f"{error} Try again later.", {"Retry-After": str(RETRY_AFTER_S)})
 
 
-def _redis_error(_request: Request, error: Exception) -> JSONResponse:
+async def _redis_error(_request: Request, error: Exception) -> JSONResponse:
     _log.error("Redis cannot be used: %s: %s", type(error).__name__, error)
     return _answer(503, "The service is temporarily unavailable. Try again later.", {"Retry-After": str(RETRY_AFTER_S)})
 
 
-def _client_gone(_request: Request, _error: Exception) -> JSONResponse:
+async def _client_gone(_request: Request, _error: Exception) -> JSONResponse:
     return _answer(400, "The request ended before its body was complete.")
 
 
-def _defect(_request: Request, _error: Exception) -> JSONResponse:
+async def _defect(_request: Request, _error: Exception) -> JSONResponse:
     # The framework raises the exception again after this answer: the HTTP server logs it and drops the connection.
     return _answer(500, "Internal server error.", {"Connection": "close"})
