@@ -41,9 +41,9 @@ def _rows(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 def _parameter_rows(model: Model) -> Iterator[tuple[str, ...]]:
     schema = model.params.model_json_schema()
     required, fields = set(schema["required"]), schema["properties"]
-    for name in dict.fromkeys((*model.params.image_fields, *model.example, *fields)):
+    for name in dict.fromkeys((*model.example, *fields)):
         field = fields[name]
-        default = "**required**" if name in required else _code(field["default"])
+        default = _code(field["default"]) if "default" in field else "**required**" if name in required else "not set"
         yield f"`{name}`", field["type"], default, _allowed(field), field["description"]
 
 

@@ -13,7 +13,7 @@ from models.pulid_lightning.params import Params as PulidLightningParams
 if TYPE_CHECKING:
     import torch
 
-    from models.pipeline import Pipeline
+    from models.pipeline import LoadOptions, Pipeline
     from models.weights.weight_set import WeightSet
 
 
@@ -28,9 +28,9 @@ class Model:
     example: dict[str, Any]
     module: str
 
-    def load(self, weights: WeightSet, device: torch.device) -> Pipeline[Any, Any]:
+    def load(self, weights: WeightSet, device: torch.device, options: LoadOptions) -> Pipeline[Any, Any]:
         """Import the pipeline and load its weights onto `device`; raises `WeightsError`."""
-        pipeline: Pipeline[Any, Any] = import_module(self.module).load(weights, device)
+        pipeline: Pipeline[Any, Any] = import_module(self.module).load(weights, device, options)
         return pipeline
 
 

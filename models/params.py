@@ -41,6 +41,12 @@ Quality = Annotated[
 ]
 
 
+def extension(schema: dict[str, Any]) -> None:
+    """Mark a field's schema as an extension of the hosted API. Absent is its only default."""
+    schema["x-extension"] = True
+    schema.pop("default", None)
+
+
 class CommonParams(BaseModel, ABC):
     """Base of every endpoint's parameters: unknown fields are ignored, null counts as absent.
 
@@ -50,7 +56,9 @@ class CommonParams(BaseModel, ABC):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     image_fields: ClassVar[tuple[str, ...]]
-    """Names of the fields that hold an `ImageReference`."""
+    """Names of the fields that hold an `ImageReference`; one that is not required may be None."""
+    extension_fields: ClassVar[tuple[str, ...]] = ()
+    """Names of the fields that the hosted API does not know, None if absent. Not all weights can serve them."""
     none_words: ClassVar[tuple[str, ...]] = ("negative_prompt",)
     """Names of the fields in which the word "None" means absent, as old sample code sends it."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Final, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,29 @@ Pixels = NDArray[np.uint8]
 """Pictures of one request: RGB, 8 bit, [n, height, width, 3]."""
 
 
+@dataclass(frozen=True)
+class LoadOptions:
+    """What the operator chooses for the models of a worker.
+
+    `cpu_noise`: draw random numbers on the CPU, so that a seed means the same on every device.
+    `pulid_body_share`: how pulid-lightning measures the share of the face's embedding in the attention.
+    """
+
+    cpu_noise: bool = False
+    pulid_body_share: Literal["comfyui", "official"] = "comfyui"
+
+
+DEFAULT_OPTIONS: Final = LoadOptions()
+"""What an operator who chooses nothing gets."""
+
+
 class Pipeline(ABC, Generic[Params, Prepared]):
     """One loaded model. Calls come from one thread at a time for `run`; `prepare` and `finish` may overlap it."""
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Which of the parameters' `extension_fields` the loaded weights can serve."""
+        return ()
 
     @abstractmethod
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 
 import uvicorn
-from pydantic import ValidationError
 
 from server.app import create_app
 from server.settings import GatewaySettings
+from workers.errors import SettingsError
 from workers.logs import configure_logging
+from workers.settings import read_settings
 
 
 def main() -> None:
     """Read the settings and serve HTTP until SIGTERM; requests under way are answered first."""
     try:
-        settings = GatewaySettings()
-    except ValidationError as error:
+        settings = read_settings(GatewaySettings)
+    except SettingsError as error:
         sys.exit(str(error))
     configure_logging("gateway", settings.log_level)
     uvicorn.run(

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import typer
-from pydantic import ValidationError
 
 from models.catalog import MODELS
 from server import supervisor
 from server.settings import GatewaySettings
+from workers.errors import SettingsError
 from workers.logs import configure_logging
+from workers.settings import Kind, WorkerSettings, read_settings
 
 app: Final = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -22,7 +23,8 @@ app: Final = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=Fals
 @app.command()
 def serve() -> None:
     """Serve both endpoints on this machine: Redis, one worker and the gateway, restarted when they die."""
-    settings = _settings()
+    settings = _settings(GatewaySettings)
+    _settings(WorkerSettings)  # what the worker would refuse is told here, once
     configure_logging("serve", settings.log_level)
     try:
         supervisor.run(settings, on_ready=lambda: typer.echo(_welcome(settings)))
@@ -53,7 +55,7 @@ def demo(out: Path = Path("out")) -> None:
     """Send one request per endpoint to a running server with the public client; pictures go to OUT."""
     from server.demo import DemoFailed, run  # its packages are not part of a plain installation
 
-    settings = _settings()
+    settings = _settings(GatewaySettings)
     try:
         for line in run(supervisor.local_url(settings), next(iter(settings.api_keys), None), out):
             typer.echo(line)
@@ -66,15 +68,11 @@ def main() -> None:
     app()
 
 
-def _settings() -> GatewaySettings:
+def _settings(kind: type[Kind]) -> Kind:
     try:
-        return GatewaySettings()
-    except ValidationError as error:
-        _refuse("; ".join(f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors()))
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    return f"FACELIGHT_{location[0]}".upper() if location else "settings"
+        return read_settings(kind)
+    except SettingsError as reason:
+        _refuse(str(reason))
 
 
 def _refuse(reason: str) -> NoReturn:

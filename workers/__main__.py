@@ -7,8 +7,9 @@ import sys
 import warnings
 from typing import Final
 
+from workers.errors import SettingsError
 from workers.logs import configure_logging
-from workers.settings import WorkerSettings
+from workers.settings import WorkerSettings, read_settings
 from workers.worker import serve
 
 _ENVIRONMENT: Final = {
@@ -28,7 +29,10 @@ def main() -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
-    settings = WorkerSettings()
+    try:
+        settings = read_settings(WorkerSettings)
+    except SettingsError as error:
+        sys.exit(str(error))
     configure_logging("worker", settings.log_level)
     sys.exit(serve(settings))
 

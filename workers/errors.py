@@ -18,3 +18,7 @@ class QueueFull(WorkerError):
 
 class DeadlineExceeded(WorkerError):
     """The job's time is up; `str()` is a sentence for the caller."""
+
+
+class SettingsError(WorkerError):
+    """A setting does not fit; `str()` names it."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.catalog import MODELS
 from models.errors import WeightsError
-from models.pipeline import Pipeline
+from models.pipeline import LoadOptions, Pipeline
 from models.weights.weight_set import WeightSet
 from workers.presence import ModelReport, ModelState, WorkerReport
 from workers.settings import WorkerSettings
@@ -51,14 +51,18 @@ class LoadedModels:
         began = time.monotonic()
         try:
             weights = WeightSet.open(root, slug)
-            self.pipelines[slug] = MODELS[slug].load(weights, device)
+            pipeline = MODELS[slug].load(weights, device, self._options())
         except WeightsError as error:
             _log.error("cannot serve %s: %s", slug, error)
             return ModelReport(ModelState.FAILED, detail=str(error))
+        self.pipelines[slug] = pipeline
         _log.info("%s loaded on %s in %.1f s (%s weights)", slug, device, time.monotonic() - began, weights.kind)
         if weights.kind == "demo":
             _log.warning("%s runs on demo weights: small random stand-ins, its pictures are noise", slug)
-        return ModelReport(ModelState.READY, weights=weights.kind)
+        return ModelReport(ModelState.READY, weights=weights.kind, extensions=pipeline.extensions)
+
+    def _options(self) -> LoadOptions:
+        return LoadOptions(cpu_noise=self._settings.cpu_noise, pulid_body_share=self._settings.pulid_body_share)
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -6,7 +6,7 @@ A worker writes one key that expires by itself unless it is written again. Nobod
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Final
@@ -26,11 +26,16 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What a worker says of one model: its state, the kind of weights (`demo` or `real`), and why it failed."""
+    """What a worker says of one model.
+
+    Its state, the kind of weights (`demo` or `real`), why it failed, and the extensions of the hosted API that its
+    weights can serve.
+    """
 
     state: ModelState
     weights: str = ""
     detail: str = ""
+    extensions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,19 @@ class Presence:
         return [_parse(raw) for raw in (self._redis.mget(keys) if keys else []) if raw]
 
 
+def lacking(workers: Sequence[WorkerReport], slug: str, wanted: Collection[str]) -> set[str]:
+    """Which of the `wanted` extensions of model `slug` none of the workers that serve it can serve.
+
+    None is lacking while no worker serves the model: what the next one can do is not known.
+    """
+    serving = [report for worker in workers if (report := worker.models.get(slug)) and report.state is ModelState.READY]
+    return set(wanted).difference(*(report.extensions for report in serving)) if serving else set()
+
+
 def _parse(raw: bytes | str) -> WorkerReport:
     report = json.loads(raw)
     models = {
-        slug: ModelReport(ModelState(model["state"]), model["weights"], model["detail"])
+        slug: ModelReport(ModelState(model["state"]), model["weights"], model["detail"], tuple(model["extensions"]))
         for slug, model in report["models"].items()
     }
     return WorkerReport(report["name"], report["device"], models)

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.catalog import MODELS
+from workers.errors import SettingsError
 
 Words = Annotated[tuple[str, ...], NoDecode]
 """A comma-separated list in the environment."""
+
+
+Kind = TypeVar("Kind", bound="CommonSettings")
+
+
+def read_settings(kind: type[Kind]) -> Kind:
+    """Read settings from the environment; raises `SettingsError` that names what does not fit."""
+    try:
+        return kind()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_complaint(details) for details in error.errors())) from None
+
+
+def _complaint(details: ErrorDetails) -> str:
+    message = details["msg"].removeprefix("Value error, ")
+    return f"FACELIGHT_{details['loc'][0]}".upper() + f": {message}" if details["loc"] else message
 
 
 def split_words(value: object) -> object:
@@ -57,6 +75,16 @@ class WorkerSettings(CommonSettings):
     models: Words = Field(tuple(MODELS), description="Models that this worker serves, comma-separated.")
     device: str = Field(
         "auto", description="torch device, such as `cuda:0` or `cpu`; `auto` takes a GPU if there is one."
+    )
+    cpu_noise: bool = Field(
+        False,
+        description="Draw ic-light's noise on the CPU: a seed then gives the same picture on every device, but another "
+        "one than a GPU's own noise. pulid-lightning always does.",
+    )
+    pulid_body_share: Literal["comfyui", "official"] = Field(
+        "comfyui",
+        description="How pulid-lightning weighs the face in `high-fidelity`: as the ComfyUI port that the hosted model "
+        "runs, or as PuLID's own code.",
     )
     job_timeout_s: int = Field(900, ge=1, description="A job that runs longer ends as FAILED.")
 

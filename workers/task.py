@@ -49,7 +49,7 @@ class Task:
         else:
             ended = self._complete(record, outputs, began)
         if ended:
-            self._drop(record.params[name] for name in MODELS[record.slug].params.image_fields)
+            self._drop(_stored_images(record).values())
 
     def _generate(self, record: Record, deadline: float) -> tuple[Output, ...]:
         params = MODELS[record.slug].params.model_validate(record.params)
@@ -59,13 +59,13 @@ class Task:
             if time.monotonic() > deadline:
                 raise DeadlineExceeded(f"The request took longer than {self.timeout_s} s (step {step} of {total}).")
 
-        prepared = pipeline.prepare(params, self._inputs(params))
+        prepared = pipeline.prepare(params, self._inputs(record))
         pixels = pipeline.run(prepared, on_step)
         height, width = pixels.shape[1:3]
         return tuple(self._keep(params, file, width, height) for file in pipeline.finish(params, pixels))
 
-    def _inputs(self, params: CommonParams) -> dict[str, bytes]:
-        files = {name: self.store.read(getattr(params, name)) for name in params.image_fields}
+    def _inputs(self, record: Record) -> dict[str, bytes]:
+        files = {field: self.store.read(name) for field, name in _stored_images(record).items()}
         if missing := [name for name, data in files.items() if data is None]:
             raise InputRefused(f"{missing[0]} has expired before the request was served.")
         return {name: data for name, data in files.items() if data is not None}
@@ -90,3 +90,9 @@ class Task:
     def _drop(self, names: Iterable[str]) -> None:
         for name in names:
             self.store.drop(name)
+
+
+def _stored_images(record: Record) -> dict[str, str]:
+    """Names in the store of the request's pictures, by field; optional fields may have none."""
+    fields = MODELS[record.slug].params.image_fields
+    return {field: name for field in fields if (name := record.params.get(field)) is not None}

@@ -1,17 +1,19 @@
-"""Where the subject is: alpha from the matting network (IC-Light specification section 2)."""
+"""Where the subject is: alpha from a matting network (IC-Light specification sections 2 and 16)."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.ic_light.subject import Rgb
+from models.ic_light.rmbg import Rmbg, widths_of
+from models.ic_light.subject import Rgb, resample
 from models.ic_light.vae import normalise
 
 _TILE: Final = 64
@@ -19,8 +21,56 @@ _AREA_IN_TILES: Final = 256
 _MAX_TILES: Final = 512
 
 
+class Matting(ABC):
+    """A loaded matting network: what it looks at, and how that becomes alpha."""
+
+    @abstractmethod
+    def to_feed(self, picture: Rgb) -> Rgb:
+        """Scale a picture to the network's size."""
+
+    @abstractmethod
+    def predict(self, feed: Rgb) -> Tensor:
+        """Run the network on a picture of its size: float32 [1, 1, height, width], 1 where the subject is."""
+
+    def alpha(self, feed: Rgb, width: int, height: int) -> Tensor:
+        """Run the network on `feed` and scale its map to the picture: float32 [height, width, 1] in 0..1."""
+        return fit_alpha(self.predict(feed), width, height)
+
+
+def fit_alpha(alpha: Tensor, width: int, height: int) -> Tensor:
+    """Scale a network's map [1, 1, h, w] to a picture: [height, width, 1] in 0..1, not stretched to that range."""
+    alpha = F.interpolate(alpha, size=(height, width), mode="bilinear", align_corners=False)
+    return alpha[0].movedim(0, -1).clip(0, 1)
+
+
+class RmbgMatting(Matting):
+    """RMBG-1.4, as the reference runs it."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        """Take the network, in evaluation mode, to `device`."""
+        self.network = network.to(device)
+        self._device = device
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> RmbgMatting:
+        """Build the network with the widths of the file at `path`."""
+        state = load_file(path)
+        network = Rmbg(widths_of(state))
+        network.load_state_dict(state)
+        return cls(network.eval(), device)
+
+    def to_feed(self, picture: Rgb) -> Rgb:
+        """Scale a picture to the network's size, aspect kept."""
+        return resample(picture, *feed_size(picture.shape[1], picture.shape[0]))
+
+    def predict(self, feed: Rgb) -> Tensor:
+        """Run the network on a picture of its size: float32 [1, 1, height, width]."""
+        # The pipeline's own normalisation, not that of the network's model card.
+        return torch.as_tensor(self.network(normalise(feed[None]).to(self._device)))
+
+
 def feed_size(width: int, height: int) -> tuple[int, int]:
-    """(width, height) in px at which the network looks: an area of about 1024 x 1024, aspect kept, multiples of 64.
+    """(width, height) in px at which RMBG-1.4 looks: an area of about 1024 x 1024, aspect kept, multiples of 64.
 
     Sides stay within 64 and 32,768 px, which changes nothing up to an aspect of 1024:1, beyond which the reference
     fails.
@@ -31,17 +81,3 @@ def feed_size(width: int, height: int) -> tuple[int, int]:
 
 def _clamp_tiles(tiles: float) -> int:
     return _TILE * min(max(round(tiles), 1), _MAX_TILES)
-
-
-def to_feed(picture: Rgb) -> Rgb:
-    """Scale a picture to the network's size."""
-    size = feed_size(picture.shape[1], picture.shape[0])
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
-
-
-def predict_alpha(network: nn.Module, feed: Rgb, width: int, height: int, device: torch.device) -> Tensor:
-    """Run the network on `feed` and scale its map to the picture: float32 [height, width, 1] in 0..1."""
-    # The pipeline's own normalisation, not that of the network's model card; and no stretching to 0..1 afterwards.
-    alpha = network(normalise(feed).to(device))
-    alpha = F.interpolate(alpha, size=(height, width), mode="bilinear", align_corners=False)
-    return alpha[0].movedim(0, -1).clip(0, 1)

@@ -2,63 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from diffusers import AutoencoderKL
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from models.errors import WeightsError
-from models.ic_light.rmbg import Rmbg, widths_of
-from models.ic_light.unet import load_unet
+from models.ic_light.matting import Matting, RmbgMatting
+from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
+from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS, load_unet
 from models.weights.weight_set import WeightSet
+
+MATTINGS: Final[Mapping[str, Callable[[Path, torch.device], Matting]]] = {
+    "rmbg": RmbgMatting.load,
+    "matting_onnx_birefnet": lambda path, device: OnnxMatting(path, BIREFNET, device),
+    "matting_onnx_isnet": lambda path, device: OnnxMatting(path, ISNET, device),
+}
+"""The matting networks that there are, by role; the operator's choice is the one role that the weights hold."""
+_BACKGROUND_ROLE: Final = "ic_light_fbc"
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Everything that is loaded once. The libraries' classes are untyped here."""
+    """Everything that is loaded once; `background_unet` is None without its weights.
+
+    The libraries' classes are untyped here.
+    """
 
     tokenizer: Any
     text_encoder: Any
     unet: Any
+    background_unet: Any | None
     vae: Any
-    matting: nn.Module
+    matting: Matting
     device: torch.device
 
 
-def load_networks(weights: WeightSet, device: torch.device) -> Networks:
-    """Load roles `sd15`, `ic_light_fc` and `rmbg`; raises `WeightsError` if files do not fit their networks.
+def load_networks(weights: WeightSet, device: torch.device, full_precision: bool = False) -> Networks:
+    """Load roles `sd15`, `ic_light_fc`, one of `MATTINGS` and, if it is there, `ic_light_fbc`.
 
-    On CUDA text encoder and UNet are float16, the VAE bfloat16 (float16 overflows in it) and matting float32;
-    elsewhere all are float32.
+    On CUDA text encoder and UNet are float16, the VAE bfloat16 (float16 overflows in it) and matting float32, unless
+    `full_precision` is asked for; elsewhere all are float32. Raises `WeightsError` if files do not fit their networks.
     """
     # Libraries may take the files' precision if none is named, so it always is.
-    half, brain = (torch.float16, torch.bfloat16) if device.type == "cuda" else (torch.float32, torch.float32)
+    reduced = device.type == "cuda" and not full_precision
+    half, brain = (torch.float16, torch.bfloat16) if reduced else (torch.float32, torch.float32)
     base = weights["sd15"]
+
+    def unet(role: str, channels: int) -> Any:
+        return load_unet(base / "unet", weights[role], channels, half).to(device)
+
     try:
         return Networks(
             tokenizer=CLIPTokenizer.from_pretrained(base / "tokenizer", local_files_only=True),
             text_encoder=_pretrained(CLIPTextModel, base / "text_encoder", dtype=half).to(device),
-            unet=load_unet(base / "unet", weights["ic_light_fc"], half).to(device),
+            unet=unet("ic_light_fc", FOREGROUND_CHANNELS),
+            background_unet=unet(_BACKGROUND_ROLE, BACKGROUND_CHANNELS) if _BACKGROUND_ROLE in weights.paths else None,
             vae=_pretrained(AutoencoderKL, base / "vae", torch_dtype=brain).to(device),
-            matting=load_matting(weights["rmbg"]).to(device),
+            matting=load_matting(weights, device),
             device=device,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"The weights of ic-light do not load: {error}") from error
 
 
-def load_matting(path: Path) -> Rmbg:
-    """Build the matting network with the widths of the file at `path`, in evaluation mode."""
-    state = load_file(path)
-    network = Rmbg(widths_of(state))
-    network.load_state_dict(state)
-    return network.eval()
+def load_matting(weights: WeightSet, device: torch.device) -> Matting:
+    """Load the one matting network that the weights hold; raises `WeightsError` if that is none or several."""
+    found = [role for role in MATTINGS if role in weights.paths]
+    if len(found) != 1:
+        raise WeightsError(f"ic-light needs one role of {', '.join(MATTINGS)}; there are {', '.join(found) or 'none'}.")
+    return MATTINGS[found[0]](weights[found[0]], device)
 
 
 def _pretrained(kind: Any, folder: Path, **options: Any) -> Any:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from models.errors import InputRefused
 from models.ic_light import prompt, vae
 from models.ic_light.denoise import Conditions, denoise
 from models.ic_light.foreground import composite_on_grey, resize_and_center_crop
 from models.ic_light.gradient import light_gradient
-from models.ic_light.matting import predict_alpha, to_feed
 from models.ic_light.networks import Networks, load_networks
 from models.ic_light.noise import Noise
 from models.ic_light.params import Params
 from models.ic_light.scheduler import Span, add_noise, make_scheduler, partial_span, whole_span
-from models.ic_light.subject import Rgb, to_rgb
+from models.ic_light.subject import Rgb, resample, to_rgb
 from models.images import decode
-from models.pipeline import OnStep, Pipeline, Pixels
+from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Pipeline, Pixels
 from models.weights.weight_set import WeightSet
 
 
@@ -31,13 +30,14 @@ class Prepared:
     """A request as far as the CPU can bring it.
 
     `matting_feed` is the subject at the matting network's size; `gradient` the start picture of the first pass, None
-    if that starts from noise.
+    if that starts from noise; `background` a picture of any size for the UNet that sees one.
     """
 
     params: Params
     subject: Rgb
     matting_feed: Rgb
     gradient: Rgb | None
+    background: Rgb | None
     positive: prompt.Chunks
     negative: prompt.Chunks
 
@@ -49,85 +49,120 @@ class Prepared:
         return first, partial_span(steps, self.params.highres_denoise)
 
 
+@dataclass(frozen=True)
+class _Scene:
+    """What both passes of a request have in common: its pictures whole, its texts embedded, its one noise stream.
+
+    `report` is called after every denoise step.
+    """
+
+    unet: Any
+    pictures: list[Rgb]
+    texts: tuple[Tensor, Tensor]
+    params: Params
+    noise: Noise
+    report: Callable[[], None]
+
+
 class IcLight(Pipeline[Params, Prepared]):
     """The loaded model. It keeps nothing of a request, so that a call which ends early leaves no trace."""
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Networks, options: LoadOptions = DEFAULT_OPTIONS) -> None:
+        """Take what `load` has loaded."""
         self._networks = networks
+        self._noise_source = torch.device("cpu") if options.cpu_noise else networks.device
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """`background_image` if the UNet that sees one is loaded."""
+        return () if self._networks.background_unet is None else ("background_image",)
 
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:
-        """Decode the subject, tokenise the texts, draw the light's gradient; raises `UnreadableImage`."""
+        """Decode the pictures, tokenise the texts, draw the light's gradient.
+
+        Raises `UnreadableImage`, and `InputRefused` for a background that the loaded weights cannot take.
+        """
         subject = to_rgb(decode(images["subject_image"]))
         tokenizer = self._networks.tokenizer
-        return Prepared(
+        prepared = Prepared(
             params=params,
             subject=subject,
-            matting_feed=to_feed(subject),
+            matting_feed=self._networks.matting.to_feed(subject),
             gradient=light_gradient(params.light_source, params.width, params.height),
+            background=None,
             positive=prompt.tokenise(tokenizer, prompt.positive_prompt(params)),
             negative=prompt.tokenise(tokenizer, params.negative_prompt),
         )
+        if params.background_image is None:
+            return prepared
+        if self._networks.background_unet is None:
+            raise InputRefused("background_image cannot be served: the weights for it are not loaded.")
+        # A background is only ever seen, never the picture that the first pass starts from.
+        return replace(prepared, gradient=None, background=to_rgb(decode(images["background_image"])))
 
     @torch.inference_mode()
     def run(self, prepared: Prepared, on_step: OnStep) -> Pixels:
         """Matte the subject, draw all pictures small, enlarge them, draw them anew at full size."""
-        params, networks = prepared.params, self._networks
+        params, vae_network = prepared.params, self._networks.vae
         first_span, second_span = prepared.spans
-        report = _counter(on_step, first_span.evaluations + second_span.evaluations)
-        # One stream for both passes: the second goes on where the first stopped.
-        noise = Noise(params.seed, params.number_of_images, networks.device)
-        foreground = self._matte(prepared)
-        texts = self._embed(prepared)
+        scene = self._set(prepared, _counter(on_step, first_span.evaluations + second_span.evaluations))
 
-        conditions = self._conditions(params, resize_and_center_crop(foreground, params.width, params.height), texts)
-        start = None if prepared.gradient is None else vae.encode(networks.vae, [prepared.gradient])
-        small = self._draw(first_span, start, conditions, noise, report)
+        conditions = self._conditions(scene, params.width, params.height)
+        start = None if prepared.gradient is None else vae.encode(vae_network, [prepared.gradient])
+        small = self._draw(first_span, start, conditions, scene)
 
-        # Cut anew from the whole subject, not stretched as the picture is: the two may differ by up to 32 px per side.
+        # Cut anew from whole pictures, not stretched as the result is: the two may differ by up to 32 px per side.
         width, height = params.output_size
-        conditions = self._conditions(params, resize_and_center_crop(foreground, width, height), texts)
-        start = vae.encode(networks.vae, [enlarge(picture, width, height) for picture in small])
-        return self._draw(second_span, start, conditions, noise, report)
+        conditions = self._conditions(scene, width, height)
+        start = vae.encode(vae_network, [resample(picture, width, height) for picture in small])
+        return self._draw(second_span, start, conditions, scene)
+
+    def _set(self, prepared: Prepared, report: Callable[[], None]) -> _Scene:
+        """Do what both passes need done once."""
+        params, networks = prepared.params, self._networks
+        seen = [picture for picture in (self._matte(prepared), prepared.background) if picture is not None]
+        return _Scene(
+            unet=networks.unet if prepared.background is None else networks.background_unet,
+            pictures=seen,
+            texts=self._embed(prepared),
+            params=params,
+            # One stream for both passes: the second goes on where the first stopped.
+            noise=Noise(params.seed, params.number_of_images, networks.device, self._noise_source),
+            report=report,
+        )
 
     def _matte(self, prepared: Prepared) -> Rgb:
         height, width = prepared.subject.shape[:2]
-        networks = self._networks
-        alpha = predict_alpha(networks.matting, prepared.matting_feed, width, height, networks.device)
+        alpha = self._networks.matting.alpha(prepared.matting_feed, width, height)
         return composite_on_grey(prepared.subject, alpha)
 
     def _embed(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
         encoder = self._networks.text_encoder
         return prompt.pair(prompt.encode(encoder, prepared.positive), prompt.encode(encoder, prepared.negative))
 
-    def _conditions(self, params: Params, foreground: Rgb, texts: tuple[Tensor, Tensor]) -> Conditions:
-        """Encode the foreground and give every picture its row."""
-        rows = params.number_of_images
-        latents = vae.encode(self._networks.vae, [foreground]).to(texts[0].dtype)
-        positive, negative = (text.expand(rows, -1, -1) for text in texts)
-        return Conditions(latents.expand(rows, -1, -1, -1), positive, negative, guidance=params.cfg)
+    def _conditions(self, scene: _Scene, width: int, height: int) -> Conditions:
+        """Cut and encode what the UNet sees and give every picture its row."""
+        rows = scene.params.number_of_images
+        cut = [resize_and_center_crop(picture, width, height) for picture in scene.pictures]
+        latents = vae.encode(self._networks.vae, cut).to(scene.texts[0].dtype)
+        seen = latents.flatten(0, 1).expand(rows, -1, -1, -1)
+        positive, negative = (text.expand(rows, -1, -1) for text in scene.texts)
+        return Conditions(seen, positive, negative, guidance=scene.params.cfg)
 
-    def _draw(
-        self, span: Span, start: Tensor | None, conditions: Conditions, noise: Noise, report: Callable[[], None]
-    ) -> Pixels:
+    def _draw(self, span: Span, start: Tensor | None, conditions: Conditions, scene: _Scene) -> Pixels:
         """Denoise one pass and decode it; `start` holds one row for all pictures or one for each, None is noise."""
         networks = self._networks
         scheduler = make_scheduler(span, networks.device)
-        like = conditions.foreground
         # The start noise is drawn in the text's precision, as the reference does: in another it would differ.
-        latents = noise.draw(like.shape[2:], like.dtype)
+        latents = scene.noise.draw(conditions.seen.shape[2:], conditions.seen.dtype)
         if start is not None:
-            latents = add_noise(scheduler, start.to(like.dtype).expand_as(like), latents)
-        return vae.decode(networks.vae, denoise(networks.unet, scheduler, latents, conditions, noise, report))
+            latents = add_noise(scheduler, start.to(latents.dtype).expand_as(latents), latents)
+        return vae.decode(networks.vae, denoise(scene.unet, scheduler, latents, conditions, scene.noise, scene.report))
 
 
-def enlarge(picture: Rgb, width: int, height: int) -> Rgb:
-    """Stretch a picture of the first pass to the size of the second (IC-Light specification section 10)."""
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
-
-
-def load(weights: WeightSet, device: torch.device) -> IcLight:
+def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAULT_OPTIONS) -> IcLight:
     """Load the model onto `device`; raises `WeightsError`."""
-    return IcLight(load_networks(weights, device))
+    return IcLight(load_networks(weights, device), options)
 
 
 def _counter(on_step: OnStep, total: int) -> Callable[[], None]:

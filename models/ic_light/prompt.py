@@ -12,13 +12,15 @@ from models.ic_light.params import Params
 CHUNK: Final = 75
 """Tokens of text in one pass of the text encoder; two more mark start and end."""
 
+SEPARATOR: Final = ", "
+
 Chunks = list[list[int]]
 """A tokenised text: rows of `CHUNK` + 2 ids."""
 
 
 def positive_prompt(params: Params) -> str:
     """Join prompt and appended prompt; the comma is there even if either is empty."""
-    return f"{params.prompt}, {params.appended_prompt}"
+    return f"{params.prompt}{SEPARATOR}{params.appended_prompt}"
 
 
 def tokenise(tokenizer: Any, text: str) -> Chunks:

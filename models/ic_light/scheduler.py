@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
+
+SETTINGS: Final[Mapping[str, Any]] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "linear",
+    "prediction_type": "epsilon",
+    "algorithm_type": "sde-dpmsolver++",
+    "solver_order": 2,
+    "solver_type": "midpoint",
+    "lower_order_final": True,
+    "euler_at_final": False,
+    "final_sigmas_type": "zero",
+    "use_karras_sigmas": True,
+    "use_lu_lambdas": False,
+    "thresholding": False,
+    # These two have no effect with Karras sigmas; they are pinned with the rest.
+    "timestep_spacing": "linspace",
+    "steps_offset": 1,
+}
+"""The solver's settings: everything that matters is pinned against changes of the library's defaults.
+
+The betas are linear, unlike the base model's own.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,28 +66,9 @@ def partial_span(steps: int, strength: float) -> Span:
 def make_scheduler(span: Span, device: torch.device) -> Any:
     """Make the SDE DPM-Solver++ (2M) of one pass, standing at the span's first step.
 
-    The betas are linear, unlike the base model's own; everything that matters is pinned against changes of defaults.
     Steps go by index: at low noise long schedules repeat integer timesteps.
     """
-    scheduler = DPMSolverMultistepScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="linear",
-        prediction_type="epsilon",
-        algorithm_type="sde-dpmsolver++",
-        solver_order=2,
-        solver_type="midpoint",
-        lower_order_final=True,
-        euler_at_final=False,
-        final_sigmas_type="zero",
-        use_karras_sigmas=True,
-        use_lu_lambdas=False,
-        thresholding=False,
-        timestep_spacing="linspace",
-        steps_offset=1,
-    )
-    # Spacing and offset have no effect with Karras sigmas; they are pinned with the rest.
+    scheduler = DPMSolverMultistepScheduler(**SETTINGS)
     scheduler.set_timesteps(span.length, device=device)
     scheduler.set_begin_index(span.begin)
     return scheduler

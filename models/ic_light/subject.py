@@ -17,6 +17,9 @@ GREY: Final = 127
 Rgb = NDArray[np.uint8]
 """One picture: RGB, 8 bit, [height, width, 3]."""
 
+RESAMPLING: Final = Image.Resampling.LANCZOS
+"""The filter of every change of size in this pipeline."""
+
 
 def to_rgb(picture: Image.Image) -> Rgb:
     """Convert a decoded picture of any mode to 8-bit RGB.
@@ -28,6 +31,11 @@ def to_rgb(picture: Image.Image) -> Rgb:
     if picture.has_transparency_data and not picture.mode.startswith("I"):
         picture = _composite(picture)
     return np.asarray(to_rgb8(picture))
+
+
+def resample(picture: Rgb, width: int, height: int) -> Rgb:
+    """Stretch a picture to `width` x `height` px."""
+    return np.asarray(Image.fromarray(picture).resize((width, height), RESAMPLING))
 
 
 def _composite(picture: Image.Image) -> Image.Image:

@@ -1,8 +1,9 @@
-"""The UNet that also sees the foreground: a base UNet, widened and offset (IC-Light specification section 7)."""
+"""The UNets that see more than noise: a base UNet, widened and offset (IC-Light specification sections 7 and 17)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,18 +17,18 @@ from models.errors import WeightsError
 
 FOREGROUND_CHANNELS: Final = 8
 """Input channels with a foreground: 4 of noisy latents, 4 of the foreground's."""
+BACKGROUND_CHANNELS: Final = 12
+"""Input channels with a background besides: 4 more, of its latents."""
 _INPUT: Final = "conv_in.weight"
 _WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
 
 
-def load_unet(base: Path, offset: Path, dtype: torch.dtype) -> Any:
-    """Build the merged UNet on the CPU from a base folder (config.json, weights) and an offset file.
+def load_unet(base: Path, offset: Path, channels: int, dtype: torch.dtype) -> Any:
+    """Build the merged UNet of `channels` inputs on the CPU from a base folder (config.json, weights) and an offset.
 
     Raises `WeightsError` if a weight is missing or has another shape.
     """
-    config = json.loads((base / "config.json").read_text())
-    with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config({**config, "in_channels": FOREGROUND_CHANNELS})
+    unet = empty_unet(json.loads((base / "config.json").read_text()), channels)
     try:
         with safe_open(base / _WEIGHTS, "pt") as base_file, safe_open(offset, "pt") as offset_file:
             merged = {
@@ -41,11 +42,17 @@ def load_unet(base: Path, offset: Path, dtype: torch.dtype) -> Any:
     return unet.eval()
 
 
+def empty_unet(config: Mapping[str, Any], channels: int) -> Any:
+    """Build the UNet that `config` describes, with `channels` inputs, on the meta device: shapes without storage."""
+    with torch.device("meta"):
+        return UNet2DConditionModel.from_config({**config, "in_channels": channels})
+
+
 def merge(key: str, base: Tensor, offset: Tensor, like: Tensor) -> Tensor:
     """Add the offset of weight `key` to its base, in float32: in half precision the difference drowns in rounding.
 
-    The input convolution's base lacks the channels of the foreground: they start at zero. Raises `WeightsError` if
-    either is not of the shape of `like`.
+    The input convolution's base lacks the channels of what is seen besides noise: they start at zero. Raises
+    `WeightsError` if either is not of the shape of `like`.
     """
     if key == _INPUT and base.shape[1] < like.shape[1]:
         base = F.pad(base, (0, 0, 0, 0, 0, like.shape[1] - base.shape[1]))

@@ -1,7 +1,8 @@
 """The PuLID adapter file: an identity encoder, and key and value weights for every cross-attention of the UNet.
 
-Source: PuLID specification section 4, weight files. Both public layouts of version 1 are read: `image_proj.*` with
-`ip_adapter.{i}.to_k_ip.weight`, and `id_adapter.*` with `id_adapter_attn_layers.{i}.id_to_k.weight`.
+Source: PuLID specification section 4, weight files. All public layouts are read: `image_proj.*` with
+`ip_adapter.{i}.to_k_ip.weight`, and `id_adapter.*` with `id_adapter_attn_layers.{i}.id_to_k.weight`, the latter as a
+pickle of tensors (version 1) or as .safetensors (version 1.1).
 """
 
 from __future__ import annotations
@@ -46,16 +47,16 @@ class Adapter:
 
 
 def read_adapter(path: Path) -> Adapter:
-    """Read an adapter in either layout; raises `WeightsError`."""
+    """Read an adapter in any layout; raises `WeightsError`."""
     return parse_adapter(read_state_dict(path))
 
 
 def parse_adapter(state: StateDict) -> Adapter:
-    """Sort an adapter's tensors; raises `WeightsError` if it is none of version 1."""
+    """Sort an adapter's tensors; raises `WeightsError` if there is no encoder or no layer."""
     encoder = next((found for prefix in _ENCODER_PREFIXES if (found := under(state, prefix))), {})
     projections = _projections(state)
-    if "body.0.weight" not in encoder or not projections:
-        raise WeightsError("The adapter file is not a PuLID version 1 adapter.")
+    if not encoder or not projections:
+        raise WeightsError("The adapter file is not a PuLID adapter.")
     return Adapter(encoder=encoder, projections=projections)
 
 

@@ -22,7 +22,10 @@ from models.pulid_lightning.identity import BODY_TOKENS, Identity
 FaceStyle = Literal["high-fidelity", "stylized"]
 Removal = Literal["neutral", "ortho", "ortho_v2"]
 """Which part of the identity's attention along the text's is removed: none, all, or all but the body's share."""
+BodyShare = Literal["comfyui", "official"]
+"""How `ortho_v2` measures the body's share: as the ComfyUI port does, and so the hosted model, or as the original."""
 WEIGHT: Final = 0.8
+_CROSS_ATTENTION: Final = "attn2.processor"
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Method:
 
     num_zero: int
     projection: Removal
+    body_share: BodyShare = "comfyui"
 
 
 NEUTRAL: Final = Method(num_zero=0, projection="neutral")
@@ -49,7 +53,7 @@ class IdentityAttention:
     """
 
     layers: Mapping[int, tuple[Tensor, Tensor]]
-    projection: Removal
+    method: Method
     weight: float = WEIGHT
 
 
@@ -65,7 +69,7 @@ def project_identity(
         return projected.repeat_interleave(pictures, 0)
 
     layers = {layer: (rows(weights.key), rows(weights.value)) for layer, weights in projections.items()}
-    return IdentityAttention(layers, method.projection)
+    return IdentityAttention(layers, method)
 
 
 class SelfAttention(AttnProcessor2_0):  # type: ignore[misc]  # diffusers is untyped
@@ -116,7 +120,7 @@ class CrossAttention:
 def install(unet: nn.Module, layers: set[int]) -> None:
     """Give `unet` the processors above; raises `WeightsError` unless `layers` are exactly its cross-attentions."""
     names: list[str] = list(unet.attn_processors)  # type: ignore[arg-type]
-    cross = {index for index, name in enumerate(names) if name.endswith("attn2.processor")}
+    cross = {index for index, name in enumerate(names) if name.endswith(_CROSS_ATTENTION)}
     if cross != layers:
         raise WeightsError(f"The adapter has {len(layers)} layers that are not the UNet's {len(cross)}.")
     processors: dict[str, Any] = {
@@ -134,10 +138,11 @@ def _with_identity(base: Tensor, query: Tensor, identity: IdentityAttention, lay
     key, value = identity.layers[layer]
     # Sums over thousands of tokens overflow in half precision.
     text, delta = base.float(), _attend(query, key, value, heads).float()
-    if identity.projection == "ortho":
+    if identity.method.projection == "ortho":
         delta = delta - _along(text, delta)
-    elif identity.projection == "ortho_v2":
-        delta = delta + (_body_share(query, key) - 1) * _along(text, delta)
+    elif identity.method.projection == "ortho_v2":
+        share = _share_of_picture(query, key) if identity.method.body_share == "comfyui" else _share(query, key, heads)
+        delta = delta + (share - 1) * _along(text, delta)
     return (text + identity.weight * delta).to(base.dtype)
 
 
@@ -146,10 +151,16 @@ def _along(text: Tensor, delta: Tensor) -> Tensor:
     return (text * delta).sum(1, keepdim=True) / (text * text).sum(1, keepdim=True) * text
 
 
-def _body_share(query: Tensor, key: Tensor) -> Tensor:
-    """Share of attention that the body tokens get, averaged over the queries: [rows, 1, 1].
+def _share_of_picture(query: Tensor, key: Tensor) -> Tensor:
+    """Share of attention that the body tokens get, all heads at once, averaged over the queries: [rows, 1, 1]."""
+    return _share(query, key, heads=1).mean(1, keepdim=True)
 
-    As in the ComfyUI port: unscaled, all heads at once.
+
+def _share(query: Tensor, key: Tensor, heads: int) -> Tensor:
+    """Share of attention that the body tokens get of every query, averaged over the heads: [rows, queries, 1].
+
+    Unscaled, unlike the attention itself: both references have it so.
     """
-    scores = query.float() @ key.float().transpose(1, 2)
-    return scores.softmax(-1).mean(1, keepdim=True)[..., :BODY_TOKENS].sum(-1, keepdim=True)
+    query, key = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
+    weights = (query @ key.transpose(-1, -2)).softmax(-1)
+    return weights[..., :BODY_TOKENS].sum(-1).mean(1)[..., None]

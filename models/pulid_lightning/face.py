@@ -23,7 +23,7 @@ DETECTION_SIZES: Final = (640, 576, 512, 448, 384, 320)
 """Sides in px of the square that the picture is fitted into, tried in this order until a face shows."""
 CROP_SIDE: Final = 512
 _THRESHOLD: Final = 0.5
-_TEMPLATE: Final = np.array(
+TEMPLATE: Final = np.array(
     [
         (192.98138, 239.94708),
         (318.90277, 240.1936),
@@ -104,7 +104,7 @@ def alignment(keypoints: Floats) -> NDArray[np.float64]:
     Raises `NoFaceFound` if the points coincide and so have no such transform.
     """
     # A least-squares fit is not the same: it gives way to a badly placed point, this one ignores it.
-    matrix, _ = cv2.estimateAffinePartial2D(keypoints, _TEMPLATE, method=cv2.LMEDS)
+    matrix, _ = cv2.estimateAffinePartial2D(keypoints, TEMPLATE, method=cv2.LMEDS)
     if matrix is None:
         raise NoFaceFound("No usable face was found in face_image.")
     return np.asarray(matrix, dtype=np.float64)

@@ -10,15 +10,16 @@ from torch import Tensor
 from models.pulid_lightning.bisenet import BiSeNet, load_bisenet
 from models.pulid_lightning.eva_clip import EvaClip, load_eva_clip, normalised
 from models.pulid_lightning.face import FoundFace, Rgb
-from models.pulid_lightning.identity import IDEncoder, Identity, id_condition
+from models.pulid_lightning.id_former import load_id_former
+from models.pulid_lightning.identity import Identity, IdentityEncoder, id_condition, load_id_encoder
 from models.pulid_lightning.parsing import composite, parse
-from models.pulid_lightning.state_dicts import read_state_dict
+from models.pulid_lightning.state_dicts import StateDict, read_state_dict
 
 
 class Identifier:
     """The networks that look at a face, in float32 on one device."""
 
-    def __init__(self, parser: BiSeNet, eva: EvaClip, encoder: IDEncoder, device: torch.device) -> None:
+    def __init__(self, parser: BiSeNet, eva: EvaClip, encoder: IdentityEncoder, device: torch.device) -> None:
         """Wrap loaded networks, all on `device`."""
         self._parser, self._eva, self._encoder, self._device = parser, eva, encoder, device
         self._uncond = self._unconditional()
@@ -39,11 +40,12 @@ class Identifier:
         return tokens
 
 
-def load_identifier(face_parser: Path, eva_clip: Path, encoder: IDEncoder, device: torch.device) -> Identifier:
-    """Load parser and tower beside the adapter's `encoder`; raises `WeightsError`."""
+def load_identifier(face_parser: Path, eva_clip: Path, encoder: StateDict, device: torch.device) -> Identifier:
+    """Load parser, tower and the adapter's `encoder`, of version 1 or 1.1; raises `WeightsError`."""
     parser = load_bisenet(read_state_dict(face_parser)).to(device, torch.float32)
     eva = load_eva_clip(read_state_dict(eva_clip), device)
-    return Identifier(parser, eva, encoder, device)
+    load_encoder = load_id_former if "latents" in encoder else load_id_encoder
+    return Identifier(parser, eva, load_encoder(encoder, device), device)
 
 
 def _to_tensor(crop: Rgb) -> Tensor:

@@ -1,7 +1,11 @@
-"""The identity encoder: from what the face networks say to the ID tokens of the attention (specification section 4)."""
+"""The identity encoder: from what the face networks say to the ID tokens of the attention (specification section 4).
+
+Here is version 1's; `models.pulid_lightning.id_former` holds version 1.1's.
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,17 +27,34 @@ class Identity:
     uncond: Tensor
 
 
-class IDEncoder(nn.Module):
+class IdentityEncoder(nn.Module):
+    """What both versions of the encoder have in common."""
+
+    def __init__(self, id_width: int, hidden: int) -> None:
+        """Take the widths: of the condition, and of the vision tower."""
+        super().__init__()
+        self.id_width, self.hidden = id_width, hidden
+
+    @abstractmethod
+    def forward(self, id_cond: Tensor, hidden: list[Tensor]) -> Tensor:
+        """Encode `id_cond` and five `hidden`, one for each of `TAPS`, into ID tokens [n, tokens, context width]."""
+
+    def zeros(self, tokens: int, device: torch.device) -> tuple[Tensor, list[Tensor]]:
+        """The input that stands for no face, of `tokens` hidden tokens each."""
+        hidden = torch.zeros(1, tokens, self.hidden, device=device)
+        return torch.zeros(1, self.id_width, device=device), [hidden] * len(TAPS)
+
+
+class IDEncoder(IdentityEncoder):
     """PuLID v1's encoder: multilayer perceptrons only."""
 
     def __init__(self, id_width: int, body: tuple[int, int], hidden: int, context: int) -> None:
         """Take the widths: of the condition, inside the body, of the vision tower, and of an ID token."""
-        super().__init__()
-        self.id_width, self.hidden = id_width, hidden
-        self.body = _mlp(id_width, *body, context * BODY_TOKENS)
+        super().__init__(id_width, hidden)
+        self.body = mlp(id_width, *body, context * BODY_TOKENS)
         for tap in range(len(TAPS)):
-            self.add_module(f"mapping_{tap}", _mlp(hidden, hidden, hidden, context))
-            self.add_module(f"mapping_patch_{tap}", _mlp(hidden, hidden, hidden, context))
+            self.add_module(f"mapping_{tap}", mlp(hidden, hidden, hidden, context))
+            self.add_module(f"mapping_patch_{tap}", mlp(hidden, hidden, hidden, context))
 
     def forward(self, id_cond: Tensor, hidden: list[Tensor]) -> Tensor:
         """Encode `id_cond` [n, id width] and five `hidden` [n, 1 + patches, width] into [n, 10, context width]."""
@@ -45,13 +66,9 @@ class IDEncoder(nn.Module):
             tokens.append(whole + patches.mean(1, keepdim=True))
         return torch.cat(tokens, 1)
 
-    def zeros(self, tokens: int, device: torch.device) -> tuple[Tensor, list[Tensor]]:
-        """The input that stands for no face, of `tokens` hidden tokens each."""
-        hidden = torch.zeros(1, tokens, self.hidden, device=device)
-        return torch.zeros(1, self.id_width, device=device), [hidden] * len(TAPS)
 
-
-def _mlp(c_in: int, first: int, second: int, c_out: int) -> nn.Sequential:
+def mlp(c_in: int, first: int, second: int, c_out: int) -> nn.Sequential:
+    """Three linear layers, the first two normalised and followed by a leaky ReLU: [..., c_in] to [..., c_out]."""
     return nn.Sequential(
         nn.Linear(c_in, first),
         nn.LayerNorm(first),

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import torch
 
 from models.images import decode, to_rgb8
-from models.pipeline import OnStep, Pipeline, Pixels
+from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Pipeline, Pixels
 from models.pulid_lightning.adapter import Projection, read_adapter
-from models.pulid_lightning.attention import METHODS, install, project_identity
+from models.pulid_lightning.attention import METHODS, BodyShare, install, project_identity
 from models.pulid_lightning.face import FaceFinder, FoundFace
 from models.pulid_lightning.identify import Identifier, load_identifier
-from models.pulid_lightning.identity import load_id_encoder
+from models.pulid_lightning.identity import Identity
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.prompt import Tokenizer, tokenize
+from models.pulid_lightning.recent import Recent
 from models.pulid_lightning.sampler import STEPS, BrownianNoise, initial_latents, karras_sigmas, sample
 from models.pulid_lightning.sdxl import (
     LATENT_CHANNELS,
@@ -30,18 +32,22 @@ from models.pulid_lightning.sdxl import (
     load_checkpoint,
     load_tokenizers,
 )
+from models.pulid_lightning.sharing import TensorPool
 from models.pulid_lightning.text_encoder import PromptTokens, encode_prompt, stack_branches
 from models.weights.weight_set import WeightSet
 
 CHECKPOINTS: Final = ("default", "artistic", "realistic")
 _ALWAYS_NEGATIVE: Final = "nsfw, nude, "
+_REMEMBERED_FACES: Final = 64
+"""How many pictures' faces are kept in memory, a megabyte each."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request that waits for the device."""
+    """A request that waits for the device; `picture` is the SHA-256 of the caller's file."""
 
     params: Params
+    picture: str
     face: FoundFace
     prompt: PromptTokens
     negative_prompt: PromptTokens
@@ -58,20 +64,27 @@ class PulidLightning(Pipeline[Params, Prepared]):
         projections: Mapping[int, Projection],
         checkpoints: Mapping[str, Checkpoint],
         device: torch.device,
+        body_share: BodyShare = "comfyui",
     ) -> None:
         """Take what `load` has loaded."""
         self._faces, self._tokenizers, self._identifier = faces, tokenizers, identifier
         self._projections, self._checkpoints, self._device = projections, checkpoints, device
+        self._body_share = body_share
+        self._found: Recent[FoundFace] = Recent(_REMEMBERED_FACES)
+        self._identities: Recent[Identity] = Recent(_REMEMBERED_FACES)
 
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:
         """Decode the picture, find its largest face, tokenise both prompts.
 
-        Raises `UnreadableImage` or `NoFaceFound`.
+        A picture that was seen lately is neither decoded nor searched again. Raises `UnreadableImage` or
+        `NoFaceFound`.
         """
-        picture = np.asarray(to_rgb8(decode(images["face_image"])))
+        file = images["face_image"]
+        picture = hashlib.sha256(file).hexdigest()
         return Prepared(
             params=params,
-            face=self._faces.find(picture),
+            picture=picture,
+            face=self._found.get(picture, lambda: self._find(file)),
             prompt=self._tokenize(params.prompt),
             negative_prompt=self._tokenize(_ALWAYS_NEGATIVE + params.negative_prompt),
         )
@@ -88,10 +101,14 @@ class PulidLightning(Pipeline[Params, Prepared]):
         noise = BrownianNoise(shape, params.seed, sigmas)
         return decode_latents(checkpoint.vae, sample(denoise, latents, sigmas, noise, on_step))
 
+    def _find(self, file: bytes) -> FoundFace:
+        return self._faces.find(np.asarray(to_rgb8(decode(file))))
+
     def _conditions(self, prepared: Prepared, checkpoint: Checkpoint) -> Conditions:
         params = prepared.params
-        identity = self._identifier.identify(prepared.face)
-        method, pictures = METHODS[params.face_style], params.number_of_images
+        identity = self._identities.get(prepared.picture, lambda: self._identifier.identify(prepared.face))
+        method = replace(METHODS[params.face_style], body_share=self._body_share)
+        pictures = params.number_of_images
         injected = project_identity(identity, self._projections, method, pictures)
         uncond, cond = (
             encode_prompt(prompt, checkpoint.clip_l, checkpoint.clip_g)
@@ -104,23 +121,28 @@ class PulidLightning(Pipeline[Params, Prepared]):
         return PromptTokens(*(tokenize(prompt, tokenizer) for tokenizer in self._tokenizers))
 
 
-def load(weights: WeightSet, device: torch.device) -> PulidLightning:
-    """Load every network onto `device`, the three checkpoints side by side; raises `WeightsError`."""
-    config = weights["sdxl_config"]
+def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAULT_OPTIONS) -> PulidLightning:
+    """Load every network onto `device`, the three checkpoints side by side; raises `WeightsError`.
+
+    Noise is drawn on the CPU whatever the options say.
+    """
+    config, pool = weights["sdxl_config"], TensorPool()
     adapter = read_adapter(weights["pulid_adapter"])
-    checkpoints = {name: load_checkpoint(weights[f"sdxl_checkpoint_{name}"], config, device) for name in CHECKPOINTS}
+    checkpoints = {
+        name: load_checkpoint(weights[f"sdxl_checkpoint_{name}"], config, device, pool) for name in CHECKPOINTS
+    }
     for checkpoint in checkpoints.values():
         install(checkpoint.unet, set(adapter.projections))
     # In the UNet's precision, for the keys and values meet its queries.
     dtype = checkpoints[CHECKPOINTS[0]].unet.dtype
-    encoder = load_id_encoder(adapter.encoder, device)
     return PulidLightning(
         faces=FaceFinder(weights["face_analysis"]),
         tokenizers=load_tokenizers(config),
-        identifier=load_identifier(weights["face_parser"], weights["eva_clip"], encoder, device),
+        identifier=load_identifier(weights["face_parser"], weights["eva_clip"], adapter.encoder, device),
         projections={layer: weight.to(device, dtype) for layer, weight in adapter.projections.items()},
         checkpoints=checkpoints,
         device=device,
+        body_share=options.pulid_body_share,
     )
 
 

@@ -84,8 +84,8 @@ def sample(denoise: Denoise, latents: Tensor, sigmas: Tensor, noise: Noise, on_s
     # With the midpoint halfway, only its prediction counts for the whole step; the first one leads there.
     for sigma, sigma_next in pairwise(sigmas[:-1]):
         middle = _midpoint(sigma, sigma_next)
-        halfway = _ancestral(x, evaluate(x, sigma), sigma, middle, noise)
-        x = _ancestral(x, evaluate(halfway, middle), sigma, sigma_next, noise)
+        halfway = _ancestral_step(x, evaluate(x, sigma), sigma, middle, noise)
+        x = _ancestral_step(x, evaluate(halfway, middle), sigma, sigma_next, noise)
     return evaluate(x, sigmas[-2])
 
 
@@ -93,11 +93,16 @@ def _midpoint(sigma: Tensor, sigma_next: Tensor) -> Tensor:
     return (sigma.log() + (sigma_next.log() - sigma.log()) * 0.5).exp()
 
 
-def _ancestral(x: Tensor, denoised: Tensor, sigma: Tensor, target: Tensor, noise: Noise) -> Tensor:
-    """Move `x` from `sigma` to `target` along `denoised`, part of the way as fresh noise (eta 1)."""
+def ancestral(sigma: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Parts of the way from `sigma` down to `target`: the sigma to go down to, and that of the fresh noise (eta 1)."""
+    up = torch.minimum(target, (target**2 * (sigma**2 - target**2) / sigma**2).sqrt())
+    return (target**2 - up**2).sqrt(), up
+
+
+def _ancestral_step(x: Tensor, denoised: Tensor, sigma: Tensor, target: Tensor, noise: Noise) -> Tensor:
+    """Move `x` from `sigma` to `target` along `denoised`, part of the way as fresh noise."""
     # The reference passes sigmas through their logarithm, and the path's values hang on the last bit.
     sigma, target = sigma.log().exp(), target.log().exp()
-    up = torch.minimum(target, (target**2 * (sigma**2 - target**2) / sigma**2).sqrt())
-    down = (target**2 - up**2).sqrt()
+    down, up = ancestral(sigma, target)
     keep = down / sigma
     return keep * x + (1 - keep) * denoised + up * noise(sigma, target).to(x.device)

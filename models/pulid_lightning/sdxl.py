@@ -20,12 +20,16 @@ from models.pipeline import Pixels
 from models.pulid_lightning.attention import IdentityAttention
 from models.pulid_lightning.prompt import Tokenizer
 from models.pulid_lightning.sampler import Denoise, timestep_of
+from models.pulid_lightning.sharing import TensorPool
 from models.pulid_lightning.text_encoder import Encode, TextEmbeddings, penultimate
 
 LATENT_CHANNELS: Final = 4
 LATENT_SCALE: Final = 8
 """Pixels to a latent, along each side."""
 GUIDANCE: Final = 1.2
+SDXL: Final = Path(__file__).with_name("configs") / "sdxl"
+"""The sizes of SDXL's networks, in diffusers' layout."""
+_INDEX: Final = "model_index.json"
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,21 @@ def load_tokenizers(config: Path) -> tuple[Tokenizer, Tokenizer]:
     return first, second
 
 
-def load_checkpoint(path: Path, config: Path, device: torch.device) -> Checkpoint:
-    """Load a single-file checkpoint with original keys; sizes come from `config`. Raises `WeightsError`.
+def load_checkpoint(path: Path, config: Path, device: torch.device, pool: TensorPool | None = None) -> Checkpoint:
+    """Load a single-file checkpoint with original keys; raises `WeightsError`.
 
+    Sizes come from the folder `config` if it names them, else they are SDXL's own; either way nothing is fetched.
+    What it has in common with other checkpoints of the same `pool` is kept once.
     Half precision on CUDA, except for the VAE, whose activations exceed float16; float32 elsewhere.
     """
     half = device.type == "cuda"
     try:
         loaded = StableDiffusionXLPipeline.from_single_file(
             str(path),
-            config=str(config),
+            config=str(config if (config / _INDEX).is_file() else SDXL),
+            scheduler=None,
+            tokenizer=None,
+            tokenizer_2=None,
             torch_dtype=torch.float16 if half else torch.float32,
             local_files_only=True,
         )
@@ -76,14 +85,13 @@ def load_checkpoint(path: Path, config: Path, device: torch.device) -> Checkpoin
         raise WeightsError(f"The checkpoint {path} lacks tensors.") from error
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise WeightsError(f"The checkpoint {path} cannot be loaded: {error}") from error
-    networks = (loaded.unet, loaded.vae, loaded.text_encoder, loaded.text_encoder_2)
-    unet, vae, clip_l, clip_g = (network.eval().requires_grad_(False) for network in networks)
-    return Checkpoint(
-        unet=unet.to(device),
-        vae=vae.to(device, _wide_half() if half else torch.float32),
-        clip_l=penultimate(clip_l.to(device)),
-        clip_g=penultimate(clip_g.to(device)),
-    )
+    vae_dtype = _wide_half() if half else torch.float32
+    unet, clip_l, clip_g = loaded.unet.to(device), loaded.text_encoder.to(device), loaded.text_encoder_2.to(device)
+    vae = loaded.vae.to(device, vae_dtype)
+    pool = pool or TensorPool()
+    for kind, network in {"unet": unet, "vae": vae, "clip_l": clip_l, "clip_g": clip_g}.items():
+        pool.share(kind, network.eval().requires_grad_(False))
+    return Checkpoint(unet=unet, vae=vae, clip_l=penultimate(clip_l), clip_g=penultimate(clip_g))
 
 
 def condition(

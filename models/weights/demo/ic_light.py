@@ -1,4 +1,4 @@
-"""The demo weights of ic-light: a base model, the offset that makes it see a foreground, a matting network."""
+"""The demo weights of ic-light: a base model, the offsets that make it see more than noise, a matting network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from safetensors.torch import save_file
 
-from models.ic_light.unet import FOREGROUND_CHANNELS
+from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS
 from models.weights.demo.random_weights import random_state
 from models.weights.demo.rmbg import write_rmbg
 from models.weights.demo.sd15 import narrow_unet, write_sd15
@@ -17,24 +17,26 @@ from models.weights.lock import LockedRole, lock_role
 _PATHS: Final = {
     "sd15": "sd15",
     "ic_light_fc": "ic-light/iclight_sd15_fc.safetensors",
+    "ic_light_fbc": "ic-light/iclight_sd15_fbc.safetensors",
     "rmbg": "rmbg/model.safetensors",
 }
 _SEED: Final = 16
 _OFFSET_SCALE: Final = 0.5
-"""Far more than a real offset's, so that the foreground shows in pictures of random networks."""
+"""Far more than a real offset's, so that what they see shows in pictures of random networks."""
 
 
 def build(root: Path) -> list[LockedRole]:
     """Write the files below `root` and describe them; the same bytes on every call."""
     write_sd15(root / _PATHS["sd15"])
-    _write_offset(root / _PATHS["ic_light_fc"])
+    _write_offset(root / _PATHS["ic_light_fc"], FOREGROUND_CHANNELS)
+    _write_offset(root / _PATHS["ic_light_fbc"], BACKGROUND_CHANNELS)
     write_rmbg(root / _PATHS["rmbg"])
     return [lock_role(root, role, path, ["ic-light"], "facelight demo") for role, path in _PATHS.items()]
 
 
-def _write_offset(file: Path) -> None:
+def _write_offset(file: Path, channels: int) -> None:
     with torch.device("meta"):
-        shapes = narrow_unet(FOREGROUND_CHANNELS).state_dict()
+        shapes = narrow_unet(channels).state_dict()
     offset = {key: (_OFFSET_SCALE * value).half() for key, value in random_state(shapes, _SEED).items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(offset, file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models.ic_light import batches
 from models.ic_light.denoise import Conditions, denoise
 from models.ic_light.networks import Networks
 from models.ic_light.noise import Noise
@@ -29,9 +30,9 @@ class Watch:
 
 def conditions(rows: int, guidance: float) -> Conditions:
     draw = torch.Generator().manual_seed(5)
-    foreground = torch.randn(1, 4, 8, 8, generator=draw).expand(rows, -1, -1, -1)
+    seen = torch.randn(1, 4, 8, 8, generator=draw).expand(rows, -1, -1, -1)
     positive, negative = torch.randn(2, 1, 77, 32, generator=draw).expand(2, rows, -1, -1)
-    return Conditions(foreground, positive, negative, guidance)
+    return Conditions(seen, positive, negative, guidance)
 
 
 @torch.inference_mode()
@@ -48,7 +49,7 @@ def test_guidance_takes_both_texts_in_one_batch_negative_first(networks: Network
     given = conditions(2, 2.0)
     assert [batch.shape for batch in watch.inputs] == [(4, 8, 8, 8)] * 2
     assert torch.equal(watch.texts[0], torch.cat((given.negative, given.positive)))
-    assert torch.equal(watch.inputs[0][:, 4:], given.foreground.repeat(2, 1, 1, 1))
+    assert torch.equal(watch.inputs[0][:, 4:], given.seen.repeat(2, 1, 1, 1))
     assert torch.equal(watch.inputs[0][:2], watch.inputs[0][2:])
 
 
@@ -75,6 +76,28 @@ def test_every_step_draws_noise_for_all_pictures_once(networks: Networks):
     with torch.inference_mode():
         denoise(networks.unet, make_scheduler(whole_span(3), CPU), start, conditions(2, 2.0), noise, lambda: None)
     assert torch.equal(noise.draw((8, 8), torch.float32), expected.draw((8, 8), torch.float32))
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_more_pictures_than_fit_go_in_groups_and_come_out_the_same(
+    networks: Networks, monkeypatch: pytest.MonkeyPatch, together: int
+):
+    whole = walk(networks.unet, rows=3)
+    monkeypatch.setattr(batches, "MAX_PIXELS", together * 64 * 64)
+    watch = Watch(networks.unet)
+    assert torch.allclose(walk(watch, rows=3), whole, rtol=1e-4, atol=1e-2)
+    sizes = {1: [2, 2, 2], 2: [4, 2]}[together]
+    assert [len(batch) for batch in watch.inputs] == sizes * 2
+
+
+def test_noise_of_the_cpu_does_not_depend_on_the_precision_it_is_used_in():
+    half, single = (Noise(3, 2, CPU).draw((8, 8), dtype) for dtype in (torch.float16, torch.float32))
+    assert torch.equal(half, single.half())
+    assert half.dtype == torch.float16
+
+
+def test_noise_may_be_drawn_elsewhere_than_it_is_used():
+    assert Noise(3, 2, torch.device("meta"), source=CPU).draw((8, 8), torch.float32).is_meta
 
 
 @pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])

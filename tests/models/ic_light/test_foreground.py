@@ -19,6 +19,12 @@ def test_alpha_blends_towards_grey_and_truncates(noise_picture: np.ndarray):
     assert composite_on_grey(white, torch.full((1, 1, 1), 0.999)).tolist() == [[[254, 254, 254]]]
 
 
+def test_sigma_lifts_the_subject_where_it_shows():
+    picture = np.full((1, 2, 3), 100, dtype=np.uint8)
+    alpha = torch.tensor([1.0, 0.0]).reshape(1, 2, 1)
+    assert composite_on_grey(picture, alpha, sigma=16.0)[0, :, 0].tolist() == [116, 127]
+
+
 @pytest.mark.parametrize(("width", "height"), [(256, 320), (320, 256), (256, 1024)])
 def test_a_crop_has_the_size_asked_for(noise_picture: np.ndarray, width: int, height: int):
     crop = resize_and_center_crop(noise_picture, width, height)

@@ -6,27 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.ic_light.matting import feed_size, predict_alpha, to_feed
+from models.ic_light import full_size
+from models.ic_light.matting import feed_size
 from models.ic_light.networks import Networks
-from models.ic_light.rmbg import BlockWidths, Rmbg, RmbgWidths, widths_of
-
-FULL_WIDTHS = RmbgWidths(
-    stem=64,
-    blocks={
-        "stage1": BlockWidths(64, 32, 64),
-        "stage2": BlockWidths(64, 32, 128),
-        "stage3": BlockWidths(128, 64, 256),
-        "stage4": BlockWidths(256, 128, 512),
-        "stage5": BlockWidths(512, 256, 512),
-        "stage6": BlockWidths(512, 256, 512),
-        "stage5d": BlockWidths(1024, 256, 512),
-        "stage4d": BlockWidths(1024, 128, 256),
-        "stage3d": BlockWidths(512, 64, 128),
-        "stage2d": BlockWidths(256, 32, 64),
-        "stage1d": BlockWidths(128, 16, 64),
-    },
-)
-"""RMBG-1.4's own (specification section 2)."""
 
 
 @pytest.mark.parametrize(
@@ -50,22 +32,14 @@ def test_the_feed_of_extreme_shapes_is_clamped():
     assert feed_size(16, 1_500_000) == (64, 32_768)
 
 
-def test_a_feed_has_the_feeds_size(noise_picture: np.ndarray):
+def test_a_feed_has_the_feeds_size(networks: Networks, noise_picture: np.ndarray):
     width, height = feed_size(90, 120)
-    assert to_feed(noise_picture).shape == (height, width, 3)
-
-
-def test_the_published_widths_give_the_published_network():
-    with torch.device("meta"):
-        network = Rmbg(FULL_WIDTHS)
-    assert sum(parameter.numel() for parameter in network.parameters()) == 44_046_790
-    assert len(network.state_dict()) == 798
-    assert widths_of(network.state_dict()) == FULL_WIDTHS
+    assert networks.matting.to_feed(noise_picture).shape == (height, width, 3)
 
 
 def test_flat_blocks_dilate_and_pooled_blocks_only_at_the_bottom():
     with torch.device("meta"):
-        network = Rmbg(FULL_WIDTHS)
+        network = full_size.rmbg()
 
     def dilations(stage: str) -> list[int]:
         units = network.get_submodule(stage).modules()
@@ -79,7 +53,7 @@ def test_flat_blocks_dilate_and_pooled_blocks_only_at_the_bottom():
 @torch.inference_mode()
 def test_alpha_covers_the_picture_and_depends_on_it(networks: Networks, noise_picture: np.ndarray):
     def alpha_of(picture: np.ndarray) -> torch.Tensor:
-        return predict_alpha(networks.matting, to_feed(picture), 90, 120, torch.device("cpu"))
+        return networks.matting.alpha(networks.matting.to_feed(picture), 90, 120)
 
     alpha = alpha_of(noise_picture)
     assert alpha.shape == (120, 90, 1)
@@ -91,6 +65,7 @@ def test_alpha_covers_the_picture_and_depends_on_it(networks: Networks, noise_pi
 @torch.inference_mode()
 def test_batch_norm_uses_its_running_statistics(networks: Networks):
     feed = torch.randn(2, 3, 64, 128, generator=torch.Generator().manual_seed(0))
-    alone = networks.matting(feed[:1])
-    assert torch.allclose(networks.matting(feed)[:1], alone, atol=1e-5)
+    network = networks.matting.network
+    alone = network(feed[:1])
+    assert torch.allclose(network(feed)[:1], alone, atol=1e-5)
     assert alone.shape == (1, 1, 64, 128)

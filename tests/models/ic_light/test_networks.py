@@ -48,7 +48,25 @@ def test_a_missing_folder_is_reported(weights: WeightSet, tmp_path: Path):
         load_networks(WeightSet(weights.kind, {**weights.paths, "sd15": tmp_path / "sd15"}), CPU)
 
 
+@pytest.mark.parametrize("roles", [(), ("rmbg", "matting_onnx_isnet")])
+def test_there_must_be_one_matting_network(weights: WeightSet, roles: tuple[str, ...]):
+    paths = {role: path for role, path in weights.paths.items() if role != "rmbg"}
+    with pytest.raises(WeightsError, match="one role of rmbg"):
+        load_networks(WeightSet(weights.kind, paths | {role: weights["rmbg"] for role in roles}), CPU)
+
+
+def test_the_network_that_sees_a_background_is_optional(weights: WeightSet):
+    paths = {role: path for role, path in weights.paths.items() if role != "ic_light_fbc"}
+    assert load_networks(WeightSet(weights.kind, paths), CPU).background_unet is None
+
+
 def test_on_the_cpu_everything_is_float32_and_in_evaluation_mode(networks):
-    for network in (networks.text_encoder, networks.unet, networks.vae, networks.matting):
+    for network in (
+        networks.text_encoder,
+        networks.unet,
+        networks.background_unet,
+        networks.vae,
+        networks.matting.network,
+    ):
         assert not network.training
         assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}

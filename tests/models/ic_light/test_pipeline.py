@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from models.errors import UnreadableImage
+from models.errors import InputRefused, UnreadableImage
+from models.ic_light.networks import Networks
 from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight
 from models.images import MEDIA_TYPES
@@ -18,8 +20,10 @@ QUICK = {"prompt": "a cat", "width": 256, "height": 256, "steps": 2, "highres_sc
 
 
 def draw(model: IcLight, picture: bytes, **changes: Any) -> np.ndarray:
-    params = Params(subject_image="subject", **(QUICK | changes))
-    return model.run(model.prepare(params, {"subject_image": picture}), lambda step, total: None)
+    background = changes.pop("background", None)
+    images = {"subject_image": picture} | ({} if background is None else {"background_image": background})
+    params = Params(**{name: "file" for name in images}, **(QUICK | changes))
+    return model.run(model.prepare(params, images), lambda step, total: None)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +115,41 @@ def test_a_call_stopped_in_either_pass_leaves_no_trace(model: IcLight, astronaut
     with pytest.raises(Stop):
         model.run(prepared, stop)
     assert np.array_equal(draw(model, astronaut), plain)
+
+
+@pytest.fixture(scope="module")
+def before_coffee(model: IcLight, astronaut: bytes, coffee: bytes) -> np.ndarray:
+    return draw(model, astronaut, background=coffee)
+
+
+def test_a_background_counts(model: IcLight, astronaut: bytes, plain: np.ndarray, before_coffee: np.ndarray):
+    before_itself = draw(model, astronaut, background=astronaut)
+    assert np.abs(before_coffee.astype(int) - plain).mean() > 1
+    assert np.abs(before_coffee.astype(int) - before_itself).mean() > 1
+
+
+def test_before_a_background_the_light_source_has_no_effect(
+    model: IcLight, astronaut: bytes, coffee: bytes, before_coffee: np.ndarray
+):
+    lit = draw(model, astronaut, background=coffee, light_source="Left Light", lowres_denoise=0.3)
+    assert np.array_equal(lit, before_coffee)
+
+
+def test_a_background_fits_both_passes_whatever_its_shape(model: IcLight, astronaut: bytes, coffee: bytes):
+    pixels = draw(model, astronaut, background=coffee, highres_scale=1.5, number_of_images=2)
+    assert pixels.shape == (2, 384, 384, 3)
+
+
+def test_without_its_weights_a_background_is_refused(networks: Networks, astronaut: bytes, coffee: bytes):
+    without = IcLight(replace(networks, background_unet=None))
+    assert (IcLight(networks).extensions, without.extensions) == (("background_image",), ())
+    with pytest.raises(InputRefused, match="background_image"):
+        draw(without, astronaut, background=coffee)
+
+
+def test_a_background_that_is_no_picture_is_refused(model: IcLight, astronaut: bytes):
+    with pytest.raises(UnreadableImage):
+        draw(model, astronaut, background=b"not a picture")
 
 
 def test_hidden_pixels_do_not_count(model: IcLight):

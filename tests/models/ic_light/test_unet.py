@@ -1,4 +1,4 @@
-"""The base UNet, widened for the foreground and offset."""
+"""The base UNet, widened for what it sees and offset."""
 
 from __future__ import annotations
 
@@ -32,8 +32,15 @@ def test_the_foregrounds_channels_come_from_the_offset_alone(networks: Networks,
     assert torch.equal(conv_in[:, 4:], offset[:, 4:])
 
 
+def test_the_backgrounds_channels_come_behind_the_foregrounds(networks: Networks, weights: WeightSet):
+    base = load_file(weights["sd15"] / "unet" / "diffusion_pytorch_model.safetensors")["conv_in.weight"]
+    offset = load_file(weights["ic_light_fbc"])["conv_in.weight"].float()
+    conv_in = networks.background_unet.conv_in.weight
+    assert torch.equal(conv_in, torch.cat((base + offset[:, :4], offset[:, 4:12]), dim=1))
+
+
 def test_half_precision_is_cast_after_the_sum(networks: Networks, weights: WeightSet):
-    half = load_unet(weights["sd15"] / "unet", weights["ic_light_fc"], torch.float16)
+    half = load_unet(weights["sd15"] / "unet", weights["ic_light_fc"], 8, torch.float16)
     assert all(torch.equal(weight, networks.unet.state_dict()[key].half()) for key, weight in half.state_dict().items())
 
 
@@ -46,23 +53,23 @@ def change_offset(weights: WeightSet, folder: Path, **changes: torch.Tensor | No
 def test_a_missing_weight_is_named(weights: WeightSet, tmp_path: Path):
     offset = change_offset(weights, tmp_path, conv_out__bias=None)
     with pytest.raises(WeightsError, match=r"conv_out\.bias"):
-        load_unet(weights["sd15"] / "unet", offset, torch.float32)
+        load_unet(weights["sd15"] / "unet", offset, 8, torch.float32)
 
 
 @pytest.mark.parametrize("shape", [(16, 12, 3, 3), (16, 4, 3, 3)])
 def test_an_offset_for_another_number_of_inputs_is_refused(weights: WeightSet, tmp_path: Path, shape):
     offset = change_offset(weights, tmp_path, conv_in__weight=torch.zeros(shape))
     with pytest.raises(WeightsError, match=r"conv_in\.weight"):
-        load_unet(weights["sd15"] / "unet", offset, torch.float32)
+        load_unet(weights["sd15"] / "unet", offset, 8, torch.float32)
 
 
 def test_weights_that_an_offset_has_beyond_the_unets_are_ignored(weights: WeightSet, tmp_path: Path):
     offset = change_offset(weights, tmp_path, another__weight=torch.zeros(3))
-    assert load_unet(weights["sd15"] / "unet", offset, torch.float32).config.in_channels == 8
+    assert load_unet(weights["sd15"] / "unet", offset, 8, torch.float32).config.in_channels == 8
 
 
 def test_a_damaged_base_is_reported_as_such(weights: WeightSet, tmp_path: Path):
     shutil.copytree(weights["sd15"] / "unet", tmp_path / "unet")
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not tensors")
     with pytest.raises(WeightsError):
-        load_unet(tmp_path / "unet", weights["ic_light_fc"], torch.float32)
+        load_unet(tmp_path / "unet", weights["ic_light_fc"], 8, torch.float32)

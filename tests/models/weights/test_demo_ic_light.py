@@ -22,7 +22,7 @@ def roles(folder: Path) -> dict[str, LockedRole]:
 
 
 def test_the_roles_are_those_that_the_loader_asks_for(roles: dict[str, LockedRole]):
-    assert roles.keys() == {"sd15", "ic_light_fc", "rmbg"}
+    assert roles.keys() == {"sd15", "ic_light_fc", "ic_light_fbc", "rmbg"}
     assert all(role.used_by == ["ic-light"] and role.licence == "facelight demo" for role in roles.values())
 
 
@@ -50,10 +50,11 @@ def test_the_base_model_has_the_usual_layout(roles: dict[str, LockedRole]):
 
 def test_the_keys_are_those_of_the_real_files(folder: Path, roles: dict[str, LockedRole]):
     base = load_file(folder / "sd15/unet/diffusion_pytorch_model.safetensors")
-    offset = load_file(folder / "ic-light/iclight_sd15_fc.safetensors")
     assert len(base) == 686
-    assert offset.keys() == base.keys()
     assert base["conv_in.weight"].shape[1] == 4
-    assert offset["conv_in.weight"].shape[1] == 8
-    assert all(str(value.dtype) == "torch.float16" for value in offset.values())
+    for name, channels in (("fc", 8), ("fbc", 12)):
+        offset = load_file(folder / f"ic-light/iclight_sd15_{name}.safetensors")
+        assert offset.keys() == base.keys()
+        assert offset["conv_in.weight"].shape[1] == channels
+        assert all(str(value.dtype) == "torch.float16" for value in offset.values())
     assert len(load_file(folder / "rmbg/model.safetensors")) == 798

@@ -1,0 +1,103 @@
+"""Matting networks under permissive licences, as ONNX files (IC-Light specification section 16).
+
+They take the place of RMBG-1.4 whole: the alpha they give has the same size, range and meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.errors import WeightsError
+from models.ic_light.matting import Matting
+from models.ic_light.subject import Rgb, resample
+
+Floats = NDArray[np.float32]
+
+_PUBLISHED_SIDE: Final = 1024
+_IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+_IMAGENET_DEVIATION: Final = (0.229, 0.224, 0.225)
+_SMALLEST_RANGE: Final = 1e-6
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a network wants its input, [height, width, 3], and what its output means."""
+
+    normalise: Callable[[Rgb], Floats]
+    to_alpha: Callable[[Tensor], Tensor]
+
+
+def _normalise_birefnet(picture: Rgb) -> Floats:
+    return ((picture / 255 - _IMAGENET_MEAN) / _IMAGENET_DEVIATION).astype(np.float32)
+
+
+def _normalise_isnet(picture: Rgb) -> Floats:
+    # By the picture's own maximum, as the exporter of these files does.
+    return (picture / max(int(picture.max()), 1) - 0.5).astype(np.float32)
+
+
+def _stretch(output: Tensor) -> Tensor:
+    """Stretch to 0..1; a map without contrast, which has no range to stretch, is left as it is."""
+    low, high = output.min(), output.max()
+    return (output - low) / (high - low) if high - low > _SMALLEST_RANGE else output
+
+
+BIREFNET: Final = Protocol(_normalise_birefnet, torch.sigmoid)
+"""BiRefNet-general and -lite (MIT)."""
+ISNET: Final = Protocol(_normalise_isnet, _stretch)
+"""ISNet general-use (code Apache-2.0)."""
+
+
+class OnnxMatting(Matting):
+    """An ONNX network of one picture in, one map out as its first output."""
+
+    def __init__(self, path: Path, protocol: Protocol, device: torch.device) -> None:
+        """Load the file at `path`; its map goes to `device`. Raises `WeightsError` if it is no such network."""
+        self._protocol, self._device = protocol, device
+        self._session = _open(path, device)
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4:
+            raise WeightsError(f"{path} is no matting network: it does not take one batch of pictures.")
+        self._input = inputs[0].name
+        self._size = tuple(_side(named) for named in inputs[0].shape[2:])
+
+    def to_feed(self, picture: Rgb) -> Rgb:
+        """Scale a picture to the size that the file names, or to the published one; aspect is not kept."""
+        height, width = self._size
+        return resample(picture, width, height)
+
+    def predict(self, feed: Rgb) -> Tensor:
+        """Run the network on a picture of its size: float32 [1, 1, height, width]."""
+        batch = np.ascontiguousarray(self._protocol.normalise(feed).transpose(2, 0, 1)[None])
+        output = self._session.run(None, {self._input: batch})[0]
+        return self._protocol.to_alpha(torch.from_numpy(output)[:1, :1].float()).to(self._device)
+
+
+def _side(named: int | str | None) -> int:
+    # A side that the file leaves open has a name, or none.
+    return named if isinstance(named, int) else _PUBLISHED_SIDE
+
+
+def _open(path: Path, device: torch.device) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # Idle threads would spin on the cores that other work needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=_providers(device))
+    except Exception as error:  # the runtime raises kinds of its own, derived from nothing else
+        raise WeightsError(f"{path} is not a readable ONNX file: {error}") from error
+
+
+def _providers(device: torch.device) -> list[str]:
+    # The runtime's common build computes on the CPU only.
+    wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
+    return [name for name in (*wanted, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]

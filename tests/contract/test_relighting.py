@@ -1,0 +1,70 @@
+"""Relit pictures through a live server: light sources, numbers and sizes, on photos of a cat and of a cup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+
+import pytest
+from skimage import data
+
+from tests.contract.pictures import distance, drawn, post, size
+from tests.live_server import LiveServer, png
+
+PHOTOS = {"cat": png(data.chelsea()), "cup": png(data.coffee())}
+LIGHT_SOURCES = ("None", "Left Light", "Right Light", "Top Light", "Bottom Light")
+QUICK = {"seed": 42, "width": 256, "height": 256, "steps": 2, "highres_scale": 1, "output_format": "png"}
+
+
+@pytest.fixture(scope="module")
+def ask(live: LiveServer) -> Callable[..., list[bytes]]:
+    """The pictures of a quick request, with other parameters."""
+
+    def send(subject: str, **changes: object) -> list[bytes]:
+        params = QUICK | {"prompt": f"{subject}, photoshoot"} | changes
+        return drawn(post(live, "ic-light", {"subject_image": PHOTOS[subject]}, **params))
+
+    return send
+
+
+@pytest.mark.parametrize("subject", PHOTOS)
+def test_every_light_source_gives_another_picture(ask, subject: str):
+    pictures = {light: ask(subject, light_source=light)[0] for light in LIGHT_SOURCES}
+    assert {size(picture) for picture in pictures.values()} == {(256, 256)}
+    for first, second in combinations(LIGHT_SOURCES, 2):
+        assert distance(pictures[first], pictures[second]) > 1, (first, second)
+
+
+def test_subjects_give_different_pictures(ask):
+    assert distance(ask("cat")[0], ask("cup", prompt="cat, photoshoot")[0]) > 1
+
+
+@pytest.mark.parametrize("light_source", ["None", "Top Light"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_the_same_seed_repeats_byte_for_byte(ask, number: int, light_source: str):
+    asked = {"number_of_images": number, "light_source": light_source}
+    pictures = ask("cup", **asked)
+    assert len(set(pictures)) == number
+    assert ask("cup", **asked) == pictures
+    assert not set(ask("cup", seed=43, **asked)) & set(pictures)
+
+
+@pytest.mark.parametrize(
+    ("subject", "scale", "width", "height", "expected"),
+    [
+        ("cat", 1, 320, 256, (320, 256)),
+        ("cup", 1.5, 320, 448, (512, 640)),
+        ("cat", 1.5, 256, 320, (384, 512)),
+        ("cup", 2, 256, 320, (512, 640)),
+    ],
+    ids=["as it is", "ties to even, up and down", "sides on their own", "double"],
+)
+def test_sizes_round_to_tiles_of_64(ask, subject: str, scale: float, width: int, height: int, expected):
+    (picture,) = ask(subject, highres_scale=scale, width=width, height=height)
+    assert size(picture) == expected
+
+
+def test_several_large_pictures_have_one_size(ask):
+    pictures = ask("cat", number_of_images=3, highres_scale=1.5, light_source="Left Light")
+    assert [size(picture) for picture in pictures] == [(384, 384)] * 3
+    assert all(distance(first, second) > 1 for first, second in combinations(pictures, 2))

@@ -1,0 +1,104 @@
+"""What a default request computes, against the least that the algorithm needs.
+
+The whole path from parameters to pixels runs, on the meta device with networks of full size. Only the two face models
+are not among them: they are ONNX files (0.02 TFLOP), and the demo's stand in.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.pulid_lightning import full_size
+from models.pulid_lightning.attention import install
+from models.pulid_lightning.eva_clip import EvaClip
+from models.pulid_lightning.face import FaceFinder
+from models.pulid_lightning.identify import Identifier
+from models.pulid_lightning.params import Params
+from models.pulid_lightning.pipeline import Prepared, PulidLightning
+from models.pulid_lightning.sdxl import Checkpoint, load_tokenizers
+from models.pulid_lightning.text_encoder import penultimate
+from models.weights.weight_set import WeightSet
+from tests.models.work import META, ReadAsZero, recorded, teraflops
+
+UNET_PAIR, DECODE, TEXTS, EVA_CLIP = 13.522, 10.470, 0.027 + 0.196, 0.382
+"""TFLOP of one evaluation of the plain UNet for both branches, and of the other large networks (performance anchors,
+section 1). The rest of the identity's networks and its attention come on top."""
+MINIMUM = 7 * UNET_PAIR + DECODE + TEXTS + EVA_CLIP
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, torch.nn.Module]:
+    with META:
+        return {
+            "unet": full_size.unet(),
+            "vae": full_size.vae(),
+            "clip_l": full_size.clip_l(),
+            "clip_g": full_size.clip_g(),
+            "face_parser": full_size.face_parser(),
+            "vision_tower": full_size.vision_tower(),
+            "id_encoder": full_size.id_encoder(),
+        }
+
+
+@pytest.fixture(scope="module")
+def full_size_pipeline(networks, weights: WeightSet) -> PulidLightning:
+    unet, vae = networks["unet"], networks["vae"]
+    with META:
+        projections = full_size.projections(unet)
+        identifier = Identifier(
+            networks["face_parser"], EvaClip(networks["vision_tower"]), networks["id_encoder"], META
+        )
+    install(unet, set(projections))
+    clip_l, clip_g = penultimate(networks["clip_l"]), penultimate(networks["clip_g"])
+    return PulidLightning(
+        faces=FaceFinder(weights["face_analysis"]),
+        tokenizers=load_tokenizers(weights["sdxl_config"]),
+        identifier=identifier,
+        projections=projections,
+        checkpoints={"default": Checkpoint(unet=unet, vae=vae, clip_l=clip_l, clip_g=clip_g)},
+        device=META,
+    )
+
+
+@pytest.fixture
+def calls(networks):
+    """The calls of all networks in the test; of the VAE those of its halves, of the tower those of its first layer."""
+    vae, tower = networks["vae"], networks["vision_tower"]
+    entries = networks | {"vision_tower": tower.patch_embed, "encode": vae.encoder, "decode": vae.decoder}
+    del entries["vae"]
+    with recorded(entries) as calls:
+        yield calls
+
+
+def prepare(pipeline: PulidLightning, photo: bytes, **changes) -> Prepared:
+    return pipeline.prepare(Params(face_image="photo", seed=412431, **changes), {"face_image": photo})
+
+
+def test_a_default_request_does_little_more_than_it_must(full_size_pipeline, calls, portrait, png):
+    prepared = prepare(full_size_pipeline, png(portrait))
+    work = teraflops(lambda: full_size_pipeline.run(prepared, lambda step, total: None))
+    assert MINIMUM <= work <= 1.02 * MINIMUM
+    assert calls["unet"] == [(2, 4, 128, 128)] * 7
+    assert calls["decode"] == [(1, 4, 128, 128)]
+    assert calls["encode"] == []
+    assert calls["face_parser"] == [(1, 3, 512, 512)]
+    assert calls["vision_tower"] == [(1, 3, 336, 336)]
+    assert calls["id_encoder"] == [(1, 1280)]
+    assert sum(rows for rows, _ in calls["clip_l"]) == sum(rows for rows, _ in calls["clip_g"]) == 2
+
+
+def test_several_pictures_share_every_evaluation_and_one_photo_is_looked_at_once(
+    full_size_pipeline, calls, portrait, png
+):
+    def run(**changes) -> np.ndarray:
+        with ReadAsZero():
+            prepared = prepare(full_size_pipeline, png(portrait[:, ::-1]), width=512, height=256, **changes)
+            return full_size_pipeline.run(prepared, lambda step, total: None)
+
+    assert run(number_of_images=3).shape == (3, 256, 512, 3)
+    assert run(prompt="a statue").shape == (1, 256, 512, 3)
+    assert calls["unet"] == [(6, 4, 32, 64)] * 7 + [(2, 4, 32, 64)] * 7
+    assert sum(rows for rows, *_ in calls["decode"]) == 3 + 1
+    assert len(calls["face_parser"]) == len(calls["vision_tower"]) == len(calls["id_encoder"]) == 1

@@ -1,0 +1,127 @@
+"""Every stage of a case, given the golden input of that stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+
+import numpy as np
+import torch
+
+from models.ic_light import foreground, prompt, vae
+from models.ic_light.denoise import Conditions
+from models.ic_light.noise import Noise
+from models.ic_light.scheduler import add_noise, make_scheduler
+from models.ic_light.subject import Rgb, resample, to_rgb
+from models.images import decode
+from tests.parity.iclight import tolerances as allowed
+from tests.parity.iclight.case import Case
+from tests.parity.iclight.recording import walk
+from tests.parity.iclight.units import token_row
+from tests.parity.report import Row, close, exact, within
+
+
+def stages(case: Case) -> Iterator[Row]:
+    """All of them, in the order in which they run."""
+    yield from _texts(case)
+    yield from _schedules(case)
+    yield from _sights(case)
+    noise = Noise(case.params.seed, case.params.number_of_images, case.golden.device, source=torch.device("cpu"))
+    for number in (1, 2):
+        yield from _pass(case, number, noise)
+    yield from _pictures(case)
+
+
+def _texts(case: Case) -> Iterator[Row]:
+    prepared, networks, facts = case.prepared, case.golden.networks, case.facts
+    yield exact("positive_prompt", prompt.positive_prompt(case.params), facts["positive_prompt"])
+    yield exact("negative_prompt", case.params.negative_prompt, facts["negative_prompt"])
+    for name, chunks in (("tokens_pos", prepared.positive), ("tokens_neg", prepared.negative)):
+        yield token_row(name, chunks, facts[name], networks.tokenizer.eos_token_id)
+        yield exact(f"{name} chunks", len(chunks), max(1, ceil(len(facts[name]) / prompt.CHUNK)))
+    texts = (prompt.encode(networks.text_encoder, chunks) for chunks in (prepared.positive, prepared.negative))
+    positive, negative = prompt.pair(*texts)
+    yield within("cond", positive, case.tensors["cond"], allowed.TEXT)
+    yield within("uncond", negative, case.tensors["uncond"], allowed.TEXT)
+
+
+def _schedules(case: Case) -> Iterator[Row]:
+    for number, span in enumerate(case.prepared.spans, start=1):
+        golden, name = case.facts[f"p{number}"], f"p{number}"
+        yield exact(f"{name}.num_inference_steps", span.length, golden["num_inference_steps"])
+        yield exact(f"{name}.begin_index", span.begin, golden["begin_index"] or 0)
+        yield exact(f"{name}.n_evals", span.evaluations, golden["n_evals"])
+        scheduler = make_scheduler(span, case.golden.device)
+        yield exact(f"{name}.timesteps_full", scheduler.timesteps, case.tensors[f"{name}.timesteps_full"])
+        sigmas = case.tensors[f"{name}.sigmas_full"]
+        yield close(f"{name}.sigmas_full", scheduler.sigmas, sigmas, allowed.SIGMAS, allowed.SIGMAS)
+    strengths = (case.facts["p1"]["strength"], case.facts["p2"]["strength"])
+    first = None if case.prepared.gradient is None else case.params.lowres_denoise
+    yield exact("strengths", [first, case.params.highres_denoise], list(strengths))
+
+
+def _sights(case: Case) -> Iterator[Row]:
+    """What the UNet sees beside noise, and what the passes start from."""
+    feed = case.prepared.matting_feed
+    yield exact("rmbg_feed_wh", [feed.shape[1], feed.shape[0]], case.facts["rmbg_feed_wh"])
+    pictures = [_subject_on_grey(case)] + ([case.prepared.background] if case.sees_background else [])
+    sizes = ((case.params.width, case.params.height), case.params.output_size)
+    for number, (width, height) in enumerate(sizes, start=1):
+        cut = [foreground.resize_and_center_crop(picture, width, height) for picture in pictures]
+        seen = vae.encode(case.golden.networks.vae, cut).flatten(0, 1)[None]
+        yield within(f"p{number}.concat_conds", seen, case.tensors[f"p{number}.concat_conds"], allowed.ENCODED)
+    starts = {"p1": None if case.prepared.gradient is None else [case.prepared.gradient]}
+    starts["p2"] = list(case.tensors["hires_u8"].numpy())
+    for name, start in starts.items():
+        yield exact(f"{name} starts from a picture", start is not None, f"{name}.image_latents" in case.tensors)
+        if start is not None:
+            latents = vae.encode(case.golden.networks.vae, start)
+            yield within(f"{name}.image_latents", latents, case.tensors[f"{name}.image_latents"], allowed.ENCODED)
+
+
+def _subject_on_grey(case: Case) -> Rgb:
+    """The subject's golden composite where the set has one, else this project's own."""
+    golden = case.golden
+    if (golden.folder / "unit" / "rmbg_result.safetensors").is_file():
+        composite: Rgb = golden.tensors("unit/rmbg_result.safetensors")["fg_gray_u8"].numpy()
+        return composite
+    return foreground.composite_on_grey(golden.picture, golden.alpha)
+
+
+def _pass(case: Case, number: int, noise: Noise) -> Iterator[Row]:
+    """The denoise loop from golden conditions and start; `noise` has given all draws before this pass."""
+    name, tensors = f"p{number}", case.tensors
+    conditions = _conditions(case, name)
+    scheduler = make_scheduler(case.prepared.spans[number - 1], case.golden.device)
+    latents = noise.draw(conditions.seen.shape[2:], torch.float32)
+    if f"{name}.image_latents" in tensors:
+        start = tensors[f"{name}.image_latents"].to(latents)
+        latents = add_noise(scheduler, start.expand_as(latents), latents)
+    done = walk(case.unet, scheduler, latents, conditions, noise, lambda: None)
+    yield exact(f"{name}.unet_batch", len(done.first_input), case.facts[name]["unet_batch"])
+    yield within(f"{name}.unet_in0", done.first_input, tensors[f"{name}.unet_in0"], allowed.DENOISED)
+    yield within(f"{name}.unet_out0", done.first_output, tensors[f"{name}.unet_out0"], allowed.DENOISED)
+    if f"{name}.unet_ctx0" in tensors:
+        yield within(f"{name}.unet_ctx0", done.first_text, tensors[f"{name}.unet_ctx0"], allowed.TEXT)
+    yield within(f"{name}.steps", done.steps, tensors[f"{name}.steps"], allowed.DENOISED)
+    yield within(f"{name}.latents", done.latents, tensors[f"{name}.latents"], allowed.DENOISED)
+
+
+def _conditions(case: Case, name: str) -> Conditions:
+    rows, device = case.params.number_of_images, case.golden.device
+    seen = case.tensors[f"{name}.concat_conds"].to(device).expand(rows, -1, -1, -1)
+    positive, negative = (case.tensors[text].to(device).expand(rows, -1, -1) for text in ("cond", "uncond"))
+    return Conditions(seen, positive, negative, guidance=case.params.cfg)
+
+
+def _pictures(case: Case) -> Iterator[Row]:
+    tensors, network, device = case.tensors, case.golden.networks.vae, case.golden.device
+    small = vae.decode(network, tensors["p1.latents"].to(device))
+    yield within("p1.decoded_u8", small, tensors["p1.decoded_u8"], allowed.LEVEL, share=allowed.DECODED_SHARE)
+    enlarged = [resample(picture, *case.params.output_size) for picture in tensors["p1.decoded_u8"].numpy()]
+    yield exact("hires_u8", np.stack(enlarged), tensors["hires_u8"])
+    final = vae.decode(network, tensors["p2.latents"].to(device))
+    yield within("final_u8", final, tensors["final_u8"], allowed.LEVEL)
+    last = tensors["final_float"]
+    yield within("final_u8 of final_float", vae.quantise(last), tensors["final_u8"][-len(last) :], allowed.LEVEL)
+    yield exact("out0.png", to_rgb(decode(case.picture)), tensors["final_u8"][0])

@@ -1,0 +1,99 @@
+"""`attn_comfy`, `attn_official`: one cross-attention with identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch import Tensor
+
+from models.pulid_lightning.adapter import Projection
+from models.pulid_lightning.attention import (
+    METHODS,
+    NEUTRAL,
+    CrossAttention,
+    IdentityAttention,
+    Method,
+    Removal,
+    project_identity,
+)
+from models.pulid_lightning.identity import Identity
+from tests.parity.pulid.vector import Vector
+from tests.parity.report import Row
+
+LAYER: Final = 1
+COMFY_METHODS: Final = {"neutral": NEUTRAL, "style": METHODS["stylized"], "fidelity": METHODS["high-fidelity"]}
+"""The project's method for each of the ComfyUI port's."""
+
+
+_HEADS: Final = 4
+
+
+@torch.inference_mode()
+def check_comfy(vector: Vector) -> Iterator[Row]:
+    """Both branches x pictures, in either order, before and after the output projection."""
+    layer = _layer(vector)
+    yield vector.close("intermediate.base_attention", _run(vector, layer, None)[0])
+    pictures = len(vector.tensors["input.hidden_states"]) // 2
+    for case in vector.facts["cases"]:
+        method = replace(COMFY_METHODS[case["method"]], num_zero=case["num_zero"])
+        injected = project_identity(_ordered(vector, case), {LAYER: _projection(vector)}, method, pictures)
+        before, after = _run(vector, layer, replace(injected, weight=case["weight"]))
+        yield vector.close(case["key"], after)
+        yield vector.close(case["key"].replace("output.", "pre_to_out."), before)
+
+
+@torch.inference_mode()
+def check_official(vector: Vector) -> Iterator[Row]:
+    """One unconditional and one conditional row, identities of either version."""
+    layer = _layer(vector)
+    yield vector.close("output.no_id", _run(vector, layer, None)[1])
+    for case in vector.facts["cases"]:
+        embedding = "input.id_embedding_v11" if case["embedding"] == "v11" else "input.id_embedding"
+        uncond, cond = vector.tensors[embedding].split(1)
+        method = Method(case["num_zero"], _removal(case), body_share="official")
+        injected = project_identity(Identity(cond, uncond), {LAYER: _projection(vector)}, method, pictures=1)
+        yield vector.close(case["key"], _run(vector, layer, replace(injected, weight=case["scale"]))[1])
+
+
+def _removal(case: dict[str, Any]) -> Removal:
+    if case["ortho_v2"]:
+        return "ortho_v2"
+    return "ortho" if case["ortho"] else "neutral"
+
+
+def _ordered(vector: Vector, case: dict[str, Any]) -> Identity:
+    # The project's first rows are the unconditional ones; a vector may have them last.
+    cond, uncond = vector.tensors["input.cond"], vector.tensors["input.uncond"]
+    return Identity(cond, uncond) if case["cond_or_uncond"] == [1, 0] else Identity(uncond, cond)
+
+
+def _projection(vector: Vector) -> Projection:
+    """The layer's projection, by the names of either adapter file."""
+    weights = vector.under("sd.proc.") or vector.under(f"sd.ip_adapter.{LAYER}.")
+    key, value = (next(tensor for name, tensor in weights.items() if f"to_{letter}" in name) for letter in "kv")
+    return Projection(key, value)
+
+
+def _layer(vector: Vector) -> Attention:
+    state = vector.under("sd.attn.")
+    inner, query_dim = state["to_q.weight"].shape
+    heads = vector.number(r"heads=(\d+)", _HEADS)
+    context = state["to_k.weight"].shape[1]
+    layer = Attention(query_dim=query_dim, cross_attention_dim=context, heads=heads, dim_head=inner // heads)
+    layer.load_state_dict(state)
+    layer.set_processor(CrossAttention(LAYER))
+    return layer.to(vector.device)
+
+
+def _run(vector: Vector, layer: Attention, identity: IdentityAttention | None) -> tuple[Tensor, Tensor]:
+    """What goes into the output projection, and what comes out of it."""
+    before: list[Tensor] = []
+    hook = layer.to_out[0].register_forward_pre_hook(lambda _, inputs: before.append(inputs[0]))
+    hidden, text = vector.tensors["input.hidden_states"], vector.tensors["input.encoder_hidden_states"]
+    after = layer(hidden, encoder_hidden_states=text, identity=identity)
+    hook.remove()
+    return before[0], after

@@ -1,0 +1,28 @@
+"""`layer_index_map`: which cross-attention of SDXL belongs to which layer of the adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from models.pulid_lightning.attention import CrossAttention, install
+from models.pulid_lightning.full_size import unet as full_size_unet
+from tests.parity.pulid.vector import Vector
+from tests.parity.report import Row, exact
+
+
+def check(vector: Vector) -> Iterator[Row]:
+    """Layer, width and heads under every processor's name, of SDXL's UNet at full size.
+
+    ComfyUI's names for the same blocks have no counterpart in the project.
+    """
+    rows = vector.facts
+    with torch.device("meta"):
+        unet = full_size_unet()
+    install(unet, {row["index"] for row in rows})
+    for row in rows:
+        layer = unet.get_submodule(row["diffusers"].removesuffix(".processor"))
+        assert isinstance(layer.processor, CrossAttention)
+        found = {"index": layer.processor.layer, "inner_dim": layer.inner_dim, "heads": layer.heads}
+        yield exact(row["diffusers"], found, {key: row[key] for key in found})

@@ -1,0 +1,50 @@
+"""Settings come from the environment, and one that does not fit is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server.settings import GatewaySettings
+from workers.errors import SettingsError
+from workers.settings import CommonSettings, WorkerSettings, read_settings
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACELIGHT_RESULT_TTL_S", "60")
+    monkeypatch.setenv("FACELIGHT_MODELS", " ic-light, ")
+    monkeypatch.setenv("FACELIGHT_DATA_DIR", "/srv/facelight")
+    settings = read_settings(WorkerSettings)
+    assert (settings.result_ttl_s, settings.models) == (60, ("ic-light",))
+    assert settings.store_dir == Path("/srv/facelight/store")
+
+
+def test_empty_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACELIGHT_REDIS_URL", "")
+    assert "redis_url" not in read_settings(CommonSettings).model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (WorkerSettings, "FACELIGHT_MODELS", "pulid"),
+        (WorkerSettings, "FACELIGHT_RESULT_TTL_S", "soon"),
+        (GatewaySettings, "FACELIGHT_PORT", "70000"),
+        (GatewaySettings, "FACELIGHT_FETCH_ALLOW_CIDRS", "10.0.0.0/99"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    kind: type[CommonSettings], name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        read_settings(kind)
+
+
+def test_an_open_door_needs_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACELIGHT_HOST", "0.0.0.0")
+    with pytest.raises(SettingsError, match="FACELIGHT_ALLOW_ANONYMOUS"):
+        read_settings(GatewaySettings)
+    monkeypatch.setenv("FACELIGHT_ALLOW_ANONYMOUS", "true")
+    assert read_settings(GatewaySettings).host == "0.0.0.0"
