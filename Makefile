@@ -1,6 +1,7 @@
 # facelight: `make run` serves, `make test` proves. Both need Python >= 3.11 and nothing else.
 SHELL := /bin/sh
 PYTHON ?= python3
+GOLDEN ?= ../shared/golden
 HOST ?= 127.0.0.1
 PORT ?= 8000
 export FACELIGHT_HOST ?= $(HOST)
@@ -11,7 +12,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run test check docs demo lock clean
+.PHONY: help setup run test check parity docs demo lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -39,6 +40,9 @@ check: setup ## lint and type-check
 
 demo: setup ## against a running server: one request per endpoint, pictures into out/
 	@$(VENV)/bin/facelight demo
+
+parity: setup ## compare with the golden vectors of the original implementations
+	$(PY) -m tests.parity $(GOLDEN)
 
 docs: setup ## write the tables of the documentation anew
 	$(PY) -m docs.tables
