@@ -27,7 +27,7 @@ def normalise(pictures: Pixels) -> Tensor:
     return (torch.tensor(pictures).to(torch.float32) / GREY - 1).movedim(-1, 1)
 
 
-def encode(vae: Any, pictures: Sequence[Rgb] | Pixels) -> Tensor:
+def encode(vae: Any, pictures: Sequence[Rgb]) -> Tensor:
     """Encode pictures of one size to the mode of their posteriors, scaled: [n, 4, height / 8, width / 8]."""
     # The mode instead of a sample: encoding leaves the request's random numbers alone.
     together = pictures_together(*pictures[0].shape[:2])
@@ -39,7 +39,7 @@ def encode(vae: Any, pictures: Sequence[Rgb] | Pixels) -> Tensor:
 def decode(vae: Any, latents: Tensor) -> Pixels:
     """Decode scaled latents [n, 4, h, w] to pictures [n, 8 h, 8 w, 3]."""
     rows = (latents / float(vae.config.scaling_factor)).to(vae.dtype)
-    return np.concatenate([quantise(vae.decode(row[None]).sample) for row in rows])
+    return np.concatenate([quantise(vae.decode(row).sample) for row in torch.split(rows, 1)])
 
 
 def quantise(y: Tensor) -> Pixels:

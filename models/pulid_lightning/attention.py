@@ -130,8 +130,12 @@ def install(unet: nn.Module, layers: set[int]) -> None:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    query, key, value = (x.view(*x.shape[:2], heads, -1).transpose(1, 2) for x in (query, key, value))
+    query, key, value = (_split(x, heads) for x in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _with_identity(base: Tensor, query: Tensor, identity: IdentityAttention, layer: int, heads: int) -> Tensor:
@@ -161,6 +165,5 @@ def _share(query: Tensor, key: Tensor, heads: int) -> Tensor:
 
     Unscaled, unlike the attention itself: both references have it so.
     """
-    query, key = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
-    weights = (query @ key.transpose(-1, -2)).softmax(-1)
-    return weights[..., :BODY_TOKENS].sum(-1).mean(1)[..., None]
+    scores = _split(query.float(), heads) @ _split(key.float(), heads).transpose(2, 3)
+    return scores.softmax(-1)[..., :BODY_TOKENS].sum(-1).mean(1)[..., None]

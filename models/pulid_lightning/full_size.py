@@ -17,8 +17,7 @@ from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.bisenet import BiSeNet
 from models.pulid_lightning.eva_clip import build_tower
 from models.pulid_lightning.identity import IDEncoder
-from models.pulid_lightning.sdxl import SDXL, Checkpoint
-from models.pulid_lightning.text_encoder import penultimate
+from models.pulid_lightning.sdxl import SDXL
 
 ID_WIDTH: Final = 1280
 """Width of the identity encoder's condition: 512 of ArcFace, 768 of the vision tower's class embedding."""
@@ -45,11 +44,6 @@ def clip_l() -> Any:
 def clip_g() -> Any:
     """SDXL's second text encoder, with its projection; 694,659,840 parameters."""
     return _frozen(CLIPTextModelWithProjection(CLIPTextConfig.from_pretrained(SDXL / "text_encoder_2")))
-
-
-def checkpoint() -> Checkpoint:
-    """All networks of one checkpoint."""
-    return Checkpoint(unet=unet(), vae=vae(), clip_l=penultimate(clip_l()), clip_g=penultimate(clip_g()))
 
 
 def projections(network: Any) -> dict[int, Projection]:

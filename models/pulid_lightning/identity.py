@@ -17,6 +17,7 @@ from models.pulid_lightning.state_dicts import StateDict, load_strict, shape_of
 
 BODY_TOKENS: Final = 5
 """ID tokens that come from the embeddings; they are the first, and one for each of `TAPS` follows."""
+_NEGATIVE_SLOPE: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ def mlp(c_in: int, first: int, second: int, c_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(c_in, first),
         nn.LayerNorm(first),
-        nn.LeakyReLU(),
+        nn.LeakyReLU(_NEGATIVE_SLOPE),
         nn.Linear(first, second),
         nn.LayerNorm(second),
-        nn.LeakyReLU(),
+        nn.LeakyReLU(_NEGATIVE_SLOPE),
         nn.Linear(second, c_out),
     )
 

@@ -60,9 +60,9 @@ def close(name: str, got: Any, expected: Any, rtol: float, atol: float) -> Row:
 def within(
     name: str, got: Any, expected: Any, max_abs: float, mean_abs: float | None = None, share: float | None = None
 ) -> Row:
-    """Every difference at most `max_abs`; their mean at most `mean_abs`; at most `share` (0..1) of the values differ."""
+    """Every difference at most `max_abs`, their mean at most `mean_abs`, at most `share` (0..1) of the values wrong."""
     row = _compare(name, got, expected, lambda golden: np.full_like(golden, max_abs), max_abs)
-    if not np.isfinite(row.difference) or not np.size(expected):
+    if (mean_abs is None and share is None) or not np.isfinite(row.difference):
         return row
     differences = np.abs(_floats(got) - _floats(expected))
     mean, differing = float(np.mean(differences)), float(np.mean(differences > 0))
@@ -71,7 +71,10 @@ def within(
 
 
 def _compare(name: str, got: Any, expected: Any, allowed_at: Any, tolerance: float) -> Row:
-    ours, golden = _floats(got), _floats(expected)
+    try:
+        ours, golden = _floats(got), _floats(expected)
+    except (TypeError, ValueError) as error:
+        return failed(name, f"not numbers: {error}")
     if ours.shape != golden.shape:
         return failed(name, f"shape {ours.shape} is not {golden.shape}")
     if not (np.isfinite(ours).all() and np.isfinite(golden).all()):
@@ -79,9 +82,10 @@ def _compare(name: str, got: Any, expected: Any, allowed_at: Any, tolerance: flo
     if golden.size == 0:
         return Row(name, 0.0, tolerance, 0.0)
     differences, allowed = np.abs(ours - golden), allowed_at(golden)
-    # Without a tolerance, a difference is endless and none is nothing.
-    ratios = np.where(allowed > 0, differences / np.where(allowed > 0, allowed, 1), np.where(differences > 0, np.inf, 0))
-    return Row(name, float(differences.max()), tolerance, float(ratios.max()))
+    # Where nothing is allowed, a difference is endless and none (zero by zero) is nothing.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = differences / allowed
+    return Row(name, float(differences.max()), tolerance, float(np.nan_to_num(ratios, posinf=np.inf).max()))
 
 
 def _ratio(value: float, allowed: float | None) -> float:

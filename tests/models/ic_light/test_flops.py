@@ -92,8 +92,8 @@ def test_a_default_request_does_little_more_than_it_must(model: IcLight, calls, 
 def test_a_light_source_costs_one_more_encode(model: IcLight, calls, coffee: bytes):
     assert [span.evaluations for span in prepare(model, coffee, light_source="Left Light").spans] == [25, 25]
     with ReadAsZero():
-        model.run(prepare(model, coffee, light_source="Left Light", steps=2), lambda step, total: None)
-    assert calls["unet"] == [(2, 8, *SMALL)] * 2 + [(2, 8, *LARGE)] * 2
+        model.run(prepare(model, coffee, light_source="Left Light", steps=5), lambda step, total: None)
+    assert calls["unet"] == [(2, 8, *SMALL)] * 5 + [(2, 8, *LARGE)] * 5
     assert of_size(calls["encode"], SMALL, 8) == of_size(calls["encode"], LARGE, 8) == 2
     assert len(calls["decode"]) == 2
     assert len(calls["matting"]) == 1

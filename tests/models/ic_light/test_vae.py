@@ -11,7 +11,7 @@ from models.ic_light.networks import Networks
 
 def test_normalisation_divides_by_127():
     levels = np.array([[[0, 127, 254], [255, 63, 1]]], dtype=np.uint8)
-    x = vae.normalise(levels)
+    x = vae.normalise(levels[None])
     assert x.shape == (1, 3, 1, 2)
     assert x[0, :, 0, 0].tolist() == [-1, 0, 1]
     assert x[0, 0, 0, 1].item() == torch.tensor(255 / 127 - 1).item()
@@ -27,7 +27,7 @@ def test_encoding_gives_the_scaled_mean_of_the_posterior(networks: Networks, noi
     picture = noise_picture[:64, :80]
     latents = vae.encode(networks.vae, [picture, 255 - picture])
     assert latents.shape == (2, 4, 8, 10)
-    posterior = networks.vae.encode(vae.normalise(picture)).latent_dist
+    posterior = networks.vae.encode(vae.normalise(picture[None])).latent_dist
     assert torch.allclose(latents[:1], posterior.mean * 0.18215, atol=1e-6)
     assert not torch.equal(latents[0], latents[1])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
@@ -66,11 +68,19 @@ def by_formula(layer, hidden, text, tokens, projection: Projection, method: Meth
         delta = delta - along
     if method.projection == "ortho_v2":
         share = (query @ id_key.T).softmax(-1).mean(0)[:5].sum()
+        if method.body_share == "official":
+            heads = zip(query.chunk(HEADS, -1), id_key.chunk(HEADS, -1), strict=True)
+            share = sum((q @ k.T).softmax(-1)[:, :5].sum(-1, keepdim=True) for q, k in heads) / HEADS
         delta = delta + (share - 1) * along
     return layer.to_out[0](base + WEIGHT * delta)
 
 
-@pytest.mark.parametrize("method", [NEUTRAL, *METHODS.values()], ids=["neutral", "fidelity", "style"])
+OFFICIAL = replace(METHODS["high-fidelity"], body_share="official")
+
+
+@pytest.mark.parametrize(
+    "method", [NEUTRAL, *METHODS.values(), OFFICIAL], ids=["neutral", "fidelity", "style", "official fidelity"]
+)
 def test_the_formulas(attention, identity, projection, inputs, method: Method):
     hidden, text = inputs
     injected = project_identity(identity, {1: projection}, method, pictures=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from models.errors import WeightsError
 from models.pulid_lightning.adapter import parse_adapter, read_adapter
@@ -72,9 +73,12 @@ def test_the_condition_is_arcface_then_clip():
         ("id_adapter.", "id_adapter_attn_layers.3.id_to_k.weight", "id_adapter_attn_layers.3.id_to_v.weight"),
     ],
 )
-def test_both_layouts_are_read(encoder: IDEncoder, prefix: str, key: str, value: str):
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_both_layouts_are_read(encoder: IDEncoder, tmp_path, prefix: str, key: str, value: str, suffix: str):
     state = {prefix + name: tensor for name, tensor in encoder.state_dict().items()} | layers(key, value)
-    adapter = parse_adapter(state)
+    file = tmp_path / f"adapter{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(state, file)
+    adapter = read_adapter(file)
     assert adapter.encoder.keys() == encoder.state_dict().keys()
     assert adapter.projections.keys() == {3}
     assert adapter.projections[3].key.sum() == 24
@@ -86,14 +90,25 @@ def test_both_layouts_are_read(encoder: IDEncoder, prefix: str, key: str, value:
     [
         {},
         {"image_proj.body.0.weight": torch.ones(1, 1)},
-        {"id_adapter.latents": torch.ones(1), **layers("ip_adapter.1.to_k_ip.weight", "ip_adapter.1.to_v_ip.weight")},
+        layers("ip_adapter.1.to_k_ip.weight", "ip_adapter.1.to_v_ip.weight"),
         {"image_proj.body.0.weight": torch.ones(1, 1), "ip_adapter.1.to_k_ip.weight": torch.ones(1, 1)},
     ],
-    ids=["empty", "no layers", "version 1.1", "no values"],
+    ids=["empty", "no layers", "no encoder", "no values"],
 )
 def test_other_files_are_refused(state):
     with pytest.raises(WeightsError, match="adapter"):
         parse_adapter(state)
+
+
+def test_a_pickle_may_hold_nothing_but_tensors(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (tmp_path.joinpath("harm").touch, ())
+
+    torch.save({"id_adapter.body.0.weight": Payload()}, tmp_path / "adapter.bin")
+    with pytest.raises(WeightsError, match=r"adapter\.bin"):
+        read_adapter(tmp_path / "adapter.bin")
+    assert not (tmp_path / "harm").exists()
 
 
 def test_an_encoder_that_lacks_tensors_is_refused(encoder: IDEncoder):

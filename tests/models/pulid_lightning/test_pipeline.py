@@ -12,6 +12,9 @@ from skimage import data
 
 from models.catalog import MODELS
 from models.errors import NoFaceFound, UnreadableImage, WeightsError
+from models.pipeline import LoadOptions
+from models.pulid_lightning.face import FaceFinder
+from models.pulid_lightning.identify import Identifier
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
 from models.weights.weight_set import WeightSet
@@ -100,6 +103,42 @@ def test_an_aborted_run_leaves_nothing_behind(draw, usual: np.ndarray):
     with pytest.raises(KeyboardInterrupt):
         draw(face_style="stylized", on_step=stop)
     assert np.array_equal(draw(), usual)
+
+
+def test_a_face_is_looked_at_once(weights: WeightSet, portrait, png, monkeypatch: pytest.MonkeyPatch):
+    fresh = load(weights, torch.device("cpu"))
+    seen: list[str] = []
+    for owner, name in ((FaceFinder, "find"), (Identifier, "identify")):
+        work = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, work=work, name=name: seen.append(name) or work(*args))
+    pictures = [
+        fresh.run(fresh.prepare(Params(**SMALL | change), {"face_image": png(portrait)}), lambda step, total: None)
+        for change in ({}, {"seed": 3}, {"checkpoint_model": "artistic", "face_style": "stylized"}, {})
+    ]
+    assert seen == ["find", "identify"]
+    assert np.array_equal(pictures[0], pictures[-1])
+    fresh.run(fresh.prepare(Params(**SMALL), {"face_image": png(portrait[:, ::-1])}), lambda step, total: None)
+    assert seen == ["find", "identify"] * 2
+
+
+def test_the_operator_may_choose_the_original_share(weights: WeightSet, portrait, png, usual: np.ndarray):
+    official = load(weights, torch.device("cpu"), LoadOptions(pulid_body_share="official"))
+    prepared = official.prepare(Params(**SMALL), {"face_image": png(portrait)})
+    assert not np.array_equal(official.run(prepared, lambda step, total: None), usual)
+
+
+def test_checkpoints_share_what_is_equal(weights: WeightSet):
+    paths = weights.paths | {"sdxl_checkpoint_artistic": weights["sdxl_checkpoint_default"]}
+    checkpoints = load(WeightSet(kind="demo", paths=paths), torch.device("cpu"))._checkpoints
+    first, same, other = (
+        {
+            parameter.data_ptr()
+            for parameter in [*checkpoints[name].unet.parameters(), *checkpoints[name].vae.parameters()]
+        }
+        for name in ("default", "artistic", "realistic")
+    )
+    assert first == same
+    assert not first & other
 
 
 def test_orientation_is_applied(pipeline: PulidLightning, portrait, png):

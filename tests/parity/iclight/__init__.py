@@ -26,9 +26,11 @@ def checks(folder: Path, device: torch.device) -> Iterator[tuple[str, Check]]:
     golden = GoldenSet(folder, device)
     if (folder / "weights").is_dir():
         yield "weights", partial(_weights, golden)
-    for name, check in CHECKS.items():
-        if (folder / "unit" / name).is_file():
-            yield f"unit/{name}", partial(_inferring, check, golden)
+    for file in sorted((folder / "unit").glob("*")):
+        if file.name in CHECKS:
+            yield f"unit/{file.name}", partial(_inferring, CHECKS[file.name], golden)
+        elif file.suffix == ".safetensors":
+            yield f"unit/{file.name}", _unknown
     # A case is known by any of its files: what is missing beside it must show.
     files = (folder / "cases").glob("*")
     for name in sorted({file.stem.removesuffix("_out0") for file in files if file.suffix in _OF_CASES}):
@@ -47,6 +49,10 @@ def _inferring(check: Callable[..., Iterator[Row]], subject: GoldenSet | Case) -
         yield from check(subject)
     finally:
         torch.set_num_threads(threads)
+
+
+def _unknown() -> Iterable[Row]:
+    raise ValueError("no check is known for a file of this name")
 
 
 def _weights(golden: GoldenSet) -> Iterator[Row]:

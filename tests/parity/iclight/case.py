@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from safetensors.torch import load_file
 from torch import Tensor
 
 from models.ic_light.gradient import BACKGROUND_LEVELS, light_gradient
@@ -45,18 +48,22 @@ class Case:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Arguments, schedules, tokens, draws."""
-        facts: dict[str, Any] = self.golden.json(f"cases/{self.name}.json")
+        facts: dict[str, Any] = json.loads(self._file(".json").read_text())
         return facts
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """Stage inputs and outputs."""
-        return self.golden.tensors(f"cases/{self.name}.safetensors")
+        return load_file(self._file(".safetensors"))
 
     @cached_property
     def picture(self) -> bytes:
         """The first picture of the result, as a PNG file."""
-        return self.golden.find(f"cases/{self.name}_out0.png").read_bytes()
+        return self._file("_out0.png").read_bytes()
+
+    def _file(self, ending: str) -> Path:
+        # Never one of another set: a case is its files together.
+        return self.golden.folder / "cases" / f"{self.name}{ending}"
 
     @property
     def sees_background(self) -> bool:

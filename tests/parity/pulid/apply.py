@@ -12,20 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.pulid_lightning import face
+from models.pulid_lightning import attention, face
 from models.pulid_lightning.adapter import Projection
-from models.pulid_lightning.attention import METHODS, NEUTRAL, WEIGHT, Method, project_identity
+from models.pulid_lightning.attention import Method, project_identity
 from models.pulid_lightning.eva_clip import TAPS, EvaClip, normalised
 from models.pulid_lightning.full_size import id_encoder
 from models.pulid_lightning.identify import Identifier
 from models.pulid_lightning.identity import Identity, id_condition
+from tests.parity.pulid.attention import method_of
 from tests.parity.pulid.id_encoder import load
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row, exact
 
 _HIDDEN_SHAPE: Final = (1, 577, 1024)
 _CLASSES: Final = 19
-_METHODS: Final = {"neutral": NEUTRAL, "style": METHODS["stylized"], "fidelity": METHODS["high-fidelity"]}
 
 
 class LabelledParser(nn.Module):
@@ -84,7 +84,7 @@ def check(vector: Vector) -> Iterator[Row]:
 
 
 def _variant(vector: Vector, identifier: Identifier, variant: str) -> Iterator[Row]:
-    facts, method = vector.facts[f"{variant}.info"], _METHODS[variant.rpartition(".")[2]]
+    facts, method = vector.facts[f"{variant}.info"], method_of(variant.rpartition(".")[2])
     crop = vector.tensors["crop_bgr_u8"].cpu().numpy()[:, :, ::-1]
     # The oldest original took the smallest face: the project follows its arithmetic, not its choice.
     (chosen,) = facts["chosen_face"]
@@ -98,19 +98,20 @@ def _variant(vector: Vector, identifier: Identifier, variant: str) -> Iterator[R
     yield vector.close(f"{variant}.uncond", identity.uncond)
     projection = {(False, False): "neutral", (True, False): "ortho", (False, True): "ortho_v2"}
     yield exact(f"{variant} method", method.projection, projection[facts["ortho"], facts["ortho_v2"]])
-    yield exact(f"{variant} weight", WEIGHT, facts["weight"])
+    yield exact(f"{variant} weight", attention.WEIGHT, facts["weight"])
     tried = [[side, side] for side in face.DETECTION_SIZES[: len(facts["det_sizes"])]]
     yield exact(f"{variant} det_sizes", tried, facts["det_sizes"])
 
 
 def _conditions(vector: Vector) -> Iterator[Row]:
-    boxes = np.array(vector.facts["faces_bbox"])
-    chosen = face.largest(boxes)
-    (wanted,) = vector.facts["head.fidelity.info"]["chosen_face"]
-    yield exact("chosen face", chosen, wanted)
-    smallest = vector.facts["b88.fidelity.info"]["chosen_face"][0]
-    for name, number in {"id_cond_head": chosen, "id_cond": smallest}.items():
-        class_embedding = normalised(_class_embedding(vector))
+    """The condition of the largest face, which the project takes, and of the smallest."""
+    areas = np.array([(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in vector.facts["faces_bbox"]])
+    chosen = face.largest(np.array(vector.facts["faces_bbox"]))
+    for name, facts in vector.facts.items():
+        if name.startswith("head.") and name.endswith(".info"):
+            yield exact(f"{name} chosen_face", [chosen], facts["chosen_face"])
+    class_embedding = normalised(_class_embedding(vector))
+    for name, number in {"id_cond_head": chosen, "id_cond": int(areas.argmin())}.items():
         yield vector.close(name, id_condition(_embedding(vector, number), class_embedding))
 
 

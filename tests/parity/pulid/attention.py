@@ -15,6 +15,7 @@ from models.pulid_lightning.attention import (
     METHODS,
     NEUTRAL,
     CrossAttention,
+    FaceStyle,
     IdentityAttention,
     Method,
     Removal,
@@ -25,8 +26,7 @@ from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row
 
 LAYER: Final = 1
-COMFY_METHODS: Final = {"neutral": NEUTRAL, "style": METHODS["stylized"], "fidelity": METHODS["high-fidelity"]}
-"""The project's method for each of the ComfyUI port's."""
+_FACE_STYLES: Final[dict[str, FaceStyle]] = {"style": "stylized", "fidelity": "high-fidelity"}
 
 
 _HEADS: Final = 4
@@ -39,7 +39,7 @@ def check_comfy(vector: Vector) -> Iterator[Row]:
     yield vector.close("intermediate.base_attention", _run(vector, layer, None)[0])
     pictures = len(vector.tensors["input.hidden_states"]) // 2
     for case in vector.facts["cases"]:
-        method = replace(COMFY_METHODS[case["method"]], num_zero=case["num_zero"])
+        method = replace(method_of(case["method"]), num_zero=case["num_zero"])
         injected = project_identity(_ordered(vector, case), {LAYER: _projection(vector)}, method, pictures)
         before, after = _run(vector, layer, replace(injected, weight=case["weight"]))
         yield vector.close(case["key"], after)
@@ -57,6 +57,11 @@ def check_official(vector: Vector) -> Iterator[Row]:
         method = Method(case["num_zero"], _removal(case), body_share="official")
         injected = project_identity(Identity(cond, uncond), {LAYER: _projection(vector)}, method, pictures=1)
         yield vector.close(case["key"], _run(vector, layer, replace(injected, weight=case["scale"]))[1])
+
+
+def method_of(name: str) -> Method:
+    """The project's method for the ComfyUI port's of this name."""
+    return NEUTRAL if name == "neutral" else METHODS[_FACE_STYLES[name]]
 
 
 def _removal(case: dict[str, Any]) -> Removal:

@@ -1,0 +1,127 @@
+"""The runner notices: each wrong detail of `unit/sensitivity.json`, put into the project, makes it fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from models.ic_light import denoise, gradient, matting, prompt, scheduler, subject, unet, vae
+from models.ic_light.denoise import Conditions
+from models.ic_light.pipeline import IcLight
+from models.ic_light.scheduler import Span
+from tests.parity.__main__ import main
+from tests.parity.iclight.golden_set import KEPT
+
+Patch = pytest.MonkeyPatch
+Wrong = Callable[[Patch], None]
+CASE, OPERATIONS, TABLES, SCHEDULES = "cases", "unit/image_ops", "unit/integer_tables", "unit/scheduler_tables"
+
+
+def setting(name: str, value: object) -> Wrong:
+    """Another setting of the solver."""
+    return lambda patch: patch.setitem(scheduler.SETTINGS, name, value)
+
+
+def constant(module: object, name: str, value: object) -> Wrong:
+    """Another value of one of a module's names."""
+    return lambda patch: patch.setattr(module, name, value)
+
+
+def seen_first(latents: Tensor, seen: Tensor) -> Tensor:
+    """The UNet's input in the wrong order."""
+    return torch.cat((seen, latents), dim=1)
+
+
+def unscaled(model: IcLight, *given: Any, conditions: Callable[..., Conditions] = IcLight._conditions) -> Conditions:
+    """Foreground latents as the encoder leaves them."""
+    right = conditions(model, *given)
+    return replace(right, seen=right.seen / model._networks.vae.config.scaling_factor)
+
+
+def base_alone(key: str, base: Tensor, offset: Tensor, like: Tensor, merge: Any = unet.merge) -> Tensor:
+    """A UNet without its offset."""
+    return merge(key, base, torch.zeros_like(offset), like)
+
+
+def merged_in_half(key: str, base: Tensor, offset: Tensor, like: Tensor) -> Tensor:
+    """The sum in half precision."""
+    return (base_alone(key, base, offset, like).half() + offset.half()).float()
+
+
+def as_many_steps(steps: int, strength: float) -> Span:
+    """A schedule that is not made longer for being walked in part."""
+    return Span(length=steps, begin=steps - min(int(steps * strength), steps))
+
+
+def square(_width: int, _height: int) -> tuple[int, int]:
+    """A feed that forgets the aspect."""
+    return 1024, 1024
+
+
+def in_levels(*given: Any, fit_alpha: Callable[..., Tensor] = matting.fit_alpha) -> Tensor:
+    """Alpha in 256 steps."""
+    return (fit_alpha(*given) * 255).to(torch.uint8).float() / 255
+
+
+WRONG: Final[dict[str, tuple[str, Wrong]]] = {
+    "scheduler beta_schedule=scaled_linear": (SCHEDULES, setting("beta_schedule", "scaled_linear")),
+    "scheduler final_sigmas_type=sigma_min": (SCHEDULES, setting("final_sigmas_type", "sigma_min")),
+    "scheduler use_karras_sigmas=False": (SCHEDULES, setting("use_karras_sigmas", False)),
+    "scheduler dpmsolver++ (no SDE)": (CASE, setting("algorithm_type", "dpmsolver++")),
+    "image norm /127.5": (OPERATIONS, constant(vae, "GREY", 127.5)),
+    "concat order fg,noise": (CASE, constant(denoise, "unet_input", seen_first)),
+    "fg latents not scaled": (CASE, constant(IcLight, "_conditions", unscaled)),
+    "offset not added": (CASE, constant(unet, "merge", base_alone)),
+    "merge in fp16": (CASE, constant(unet, "merge", merged_in_half)),
+    "round instead of truncate to u8": (OPERATIONS, constant(vae, "DECODED_SHIFT", 128.0)),
+    "bicubic instead of Lanczos": (OPERATIONS, constant(subject, "RESAMPLING", Image.Resampling.BICUBIC)),
+    "gradient 224..32 (fbc range)": (OPERATIONS, constant(gradient, "START_LEVELS", gradient.BACKGROUND_LEVELS)),
+    'no ", " between prompts': (CASE, constant(prompt, "SEPARATOR", "")),
+    "strength not compensated (N=steps)": (TABLES, constant(scheduler, "partial_span", as_many_steps)),
+    "rmbg feed 1024x1024": (TABLES, constant(matting, "feed_size", square)),
+    "alpha u8-quantised": (CASE, constant(matting, "fit_alpha", in_levels)),
+}
+"""By the name in that file: the part of the set that shows it, and how the project is made wrong."""
+NEEDS_TWO_PICTURES: Final = "per-sample generators"
+"""The kept case draws one picture, for which these are the same."""
+
+
+def part_of_set(part: str, folder: Path) -> Path:
+    """A set that holds this part alone."""
+    for file in KEPT.glob(f"{part}/*" if part == CASE else f"{part}.*"):
+        target = folder / file.relative_to(KEPT)
+        target.parent.mkdir(exist_ok=True)
+        target.symlink_to(file)
+    return folder
+
+
+def failed_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Comparisons that fail because values differ, not because something broke."""
+    assert main([str(folder), "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    return [row["name"] for row in rows if row["verdict"] == "FAIL" and "Error" not in row["note"]]
+
+
+@pytest.mark.parametrize("detail", WRONG)
+def test_a_wrong_detail_fails(tmp_path: Path, monkeypatch: Patch, capsys, detail: str):
+    part, wrong = WRONG[detail]
+    wrong(monkeypatch)
+    assert failed_names(part_of_set(part, tmp_path), capsys)
+
+
+def test_every_recorded_detail_that_changes_anything_is_tried():
+    effects = json.loads((KEPT / "unit" / "sensitivity.json").read_text())
+    assert {name for name in effects if effects[name] != effects["identity"]} == {*WRONG, NEEDS_TWO_PICTURES}
+
+
+@pytest.mark.parametrize("part", [CASE, OPERATIONS, TABLES, SCHEDULES])
+def test_without_a_wrong_detail_the_part_passes(tmp_path: Path, part: str):
+    assert main([str(part_of_set(part, tmp_path))]) == 0
