@@ -159,8 +159,8 @@ def _params_schemas(model: Model) -> dict[str, Any]:
 
 
 def _or_file(field: Mapping[str, Any]) -> dict[str, Any]:
-    described = {"description": field["description"], "title": field["title"]}
-    return {**described, "anyOf": [_BINARY, {"type": "string", "minLength": 1}]}
+    text = {name: field[name] for name in ("type", "minLength")}
+    return {**{name: value for name, value in field.items() if name not in text}, "anyOf": [_BINARY, text]}
 
 
 def _schema_name(model: Model) -> str:

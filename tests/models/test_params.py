@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.catalog import MODELS
+from models.catalog import MODELS, Model
 from models.ic_light.params import SIDES
 from models.ic_light.params import Params as IcLight
 from models.params import CommonParams
@@ -53,6 +53,7 @@ def test_defaults_are_those_of_the_api_pages() -> None:
         "seed": -1,
         "output_format": "webp",
         "output_quality": 80,
+        "background_image": None,
     }
 
 
@@ -155,3 +156,21 @@ def test_no_body_breaks_validation(body: dict) -> None:
             continue
         assert isinstance(params, CommonParams)
         assert model.params.model_validate(params.model_dump(mode="json")) == params
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_extensions_are_optional_and_marked_as_such(model: Model) -> None:
+    schema = model.params.model_json_schema()
+    marked = {name for name, field in schema["properties"].items() if field.get("x-extension")}
+    assert marked == set(model.params.extension_fields)
+    assert not marked & set(schema["required"])
+    for name in marked:
+        assert "Extension" in schema["properties"][name]["description"]
+        assert "default" not in schema["properties"][name]
+        assert model.params.model_fields[name].default is None
+
+
+def test_a_background_is_an_extension_of_ic_light_alone() -> None:
+    assert (IcLight.extension_fields, Pulid.extension_fields) == (("background_image",), ())
+    assert ic_light(background_image="b").background_image == "b"
+    assert ic_light(background_image=None).background_image is None

@@ -103,6 +103,9 @@ def test_the_background_of_a_case_is_what_its_source_says(place: Place, source: 
     folder = place(f"cases/{CASE}.json", f"cases/{CASE}.safetensors")
     facts = json.loads((folder / f"cases/{CASE}.json").read_text())
     (folder / f"cases/{CASE}.json").write_text(json.dumps({**facts, "args": {**facts["args"], "bg_source": source}}))
-    uploaded = torch.arange(12, dtype=torch.uint8).reshape(1, 4, 3)
-    save_file({"input_bg_u8": uploaded, "p1.concat_conds": torch.zeros(1, 8, 1, 1)}, folder / f"cases/{CASE}.safetensors")
+    tensors = {
+        "input_bg_u8": torch.arange(12, dtype=torch.uint8).reshape(1, 4, 3),
+        "p1.concat_conds": torch.zeros(1, 8, 1, 1),
+    }
+    save_file(tensors, folder / f"cases/{CASE}.safetensors")
     assert Case(GoldenSet(folder, CPU), CASE).background[0, [0, -1]].tolist() == corners

@@ -67,6 +67,21 @@ def test_inputs_are_dropped_at_the_end(records: Records, store: Store) -> None:
     assert store.find(name) is None
 
 
+def test_an_optional_picture_is_given_and_dropped_like_the_first(records: Records, store: Store) -> None:
+    given: list[Mapping[str, bytes]] = []
+
+    class Watcher(Painter):
+        def prepare(self, params: Params, images: Mapping[str, bytes]) -> bytes:
+            given.append(images)
+            return super().prepare(params, images)
+
+    background = store.put(b"\x80", "bin", 600)
+    submitted(records, store, background_image=background)
+    task_of(records, store, Watcher())("r1")
+    assert given == [{"subject_image": b"\x40", "background_image": b"\x80"}]
+    assert store.find(background) is None
+
+
 def test_a_refusal_reaches_the_caller_in_words(records: Records, store: Store) -> None:
     def refuse() -> None:
         raise InputRefused("No face was found in face_image.")

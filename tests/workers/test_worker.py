@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from redis import Redis
 from rq.worker import DequeueStrategy
 
 from models.ic_light.params import Params
-from models.pipeline import OnStep, Pipeline, Pixels
+from models.pipeline import LoadOptions, OnStep, Pipeline, Pixels
+from models.weights.weight_set import WeightSet
 from workers.heartbeat import Heartbeat
 from workers.loading import LoadedModels
 from workers.presence import ModelReport, ModelState, Presence, WorkerReport
@@ -122,6 +125,27 @@ def test_one_model_without_weights_does_not_stop_the_other(demo_weights: Path, t
     assert report["ic-light"].state is ModelState.FAILED
     assert "sd15" in report["ic-light"].detail
     assert set(models.pipelines) == {"pulid-lightning"}
+
+
+def test_the_operators_choices_and_the_models_extensions_are_passed_on(
+    demo_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Extended(Recorder):
+        extensions = ("background_image",)
+
+    chosen: list[LoadOptions] = []
+
+    def load(weights: WeightSet, device: torch.device, options: LoadOptions) -> Extended:
+        chosen.append(options)
+        return Extended()
+
+    monkeypatch.setattr("models.ic_light.pipeline.load", load)
+    models = LoadedModels(
+        "w", WorkerSettings(weights_dir=demo_weights, models="ic-light", device="cpu", cpu_noise=True)
+    )
+    models.load(on_change=lambda: None)
+    assert chosen == [LoadOptions(cpu_noise=True)]
+    assert models.report().models["ic-light"].extensions == ("background_image",)
 
 
 def test_a_worker_without_any_model_ends_with_a_reason(redis_url: str, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from models.ic_light import denoise as loop
 from models.ic_light import pipeline, vae
 from models.ic_light.denoise import Conditions
 from models.ic_light.noise import Noise
-from models.ic_light.scheduler import Span
 from models.pipeline import Pixels
 
 
@@ -56,11 +55,9 @@ def walk(unet: Any, scheduler: Any, latents: Tensor, conditions: Conditions, noi
 
 @dataclass
 class Run:
-    """A whole request: both passes, every span, draw, decoded batch of pictures and VAE call, in order."""
+    """A whole request: both passes, every draw, decoded pictures, shapes of what the VAE was given, in order."""
 
-    pictures: Pixels | None = None
     walks: list[Walk] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
     draws: list[Tensor] = field(default_factory=list)
     decoded: list[Pixels] = field(default_factory=list)
     encoder_inputs: list[list[int]] = field(default_factory=list)
@@ -71,7 +68,7 @@ class Run:
 def recording(vae_network: Any) -> Iterator[Run]:
     """Keep what the pipeline does meanwhile; it runs as it is."""
     run = Run()
-    make_scheduler, draw, decode = pipeline.make_scheduler, Noise.draw, vae.decode
+    draw, decode = Noise.draw, vae.decode
 
     def keep_walk(*given: Any) -> Tensor:
         run.walks.append(walk(*given))
@@ -84,10 +81,6 @@ def recording(vae_network: Any) -> Iterator[Run]:
 
         return call
 
-    def keep_span(span: Span, device: torch.device) -> Any:
-        run.spans.append(span)
-        return make_scheduler(span, device)
-
     def keep_shape(shapes: list[list[int]]) -> Any:
         return lambda _network, given: shapes.append(list(given[0].shape))
 
@@ -98,7 +91,6 @@ def recording(vae_network: Any) -> Iterator[Run]:
     try:
         with (
             patch.object(pipeline, "denoise", keep_walk),
-            patch.object(pipeline, "make_scheduler", keep_span),
             patch.object(Noise, "draw", keep(run.draws, draw)),
             patch.object(vae, "decode", keep(run.decoded, decode)),
         ):

@@ -8,10 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from models.pulid_lightning.prompt import TokenChunks, Tokenizer, tokenize, weighted_segments
@@ -20,6 +19,9 @@ from models.pulid_lightning.text_encoder import encode_chunks
 from models.weights.demo.tokenizer import BOS, EOS
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row, close, exact
+
+if TYPE_CHECKING:
+    from open_clip.tokenizer import SimpleTokenizer
 
 _WEIGHT_TOLERANCE: Final = 1e-9
 _STUB_WIDTH: Final = 6
@@ -59,6 +61,9 @@ def check_weighting(vector: Vector) -> Iterator[Row]:
 @contextmanager
 def clip_tokenizers() -> Iterator[tuple[Tokenizer, Tokenizer]]:
     """SDXL's two tokenizers, from CLIP's published vocabulary."""
+    # It takes seconds to import, and no other vector needs it.
+    from open_clip.tokenizer import SimpleTokenizer
+
     with tempfile.TemporaryDirectory() as folder:
         source = SimpleTokenizer()
         _write(Path(folder) / "tokenizer", source, pad_token=EOS)

@@ -8,19 +8,20 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.pulid_lightning.eva_clip import EvaClip, VisionFeatures, load_eva_clip, normalised
+from models.pulid_lightning.eva_clip import VisionFeatures, load_eva_clip, normalised
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row
 
 _INPUT_SHAPE: Final = (1, 3, 336, 336)
+_HEAD_DIM: Final = 16
 
 
 @torch.inference_mode()
 def check_small(vector: Vector) -> Iterator[Row]:
     """A tower whose weights are stored."""
     state = vector.under("sd.")
-    width, heads = state["visual.cls_token"].shape[-1], vector.number(r"heads=(\d+)", 3)
-    tower = load_eva_clip(state, vector.device, head_dim=width // heads)
+    width = state["visual.cls_token"].shape[-1]
+    tower = load_eva_clip(state, vector.device, head_dim=width // vector.number(r"heads=(\d+)", width // _HEAD_DIM))
     seen = tower.see(vector.tensors.get("input.image", _drawn(vector, "eva_small_image")))
     yield from _embedding(vector, seen)
     for tap, states in enumerate(seen.hidden):
@@ -30,7 +31,7 @@ def check_small(vector: Vector) -> Iterator[Row]:
 @torch.inference_mode()
 def check_real(vector: Vector) -> Iterator[Row]:
     """The tower at full size."""
-    tower: EvaClip = load_eva_clip(vector.recipe.weights(vector.facts["keys"]), vector.device)
+    tower = load_eva_clip(vector.recipe.weights(vector.facts["keys"]), vector.device)
     seen = tower.see(_drawn(vector, "eva_real_image"))
     yield from _embedding(vector, seen)
     for tap, states in enumerate(seen.hidden):

@@ -1,0 +1,74 @@
+"""Parameters that the hosted API does not know: accepted where the weights for them are, refused elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.server.support import DATA_URI, PNG, Client, Host, PlayedWorker, body_for, image_field, picture
+from workers.presence import ModelReport, ModelState
+
+SUBJECT = image_field("ic-light")
+PLAIN = ModelReport(ModelState.READY, "real")
+ABLE = ModelReport(ModelState.READY, "real", extensions=("background_image",))
+BACKGROUND = picture(40, 30)
+
+
+def stored(worker: PlayedWorker, answer: Any) -> dict[str, bytes | None]:
+    """The pictures of an accepted request by field."""
+    assert answer.status_code == 200, answer.text
+    params = worker.record(answer.json()["request_id"]).params
+    return {name: worker.store.read(params[name]) for name in (SUBJECT, "background_image") if params[name] is not None}
+
+
+def test_a_background_is_kept_beside_the_subject(client: Client, worker: PlayedWorker, host: Host) -> None:
+    worker.announce(ic_light=ABLE)
+    host.pages["/wall.png"] = (200, {"Content-Type": "image/png"}, BACKGROUND)
+    by_url = client.post("/v2/ic-light", json=body_for("ic-light", background_image=f"{host.url}/wall.png"))
+    assert stored(worker, by_url) == {SUBJECT: PNG, "background_image": BACKGROUND}
+    files = {SUBJECT: ("a.png", PNG, "image/png"), "background_image": ("b.png", BACKGROUND, "image/png")}
+    by_file = client.post("/v2/ic-light", data={"prompt": "x"}, files=files)
+    assert stored(worker, by_file) == {SUBJECT: PNG, "background_image": BACKGROUND}
+
+
+@pytest.mark.parametrize("fields", [{}, {"background_image": None}], ids=["absent", "null"])
+def test_without_a_background_nothing_is_asked_of_the_workers(
+    client: Client, worker: PlayedWorker, fields: dict[str, Any]
+) -> None:
+    worker.announce(ic_light=PLAIN)
+    assert set(stored(worker, client.post("/v2/ic-light", json=body_for("ic-light", **fields)))) == {SUBJECT}
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_without_the_weights_a_background_is_refused(client: Client, worker: PlayedWorker, version: str) -> None:
+    worker.announce(ic_light=PLAIN)
+    answer = client.post(f"/{version}/ic-light", json=body_for("ic-light", background_image=DATA_URI))
+    assert answer.status_code == 400
+    assert answer.json()["error"] == (
+        "background_image: cannot be served: the weights for it are not installed on this server"
+    )
+    assert answer.json()["detail"][0]["field"] == "background_image"
+    assert worker.queue.depth("ic-light") == 0
+
+
+def test_before_any_worker_serves_a_background_waits_like_every_request(client: Client, worker: PlayedWorker) -> None:
+    worker.announce(ic_light=ModelReport(ModelState.LOADING))
+    answer = client.post("/v2/ic-light", json=body_for("ic-light", background_image=DATA_URI))
+    assert "background_image" in stored(worker, answer)
+
+
+def test_a_background_must_be_a_picture(client: Client, worker: PlayedWorker) -> None:
+    worker.announce(ic_light=ABLE)
+    answer = client.post("/v2/ic-light", json=body_for("ic-light", background_image="data:,text"))
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("background_image: ")
+
+
+def test_the_document_tells_extensions_from_the_hosted_api(client: Client) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    for name in ("IcLightParams", "IcLightParamsForm"):
+        field = schemas[name]["properties"]["background_image"]
+        assert field["x-extension"] is True
+        assert "Extension" in field["description"]
+        assert "background_image" not in schemas[name]["required"]
