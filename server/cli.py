@@ -47,7 +47,7 @@ def worker() -> None:
 @app.command()
 def demo_weights(directory: Path) -> None:
     """Build the demo weights into DIRECTORY."""
-    _become("models.weights", str(directory))
+    _become("models.demo_weights", str(directory))
 
 
 @app.command()

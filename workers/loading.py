@@ -78,7 +78,7 @@ def ensure_weights(settings: WorkerSettings) -> Path:
     """Folder of the weights; demo weights are built first if no folder is set and none were built before."""
     if settings.weights_dir is not None:
         return settings.weights_dir
-    from models.weights.demo.build import build
+    from models.demo_weights.build import build
 
     if build(settings.demo_dir):
         _log.info("built demo weights in %s", settings.demo_dir)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,30 +13,12 @@ from skimage import data
 
 from models.ic_light.networks import Networks, load_networks
 from models.ic_light.pipeline import IcLight
-from models.weights.demo import ic_light
-from models.weights.lock import Lock, write_lock
 from models.weights.weight_set import WeightSet
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small networks gain nothing from a second thread, and lose much to it on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
-def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ic-light-weights")
-    write_lock(folder, Lock(kind="demo", weights=ic_light.build(folder)))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def weights(weights_folder: Path) -> WeightSet:
-    return WeightSet.open(weights_folder, "ic-light")
+def weights(demo_weights: Path) -> WeightSet:
+    return WeightSet.open(demo_weights, "ic-light")
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from models.demo_weights.random_weights import randomise
 from models.errors import WeightsError
 from models.pulid_lightning.id_former import IDFormer, IDFormerSizes, load_id_former
-from models.weights.demo.random_weights import randomise
 
 CPU = torch.device("cpu")
 SIZES = IDFormerSizes(

@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from models.demo_weights.random_weights import randomise
 from models.errors import WeightsError
 from models.pulid_lightning.adapter import parse_adapter, read_adapter
 from models.pulid_lightning.identity import IDEncoder, id_condition, load_id_encoder
-from models.weights.demo.random_weights import randomise
 from models.weights.weight_set import WeightSet
 
 CPU = torch.device("cpu")

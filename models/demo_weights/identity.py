@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from models.demo_weights.random_weights import random_state, random_tensor
+from models.demo_weights.sdxl import CONTEXT_WIDTH, cross_attention_widths
 from models.pulid_lightning.bisenet import BiSeNet
 from models.pulid_lightning.eva_clip import build_tower
 from models.pulid_lightning.identity import IDEncoder
-from models.weights.demo.random_weights import random_state, random_tensor
-from models.weights.demo.sdxl import CONTEXT_WIDTH, cross_attention_widths
 
 _ARCFACE: Final = 512
 _CLASSES: Final = 64

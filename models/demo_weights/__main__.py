@@ -1,4 +1,4 @@
-"""`python -m models.weights DIR`: make sure that DIR holds the demo weights."""
+"""`python -m models.demo_weights DIR`: make sure that DIR holds the demo weights."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 import logging
 from pathlib import Path
 
-from models.weights.demo.build import build
+from models.demo_weights.build import build
 
 
 def main() -> None:
     """Build the demo weights where there are none yet."""
-    parser = argparse.ArgumentParser(prog="python -m models.weights", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m models.demo_weights", description=__doc__)
     parser.add_argument("directory", type=Path)
     directory: Path = parser.parse_args().directory
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from models.weights.demo.face_detector import write_detector
-from models.weights.demo.face_recogniser import write_recogniser
-from models.weights.demo.identity import write_adapter, write_eva_clip, write_face_parser
-from models.weights.demo.sdxl import write_checkpoint, write_config
+from models.demo_weights.face_detector import write_detector
+from models.demo_weights.face_recogniser import write_recogniser
+from models.demo_weights.identity import write_adapter, write_eva_clip, write_face_parser
+from models.demo_weights.sdxl import write_checkpoint, write_config
 from models.weights.lock import LockedRole, lock_role
 
 _SLUG: Final = "pulid-lightning"

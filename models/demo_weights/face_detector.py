@@ -18,8 +18,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from models.weights.demo.lbp_cascade import WINDOW, Feature, read_cascade
-from models.weights.demo.onnx_graph import Graph, floats, save
+from models.demo_weights.lbp_cascade import WINDOW, Feature, read_cascade
+from models.demo_weights.onnx_graph import Graph, floats, save
 
 _SCALES: Final = [2.0 * 1.12**level for level in range(24)]
 """Picture px per px of the window: faces of 48 to 650 px."""

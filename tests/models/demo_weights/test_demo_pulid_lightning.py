@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from models.weights.demo.pulid_lightning import build
+from models.demo_weights.pulid_lightning import build
 from models.weights.lock import LockedRole
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.weights.demo.random_weights import random_state, random_tensor, randomise
+from models.demo_weights.random_weights import random_state, random_tensor, randomise
 
 
 def test_a_tensor_depends_on_key_and_seed_only():

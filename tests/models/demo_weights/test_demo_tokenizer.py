@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from models.weights.demo.tokenizer import BOS, EOS, vocabulary_size, write_tokenizer
+from models.demo_weights.tokenizer import BOS, EOS, vocabulary_size, write_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Final
 
+from models.demo_weights import ic_light, pulid_lightning
 from models.errors import WeightsError
-from models.weights.demo import ic_light, pulid_lightning
 from models.weights.lock import Lock, read_lock, write_lock
 
 _STAMP: Final = "recipe"

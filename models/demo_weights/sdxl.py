@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from models.weights.demo.original_keys import clip_g_state, clip_l_key, unet_key, vae_state
-from models.weights.demo.random_weights import random_state
-from models.weights.demo.tokenizer import MODEL_MAX_LENGTH, vocabulary_size, write_tokenizer
+from models.demo_weights.original_keys import clip_g_state, clip_l_key, unet_key, vae_state
+from models.demo_weights.random_weights import random_state
+from models.demo_weights.tokenizer import MODEL_MAX_LENGTH, vocabulary_size, write_tokenizer
 
 # diffusers tells the two text encoders of a single file apart by their widths.
 _WIDTH_L: Final = 32

@@ -8,10 +8,10 @@ from typing import Final
 import torch
 from safetensors.torch import save_file
 
+from models.demo_weights.random_weights import random_state
+from models.demo_weights.rmbg import write_rmbg
+from models.demo_weights.sd15 import narrow_unet, write_sd15
 from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS
-from models.weights.demo.random_weights import random_state
-from models.weights.demo.rmbg import write_rmbg
-from models.weights.demo.sd15 import narrow_unet, write_sd15
 from models.weights.lock import LockedRole, lock_role
 
 _PATHS: Final = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from models.weights.demo.onnx_graph import Graph, floats, save
-from models.weights.demo.random_weights import random_tensor
+from models.demo_weights.onnx_graph import Graph, floats, save
+from models.demo_weights.random_weights import random_tensor
 
 _SIDE: Final = 112
 _BLOCK: Final = 8

@@ -8,8 +8,8 @@ from typing import Final
 
 from safetensors.torch import save_file
 
+from models.demo_weights.random_weights import randomise
 from models.ic_light.rmbg import BlockWidths, ConvUnit, Rmbg, RmbgWidths
-from models.weights.demo.random_weights import randomise
 
 _SEED: Final = 14
 _WIDTHS: Final = RmbgWidths(

@@ -13,8 +13,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from models.weights.demo.random_weights import random_state, randomise
-from models.weights.demo.tokenizer import vocabulary_size, write_tokenizer
+from models.demo_weights.random_weights import random_state, randomise
+from models.demo_weights.tokenizer import vocabulary_size, write_tokenizer
 
 _SEED: Final = 15
 _TEXT_WIDTH: Final = 32

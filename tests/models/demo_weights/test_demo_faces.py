@@ -10,8 +10,8 @@ import pytest
 from insightface.app import FaceAnalysis
 from skimage import data
 
-from models.weights.demo.face_detector import write_detector
-from models.weights.demo.face_recogniser import write_recogniser
+from models.demo_weights.face_detector import write_detector
+from models.demo_weights.face_recogniser import write_recogniser
 
 # The face in the photo, from brows to chin, read off by eye: x1, y1, x2, y2 in px.
 FACE = (182, 75, 260, 170)
