@@ -138,13 +138,19 @@ class Records:
     def start(self, request_id: str, worker: str) -> Record | None:
         """QUEUED to PROCESSING by `worker`; None if the request is not waiting any more."""
         moved = self._move(request_id, Status.QUEUED, None, Status.PROCESSING, "started_at", {"worker": worker})
-        return self.get(request_id) if moved else None
+        record = self.get(request_id)
+        # An answer may get lost and the step be sent again: it counts as taken if it shows.
+        begun = record is not None and record.status is Status.PROCESSING and record.worker == worker
+        return record if moved or begun else None
 
     def complete(self, record: Record, outputs: tuple[Output, ...], inference_time: float) -> bool:
         """PROCESSING to COMPLETED; False if this attempt has been given up meanwhile."""
         written = json.dumps([asdict(output) for output in outputs])
         fields = {"outputs": written, "inference_time": repr(inference_time)}
-        return self._move(record.request_id, Status.PROCESSING, record.attempt, Status.COMPLETED, "finished_at", fields)
+        moved = self._move(
+            record.request_id, Status.PROCESSING, record.attempt, Status.COMPLETED, "finished_at", fields
+        )
+        return moved or self._shows(record, Status.COMPLETED, outputs=outputs)
 
     def fail(self, record: Record, error: str, inference_time: float = 0.0) -> bool:
         """From the state and attempt that `record` shows to FAILED, with a sentence for the caller.
@@ -152,7 +158,8 @@ class Records:
         False if the request has moved on meanwhile.
         """
         fields = {"error": error, "inference_time": repr(inference_time)}
-        return self._move(record.request_id, record.status, record.attempt, Status.FAILED, "finished_at", fields)
+        moved = self._move(record.request_id, record.status, record.attempt, Status.FAILED, "finished_at", fields)
+        return moved or self._shows(record, Status.FAILED, error=error)
 
     def requeue(self, record: Record) -> bool:
         """PROCESSING back to QUEUED, because the worker died; False if the request has moved on meanwhile."""
@@ -173,6 +180,12 @@ class Records:
         """Redis' clock: the one that stamps the records."""
         seconds, microseconds = self._redis.time()
         return float(seconds) + float(microseconds) / 1e6
+
+    def _shows(self, before: Record, status: Status, **fields: object) -> bool:
+        """Whether a step whose answer got lost was taken after all: the record holds what it would have written."""
+        now = self.get(before.request_id)
+        expected = {"status": status, "attempt": before.attempt, **fields}
+        return now is not None and all(getattr(now, name) == value for name, value in expected.items())
 
     def _move(
         self,

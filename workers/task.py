@@ -13,6 +13,7 @@ from models.errors import InputRefused
 from models.images import MEDIA_TYPES
 from models.params import CommonParams
 from models.pipeline import Pipeline
+from workers.connection import insist
 from workers.errors import DeadlineExceeded
 from workers.records import Output, Record, Records
 from workers.store import Store
@@ -76,7 +77,7 @@ class Task:
 
     def _complete(self, record: Record, outputs: tuple[Output, ...], began: float) -> bool:
         seconds = time.monotonic() - began
-        if self.records.complete(record, outputs, seconds):
+        if insist(lambda: self.records.complete(record, outputs, seconds)):
             _log.info("%s completed in %.2f s", record.request_id, seconds)
             return True
         _log.warning("%s was given to another worker after %.2f s", record.request_id, seconds)
@@ -85,7 +86,7 @@ class Task:
 
     def _fail(self, record: Record, error: str, began: float) -> bool:
         _log.info("%s failed: %s", record.request_id, error)
-        return self.records.fail(record, error, time.monotonic() - began)
+        return insist(lambda: self.records.fail(record, error, time.monotonic() - began))
 
     def _drop(self, names: Iterable[str]) -> None:
         for name in names:

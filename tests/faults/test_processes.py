@@ -76,6 +76,16 @@ def test_redis_killed(guarded: LiveServer, photo_url: str) -> None:
     assert "redis ended (signal SIGKILL); restarting" in guarded.log.read_text()
 
 
+def test_redis_killed_in_the_middle_of_a_job(guarded: LiveServer, photo_url: str) -> None:
+    guarded.wait_until_ready()
+    job = submit(guarded, photo_url, steps=60, number_of_images=2)
+    wait_for(lambda: status_of(job) == "PROCESSING", "the job to begin")
+    time.sleep(1.5)  # Redis writes its log to disk once a second
+    kill(guarded, "redis")
+    wait_for(lambda: status_of(job) in {"COMPLETED", "FAILED"}, "the job to end")
+    assert status_of(job) == "COMPLETED"
+
+
 def test_the_gateway_killed(guarded: LiveServer, photo_url: str) -> None:
     guarded.wait_until_ready()
     job = submit(guarded, photo_url, steps=1)

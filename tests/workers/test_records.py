@@ -80,8 +80,10 @@ def test_final_states_are_final(records: Records, end: Status) -> None:
     record = started(records)
     assert records.complete(record, OUTPUTS, 1.0) if end is Status.COMPLETED else records.fail(record, "first")
     before = records.get("r1")
+    assert before is not None
     assert not records.complete(record, (), 2.0)
     assert not records.fail(record, "second")
+    assert not records.fail(before, "third")
     assert not records.requeue(record)
     assert records.start("r1", "worker-b") is None
     assert records.get("r1") == before
@@ -99,6 +101,21 @@ def test_a_worker_given_up_for_dead_cannot_overwrite_its_successor(records: Reco
     done = records.get("r1")
     assert done is not None
     assert done.worker == "worker-b"
+
+
+def test_a_step_sent_twice_counts_once(records: Records) -> None:
+    """The connection broke behind the step and before its answer, and the client sent it again."""
+    created(records)
+    first, again = records.start("r1", "worker-a"), records.start("r1", "worker-a")
+    assert first is not None
+    assert again == first
+    assert records.complete(first, OUTPUTS, 1.0)
+    done = records.get("r1")
+    assert records.complete(first, OUTPUTS, 1.0)
+    assert records.get("r1") == done
+    failing = started(records, "r2")
+    assert records.fail(failing, "no face")
+    assert records.fail(failing, "no face")
 
 
 def test_a_stale_view_changes_nothing(records: Records) -> None:
@@ -144,19 +161,17 @@ def test_the_end_of_a_request_is_published(records: Records, redis: Redis) -> No
 def test_any_history_keeps_the_state_machine(records: Records, redis: Redis, steps: list[str]) -> None:
     """A model of the machine in five lines agrees with Redis after every history of steps."""
     redis.flushall()
-    view, old, expected = created(records), created(records, "r1"), Status.QUEUED
-    moves: dict[str, tuple[Callable[[], object], set[Status], Status]] = {
-        "start": (lambda: records.start("r1", "w"), {Status.QUEUED}, Status.PROCESSING),
-        "complete": (lambda: records.complete(view, OUTPUTS, 1.0), {Status.PROCESSING}, Status.COMPLETED),
-        "fail": (lambda: records.fail(view, "x"), {Status.QUEUED, Status.PROCESSING}, Status.FAILED),
-        "requeue": (lambda: records.requeue(view), {Status.PROCESSING}, Status.QUEUED),
+    view, expected = created(records), Status.QUEUED
+    moves: dict[str, tuple[Callable[[str], object], set[Status], Status]] = {
+        "start": (lambda name: records.start("r1", name), {Status.QUEUED}, Status.PROCESSING),
+        "complete": (lambda name: records.complete(view, outputs(name), 1.0), {Status.PROCESSING}, Status.COMPLETED),
+        "fail": (lambda name: records.fail(view, name), {Status.QUEUED, Status.PROCESSING}, Status.FAILED),
+        "requeue": (lambda _: records.requeue(view), {Status.PROCESSING}, Status.QUEUED),
+        "stale": (lambda name: records.complete(replace(view, attempt=99), outputs(name), 1.0), set(), expected),
     }
-    for step in steps:
-        if step == "stale":
-            assert records.complete(replace(old, attempt=99), OUTPUTS, 1.0) is False
-            continue
+    for number, step in enumerate(steps):
         move, allowed, after = moves[step]
-        moved = bool(move())
+        moved = bool(move(f"step-{number}"))
         assert moved == (expected in allowed)
         expected = after if moved else expected
         current = records.get("r1")
@@ -164,3 +179,7 @@ def test_any_history_keeps_the_state_machine(records: Records, redis: Redis, ste
         assert current.status is expected
         assert (records.unfinished() == []) == expected.is_final
         view = current
+
+
+def outputs(name: str) -> tuple[Output, ...]:
+    return (replace(OUTPUTS[0], name=name),)

@@ -1,0 +1,48 @@
+"""A step that must not be lost is taken again while Redis is away, and given up in the end."""
+
+from __future__ import annotations
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from workers.connection import connect, insist, text
+
+
+class Flaky:
+    """Fails the first `failures` times."""
+
+    def __init__(self, failures: int, error: Exception) -> None:
+        self.left, self.error, self.calls = failures, error, 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.calls <= self.left:
+            raise self.error
+        return "done"
+
+
+def test_an_outage_is_ridden_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.connection._PAUSE_S", 0.01)
+    step = Flaky(5, RedisConnectionError("refused"))
+    assert insist(step) == "done"
+    assert step.calls == 6
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.connection._PAUSE_S", 0.01)
+    with pytest.raises(RedisConnectionError):
+        insist(Flaky(10_000, RedisConnectionError("refused")), patience_s=0.1)
+
+
+def test_a_refusal_is_no_outage() -> None:
+    step = Flaky(1, ResponseError("wrong type"))
+    with pytest.raises(ResponseError):
+        insist(step)
+    assert step.calls == 1
+
+
+def test_answers_are_text(redis_url: str) -> None:
+    redis = connect(redis_url)
+    redis.set("key", "wörd")
+    assert text(redis.get("key")) == "wörd"
