@@ -62,7 +62,7 @@ def _accept(slug: str, owner: str, params: CommonParams, images: Mapping[str, by
             stored[field] = gateway.store.put(data, PRIVATE_EXTENSION, gateway.settings.request_ttl_s)
         settled = params.model_copy(update={**stored, "seed": seed})
         _enqueue(request_id, slug, owner, settled, gateway)
-    except BaseException:
+    except BaseException:  # whatever it is passes on; no file may be left without its request
         for name in stored.values():
             gateway.store.drop(name)
         raise
@@ -74,6 +74,6 @@ def _enqueue(request_id: str, slug: str, owner: str, params: CommonParams, gatew
     gateway.records.create(request_id, slug, owner, params.model_dump(mode="json"))
     try:
         gateway.queue.put(request_id, slug, 0)
-    except BaseException:
+    except BaseException:  # whatever it is passes on; no record may be left without its job
         gateway.records.forget(request_id)
         raise

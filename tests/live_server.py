@@ -59,12 +59,15 @@ class LiveServer:
 
 
 @contextmanager
-def live_server(data_dir: Path, weights: Path, **settings: str) -> Iterator[LiveServer]:
-    """Start a server on a free port; `settings` are FACELIGHT_* variables without the prefix."""
+def live_server(data_dir: Path, weights: Path | None, **settings: str) -> Iterator[LiveServer]:
+    """Start a server on a free port; `settings` are FACELIGHT_* variables without the prefix.
+
+    Without `weights` the server builds demo weights of its own, as on a fresh checkout.
+    """
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FACELIGHT_")} | {
         "FACELIGHT_DATA_DIR": str(data_dir),
-        "FACELIGHT_WEIGHTS_DIR": str(weights),
+        "FACELIGHT_WEIGHTS_DIR": str(weights or ""),
         "FACELIGHT_PORT": str(port),
         "FACELIGHT_FETCH_ALLOW_CIDRS": "127.0.0.0/8",
         **{f"FACELIGHT_{name.upper()}": value for name, value in settings.items()},

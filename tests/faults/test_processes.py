@@ -94,9 +94,12 @@ def test_the_gateway_killed(guarded: LiveServer, photo_url: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_ends_every_process(tmp_path: Path, demo_weights: Path, photo_url: str, number: int) -> None:
-    with live_server(tmp_path, demo_weights) as server:
+def test_a_fresh_server_serves_until_a_signal_ends_every_process(tmp_path: Path, photo_url: str, number: int) -> None:
+    with live_server(tmp_path, weights=None) as server:
         server.wait_until_ready()
+        assert httpx.get(f"{server.url}/health/ready").json()["weights"] == "demo"
+        assert "its pictures are noise" in server.log.read_text()
+        assert "curl" in server.log.read_text()
         submit(server, photo_url, steps=1)
         family = psutil.Process(server.process.pid).children(recursive=True)
         assert len(family) == 3
