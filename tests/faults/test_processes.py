@@ -99,7 +99,7 @@ def test_a_fresh_server_serves_until_a_signal_ends_every_process(tmp_path: Path,
         server.wait_until_ready()
         assert httpx.get(f"{server.url}/health/ready").json()["weights"] == "demo"
         assert "its pictures are noise" in server.log.read_text()
-        assert "curl" in server.log.read_text()
+        wait_for(lambda: "curl" in server.log.read_text(), "the words of welcome")
         submit(server, photo_url, steps=1)
         family = psutil.Process(server.process.pid).children(recursive=True)
         assert len(family) == 3
