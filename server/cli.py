@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -12,6 +11,7 @@ import typer
 
 from models.catalog import MODELS
 from server import supervisor
+from server.sample_photo import sample_photo
 from server.settings import GatewaySettings
 from workers.errors import SettingsError
 from workers.logs import configure_logging
@@ -96,12 +96,7 @@ def _curl(url: str, slug: str, needs_key: bool) -> str:
     """A command line that works as it is, with a photo that the demo's packages bring along."""
     params = MODELS[slug].params
     key = " -H 'x-api-key: YOUR_KEY'" if needs_key else ""
-    fields = f"-F {params.image_fields[0]}=@{_photo()} -F prompt='portrait in warm evening light'"
+    photo = f"-F {params.image_fields[0]}=@{os.path.relpath(sample_photo())}"
+    fields = f"{photo} -F prompt='portrait in warm evening light'"
     suffix = params.model_fields["output_format"].default
     return f"curl{key} {fields} {url}/v1/{slug} -o {slug}.{suffix}"
-
-
-def _photo() -> str:
-    spec = find_spec("skimage")
-    photo = Path(spec.origin).parent / "data" / "astronaut.png" if spec and spec.origin else Path("photo.jpg")
-    return os.path.relpath(photo)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 from segmind import SegmindClient, SegmindError
+
+from server.sample_photo import sample_photo
 
 
 class DemoFailed(Exception):
@@ -50,14 +51,6 @@ def run(url: str, api_key: str | None, out: Path) -> Iterator[str]:
         raise DemoFailed(f"{url} refused: {error.detail or error.status}") from error
     except httpx.HTTPError as error:
         raise DemoFailed(f"{url} does not answer ({error}); is `make run` running?") from error
-
-
-def sample_photo() -> Path:
-    """A photo of one face, in the public domain."""
-    spec = find_spec("skimage")
-    if spec is None or spec.origin is None:
-        raise DemoFailed("The demo needs scikit-image; `make setup` installs it.")
-    return Path(spec.origin).parent / "data" / "astronaut.png"
 
 
 def data_uri(picture: Path) -> str:

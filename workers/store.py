@@ -66,12 +66,6 @@ class Store:
         found = self.find(name)
         return found.path.read_bytes() if found else None
 
-    def extend(self, name: str, ttl_s: float) -> None:
-        """Let a file live for `ttl_s` seconds from now on, but never shorter than it would."""
-        found = self.find(name)
-        if found and found.lives_s < ttl_s:
-            _expire_in(found.path, ttl_s)
-
     def drop(self, name: str) -> None:
         """Remove a file now; no error if it is gone already."""
         if _NAME.fullmatch(name):

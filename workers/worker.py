@@ -11,6 +11,7 @@ import secrets
 import socket
 from typing import Any
 
+from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -57,14 +58,13 @@ def serve(settings: WorkerSettings) -> int:
         if not models.pipelines:
             _log.error("no model could be loaded")
             return 1
-        _work(name, settings, models)
+        _work(name, settings, models, redis)
     finally:
         heartbeat.stop()
     return 0
 
 
-def _work(name: str, settings: WorkerSettings, models: LoadedModels) -> None:
-    redis = connect(settings.redis_url)
+def _work(name: str, settings: WorkerSettings, models: LoadedModels, redis: Redis) -> None:
     task = Task(
         worker=name,
         records=Records(redis, settings.result_ttl_s, settings.request_ttl_s),
@@ -73,7 +73,7 @@ def _work(name: str, settings: WorkerSettings, models: LoadedModels) -> None:
         result_ttl_s=settings.result_ttl_s,
         timeout_s=settings.job_timeout_s,
     )
-    rq_redis = connect(settings.redis_url)
+    rq_redis = connect(settings.redis_url)  # of its own: RQ changes its time-outs
     jobs = JobQueue(rq_redis, settings.request_ttl_s)
     queues = [jobs.queue_of(slug) for slug in models.pipelines]
     worker = RequestWorker(queues, task, name=name, connection=rq_redis, worker_ttl=60)

@@ -19,6 +19,7 @@ from torch import Tensor
 from models.errors import WeightsError
 from models.ic_light.matting import Matting
 from models.ic_light.subject import Rgb, resample
+from models.onnx_sessions import session_options
 
 Floats = NDArray[np.float32]
 
@@ -88,11 +89,8 @@ def _side(named: int | str | None) -> int:
 
 
 def _open(path: Path, device: torch.device) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    # Idle threads would spin on the cores that other work needs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(path, options, providers=_providers(device))
+        return onnxruntime.InferenceSession(path, session_options(), providers=_providers(device))
     except Exception as error:  # the runtime raises kinds of its own, derived from nothing else
         raise WeightsError(f"{path} is not a readable ONNX file: {error}") from error
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-import onnxruntime
 from insightface.app import FaceAnalysis
 from insightface.app.common import Face
 from numpy.typing import NDArray
 
 from models.errors import NoFaceFound, WeightsError
+from models.onnx_sessions import session_options
 
 Rgb = NDArray[np.uint8]
 """One picture: RGB, 8 bit, [height, width, 3]."""
@@ -58,7 +58,7 @@ class FaceFinder:
                 name=str(folder),
                 allowed_modules=["detection", "recognition"],
                 providers=["CPUExecutionProvider"],
-                sess_options=_session_options(),
+                sess_options=session_options(),
                 static_shape_sessions=False,  # one session for all detection sizes instead of one for each
             )
         except AssertionError as error:
@@ -84,13 +84,6 @@ class FaceFinder:
                 chosen: Floats = keypoints[largest(boxes)]
                 return chosen
         raise NoFaceFound("No face was found in face_image.")
-
-
-def _session_options() -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    # Idle threads would spin on the cores that the next picture's denoising needs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
 
 
 def largest(boxes: Floats) -> int:

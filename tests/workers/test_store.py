@@ -41,15 +41,6 @@ def test_an_expired_file_is_not_found_but_swept_later(store: Store, tmp_path: Pa
     assert store.read(kept) == b"other"
 
 
-def test_a_life_can_be_extended_but_not_shortened(store: Store) -> None:
-    name = store.put(b"picture", "png", ttl_s=60)
-    store.extend(name, 600)
-    store.extend(name, 30)
-    found = store.find(name)
-    assert found is not None
-    assert found.lives_s > 500
-
-
 def test_a_dropped_file_is_gone(store: Store) -> None:
     name = store.put(b"picture", "bin", ttl_s=60)
     store.drop(name)
