@@ -47,10 +47,15 @@ parity: setup ## compare with the golden vectors of the original implementations
 docs: setup ## write the tables of the documentation anew
 	$(PY) -m docs.tables
 
-lock: ## write requirements.lock anew from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-annotate --no-emit-package opencv-python \
-	  --custom-compile-command "make lock" --output-file requirements.lock
+# The images' locks are parts of the whole one, in the same versions; setuptools installs the project itself.
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+  --no-emit-package opencv-python --custom-compile-command "make lock" --quiet
+IMAGE := echo 'setuptools>=77' | $(COMPILE) pyproject.toml - --constraint requirements.lock
+
+lock: ## write the lock files anew from pyproject.toml (needs uv)
+	$(COMPILE) pyproject.toml --all-extras --output-file requirements.lock
+	$(IMAGE) --output-file deploy/gateway.lock
+	$(IMAGE) --extra worker --output-file deploy/worker.lock
 
 clean: ## remove everything the project wrote
 	rm -rf $(VENV) var out

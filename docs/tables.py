@@ -1,6 +1,6 @@
 """Write the tables of the documentation anew from the code they describe: `make docs`.
 
-A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a model's slug or `settings`.
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a model's slug, `settings` or `weights`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from models.catalog import MODELS, Model
+from models.weights.lock import HubSource, Weight, read_lock
 from server.settings import GatewaySettings
 from workers.settings import CommonSettings, WorkerSettings
 
 FOLDER: Final = Path(__file__).parent
+WEIGHTS_LOCK: Final = FOLDER.parent / "weights.lock"
+_COMMERCIAL: Final = {True: "yes", False: "**no**", "restricted": "on conditions"}
 _TABLE: Final = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -30,6 +33,8 @@ def updated(text: str) -> str:
 def _table(name: str) -> str:
     if name == "settings":
         return _rows(("Variable", "Default", "Meaning"), _setting_rows())
+    if name == "weights":
+        return _rows(("Role", "Weight", "Size", "Licence", "Commercial use", "Hashes", "Note"), _weight_rows())
     return _rows(("Parameter", "Type", "Default", "Allowed", "Meaning"), _parameter_rows(MODELS[name]))
 
 
@@ -67,6 +72,33 @@ def _default(field: FieldInfo) -> str:
     if value in (None, (), PydanticUndefined):
         return "not set"
     return _code(",".join(map(str, value)) if isinstance(value, tuple) else value)
+
+
+def _weight_rows() -> Iterator[tuple[str, ...]]:
+    role = ""
+    for weight in read_lock(WEIGHTS_LOCK).weights:
+        name = f"[`{weight.name}`]({_page(weight)}){' (default)' if weight.default else ''}"
+        first = f"`{weight.role}`{' (optional)' if weight.optional else ''}" if weight.role != role else ""
+        role = weight.role
+        yield first, name, _size(weight), weight.licence, _COMMERCIAL[weight.commercial], _hashes(weight), weight.note
+
+
+def _page(weight: Weight) -> str:
+    source = weight.source
+    if isinstance(source, HubSource):
+        return f"https://huggingface.co/{source.repo}/tree/{source.revision}"
+    # A folder of downloads has no page of its own.
+    return source.url + weight.files[0].origin if source.url.endswith("/") else source.url
+
+
+def _size(weight: Weight) -> str:
+    if any(file.size is None for file in weight.files):
+        return "not known"
+    return f"{weight.size / 1e9:.2f} GB" if weight.size >= 1e8 else f"{weight.size / 1e6:.0f} MB"
+
+
+def _hashes(weight: Weight) -> str:
+    return "known" if all(file.pinned for file in weight.files) else "**from the hub, at the first fetch**"
 
 
 def _code(value: object) -> str:

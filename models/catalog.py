@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """One servable model: its public name, its parameters and where its pipeline lives."""
+    """One servable model: its public name, its parameters and where its pipeline lives.
+
+    `flexible`: it makes do with the memory that is left, and so is loaded after the others.
+    """
 
     slug: str
     title: str
@@ -27,11 +30,17 @@ class Model:
     params: type[CommonParams]
     example: dict[str, Any]
     module: str
+    flexible: bool = False
 
     def load(self, weights: WeightSet, device: torch.device, options: LoadOptions) -> Pipeline[Any, Any]:
         """Import the pipeline and load its weights onto `device`; raises `WeightsError`."""
         pipeline: Pipeline[Any, Any] = import_module(self.module).load(weights, device, options)
         return pipeline
+
+    def unused_roles(self, options: LoadOptions) -> set[str]:
+        """Roles of the model's weights that `load` will not ask for."""
+        roles: set[str] = import_module(self.module).unused_roles(options)
+        return roles
 
 
 _ALL: Final = (
@@ -53,6 +62,7 @@ _ALL: Final = (
             "seed": 412431,
         },
         module="models.pulid_lightning.pipeline",
+        flexible=True,
     ),
     Model(
         slug="ic-light",

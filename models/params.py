@@ -57,8 +57,10 @@ class CommonParams(BaseModel, ABC):
 
     image_fields: ClassVar[tuple[str, ...]]
     """Names of the fields that hold an `ImageReference`; one that is not required may be None."""
-    extension_fields: ClassVar[tuple[str, ...]] = ()
-    """Names of the fields that the hosted API does not know, None if absent. Not all weights can serve them."""
+    variants: ClassVar[tuple[str, ...]]
+    """What a request may need of its model's weights, of which a worker may have loaded only some; see `variant`."""
+    variant_field: ClassVar[str]
+    """Name of the field that chooses the variant."""
     none_words: ClassVar[tuple[str, ...]] = ("negative_prompt",)
     """Names of the fields in which the word "None" means absent, as old sample code sends it."""
 
@@ -77,6 +79,11 @@ class CommonParams(BaseModel, ABC):
             for name, value in body.items()
             if value is not None and not (name in cls.none_words and value == "None")
         }
+
+    @property
+    @abstractmethod
+    def variant(self) -> str:
+        """Which of `variants` these parameters need."""
 
     @property
     @abstractmethod

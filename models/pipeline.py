@@ -27,16 +27,23 @@ Pixels = NDArray[np.uint8]
 """Pictures of one request: RGB, 8 bit, [n, height, width, 3]."""
 
 
+CheckpointMemory = Literal["auto", "device", "host"]
+"""Where checkpoints that are not in use wait: on the device, or in the host's memory, one on the device at a time."""
+
+
 @dataclass(frozen=True)
 class LoadOptions:
     """What the operator chooses for the models of a worker.
 
     `cpu_noise`: draw random numbers on the CPU, so that a seed means the same on every device.
     `pulid_body_share`: how pulid-lightning measures the share of the face's embedding in the attention.
+    `checkpoints`: those that pulid-lightning keeps; empty for all that the weights hold. `checkpoint_memory`: where.
     """
 
     cpu_noise: bool = False
     pulid_body_share: Literal["comfyui", "official"] = "comfyui"
+    checkpoints: tuple[str, ...] = ()
+    checkpoint_memory: CheckpointMemory = "auto"
 
 
 DEFAULT_OPTIONS: Final = LoadOptions()
@@ -47,9 +54,9 @@ class Pipeline(ABC, Generic[Params, Prepared]):
     """One loaded model. Calls come from one thread at a time for `run`; `prepare` and `finish` may overlap it."""
 
     @property
-    def extensions(self) -> tuple[str, ...]:
-        """Which of the parameters' `extension_fields` the loaded weights can serve."""
-        return ()
+    @abstractmethod
+    def variants(self) -> tuple[str, ...]:
+        """Which of the parameters' variants the loaded weights can serve."""
 
     @abstractmethod
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:

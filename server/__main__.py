@@ -11,15 +11,17 @@ from server.settings import GatewaySettings
 from workers.errors import SettingsError
 from workers.logs import configure_logging
 from workers.settings import read_settings
+from workers.store import open_store
 
 
 def main() -> None:
     """Read the settings and serve HTTP until SIGTERM; requests under way are answered first."""
     try:
         settings = read_settings(GatewaySettings)
+        configure_logging("gateway", settings.log_level)
+        open_store(settings.store_location).check()
     except SettingsError as error:
         sys.exit(str(error))
-    configure_logging("gateway", settings.log_level)
     uvicorn.run(
         create_app(settings),
         host=settings.host,

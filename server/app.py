@@ -17,11 +17,11 @@ from server.errors import add_error_handlers
 from server.housekeeping import keep_house
 from server.middleware import BodyLimit
 from server.openapi import DESCRIPTION, document
-from server.routes import account, assets, files, generate, health, requests
+from server.routes import account, assets, docs, files, generate, health, requests
 from server.settings import GatewaySettings
 
-PUBLIC: Final = (files.router, health.router)
-"""Routes that need no API key, together with `/docs` and `/openapi.json`; all others do."""
+PUBLIC: Final = (docs.router, files.router, health.router)
+"""Routes that need no API key, together with `/openapi.json`; all others do."""
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
@@ -32,10 +32,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         description=DESCRIPTION,
         lifespan=partial(_lifespan, settings),
         redirect_slashes=False,
+        docs_url=None,  # the framework's own page loads its scripts from elsewhere; see `server.routes.docs`
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    app.openapi = partial(document, app, bool(settings.api_keys))  # type: ignore[method-assign]  # as FastAPI documents
+    app.openapi = partial(document, app, settings.asks_for_key)  # type: ignore[method-assign]  # as FastAPI documents
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_mb * 1024**2)
     add_error_handlers(app)
     for router in PUBLIC:

@@ -1,37 +1,94 @@
-"""Who is calling: API keys, compared in constant time."""
+"""Who is calling, and what that one may do: keys of the settings and keys that `facelight keys` has issued."""
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Response
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from server.context import GatewayDep
-from server.errors import Unauthorized
+from server.context import Gateway, GatewayDep
+from server.errors import Forbidden, NotFound, Unauthorized
+from workers.keys import Key
+from workers.store import is_private, may_read
 
 _api_key_header = APIKeyHeader(name="x-api-key", scheme_name="ApiKey", auto_error=False)
 _bearer = HTTPBearer(scheme_name="Bearer", auto_error=False)
 
 ANYONE = ""
-"""The owner of everything on a server without API keys."""
+"""The owner of everything on a server that asks for no keys."""
 
 
-def authenticate(
-    gateway: GatewayDep,
-    key: Annotated[str | None, Depends(_api_key_header)],
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> str:
-    """Name the caller by a digest of the key; raises `Unauthorized`. Requests belong to the name returned here."""
-    keys = gateway.settings.api_keys
-    if not keys:
-        return ANYONE
+@dataclass(frozen=True)
+class Caller:
+    """Who is calling: the name under which requests belong to this caller, and the issued key, if it is one.
+
+    Who has none, being anyone or sending a key of the settings, may use every model without limit and without paying.
+    """
+
+    owner: str
+    key: Key | None = None
+
+
+_KeyDep = Annotated[str | None, Depends(_api_key_header)]
+_BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def authenticate(gateway: GatewayDep, key: _KeyDep, bearer: _BearerDep) -> Caller:
+    """Find out who is calling; raises `Unauthorized`, whatever is wrong with the key."""
+    if not gateway.settings.asks_for_key:
+        return Caller(ANYONE)
     offered = key or (bearer.credentials if bearer else "")
-    if not is_known(offered, keys):
-        raise Unauthorized
-    return owner_of(offered)
+    if is_known(offered, gateway.settings.api_keys):
+        return Caller(owner_of(offered))
+    if issued := gateway.keys.find(offered):
+        return Caller(issued.id, issued)
+    raise Unauthorized
+
+
+CallerDep = Annotated[Caller, Depends(authenticate)]
+
+
+def _owner(caller: CallerDep) -> str:
+    return caller.owner
+
+
+OwnerDep = Annotated[str, Depends(_owner)]
+
+
+def may_submit(slug: str) -> Callable[..., None]:
+    """A dependency of routes that take requests for a model: raises `Forbidden` or `TooManyRequests`.
+
+    Counts the request, whatever becomes of it; what is left of the key's rate is told in the answer's headers.
+    """
+
+    def check(caller: CallerDep, gateway: GatewayDep, response: Response) -> None:
+        if caller.key is None:
+            return
+        if not caller.key.may_use(slug):
+            raise Forbidden(f"This API key may not use {slug}.")
+        response.headers.update(gateway.rates.count(caller.key))
+
+    return check
+
+
+def may_download(name: str, gateway: GatewayDep, key: _KeyDep, bearer: _BearerDep) -> None:
+    """A dependency of routes that serve the file `name`: one with an owner asks for a key, and for that owner's.
+
+    Raises `Unauthorized` or `NotFound`, neither of which tells whether there is such a file.
+    """
+    if is_private(name) and not may_read(name, authenticate(gateway, key, bearer).owner):
+        raise NotFound("There is no such file, or no longer.")
+
+
+def balance(caller: Caller, gateway: Gateway) -> float:
+    """The credits that a caller has left now; the settings name those of callers who pay nothing."""
+    key = gateway.keys.get(caller.key.id) if caller.key else None
+    return gateway.settings.credits if key is None or key.credits is None else key.credits
 
 
 def is_known(offered: str, keys: tuple[str, ...]) -> bool:
@@ -42,8 +99,5 @@ def is_known(offered: str, keys: tuple[str, ...]) -> bool:
 
 
 def owner_of(key: str) -> str:
-    """The name under which a key owns requests: 16 hexadecimal digits that do not reveal it."""
+    """The name under which a key of the settings owns requests: 16 hexadecimal digits that do not reveal it."""
     return sha256(key.encode()).hexdigest()[:16]
-
-
-OwnerDep = Annotated[str, Depends(authenticate)]

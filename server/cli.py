@@ -5,31 +5,35 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 
 from models.catalog import MODELS
-from server import supervisor
+from server import keys_command, supervisor
+from server.console import refuse, settings_or_exit
 from server.sample_photo import sample_photo
 from server.settings import GatewaySettings
 from workers.errors import SettingsError
 from workers.logs import configure_logging
-from workers.settings import Kind, WorkerSettings, read_settings
+from workers.settings import WorkerSettings
+from workers.store import open_store
 
 app: Final = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(keys_command.app, name="keys")
 
 
 @app.command()
 def serve() -> None:
     """Serve both endpoints on this machine: Redis, one worker and the gateway, restarted when they die."""
-    settings = _settings(GatewaySettings)
-    _settings(WorkerSettings)  # what the worker would refuse is told here, once
+    settings = settings_or_exit(GatewaySettings)
+    settings_or_exit(WorkerSettings)  # what the worker would refuse is told here, once
     configure_logging("serve", settings.log_level)
     try:
+        open_store(settings.store_location).check()
         supervisor.run(settings, on_ready=lambda: typer.echo(_welcome(settings)))
-    except supervisor.CannotServe as reason:
-        _refuse(str(reason))
+    except (SettingsError, supervisor.CannotServe) as reason:
+        refuse(str(reason))
 
 
 @app.command()
@@ -44,40 +48,38 @@ def worker() -> None:
     _become("workers")
 
 
-@app.command()
-def demo_weights(directory: Path) -> None:
-    """Build the demo weights into DIRECTORY."""
-    _become("models.demo_weights", str(directory))
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def weights(context: typer.Context) -> None:
+    """Fetch, verify and list the files that the models run on; --help tells the commands."""
+    _become("workers.weights_command", *context.args)
 
 
 @app.command()
-def demo(out: Path = Path("out")) -> None:
+def demo(
+    out: Path = Path("out"),
+    key: Annotated[str | None, typer.Option(help="API key; else the first one of FACELIGHT_API_KEYS.")] = None,
+) -> None:
     """Send one request per endpoint to a running server with the public client; pictures go to OUT."""
     from server.demo import DemoFailed, run  # its packages are not part of a plain installation
 
-    settings = _settings(GatewaySettings)
+    settings = settings_or_exit(GatewaySettings)
     try:
-        for line in run(supervisor.local_url(settings), next(iter(settings.api_keys), None), out):
+        for line in run(supervisor.local_url(settings), key or next(iter(settings.api_keys), None), out):
             typer.echo(line)
     except DemoFailed as reason:
-        _refuse(str(reason))
+        refuse(str(reason))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def accept(context: typer.Context) -> None:
+    """Prove on real photos that a running server draws what it should; --help tells the options."""
+    url = supervisor.local_url(settings_or_exit(GatewaySettings))
+    _become("workers.acceptance", "--url", url, *context.args)
 
 
 def main() -> None:
     """Entry point of the console script."""
     app()
-
-
-def _settings(kind: type[Kind]) -> Kind:
-    try:
-        return read_settings(kind)
-    except SettingsError as reason:
-        _refuse(str(reason))
-
-
-def _refuse(reason: str) -> NoReturn:
-    typer.echo(f"facelight: {reason}", err=True)
-    raise typer.Exit(2)
 
 
 def _become(module: str, *arguments: str) -> NoReturn:
@@ -88,7 +90,7 @@ def _become(module: str, *arguments: str) -> NoReturn:
 def _welcome(settings: GatewaySettings) -> str:
     url = supervisor.local_url(settings)
     lines = ["", f"  facelight is ready on {url}", f"  docs: {url}/docs", ""]
-    lines += [f"  {line}" for slug in MODELS for line in (_curl(url, slug, bool(settings.api_keys)), "")]
+    lines += [f"  {line}" for slug in MODELS for line in (_curl(url, slug, settings.asks_for_key), "")]
     return "\n".join(lines)
 
 

@@ -10,14 +10,16 @@ from fastapi import Depends, Request
 from redis import Redis
 
 from server.fetch_guard import Fetcher
+from server.rates import Rates
 from server.settings import GatewaySettings
 from server.wakeups import Wakeups
 from workers.connection import connect
 from workers.janitor import Janitor
+from workers.keys import Keys
 from workers.presence import Presence
 from workers.queue import JobQueue
 from workers.records import Records
-from workers.store import Store
+from workers.store import Store, open_store
 
 _DECODERS: Final = 4
 """Pictures decoded at the same time: each may take 100 MB of memory."""
@@ -33,6 +35,8 @@ class Gateway:
     queue: JobQueue
     store: Store
     presence: Presence
+    keys: Keys
+    rates: Rates
     janitor: Janitor
     fetcher: Fetcher
     wakeups: Wakeups
@@ -44,7 +48,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
     redis = connect(settings.redis_url)
     records = Records(redis, settings.result_ttl_s, settings.request_ttl_s)
     queue = JobQueue(redis, settings.request_ttl_s, settings.queue_limit)
-    store = Store(settings.store_dir)
+    store = open_store(settings.store_location)
     presence = Presence(redis, settings.heartbeat_ttl_s)
     return Gateway(
         settings=settings,
@@ -53,8 +57,10 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         queue=queue,
         store=store,
         presence=presence,
+        keys=Keys(redis),
+        rates=Rates(redis),
         janitor=Janitor(records, queue, store, presence, settings.max_attempts),
-        fetcher=Fetcher(settings.fetch_allow_cidrs),
+        fetcher=Fetcher(settings.fetch_allow_cidrs, settings.offline),
         wakeups=Wakeups(settings.redis_url),
         decoders=CapacityLimiter(_DECODERS),
     )

@@ -5,13 +5,15 @@
     │   ├── InvalidParameters   400  fields hold what is not accepted; `detail` lists them
     │   └── ImageUnavailable    400  a picture that the caller names cannot be had
     ├── Unauthorized            401
+    ├── Forbidden               403  the key may not do this
     ├── NotFound                404
     ├── BodyTooLarge            413
     ├── RangeNotSatisfiable     416
+    ├── TooManyRequests         429  the key's rate is used up; the queue's limit is `QueueFull`
     └── Unfinished              504  a v1 call has waited long enough; the request goes on
 
-Of other rooms' errors, `QueueFull` becomes 429 and every failure of Redis 503. What is left is a defect: 500, with
-no word about its cause.
+Of other rooms' errors, `QueueFull` becomes 429, `OutOfCredits` 406, and every failure of Redis or of the result store
+503. What is left is a defect: 500, with no word about its cause.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from starlette.requests import ClientDisconnect
 
 from models.catalog import MODELS
 from server.schemas import FieldError
-from workers.errors import QueueFull
+from workers.errors import OutOfCredits, QueueFull, StoreUnavailable
 
 _log = logging.getLogger(__name__)
 RETRY_AFTER_S: Final = 5
@@ -81,6 +83,12 @@ class Unauthorized(GatewayError):
         )
 
 
+class Forbidden(GatewayError):
+    """The caller's key may not do this."""
+
+    status = 403
+
+
 class NotFound(GatewayError):
     """There is no such thing, or it is not the caller's, or it has expired."""
 
@@ -99,6 +107,12 @@ class RangeNotSatisfiable(GatewayError):
     status = 416
 
 
+class TooManyRequests(GatewayError):
+    """The caller has sent more in a minute than its key may."""
+
+    status = 429
+
+
 class Unfinished(GatewayError):
     """The result was not there in time."""
 
@@ -110,7 +124,9 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _framework_error)
     app.add_exception_handler(QueueFull, _queue_full)
-    app.add_exception_handler(RedisError, _redis_error)
+    app.add_exception_handler(OutOfCredits, _out_of_credits)
+    app.add_exception_handler(RedisError, _outage)
+    app.add_exception_handler(StoreUnavailable, _outage)
     app.add_exception_handler(ClientDisconnect, _client_gone)
     app.add_exception_handler(Exception, _defect)
 
@@ -147,8 +163,13 @@ async def _queue_full(_request: Request, error: Exception) -> JSONResponse:
     return _answer(429, f"{error} Try again later.", {"Retry-After": str(RETRY_AFTER_S)})
 
 
-async def _redis_error(_request: Request, error: Exception) -> JSONResponse:
-    _log.error("Redis cannot be used: %s: %s", type(error).__name__, error)
+async def _out_of_credits(_request: Request, error: Exception) -> JSONResponse:
+    return _answer(406, str(error))
+
+
+async def _outage(_request: Request, error: Exception) -> JSONResponse:
+    what = "the result store" if isinstance(error, StoreUnavailable) else "Redis"
+    _log.error("%s cannot be used: %s: %s", what, type(error).__name__, error)
     return _answer(503, "The service is temporarily unavailable. Try again later.", {"Retry-After": str(RETRY_AFTER_S)})
 
 

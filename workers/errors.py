@@ -1,8 +1,12 @@
 """What can go wrong between the gateway and a worker.
 
 WorkerError
-├── QueueFull        too many requests wait for this model; try again later
-└── DeadlineExceeded a job ran longer than it may; raised through `on_step`, ends the request as FAILED
+├── QueueFull         too many requests wait for this model; try again later
+├── OutOfCredits      the key cannot pay for the request
+├── DeadlineExceeded  a job ran longer than it may; raised through `on_step`, ends the request as FAILED
+├── SettingsError     a setting does not fit; ends the process at its start
+└── StoreUnavailable  pictures can be neither kept nor read now; try again later
+    └── StoreRefused  … and waiting does not help: something is set up wrongly
 """
 
 from __future__ import annotations
@@ -16,9 +20,21 @@ class QueueFull(WorkerError):
     """No more requests are taken for this model until some have been served."""
 
 
+class OutOfCredits(WorkerError):
+    """The key has fewer credits than the request costs; `str()` is a sentence for the caller."""
+
+
 class DeadlineExceeded(WorkerError):
     """The job's time is up; `str()` is a sentence for the caller."""
 
 
 class SettingsError(WorkerError):
     """A setting does not fit; `str()` names it."""
+
+
+class StoreUnavailable(WorkerError):
+    """The result store does not answer, or is full; `str()` says which and why, for the log."""
+
+
+class StoreRefused(StoreUnavailable):
+    """The result store answers, and does not let this process use it."""

@@ -63,10 +63,13 @@ class Janitor:
             self.records.fail(record, f"The worker died on this request, {record.attempt} times in a row.")
         elif self.records.requeue(record):
             _log.warning("%s is queued again: worker %s died on it", record.request_id, record.worker)
-            self.queue.put(record.request_id, record.slug, record.attempt)
+            self._put(record)
         self.queue.discard(record)
 
     def _mend_queued(self, record: Record) -> None:
         if self.records.now() - record.queued_at > _QUEUE_GRACE_S:
             _log.warning("%s is put into the queue again: its job was lost", record.request_id)
-            self.queue.put(record.request_id, record.slug, record.attempt)
+            self._put(record)
+
+    def _put(self, record: Record) -> None:
+        self.queue.put(record.request_id, record.slug, record.variant, record.attempt)

@@ -6,11 +6,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from models.catalog import MODELS
 from models.errors import WeightsError
 from models.pipeline import LoadOptions, Pipeline
+from models.weights.hashes import WEIGHT_HASHES, HashCache
+from models.weights.installed import INSTALLED_NAME
 from models.weights.weight_set import WeightSet
 from workers.presence import ModelReport, ModelState, WorkerReport
 from workers.settings import WorkerSettings
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger(__name__)
+_ADVICE: Final = "FACELIGHT_MODELS, FACELIGHT_CHECKPOINTS and FACELIGHT_CHECKPOINT_MEMORY say what a worker keeps there."
 
 
 class LoadedModels:
@@ -28,6 +31,7 @@ class LoadedModels:
         self._worker = worker
         self._settings = settings
         self._device = settings.device
+        self._hashes = HashCache(settings.data_dir / WEIGHT_HASHES)
         self._reports: Mapping[str, ModelReport] = {slug: ModelReport(ModelState.LOADING) for slug in settings.models}
         self.pipelines: dict[str, Pipeline[Any, Any]] = {}
 
@@ -43,26 +47,36 @@ class LoadedModels:
         device = pick_device(self._settings.device)
         self._device = str(device)
         root = ensure_weights(self._settings)
-        for slug in self._settings.models:
+        for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].flexible):
             self._reports = {**self._reports, slug: self._load_one(slug, root, device)}
             on_change()
 
     def _load_one(self, slug: str, root: Path, device: torch.device) -> ModelReport:
-        began = time.monotonic()
+        import torch
+
+        began, options = time.monotonic(), self._options()
         try:
-            weights = WeightSet.open(root, slug)
-            pipeline = MODELS[slug].load(weights, device, self._options())
+            weights = WeightSet.open(root, slug, self._hashes, skip=MODELS[slug].unused_roles(options))
+            pipeline = MODELS[slug].load(weights, device, options)
         except WeightsError as error:
             _log.error("cannot serve %s: %s", slug, error)
             return ModelReport(ModelState.FAILED, detail=str(error))
+        except torch.OutOfMemoryError as error:
+            _log.error("cannot serve %s: %s", slug, error)
+            return ModelReport(ModelState.FAILED, detail=f"The memory of {device} is too small for {slug}. {_ADVICE}")
         self.pipelines[slug] = pipeline
         _log.info("%s loaded on %s in %.1f s (%s weights)", slug, device, time.monotonic() - began, weights.kind)
         if weights.kind == "demo":
             _log.warning("%s runs on demo weights: small random stand-ins, its pictures are noise", slug)
-        return ModelReport(ModelState.READY, weights=weights.kind, extensions=pipeline.extensions)
+        return ModelReport(ModelState.READY, weights=weights.kind, variants=pipeline.variants)
 
     def _options(self) -> LoadOptions:
-        return LoadOptions(cpu_noise=self._settings.cpu_noise, pulid_body_share=self._settings.pulid_body_share)
+        return LoadOptions(
+            cpu_noise=self._settings.cpu_noise,
+            pulid_body_share=self._settings.pulid_body_share,
+            checkpoints=self._settings.checkpoints,
+            checkpoint_memory=self._settings.checkpoint_memory,
+        )
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -75,9 +89,9 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def ensure_weights(settings: WorkerSettings) -> Path:
-    """Folder of the weights; demo weights are built first if no folder is set and none were built before."""
-    if settings.weights_dir is not None:
-        return settings.weights_dir
+    """Folder of the weights; if none is set and none were fetched, demo weights, which are built if need be."""
+    if settings.weights_dir is not None or (settings.real_dir / INSTALLED_NAME).is_file():
+        return settings.real_dir
     from models.demo_weights.build import build
 
     if build(settings.demo_dir):

@@ -13,4 +13,5 @@ def configure_logging(process: str, level: str) -> None:
         datefmt="%H:%M:%S",
         force=True,
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "botocore"):  # the latter would also write session tokens into the log
+        logging.getLogger(chatty).setLevel(logging.WARNING)

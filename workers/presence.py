@@ -1,19 +1,23 @@
 """Which workers are alive, and what they can serve.
 
-A worker writes one key that expires by itself unless it is written again. Nobody else ever writes it.
+A worker writes one key that expires by itself unless it is written again. Nobody else ever writes it. The names of
+all workers stand in a set, so that nobody has to search Redis for them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Final
 
 from redis import Redis
 
+from workers.connection import text
+
 _PREFIX: Final = "facelight:worker:"
+_NAMES: Final = "facelight:workers"
 
 
 class ModelState(StrEnum):
@@ -28,14 +32,13 @@ class ModelState(StrEnum):
 class ModelReport:
     """What a worker says of one model.
 
-    Its state, the kind of weights (`demo` or `real`), why it failed, and the extensions of the hosted API that its
-    weights can serve.
+    Its state, the kind of weights (`demo` or `real`), why it failed, and the variants of the model that it serves.
     """
 
     state: ModelState
     weights: str = ""
     detail: str = ""
-    extensions: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,17 @@ class Presence:
 
     def announce(self, report: WorkerReport) -> None:
         """Say that the worker lives, for the next `ttl_s` seconds."""
-        self._redis.set(_PREFIX + report.name, json.dumps(asdict(report)), ex=self._ttl_s)
+        with self._redis.pipeline() as pipeline:
+            pipeline.set(_PREFIX + report.name, json.dumps(asdict(report)), ex=self._ttl_s)
+            pipeline.sadd(_NAMES, report.name)
+            pipeline.execute()
 
     def leave(self, name: str) -> None:
         """Say that the worker has ended."""
-        self._redis.delete(_PREFIX + name)
+        with self._redis.pipeline() as pipeline:
+            pipeline.delete(_PREFIX + name)
+            pipeline.srem(_NAMES, name)
+            pipeline.execute()
 
     def is_alive(self, name: str) -> bool:
         """Whether the worker of that name has announced itself lately."""
@@ -68,23 +77,23 @@ class Presence:
 
     def workers(self) -> list[WorkerReport]:
         """Reports of all living workers, by name."""
-        keys = sorted(self._redis.scan_iter(match=f"{_PREFIX}*"))
-        return [_parse(raw) for raw in (self._redis.mget(keys) if keys else []) if raw]
+        names = sorted(text(name) for name in self._redis.smembers(_NAMES))
+        found = dict(zip(names, self._redis.mget([_PREFIX + name for name in names]) if names else [], strict=True))
+        if silent := [name for name, raw in found.items() if raw is None]:
+            self._redis.srem(_NAMES, *silent)  # one that lives after all is back with its next announcement
+        return [_parse(raw) for raw in found.values() if raw is not None]
 
 
-def lacking(workers: Sequence[WorkerReport], slug: str, wanted: Collection[str]) -> set[str]:
-    """Which of the `wanted` extensions of model `slug` none of the workers that serve it can serve.
-
-    None is lacking while no worker serves the model: what the next one can do is not known.
-    """
+def served_variants(workers: Sequence[WorkerReport], slug: str) -> set[str] | None:
+    """The variants of model `slug` that some worker serves; None if no worker serves the model at all."""
     serving = [report for worker in workers if (report := worker.models.get(slug)) and report.state is ModelState.READY]
-    return set(wanted).difference(*(report.extensions for report in serving)) if serving else set()
+    return {variant for report in serving for variant in report.variants} if serving else None
 
 
 def _parse(raw: bytes | str) -> WorkerReport:
     report = json.loads(raw)
     models = {
-        slug: ModelReport(ModelState(model["state"]), model["weights"], model["detail"], tuple(model["extensions"]))
+        slug: ModelReport(ModelState(model["state"]), model["weights"], model["detail"], tuple(model["variants"]))
         for slug, model in report["models"].items()
     }
     return WorkerReport(report["name"], report["device"], models)

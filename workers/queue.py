@@ -1,4 +1,7 @@
-"""The queue: one RQ queue per model. A job carries a request's id and nothing else; the rest is in its record."""
+"""The queue: one RQ queue for each variant of a model, so that a worker listens only to what it can serve.
+
+A job carries a request's id and nothing else; the rest is in its record.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +41,10 @@ class JobQueue:
         self._ttl_s = ttl_s
         self._limit = limit
 
-    def queue_of(self, slug: str) -> Queue:
-        """The RQ queue of a model."""
-        return Queue(f"facelight-{slug}", connection=self._redis, serializer=JSONSerializer, job_class=RequestJob)
+    def queue_of(self, slug: str, variant: str) -> Queue:
+        """The RQ queue of a model's variant."""
+        name = f"facelight-{slug}-{variant}"
+        return Queue(name, connection=self._redis, serializer=JSONSerializer, job_class=RequestJob)
 
     def check_room(self, slug: str) -> None:
         """Raise `QueueFull` if no more requests are taken for this model now."""
@@ -48,12 +52,15 @@ class JobQueue:
             raise QueueFull(f"{self._limit} requests are waiting for {slug} already.")
 
     def depth(self, slug: str) -> int:
-        """How many requests wait for a worker."""
-        return int(self._redis.llen(self.queue_of(slug).key))
+        """How many requests wait for a worker, for any variant of a model."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for key in self._keys(slug):
+                pipeline.llen(key)
+            return sum(pipeline.execute())
 
-    def put(self, request_id: str, slug: str, attempt: int) -> None:
-        """Put a request at the end of its model's queue; putting it twice does no harm, it starts only once."""
-        self.queue_of(slug).enqueue_call(
+    def put(self, request_id: str, slug: str, variant: str, attempt: int) -> None:
+        """Put a request at the end of its variant's queue; putting it twice does no harm, it starts only once."""
+        self.queue_of(slug, variant).enqueue_call(
             FUNCTION,
             kwargs={"request_id": request_id},
             job_id=job_id(request_id, attempt),
@@ -65,12 +72,17 @@ class JobQueue:
 
     def waiting(self) -> set[str]:
         """Ids of all requests that stand in a queue."""
-        keys = [self.queue_of(slug).key for slug in MODELS]
-        return {text(job).rpartition("-")[0] for key in keys for job in self._redis.lrange(key, 0, -1)}
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for key in (key for slug in MODELS for key in self._keys(slug)):
+                pipeline.lrange(key, 0, -1)
+            return {text(job).rpartition("-")[0] for jobs in pipeline.execute() for job in jobs}
 
     def discard(self, record: Record) -> None:
         """Remove what RQ keeps of the attempt that `record` shows, whose worker is dead."""
         self._redis.delete(Job.key_for(job_id(record.request_id, record.attempt - 1)))
+
+    def _keys(self, slug: str) -> list[str]:
+        return [self.queue_of(slug, variant).key for variant in MODELS[slug].params.variants]
 
 
 def job_id(request_id: str, attempt: int) -> str:

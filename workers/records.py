@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from models.catalog import MODELS
 from workers.connection import text
 
 FINISHED_CHANNEL: Final = "facelight:finished"
@@ -71,6 +72,12 @@ class Record:
     inference_time: float | None = None
     outputs: tuple[Output, ...] = field(default=())
     error: str | None = None
+
+    @property
+    def variant(self) -> str:
+        """Which variant of its model the request needs."""
+        # Its parameters were checked when it was accepted, and stay as they were.
+        return MODELS[self.slug].params.model_construct(**self.params).variant
 
     @property
     def queue_time(self) -> float | None:

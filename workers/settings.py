@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.catalog import MODELS
 from workers.errors import SettingsError
+from workers.store import S3_LOCATION
 
 Words = Annotated[tuple[str, ...], NoDecode]
 """A comma-separated list in the environment."""
@@ -49,6 +50,11 @@ class CommonSettings(BaseSettings):
         description="Redis that holds queue and records. `facelight serve` starts its own one when this is not set.",
     )
     data_dir: Path = Field(Path("var"), description="Folder for everything the server writes.")
+    store: str | None = Field(
+        None,
+        description="Where pictures are kept: a folder, or `s3://bucket/prefix`, whose server and credentials boto3's "
+        "own variables name (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …). Not set: `store` in the data folder.",
+    )
     result_ttl_s: int = Field(3600, ge=1, description="How long a finished request and its pictures are kept.")
     request_ttl_s: int = Field(
         86_400, ge=60, description="How long an unfinished request, and an uploaded picture, is kept at most."
@@ -57,12 +63,24 @@ class CommonSettings(BaseSettings):
         10, ge=2, description="A worker that was silent for so long is dead, and its job is given to another."
     )
     max_attempts: int = Field(2, ge=1, description="How often a request is tried when workers die on it.")
+    offline: bool = Field(
+        False,
+        description="Never ask the network for anything: weights are not fetched, and image URLs may point only to the "
+        "ranges of FACELIGHT_FETCH_ALLOW_CIDRS.",
+    )
     log_level: str = Field("INFO", description="Level of the log: DEBUG, INFO, WARNING or ERROR.")
 
+    @field_validator("store")
+    @classmethod
+    def _storable(cls, location: str | None) -> str | None:
+        if location and "://" in location and not S3_LOCATION.fullmatch(location):
+            raise ValueError("must be a folder or s3://bucket/prefix")
+        return location
+
     @property
-    def store_dir(self) -> Path:
-        """Folder of the pictures."""
-        return self.data_dir / "store"
+    def store_location(self) -> str:
+        """Where pictures are kept: a folder, or `s3://bucket/prefix`."""
+        return self.store or str(self.data_dir / "store")
 
 
 class WorkerSettings(CommonSettings):
@@ -70,7 +88,8 @@ class WorkerSettings(CommonSettings):
 
     weights_dir: Path | None = Field(
         None,
-        description="Folder of weights with its `weights.lock`. Not set: demo weights, built under the data folder.",
+        description="Folder of weights. Not set: `weights/real` in the data folder once weights were fetched into it, "
+        "until then demo weights, built beside it.",
     )
     models: Words = Field(tuple(MODELS), description="Models that this worker serves, comma-separated.")
     device: str = Field(
@@ -86,9 +105,19 @@ class WorkerSettings(CommonSettings):
         description="How pulid-lightning weighs the face in `high-fidelity`: as the ComfyUI port that the hosted model "
         "runs, or as PuLID's own code.",
     )
+    checkpoints: Words = Field(
+        (),
+        description="Checkpoints that pulid-lightning keeps, comma-separated, of `default`, `artistic` and `realistic`. "
+        "Not set: all that are installed.",
+    )
+    checkpoint_memory: Literal["auto", "device", "host"] = Field(
+        "auto",
+        description="Where checkpoints wait: `device` keeps them side by side; `host` keeps their UNets in the host's "
+        "memory, one on the device at a time; `auto` takes `device` if they fit and leave 8 GiB to work in.",
+    )
     job_timeout_s: int = Field(900, ge=1, description="A job that runs longer ends as FAILED.")
 
-    _split = field_validator("models", mode="before")(split_words)
+    _split = field_validator("models", "checkpoints", mode="before")(split_words)
 
     @field_validator("models")
     @classmethod
@@ -96,6 +125,19 @@ class WorkerSettings(CommonSettings):
         if unknown := [slug for slug in slugs if slug not in MODELS]:
             raise ValueError(f"unknown model {unknown[0]!r}; there are {', '.join(MODELS)}")
         return slugs
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _loadable(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        known = MODELS["pulid-lightning"].params.variants
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"unknown checkpoint {unknown[0]!r}; there are {', '.join(known)}")
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def real_dir(self) -> Path:
+        """Folder of the weights that are fetched: the one that is named, or `weights/real` in the data folder."""
+        return self.weights_dir or self.data_dir / "weights" / "real"
 
     @property
     def demo_dir(self) -> Path:

@@ -1,97 +1,179 @@
-"""The result store: encoded pictures on the local disk, each gone by itself at a set time.
+"""The result store: encoded pictures, each gone by itself at a set time.
 
-A file's modification time is the moment it expires, so the folder alone tells everything: nothing is lost when Redis
-is, and any process can clean up. Names are unguessable; who knows a name may read the file.
+A file is called `<token>-<unix seconds>.<ext>`: the token cannot be guessed, the seconds are the moment it expires. So
+its name alone tells everything: nothing is lost when Redis is, there is no index that could disagree, and any process
+can clean up. Who knows a name may read the file, unless the name ends in an owner's tag: `<token>-<unix
+seconds>-<tag>.<ext>` is for that owner alone. Where the bytes lie is said by `FACELIGHT_STORE`: in a folder that
+all processes see (`store_folder`) or in an S3 bucket (`store_s3`).
 """
 
 from __future__ import annotations
 
-import os
+import logging
+import math
 import re
 import secrets
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{22,64}\.(png|jpg|webp|bin)")
-_GRACE_S: Final = 300
-"""An expired file stays so long on the disk, so that a download under way is not torn."""
+from workers.errors import SettingsError, StoreRefused, StoreUnavailable
+
+_log = logging.getLogger(__name__)
+# All parts have a fixed length, because a token may hold hyphens as well. Ten digits last until the year 2286.
+_NAME: Final = re.compile(
+    r"(?P<token>[A-Za-z0-9_-]{32})-(?P<expires>[0-9]{10})(?:-(?P<tag>[0-9a-f]{16}))?\.(?:png|jpg|webp|bin)"
+)
+_TOKEN_BYTES: Final = 24
+GRACE_S: Final = 300
+"""An expired file is kept for so long, so that a download under way is not torn."""
+_PROBE_TTL_S: Final = 60
+S3_LOCATION: Final = re.compile(
+    r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[A-Za-z0-9!_.*'()/-]*))?"
+)
+"""A bucket, and a prefix of object keys: by S3's naming rules, and of characters that need no quoting."""
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file that has not expired: where it lies, how large it is in bytes, for how many seconds it lives on."""
+    """One file that has not expired: its name, how large it is in bytes, for how many seconds it lives on."""
 
-    path: Path
+    name: str
     size: int
     lives_s: float
 
+    @property
+    def stem(self) -> str:
+        """The name without its extension. No other file has the same, ever."""
+        return self.name.partition(".")[0]
 
-class Store:
-    """A folder of pictures. Safe to share between processes and machines that see the same folder."""
+    @property
+    def extension(self) -> str:
+        """What kind of file it is: png, jpg, webp, or bin for what is not to be downloaded."""
+        return self.name.partition(".")[2]
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        root.mkdir(parents=True, exist_ok=True)
 
-    def put(self, data: bytes, extension: str, ttl_s: float) -> str:
-        """Write a file durably (temporary name, fsync, rename) that expires in `ttl_s` seconds; returns its name."""
-        name = f"{secrets.token_urlsafe(24)}.{extension}"
-        path = self._path(name)
-        path.parent.mkdir(exist_ok=True)
-        draft = path.with_name(f".{name}")
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _expire_in(draft, ttl_s)
-        draft.rename(path)
+class Store(ABC):
+    """Files under names that tell when they expire. Safe to share between threads, processes and machines.
+
+    Every method but `check` and `drop` raises `StoreUnavailable` when the place where the bytes lie does not answer, is
+    full, or refuses.
+    """
+
+    def check(self) -> None:
+        """Try the store at start. Raises `SettingsError` if it refuses; if it does not answer yet, that is logged."""
+        try:
+            self._probe()
+        except StoreRefused as error:
+            raise SettingsError(f"FACELIGHT_STORE: {error}") from error
+        except StoreUnavailable as error:
+            _log.error("the result store cannot be used yet: %s", error)
+
+    def put(self, data: bytes, extension: str, ttl_s: float, owner: str = "") -> str:
+        """Write a file durably and as a whole that expires in `ttl_s` seconds, or up to 1 s later; returns its name.
+
+        With an owner it is for that one alone: see `may_read`.
+        """
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        tag = f"-{_tag(token, owner)}" if owner else ""
+        name = f"{token}-{math.ceil(time.time() + ttl_s)}{tag}.{extension}"
+        self._write(name, data)
         return name
 
     def find(self, name: str) -> StoredFile | None:
         """Look a file up by its name; None if there is none, it has expired, or `name` is not a name at all."""
-        if not _NAME.fullmatch(name):
-            return None
-        path = self._path(name)
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            return None
-        lives_s = stat.st_mtime - time.time()
-        return StoredFile(path, stat.st_size, lives_s) if lives_s > 0 else None
+        lives_s = _lives_s(name)
+        size = self._size(name) if lives_s > 0 else None
+        return StoredFile(name, size, lives_s) if size is not None else None
 
     def read(self, name: str) -> bytes | None:
         """Read a whole file; None as for `find`."""
-        found = self.find(name)
-        return found.path.read_bytes() if found else None
+        return self._read(name) if _lives_s(name) > 0 else None
+
+    @abstractmethod
+    def open(self, found: StoredFile, start: int, length: int) -> Iterator[bytes] | None:
+        """Open a file now, to read `length` bytes from byte `start` on in pieces later; None if it is gone.
+
+        Once open it is read to the end, even if it is removed meanwhile. A part must not be empty, nor reach beyond
+        the end of the file.
+        """
 
     def drop(self, name: str) -> None:
-        """Remove a file now; no error if it is gone already."""
-        if _NAME.fullmatch(name):
-            self._path(name).unlink(missing_ok=True)
+        """Remove a file now. Never fails: a file that cannot be removed expires all the same."""
+        if not is_name(name):
+            return
+        try:
+            self._remove(name)
+        except StoreUnavailable as error:
+            _log.warning("a file is left to expire: %s", error)
 
+    @abstractmethod
     def sweep(self) -> int:
-        """Remove files that have expired a while ago, and drafts of writers that died; returns how many."""
-        removed = 0
-        for path in self._root.glob("??/*"):
-            removed += _remove_if_expired(path)
-        return removed
+        """Remove files that have expired a while ago, and what writers that died left behind; returns how many."""
 
-    def _path(self, name: str) -> Path:
-        return self._root / name[:2] / name
+    def _probe(self) -> None:
+        name = self.put(b"probe", "bin", _PROBE_TTL_S)
+        self._size(name)
+        self._remove(name)
+
+    @abstractmethod
+    def _write(self, name: str, data: bytes) -> None: ...
+
+    @abstractmethod
+    def _size(self, name: str) -> int | None: ...
+
+    @abstractmethod
+    def _read(self, name: str) -> bytes | None: ...
+
+    @abstractmethod
+    def _remove(self, name: str) -> None: ...
 
 
-def _expire_in(path: Path, ttl_s: float) -> None:
-    now = time.time()
-    os.utime(path, (now, now + ttl_s))
+def open_store(location: str) -> Store:
+    """The store at `location`, a folder or `s3://bucket/prefix`; nothing is written yet.
+
+    Raises `SettingsError` if boto3's own settings do not fit together.
+    """
+    if found := S3_LOCATION.fullmatch(location):
+        from workers.store_s3 import S3Store  # boto3 takes half a second to import: only those wait who use it
+
+        return S3Store(found["bucket"], found["prefix"] or "")
+    from workers.store_folder import FolderStore
+
+    return FolderStore(Path(location))
 
 
-def _remove_if_expired(path: Path) -> bool:
-    try:
-        if path.stat().st_mtime + _GRACE_S > time.time():
-            return False
-        path.unlink()
-    except FileNotFoundError:  # another process swept it first
-        return False
-    return True
+def is_name(text: str) -> bool:
+    """Whether `text` can be the name of a file in a store."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_private(name: str) -> bool:
+    """Whether `name` is that of a file with an owner."""
+    found = _NAME.fullmatch(name)
+    return found is not None and found["tag"] is not None
+
+
+def may_read(name: str, owner: str) -> bool:
+    """Whether the file of that name, if there is one, is for `owner` or for everybody."""
+    found = _NAME.fullmatch(name)
+    return found is not None and found["tag"] in (None, _tag(found["token"], owner))
+
+
+def is_swept(name: str) -> bool:
+    """Whether `name` is that of a file that has expired so long ago that nobody can still be reading it."""
+    return is_name(name) and _lives_s(name) < -GRACE_S
+
+
+def _tag(token: str, owner: str) -> str:
+    return sha256(f"{token}:{owner}".encode()).hexdigest()[:16]
+
+
+def _lives_s(name: str) -> float:
+    """Seconds until the file expires; what is not a name has expired for ever."""
+    found = _NAME.fullmatch(name)
+    return int(found["expires"]) - time.time() if found else -math.inf

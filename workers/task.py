@@ -14,7 +14,7 @@ from models.images import MEDIA_TYPES
 from models.params import CommonParams
 from models.pipeline import Pipeline
 from workers.connection import insist
-from workers.errors import DeadlineExceeded
+from workers.errors import DeadlineExceeded, StoreUnavailable
 from workers.records import Output, Record, Records
 from workers.store import Store
 
@@ -44,6 +44,9 @@ class Task:
             outputs = self._generate(record, began + self.timeout_s)
         except (InputRefused, DeadlineExceeded) as refusal:
             ended = self._fail(record, str(refusal), began)
+        except StoreUnavailable as outage:
+            _log.error("%s failed, for the result store did: %s", request_id, outage)
+            ended = self._fail(record, "The result store cannot be used. Try again later.", began)
         except Exception:  # noqa: BLE001 - a defect in a model must not end the worker
             _log.exception("%s failed", request_id)
             ended = self._fail(record, "The model failed on this request.", began)

@@ -24,7 +24,7 @@ from workers.presence import Presence
 from workers.queue import JobQueue, RequestJob
 from workers.records import Records
 from workers.settings import WorkerSettings
-from workers.store import Store
+from workers.store import open_store
 from workers.task import Task
 
 _log = logging.getLogger(__name__)
@@ -68,13 +68,13 @@ def _work(name: str, settings: WorkerSettings, models: LoadedModels, redis: Redi
     task = Task(
         worker=name,
         records=Records(redis, settings.result_ttl_s, settings.request_ttl_s),
-        store=Store(settings.store_dir),
+        store=open_store(settings.store_location),
         pipelines=models.pipelines,
         result_ttl_s=settings.result_ttl_s,
         timeout_s=settings.job_timeout_s,
     )
     rq_redis = connect(settings.redis_url)  # of its own: RQ changes its time-outs
     jobs = JobQueue(rq_redis, settings.request_ttl_s)
-    queues = [jobs.queue_of(slug) for slug in models.pipelines]
+    queues = [jobs.queue_of(slug, variant) for slug, model in models.pipelines.items() for variant in model.variants]
     worker = RequestWorker(queues, task, name=name, connection=rq_redis, worker_ttl=60)
     worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)

@@ -10,7 +10,7 @@ from typing import Final
 
 from models.demo_weights import ic_light, pulid_lightning
 from models.errors import WeightsError
-from models.weights.lock import Lock, read_lock, write_lock
+from models.weights.installed import read_installed, write_installed
 
 _STAMP: Final = "recipe"
 
@@ -35,7 +35,7 @@ def _build(root: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     roles = [*pulid_lightning.build(draft), *ic_light.build(draft)]
-    write_lock(draft, Lock(kind="demo", weights=roles))
+    write_installed(draft, roles, "demo")
     (draft / _STAMP).write_text(_recipe())
     shutil.rmtree(root, ignore_errors=True)
     draft.replace(root)
@@ -44,7 +44,7 @@ def _build(root: Path) -> None:
 def is_current(root: Path) -> bool:
     """Whether `root` holds complete demo weights that the builders, as they are now, have made."""
     try:
-        return (root / _STAMP).read_text() == _recipe() and read_lock(root).kind == "demo"
+        return (root / _STAMP).read_text() == _recipe() and read_installed(root).kind == "demo"
     except (FileNotFoundError, WeightsError):
         return False
 

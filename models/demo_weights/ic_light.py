@@ -12,7 +12,7 @@ from models.demo_weights.random_weights import random_state
 from models.demo_weights.rmbg import write_rmbg
 from models.demo_weights.sd15 import narrow_unet, write_sd15
 from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS
-from models.weights.lock import LockedRole, lock_role
+from models.weights.installed import InstalledWeight, describe
 
 _PATHS: Final = {
     "sd15": "sd15",
@@ -25,13 +25,13 @@ _OFFSET_SCALE: Final = 0.5
 """Far more than a real offset's, so that what they see shows in pictures of random networks."""
 
 
-def build(root: Path) -> list[LockedRole]:
+def build(root: Path) -> list[InstalledWeight]:
     """Write the files below `root` and describe them; the same bytes on every call."""
     write_sd15(root / _PATHS["sd15"])
     _write_offset(root / _PATHS["ic_light_fc"], FOREGROUND_CHANNELS)
     _write_offset(root / _PATHS["ic_light_fbc"], BACKGROUND_CHANNELS)
     write_rmbg(root / _PATHS["rmbg"])
-    return [lock_role(root, role, path, ["ic-light"], "facelight demo") for role, path in _PATHS.items()]
+    return [describe(root, role, path, ["ic-light"], "facelight demo") for role, path in _PATHS.items()]
 
 
 def _write_offset(file: Path, channels: int) -> None:

@@ -25,9 +25,9 @@ _GRID: Final = 24
 
 
 def write_face_parser(file: Path, seed: int) -> None:
-    """Write a BiSeNet as a torch pickle, as its public checkpoint is; its labels follow texture, not faces."""
+    """Write a BiSeNet under the keys of its public checkpoint; its labels follow texture, not faces."""
     network = BiSeNet(backbone=[8, 8, 16, 16, 16], context=16, fused=16, gate=8, head=16, classes=19)
-    torch.save(random_state(network.state_dict(), seed), file)
+    save_file(random_state(network.state_dict(), seed), file)
 
 
 def write_eva_clip(file: Path, seed: int) -> None:

@@ -9,7 +9,7 @@ from models.demo_weights.face_detector import write_detector
 from models.demo_weights.face_recogniser import write_recogniser
 from models.demo_weights.identity import write_adapter, write_eva_clip, write_face_parser
 from models.demo_weights.sdxl import write_checkpoint, write_config
-from models.weights.lock import LockedRole, lock_role
+from models.weights.installed import InstalledWeight, describe
 
 _SLUG: Final = "pulid-lightning"
 _LICENCE: Final = "facelight demo"
@@ -21,12 +21,12 @@ _PATHS: Final = {
     "sdxl_checkpoint_realistic": "sdxl/realistic.safetensors",
     "pulid_adapter": "pulid/adapter.safetensors",
     "eva_clip": "pulid/eva_clip.safetensors",
-    "face_parser": "face/parsing_bisenet.pth",
+    "face_parser": "face/parsing_bisenet.safetensors",
     "face_analysis": "face/analysis",
 }
 
 
-def build(root: Path) -> list[LockedRole]:
+def build(root: Path) -> list[InstalledWeight]:
     """Write all weights of the endpoint below `root`; the same bytes each time on one machine."""
     paths = {role: root / path for role, path in _PATHS.items()}
     for path in paths.values():
@@ -40,7 +40,7 @@ def build(root: Path) -> list[LockedRole]:
     paths["face_analysis"].mkdir()
     write_detector(paths["face_analysis"] / "scrfd_10g_bnkps.onnx")
     write_recogniser(paths["face_analysis"] / "glintr100.onnx", _SEED)
-    return [lock_role(root, role, path, [_SLUG], _licence(role)) for role, path in _PATHS.items()]
+    return [describe(root, role, path, [_SLUG], _licence(role)) for role, path in _PATHS.items()]
 
 
 def _licence(role: str) -> str:

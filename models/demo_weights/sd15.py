@@ -63,7 +63,7 @@ def _write_text_encoder(folder: Path) -> None:
 
 def _vae() -> Any:
     return AutoencoderKL(
-        block_out_channels=(8, 8, 16, 16),
+        block_out_channels=(8, 12, 16, 16),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=2,

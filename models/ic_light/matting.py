@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.ic_light.rmbg import Rmbg, widths_of
 from models.ic_light.subject import Rgb, resample
 from models.ic_light.vae import normalise
+from models.loading import empty, fill
 
 _TILE: Final = 64
 _AREA_IN_TILES: Final = 256
@@ -55,9 +56,9 @@ class RmbgMatting(Matting):
     def load(cls, path: Path, device: torch.device) -> RmbgMatting:
         """Build the network with the widths of the file at `path`."""
         state = load_file(path)
-        network = Rmbg(widths_of(state))
-        network.load_state_dict(state)
-        return cls(network.eval(), device)
+        network = empty(lambda: Rmbg(widths_of(state)))
+        fill(network, state, device, torch.float32, "RMBG-1.4")
+        return cls(network, device)
 
     def to_feed(self, picture: Rgb) -> Rgb:
         """Scale a picture to the network's size, aspect kept."""

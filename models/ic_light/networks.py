@@ -16,6 +16,7 @@ from models.errors import WeightsError
 from models.ic_light.matting import Matting, RmbgMatting
 from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
 from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS, load_unet
+from models.loading import load_part
 from models.weights.weight_set import WeightSet
 
 MATTINGS: Final[Mapping[str, Callable[[Path, torch.device], Matting]]] = {
@@ -54,16 +55,19 @@ def load_networks(weights: WeightSet, device: torch.device, full_precision: bool
     half, brain = (torch.float16, torch.bfloat16) if reduced else (torch.float32, torch.float32)
     base = weights["sd15"]
 
+    def pretrained(name: str, kind: Any, **options: Any) -> Any:
+        return load_part(f"sd15 {name}", lambda path: _pretrained(kind, path, device, **options), base / name)
+
     def unet(role: str, channels: int) -> Any:
-        return load_unet(base / "unet", weights[role], channels, half).to(device)
+        return load_part(role, lambda *paths: load_unet(*paths, channels, half, device), base / "unet", weights[role])
 
     try:
         return Networks(
             tokenizer=CLIPTokenizer.from_pretrained(base / "tokenizer", local_files_only=True),
-            text_encoder=_pretrained(CLIPTextModel, base / "text_encoder", dtype=half).to(device),
+            text_encoder=pretrained("text_encoder", CLIPTextModel, dtype=half),
             unet=unet("ic_light_fc", FOREGROUND_CHANNELS),
             background_unet=unet(_BACKGROUND_ROLE, BACKGROUND_CHANNELS) if _BACKGROUND_ROLE in weights.paths else None,
-            vae=_pretrained(AutoencoderKL, base / "vae", torch_dtype=brain).to(device),
+            vae=pretrained("vae", AutoencoderKL, torch_dtype=brain),
             matting=load_matting(weights, device),
             device=device,
         )
@@ -76,12 +80,17 @@ def load_matting(weights: WeightSet, device: torch.device) -> Matting:
     found = [role for role in MATTINGS if role in weights.paths]
     if len(found) != 1:
         raise WeightsError(f"ic-light needs one role of {', '.join(MATTINGS)}; there are {', '.join(found) or 'none'}.")
-    return MATTINGS[found[0]](weights[found[0]], device)
+    return load_part(found[0], lambda path: MATTINGS[found[0]](path, device), weights[found[0]])
 
 
-def _pretrained(kind: Any, folder: Path, **options: Any) -> Any:
+def _pretrained(kind: Any, folder: Path, device: torch.device, **options: Any) -> Any:
     network, report = kind.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+        folder,
+        local_files_only=True,
+        use_safetensors=True,
+        device_map={"": device},
+        output_loading_info=True,
+        **options,
     )
     if report["missing_keys"]:  # the libraries would fill these with random values
         raise WeightsError(f"{folder} lacks {', '.join(sorted(report['missing_keys']))}.")

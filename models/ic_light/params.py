@@ -35,7 +35,8 @@ class Params(CommonParams):
     """Everything a caller can say about a relit picture."""
 
     image_fields: ClassVar[tuple[str, ...]] = ("subject_image", "background_image")
-    extension_fields: ClassVar[tuple[str, ...]] = ("background_image",)
+    variants: ClassVar[tuple[str, ...]] = ("foreground", "background")
+    variant_field: ClassVar[str] = "background_image"
     none_words: ClassVar[tuple[str, ...]] = ("negative_prompt", "light_source")
 
     subject_image: ImageReference = Field(
@@ -76,6 +77,11 @@ class Params(CommonParams):
         "`subject_image`. Refused where the server lacks the weights for it.",
         json_schema_extra=extension,
     )
+
+    @property
+    def variant(self) -> str:
+        """What the UNet sees besides noise: the foreground alone, or a background too."""
+        return "foreground" if self.background_image is None else "background"
 
     @property
     def output_size(self) -> tuple[int, int]:

@@ -73,9 +73,9 @@ class IcLight(Pipeline[Params, Prepared]):
         self._noise_source = torch.device("cpu") if options.cpu_noise else networks.device
 
     @property
-    def extensions(self) -> tuple[str, ...]:
-        """`background_image` if the UNet that sees one is loaded."""
-        return () if self._networks.background_unet is None else ("background_image",)
+    def variants(self) -> tuple[str, ...]:
+        """`foreground`, and `background` if the UNet that sees one is loaded."""
+        return Params.variants if self._networks.background_unet is not None else ("foreground",)
 
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:
         """Decode the pictures, tokenise the texts, draw the light's gradient.
@@ -158,6 +158,11 @@ class IcLight(Pipeline[Params, Prepared]):
         if start is not None:
             latents = add_noise(scheduler, start.to(latents.dtype).expand_as(latents), latents)
         return vae.decode(networks.vae, denoise(scene.unet, scheduler, latents, conditions, scene.noise, scene.report))
+
+
+def unused_roles(_options: LoadOptions) -> set[str]:
+    """No role is left out: what there is, is used."""
+    return set()
 
 
 def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAULT_OPTIONS) -> IcLight:

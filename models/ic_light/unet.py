@@ -23,8 +23,8 @@ _INPUT: Final = "conv_in.weight"
 _WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
 
 
-def load_unet(base: Path, offset: Path, channels: int, dtype: torch.dtype) -> Any:
-    """Build the merged UNet of `channels` inputs on the CPU from a base folder (config.json, weights) and an offset.
+def load_unet(base: Path, offset: Path, channels: int, dtype: torch.dtype, device: torch.device) -> Any:
+    """Build the merged UNet of `channels` inputs on `device` from a base folder (config.json, weights) and an offset.
 
     Raises `WeightsError` if a weight is missing or has another shape.
     """
@@ -32,7 +32,7 @@ def load_unet(base: Path, offset: Path, channels: int, dtype: torch.dtype) -> An
     try:
         with safe_open(base / _WEIGHTS, "pt") as base_file, safe_open(offset, "pt") as offset_file:
             merged = {
-                key: merge(key, base_file.get_tensor(key), offset_file.get_tensor(key), like).to(dtype)
+                key: merge(key, base_file.get_tensor(key), offset_file.get_tensor(key), like).to(device, dtype)
                 for key, like in unet.state_dict().items()
             }
     except SafetensorError as error:

@@ -1,8 +1,7 @@
 """The PuLID adapter file: an identity encoder, and key and value weights for every cross-attention of the UNet.
 
 Source: PuLID specification section 4, weight files. All public layouts are read: `image_proj.*` with
-`ip_adapter.{i}.to_k_ip.weight`, and `id_adapter.*` with `id_adapter_attn_layers.{i}.id_to_k.weight`, the latter as a
-pickle of tensors (version 1) or as .safetensors (version 1.1).
+`ip_adapter.{i}.to_k_ip.weight`, and `id_adapter.*` with `id_adapter_attn_layers.{i}.id_to_k.weight`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.pulid_lightning.state_dicts import StateDict, load_strict, shape_of
+from models.loading import empty, fill
+from models.pulid_lightning.state_dicts import StateDict, shape_of
 
 _UNUSED = ("conv_out16.", "conv_out32.")
 """Heads that only training looks at."""
@@ -136,21 +137,23 @@ class BiSeNet(nn.Module):
         return resized
 
 
-def load_bisenet(state: StateDict) -> BiSeNet:
-    """Build the network that `state` fits, and load it; raises `WeightsError`."""
-    network = BiSeNet(
-        backbone=[
-            _width(state, "cp.resnet.conv1"),
-            *(_width(state, f"cp.resnet.layer{number}.0.conv1") for number in range(1, 5)),
-        ],
-        context=_width(state, "cp.arm16.conv.conv"),
-        fused=_width(state, "ffm.convblk.conv"),
-        gate=_width(state, "ffm.conv1"),
-        head=_width(state, "conv_out.conv.conv"),
-        classes=_width(state, "conv_out.conv_out"),
+def load_bisenet(state: StateDict, device: torch.device) -> BiSeNet:
+    """Build the network that `state` fits, in float32; raises `WeightsError`."""
+    network = empty(
+        lambda: BiSeNet(
+            backbone=[
+                _width(state, "cp.resnet.conv1"),
+                *(_width(state, f"cp.resnet.layer{number}.0.conv1") for number in range(1, 5)),
+            ],
+            context=_width(state, "cp.arm16.conv.conv"),
+            fused=_width(state, "ffm.convblk.conv"),
+            gate=_width(state, "ffm.conv1"),
+            head=_width(state, "conv_out.conv.conv"),
+            classes=_width(state, "conv_out.conv_out"),
+        )
     )
     used = {key: value for key, value in state.items() if not key.startswith(_UNUSED)}
-    load_strict(network, used, "face parser")
+    fill(network, used, device, torch.float32, "the face parser")
     return network
 
 

@@ -11,7 +11,8 @@ from timm.models.eva import Eva, checkpoint_filter_fn
 from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, normalize, resize
 
-from models.pulid_lightning.state_dicts import StateDict, load_strict, shape_of, under
+from models.loading import empty, fill
+from models.pulid_lightning.state_dicts import StateDict, shape_of, under
 
 TAPS: Final = (3, 7, 11, 15, 19)
 """0-based blocks whose outputs the identity encoder reads."""
@@ -68,10 +69,11 @@ def load_eva_clip(state: StateDict, device: torch.device, head_dim: int = _HEAD_
     classes, width = shape_of(visual, "head.weight")
     patch = shape_of(visual, "patch_embed.proj.weight")[-1]
     grid = round((shape_of(visual, "pos_embed")[1] - 1) ** 0.5)
-    tower = build_tower(classes, width, _depth(visual), width // head_dim, _mlp_width(visual), patch, grid)
+    heads, depth, mlp_width = width // head_dim, _depth(visual), _mlp_width(visual)
+    tower = empty(lambda: build_tower(classes, width, depth, heads, mlp_width, patch, grid))
     prefixed = {f"visual.{key}": value for key, value in visual.items()}
-    load_strict(tower, checkpoint_filter_fn(prefixed, tower), "EVA-CLIP tower")
-    return EvaClip(tower.to(device, torch.float32))
+    fill(tower, checkpoint_filter_fn(prefixed, tower), device, torch.float32, "the EVA-CLIP tower")
+    return EvaClip(tower)
 
 
 def build_tower(classes: int, width: int, depth: int, heads: int, mlp_width: int, patch: int, grid: int) -> Eva:

@@ -17,7 +17,7 @@ from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.bisenet import BiSeNet
 from models.pulid_lightning.eva_clip import build_tower
 from models.pulid_lightning.identity import IDEncoder
-from models.pulid_lightning.sdxl import SDXL
+from models.pulid_lightning.single_file import SDXL
 
 ID_WIDTH: Final = 1280
 """Width of the identity encoder's condition: 512 of ArcFace, 768 of the vision tower's class embedding."""

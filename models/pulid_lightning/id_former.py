@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.loading import empty, fill
 from models.pulid_lightning.eva_clip import TAPS
 from models.pulid_lightning.identity import IdentityEncoder, mlp
-from models.pulid_lightning.state_dicts import StateDict, load_strict, shape_of
+from models.pulid_lightning.state_dicts import StateDict, shape_of
 
 _HEAD_DIM: Final = 64
 
@@ -100,9 +101,9 @@ def _feed_forward(dim: int) -> nn.Sequential:
 
 def load_id_former(state: StateDict, device: torch.device, head_dim: int = _HEAD_DIM) -> IDFormer:
     """Build the encoder that `state` fits, in float32; raises `WeightsError`."""
-    former = IDFormer(_sizes(state, head_dim))
-    load_strict(former, state, "identity encoder")
-    return former.to(device, torch.float32)
+    former = empty(lambda: IDFormer(_sizes(state, head_dim)))
+    fill(former, state, device, torch.float32, "the identity encoder")
+    return former
 
 
 def _sizes(state: StateDict, head_dim: int) -> IDFormerSizes:

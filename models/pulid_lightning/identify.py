@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from models.pulid_lightning.bisenet import BiSeNet, load_bisenet
-from models.pulid_lightning.eva_clip import EvaClip, load_eva_clip, normalised
+from models.pulid_lightning.bisenet import BiSeNet
+from models.pulid_lightning.eva_clip import EvaClip, normalised
 from models.pulid_lightning.face import FoundFace, Rgb
 from models.pulid_lightning.id_former import load_id_former
 from models.pulid_lightning.identity import Identity, IdentityEncoder, id_condition, load_id_encoder
 from models.pulid_lightning.parsing import composite, parse
-from models.pulid_lightning.state_dicts import StateDict, read_state_dict
+from models.pulid_lightning.state_dicts import StateDict
 
 
 class Identifier:
@@ -40,12 +38,9 @@ class Identifier:
         return tokens
 
 
-def load_identifier(face_parser: Path, eva_clip: Path, encoder: StateDict, device: torch.device) -> Identifier:
-    """Load parser, tower and the adapter's `encoder`, of version 1 or 1.1; raises `WeightsError`."""
-    parser = load_bisenet(read_state_dict(face_parser)).to(device, torch.float32)
-    eva = load_eva_clip(read_state_dict(eva_clip), device)
-    load_encoder = load_id_former if "latents" in encoder else load_id_encoder
-    return Identifier(parser, eva, load_encoder(encoder, device), device)
+def load_encoder(state: StateDict, device: torch.device) -> IdentityEncoder:
+    """Build the adapter's encoder, of version 1 or 1.1, in float32; raises `WeightsError`."""
+    return load_id_former(state, device) if "latents" in state else load_id_encoder(state, device)
 
 
 def _to_tensor(crop: Rgb) -> Tensor:

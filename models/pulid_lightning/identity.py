@@ -12,8 +12,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from models.loading import empty, fill
 from models.pulid_lightning.eva_clip import TAPS
-from models.pulid_lightning.state_dicts import StateDict, load_strict, shape_of
+from models.pulid_lightning.state_dicts import StateDict, shape_of
 
 BODY_TOKENS: Final = 5
 """ID tokens that come from the embeddings; they are the first, and one for each of `TAPS` follows."""
@@ -85,9 +86,10 @@ def load_id_encoder(state: StateDict, device: torch.device) -> IDEncoder:
     """Build the encoder that `state` fits, in float32; raises `WeightsError`."""
     first, id_width = shape_of(state, "body.0.weight")
     context, hidden = shape_of(state, "mapping_0.6.weight")
-    encoder = IDEncoder(id_width, (first, shape_of(state, "body.3.weight")[0]), hidden, context)
-    load_strict(encoder, state, "identity encoder")
-    return encoder.to(device, torch.float32)
+    body = first, shape_of(state, "body.3.weight")[0]
+    encoder = empty(lambda: IDEncoder(id_width, body, hidden, context))
+    fill(encoder, state, device, torch.float32, "the identity encoder")
+    return encoder
 
 
 def id_condition(embedding: Tensor, class_embedding: Tensor) -> Tensor:

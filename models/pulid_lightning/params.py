@@ -25,6 +25,8 @@ class Params(CommonParams):
     """Everything a caller can say about a portrait."""
 
     image_fields: ClassVar[tuple[str, ...]] = ("face_image",)
+    variants: ClassVar[tuple[str, ...]] = ("default", "artistic", "realistic")
+    variant_field: ClassVar[str] = "checkpoint_model"
 
     face_image: ImageReference = Field(
         description="Photo that shows the face to keep; of several faces the largest counts. http(s) URL, data URI, "
@@ -47,6 +49,11 @@ class Params(CommonParams):
     seed: Seed = RANDOM_SEED
     output_format: ImageFormat = Field("png", description="File format of the portraits.")
     output_quality: Quality = 80
+
+    @property
+    def variant(self) -> str:
+        """The checkpoint."""
+        return self.checkpoint_model
 
     @property
     def output_size(self) -> tuple[int, int]:

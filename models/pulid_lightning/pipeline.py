@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
 
+from models.errors import InputRefused, WeightsError
 from models.images import decode, to_rgb8
+from models.loading import load_part
 from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Pipeline, Pixels
 from models.pulid_lightning.adapter import Projection, read_adapter
 from models.pulid_lightning.attention import METHODS, BodyShare, install, project_identity
+from models.pulid_lightning.bisenet import load_bisenet
+from models.pulid_lightning.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    load_checkpoints,
+    role_of,
+    serving_dtype,
+)
+from models.pulid_lightning.eva_clip import load_eva_clip
 from models.pulid_lightning.face import FaceFinder, FoundFace
-from models.pulid_lightning.identify import Identifier, load_identifier
-from models.pulid_lightning.identity import Identity
+from models.pulid_lightning.identify import Identifier, load_encoder
+from models.pulid_lightning.identity import Identity, IdentityEncoder
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.prompt import Tokenizer, tokenize
 from models.pulid_lightning.recent import Recent
@@ -24,19 +36,18 @@ from models.pulid_lightning.sampler import STEPS, BrownianNoise, initial_latents
 from models.pulid_lightning.sdxl import (
     LATENT_CHANNELS,
     LATENT_SCALE,
-    Checkpoint,
     Conditions,
     condition,
     decode_latents,
     denoiser,
-    load_checkpoint,
     load_tokenizers,
 )
-from models.pulid_lightning.sharing import TensorPool
+from models.pulid_lightning.state_dicts import read_state_dict
 from models.pulid_lightning.text_encoder import PromptTokens, encode_prompt, stack_branches
 from models.weights.weight_set import WeightSet
 
-CHECKPOINTS: Final = ("default", "artistic", "realistic")
+Part = TypeVar("Part")
+
 _ALWAYS_NEGATIVE: Final = "nsfw, nude, "
 _REMEMBERED_FACES: Final = 64
 """How many pictures' faces are kept in memory, a megabyte each."""
@@ -62,7 +73,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         tokenizers: tuple[Tokenizer, Tokenizer],
         identifier: Identifier,
         projections: Mapping[int, Projection],
-        checkpoints: Mapping[str, Checkpoint],
+        checkpoints: Checkpoints,
         device: torch.device,
         body_share: BodyShare = "comfyui",
     ) -> None:
@@ -73,12 +84,19 @@ class PulidLightning(Pipeline[Params, Prepared]):
         self._found: Recent[FoundFace] = Recent(_REMEMBERED_FACES)
         self._identities: Recent[Identity] = Recent(_REMEMBERED_FACES)
 
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The checkpoints that are loaded."""
+        return self._checkpoints.names
+
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:
         """Decode the picture, find its largest face, tokenise both prompts.
 
-        A picture that was seen lately is neither decoded nor searched again. Raises `UnreadableImage` or
-        `NoFaceFound`.
+        A picture that was seen lately is neither decoded nor searched again. Raises `UnreadableImage`, `NoFaceFound`,
+        and `InputRefused` for a checkpoint that is not loaded.
         """
+        if params.variant not in self.variants:
+            raise InputRefused(f"checkpoint_model cannot be served: {params.variant} is not loaded.")
         file = images["face_image"]
         picture = hashlib.sha256(file).hexdigest()
         return Prepared(
@@ -93,7 +111,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
     def run(self, prepared: Prepared, on_step: OnStep) -> Pixels:
         """Draw the pictures; `on_step` counts the evaluations of the UNet, seven for all pictures together."""
         params = prepared.params
-        checkpoint = self._checkpoints[params.checkpoint_model]
+        checkpoint = self._checkpoints.take(params.checkpoint_model)
         shape = _latent_shape(params)
         sigmas = karras_sigmas(STEPS)
         latents = initial_latents(shape, params.seed, sigmas[0]).to(self._device)
@@ -121,29 +139,55 @@ class PulidLightning(Pipeline[Params, Prepared]):
         return PromptTokens(*(tokenize(prompt, tokenizer) for tokenizer in self._tokenizers))
 
 
+def unused_roles(options: LoadOptions) -> set[str]:
+    """Roles of the checkpoints that the operator does not want: their files need not be there, nor be sound."""
+    wanted = options.checkpoints or Params.variants
+    return {role_of(name) for name in Params.variants if name not in wanted}
+
+
 def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAULT_OPTIONS) -> PulidLightning:
-    """Load every network onto `device`, the three checkpoints side by side; raises `WeightsError`.
+    """Load every network onto `device`, the checkpoints last; raises `WeightsError`.
 
     Noise is drawn on the CPU whatever the options say.
     """
-    config, pool = weights["sdxl_config"], TensorPool()
-    adapter = read_adapter(weights["pulid_adapter"])
-    checkpoints = {
-        name: load_checkpoint(weights[f"sdxl_checkpoint_{name}"], config, device, pool) for name in CHECKPOINTS
-    }
-    for checkpoint in checkpoints.values():
-        install(checkpoint.unet, set(adapter.projections))
-    # In the UNet's precision, for the keys and values meet its queries.
-    dtype = checkpoints[CHECKPOINTS[0]].unet.dtype
+
+    def part(role: str, load: Callable[[Path], Part]) -> Part:
+        return load_part(role, load, weights[role])
+
+    faces = part("face_analysis", FaceFinder)
+    parser = part("face_parser", lambda path: load_bisenet(read_state_dict(path), device))
+    eva = part("eva_clip", lambda path: load_eva_clip(read_state_dict(path), device))
+    encoder, projections = part("pulid_adapter", lambda path: _load_adapter(path, device))
+    # Last, for they go by the memory that is left.
+    checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.checkpoint_memory)
+    for unet in checkpoints.unets:
+        install(unet, set(projections))
     return PulidLightning(
-        faces=FaceFinder(weights["face_analysis"]),
-        tokenizers=load_tokenizers(config),
-        identifier=load_identifier(weights["face_parser"], weights["eva_clip"], adapter.encoder, device),
-        projections={layer: weight.to(device, dtype) for layer, weight in adapter.projections.items()},
+        faces=faces,
+        tokenizers=load_tokenizers(weights["sdxl_config"]),
+        identifier=Identifier(parser, eva, encoder, device),
+        projections=projections,
         checkpoints=checkpoints,
         device=device,
         body_share=options.pulid_body_share,
     )
+
+
+def _load_adapter(path: Path, device: torch.device) -> tuple[IdentityEncoder, dict[int, Projection]]:
+    adapter = read_adapter(path)
+    # In the UNet's precision, for the keys and values meet its queries.
+    dtype = serving_dtype(device)
+    projections = {layer: weight.to(device, dtype) for layer, weight in adapter.projections.items()}
+    return load_encoder(adapter.encoder, device), projections
+
+
+def _chosen(weights: WeightSet, options: LoadOptions) -> Sequence[str]:
+    """The checkpoints to load: those that the operator names, else all that there are."""
+    if options.checkpoints:
+        return options.checkpoints
+    if found := [name for name in Params.variants if role_of(name) in weights.paths]:
+        return found
+    raise WeightsError(f"pulid-lightning needs a role of {', '.join(role_of(name) for name in Params.variants)}.")
 
 
 def _latent_shape(params: Params) -> tuple[int, int, int, int]:

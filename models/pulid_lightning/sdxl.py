@@ -1,7 +1,4 @@
-"""SDXL checkpoints: loading single files offline, predicting noise, decoding latents.
-
-Source: PuLID specification sections 7 and 8.
-"""
+"""SDXL at work: conditions, predicting noise, decoding latents (PuLID specification sections 7 and 8)."""
 
 from __future__ import annotations
 
@@ -10,8 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import StableDiffusionXLPipeline
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -20,26 +15,15 @@ from models.pipeline import Pixels
 from models.pulid_lightning.attention import IdentityAttention
 from models.pulid_lightning.prompt import Tokenizer
 from models.pulid_lightning.sampler import Denoise, timestep_of
-from models.pulid_lightning.sharing import TensorPool
-from models.pulid_lightning.text_encoder import Encode, TextEmbeddings, penultimate
+from models.pulid_lightning.text_encoder import TextEmbeddings
 
 LATENT_CHANNELS: Final = 4
 LATENT_SCALE: Final = 8
 """Pixels to a latent, along each side."""
 GUIDANCE: Final = 1.2
-SDXL: Final = Path(__file__).with_name("configs") / "sdxl"
-"""The sizes of SDXL's networks, in diffusers' layout."""
-_INDEX: Final = "model_index.json"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """One checkpoint's networks, on the device."""
-
-    unet: Any
-    vae: Any
-    clip_l: Encode
-    clip_g: Encode
+_END: Final = "<|endoftext|>"
+_SECOND_PADDING: Final = 0
+"""Token id with which the second text encoder's rows are filled up (PuLID specification section 6)."""
 
 
 @dataclass(frozen=True)
@@ -60,38 +44,8 @@ class Conditions:
 def load_tokenizers(config: Path) -> tuple[Tokenizer, Tokenizer]:
     """Both tokenizers of a configuration folder in diffusers' layout; raises `WeightsError`."""
     first, second = (_load_tokenizer(config / name) for name in ("tokenizer", "tokenizer_2"))
+    second.pad_token_id = _SECOND_PADDING
     return first, second
-
-
-def load_checkpoint(path: Path, config: Path, device: torch.device, pool: TensorPool | None = None) -> Checkpoint:
-    """Load a single-file checkpoint with original keys; raises `WeightsError`.
-
-    Sizes come from the folder `config` if it names them, else they are SDXL's own; either way nothing is fetched.
-    What it has in common with other checkpoints of the same `pool` is kept once.
-    Half precision on CUDA, except for the VAE, whose activations exceed float16; float32 elsewhere.
-    """
-    half = device.type == "cuda"
-    try:
-        loaded = StableDiffusionXLPipeline.from_single_file(
-            str(path),
-            config=str(config if (config / _INDEX).is_file() else SDXL),
-            scheduler=None,
-            tokenizer=None,
-            tokenizer_2=None,
-            torch_dtype=torch.float16 if half else torch.float32,
-            local_files_only=True,
-        )
-    except NotImplementedError as error:  # torch's word for weights that were declared, but not in the file
-        raise WeightsError(f"The checkpoint {path} lacks tensors.") from error
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise WeightsError(f"The checkpoint {path} cannot be loaded: {error}") from error
-    vae_dtype = _wide_half() if half else torch.float32
-    unet, clip_l, clip_g = loaded.unet.to(device), loaded.text_encoder.to(device), loaded.text_encoder_2.to(device)
-    vae = loaded.vae.to(device, vae_dtype)
-    pool = pool or TensorPool()
-    for kind, network in {"unet": unet, "vae": vae, "clip_l": clip_l, "clip_g": clip_g}.items():
-        pool.share(kind, network.eval().requires_grad_(False))
-    return Checkpoint(unet=unet, vae=vae, clip_l=penultimate(clip_l), clip_g=penultimate(clip_g))
 
 
 def condition(
@@ -147,11 +101,9 @@ def _decode_one(vae: Any, latents: Tensor) -> Tensor:
 
 def _load_tokenizer(folder: Path) -> Tokenizer:
     try:
-        tokenizer: Tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        # The second one's own configuration makes "!" its padding, and so a special token: prompts that hold one would
+        # be read otherwise than by the reference, which pads by number.
+        tokenizer: Tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True, pad_token=_END)
     except (OSError, ValueError) as error:
         raise WeightsError(f"The tokenizer {folder} cannot be loaded: {error}") from error
     return tokenizer
-
-
-def _wide_half() -> torch.dtype:
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class TensorPool:
@@ -19,10 +22,14 @@ class TensorPool:
         """Begin without any tensor."""
         self._kept: defaultdict[str, list[Tensor]] = defaultdict(list)
 
-    def share(self, kind: str, network: nn.Module) -> None:
-        """Make `network` use the tensors of an earlier network of its `kind`, name by name, where they are equal."""
+    def share(self, kind: str, network: Network) -> Network:
+        """Make `network` use the tensors of an earlier network of its `kind`, name by name, where they are equal.
+
+        Returns `network`.
+        """
         for name, tensor in chain(network.named_parameters(), network.named_buffers()):
             tensor.data = self._pooled(f"{kind}.{name}", tensor.data)
+        return network
 
     def _pooled(self, name: str, tensor: Tensor) -> Tensor:
         for kept in self._kept[name]:

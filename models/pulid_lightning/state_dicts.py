@@ -1,15 +1,14 @@
-"""Reading state dicts and fitting them into networks, with errors an operator can act on."""
+"""Reading state dicts, with errors an operator can act on."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.errors import WeightsError
 
@@ -17,14 +16,11 @@ StateDict = Mapping[str, Tensor]
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a .safetensors file, or a torch pickle of tensors only, on the CPU; raises `WeightsError`."""
+    """Map a .safetensors file into memory: its tensors are read when they are used. Raises `WeightsError`."""
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
         raise WeightsError(f"The weight file {path} cannot be read: {error}") from error
-    return state
 
 
 def under(state: StateDict, prefix: str) -> dict[str, Tensor]:
@@ -38,12 +34,3 @@ def shape_of(state: StateDict, key: str) -> torch.Size:
         return state[key].shape
     except KeyError:
         raise WeightsError(f"The weights have no tensor {key!r}.") from None
-
-
-def load_strict(module: nn.Module, state: StateDict, what: str) -> None:
-    """Copy `state` into `module`; raises `WeightsError` unless keys and shapes are exactly those of `module`."""
-    try:
-        module.load_state_dict(dict(state))
-    except RuntimeError as error:
-        raise WeightsError(f"The weights of the {what} do not fit: {error}") from error
-    module.eval().requires_grad_(False)

@@ -1,90 +1,186 @@
-"""The lock file of a folder of weights: every file with its role, size, hash and licence, as TOML.
-
-    kind = "demo"                     # or "real"
+"""The lock that is shipped: every weight there is, its alternatives, source, licence and pins, as TOML.
 
     [[weights]]
-    role = "pulid_adapter"            # the name by which a loader asks for it
-    path = "pulid/adapter.safetensors"
+    name = "pulid-v1-fp16"                 # unique: what an operator chooses by
+    role = "pulid_adapter"                 # what a loader asks for
     used_by = ["pulid-lightning"]
-    licence = "Apache-2.0"
-    files = [{ path = "pulid/adapter.safetensors", size = 1234, sha256 = "…" }]
+    default = true                         # fetched unless another weight of the role is chosen
+    licence = "Apache-2.0"                 # SPDX identifier or the card's words
+    commercial = true                      # true, false or "restricted"
+    source = { repo = "owner/name", revision = "40 hex digits" }
+    path = "pulid/adapter.safetensors"     # file or folder of the role, below the weights folder
+    files = [{ path = "pulid/adapter.safetensors", origin = "file.safetensors", size = 1234, sha256 = "…" }]
 
-A role is one file or one folder; `files` lists every file behind it, relative to the folder of the lock.
+`origin` is a path in the repository, the last part of a URL, or a member of an archive; `size` and `sha256` describe
+it as published. `sha256 = "unpinned"` stands where no public hash is known: the first download is checked against the
+hub's own hash, and `pin` writes what was learned.
 """
 
 from __future__ import annotations
 
-import hashlib
+import re
 import tomllib
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Final, Literal
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Final, Literal
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.errors import WeightsError
+from models.weights.replacing import replace_text
 
-LOCK_NAME: Final = "weights.lock"
-Kind = Literal["demo", "real"]
+UNPINNED: Final = "unpinned"
+PICKLES: Final = (".pt", ".pth", ".bin")
+"""Suffixes of torch pickles: such an origin is converted to safetensors when it is installed."""
 
 
-class LockedFile(BaseModel):
-    """One file: its path relative to the lock's folder, its size in bytes and its hash in hex."""
+def _inner(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path:
+        raise ValueError(f"{path!r} is not a path below a folder")
+    return path
 
+
+InnerPath = Annotated[str, AfterValidator(_inner)]
+"""A relative path, with slashes, that does not leave its folder."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-    path: str
-    size: int
-    sha256: str
 
 
-class LockedRole(BaseModel):
-    """One role: what a loader asks for by name."""
+class HubSource(_Entry):
+    """A repository of the hub at one revision (a commit, a tag or a branch)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str = Field(pattern=r"^[\w.-]+$")
+
+
+class UrlSource(_Entry):
+    """Plain files below a URL that ends in a slash, or one archive with its own size in bytes and hash."""
+
+    url: str = Field(pattern=r"^https?://")
+    unpack: Literal["zip"] | None = None
+    size: int | None = None
+    sha256: Sha256 | None = None
+
+
+class WeightFile(_Entry):
+    """One file: where it goes below the weights folder, and what is published; `size` in bytes."""
+
+    path: InnerPath
+    origin: InnerPath
+    size: int | None = Field(None, ge=0)
+    sha256: Sha256 | Literal["unpinned"]
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a hash is known."""
+        return self.sha256 != UNPINNED
+
+    @property
+    def converted(self) -> bool:
+        """Whether it is published as a pickle and installed as safetensors."""
+        return self.origin.endswith(PICKLES) and self.path.endswith(".safetensors")
+
+
+class Weight(_Entry):
+    """One weight that a role may be filled with."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     role: str
-    path: str
-    used_by: list[str]
+    used_by: list[str] = Field(min_length=1)
+    default: bool = False
+    optional: bool = False
     licence: str
-    files: list[LockedFile]
+    commercial: bool | Literal["restricted"]
+    note: str = ""
+    source: HubSource | UrlSource
+    path: InnerPath
+    files: list[WeightFile] = Field(min_length=1)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files as they are published; files of unknown size count nothing."""
+        return sum(file.size or 0 for file in self.files)
 
 
-class Lock(BaseModel):
-    """A whole lock file."""
+class Lock(_Entry):
+    """A whole lock; names are unique."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: Kind
-    weights: list[LockedRole]
+    weights: list[Weight]
 
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Lock:
+        names = [weight.name for weight in self.weights]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two weights are called {twice[0]}")
+        return self
 
-def sha256_of(path: Path) -> str:
-    """Hash a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def lock_role(root: Path, role: str, path: str, used_by: Iterable[str], licence: str) -> LockedRole:
-    """Describe what lies at `root / path` (a file or a folder) as it is now."""
-    target = root / path
-    members = sorted(p for p in target.rglob("*") if p.is_file()) if target.is_dir() else [target]
-    files = [
-        LockedFile(path=p.relative_to(root).as_posix(), size=p.stat().st_size, sha256=sha256_of(p)) for p in members
-    ]
-    return LockedRole(role=role, path=path, used_by=list(used_by), licence=licence, files=files)
+    def named(self, name: str) -> Weight:
+        """The weight called `name`; raises `WeightsError` that lists the names there are."""
+        for weight in self.weights:
+            if weight.name == name:
+                return weight
+        raise WeightsError(f"There is no weight {name!r}; there are {', '.join(w.name for w in self.weights)}.")
 
 
-def write_lock(root: Path, lock: Lock) -> None:
-    """Write `lock` into the folder `root`, replacing an older one in one step."""
-    draft = root / f"{LOCK_NAME}.draft"
-    draft.write_text(tomli_w.dumps(lock.model_dump()))
-    draft.replace(root / LOCK_NAME)
-
-
-def read_lock(root: Path) -> Lock:
-    """Read the lock of the folder `root`; raises `WeightsError` if there is none or it is malformed."""
+def read_lock(path: Path) -> Lock:
+    """Read the lock at `path`; raises `WeightsError` if it is missing or malformed."""
     try:
-        return Lock.model_validate(tomllib.loads((root / LOCK_NAME).read_text()))
-    except FileNotFoundError:
-        raise WeightsError(f"There is no {LOCK_NAME} in {root}.") from None
+        return Lock.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise WeightsError(f"The lock of weights cannot be read: {error}") from error
     except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise WeightsError(f"{root / LOCK_NAME} is malformed: {error}") from error
+        raise WeightsError(f"{path} is malformed: {error}") from error
+
+
+def pin(path: Path, learned: Mapping[str, Mapping[str, tuple[int, str]]]) -> Collection[str]:
+    """Write learned sizes (bytes) and hashes into the lock at `path`, whose order and comments stay as they are.
+
+    `learned`: by name of the weight, by path of the file. Only unpinned files are changed; returns their paths.
+    Raises `WeightsError` if the file cannot be written.
+    """
+    lock, text = read_lock(path), path.read_text(encoding="utf-8")
+    wanted = {
+        (weight.name, file.path): learned[weight.name][file.path]
+        for weight in lock.weights
+        for file in weight.files
+        if not file.pinned and file.path in learned.get(weight.name, {})
+    }
+    for (name, file), (size, sha256) in wanted.items():
+        text = _pin_one(text, name, file, size, sha256)
+    if wanted:
+        try:
+            replace_text(path, text)
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be written ({error.strerror}): run this as its owner.") from error
+    return [file for _, file in wanted]
+
+
+def _pin_one(text: str, name: str, file: str, size: int, sha256: str) -> str:
+    """`text` with the one table of `file`, in the entry called `name`, holding its size and hash."""
+    begin, end = _entry_span(text, name)
+    entry, count = re.subn(
+        r"\{[^{}]*\bpath\s*=\s*" + re.escape(f'"{file}"') + r"[^{}]*\}",
+        lambda match: _pinned_table(match[0], size, sha256),
+        text[begin:end],
+        count=1,
+    )
+    if not count:
+        raise WeightsError(f"The lock's entry {name!r} has no table for {file} that could be changed; edit it by hand.")
+    return text[:begin] + entry + text[end:]
+
+
+def _entry_span(text: str, name: str) -> tuple[int, int]:
+    headers = [match.start() for match in re.finditer(r"^\[\[weights\]\]", text, re.MULTILINE)]
+    for begin, end in zip(headers, [*headers[1:], len(text)], strict=True):
+        if re.search(r"^name\s*=\s*" + re.escape(f'"{name}"'), text[begin:end], re.MULTILINE):
+            return begin, end
+    raise WeightsError(f"The lock's entry {name!r} cannot be changed; edit it by hand.")
+
+
+def _pinned_table(table: str, size: int, sha256: str) -> str:
+    table = re.sub(r"\bsize\s*=\s*[\d_]+\s*,\s*", "", table)
+    return re.sub(r'\bsha256\s*=\s*"unpinned"', f'size = {size}, sha256 = "{sha256}"', table)

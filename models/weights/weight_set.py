@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import WeightsError
-from models.weights.lock import Kind, LockedFile, read_lock, sha256_of
+from models.weights.hashes import HashCache
+from models.weights.installed import InstalledFile, Kind, read_installed
 
 
 @dataclass(frozen=True)
@@ -25,24 +26,36 @@ class WeightSet:
             raise WeightsError(f"The weights have no role {role!r}.") from None
 
     @classmethod
-    def open(cls, root: Path, slug: str) -> WeightSet:
-        """Read the lock in `root`, check size and hash of every file that model `slug` uses.
+    def open(cls, root: Path, slug: str, hashes: HashCache | None = None, skip: Collection[str] = ()) -> WeightSet:
+        """Read the record in `root`, check size and hash of every file that model `slug` uses, less the roles `skip`.
 
-        Raises `WeightsError` that names the first missing or altered file.
+        Hashes that `hashes` remembers are not calculated again. Raises `WeightsError` that names the first missing or
+        altered file.
         """
-        lock = read_lock(root)
-        roles = [role for role in lock.weights if slug in role.used_by]
-        if not roles:
-            raise WeightsError(f"{root} holds no weights for {slug}.")
-        for role in roles:
-            for file in role.files:
-                _verify(root, file)
-        return cls(kind=lock.kind, paths={role.role: root / role.path for role in roles})
+        record, hashes = read_installed(root), hashes or HashCache()
+        weights = [weight for weight in record.weights if slug in weight.used_by and weight.role not in skip]
+        if not weights:
+            raise WeightsError(f"{root} holds no weights for {slug}. Run `facelight weights fetch --only {slug}`.")
+        for weight in weights:
+            for file in weight.files:
+                if fault := find_fault(root, file, hashes):
+                    raise WeightsError(f"The weight file {fault}. Run `facelight weights fetch` to mend it.")
+        return cls(kind=record.kind, paths={weight.role: root / weight.path for weight in weights})
 
 
-def _verify(root: Path, file: LockedFile) -> None:
+def find_fault(root: Path, file: InstalledFile, hashes: HashCache) -> str | None:
+    """What is wrong with a file, as the end of a sentence that begins with its path; None if it is as recorded."""
     path = root / file.path
-    if not path.is_file():
-        raise WeightsError(f"The weight file {path} is missing.")
-    if path.stat().st_size != file.size or sha256_of(path) != file.sha256:
-        raise WeightsError(f"The weight file {path} is not the one that the lock names.")
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            return f"{path} is not a file"
+        if size != file.size:
+            return f"{path} is damaged: {size:,} bytes where {file.size:,} were installed"
+        if (digest := hashes.sha256(path)) != file.sha256:
+            return f"{path} is damaged: sha256 {digest} where {file.sha256} was installed"
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return None

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from models.errors import UnreadableImage
+from server.auth import OwnerDep
 from server.bodies import read_body
 from server.context import Gateway, GatewayDep
 from server.errors import ImageUnavailable, InvalidParameters
@@ -37,11 +38,14 @@ class Upload(BaseModel):
     responses=error_responses(400, 401, 413, 503),
     openapi_extra=json_body(Upload),
 )
-async def upload_asset(request: Request, gateway: GatewayDep, links: LinksDep) -> UploadAnswer:
-    """Store pictures for use as `face_image` or `subject_image`. All are checked before any is stored."""
+async def upload_asset(request: Request, gateway: GatewayDep, owner: OwnerDep, links: LinksDep) -> UploadAnswer:
+    """Store pictures for use as `face_image` or `subject_image`. All are checked before any is stored.
+
+    Where keys are asked for, only the key that uploads a picture can use it or download it again.
+    """
     upload = validate(Upload, await read_body(request))
     pictures = [await _load(position, url, gateway) for position, url in enumerate(upload.data_urls)]
-    urls = [links.file(name) for name in await run_sync(_store, pictures, gateway)]
+    urls = [links.file(name) for name in await run_sync(_store, pictures, owner, gateway)]
     return {"file_urls": urls, "urls": urls, "message": "Files uploaded successfully"}
 
 
@@ -52,6 +56,6 @@ async def _load(position: int, url: str, gateway: Gateway) -> tuple[bytes, str]:
         raise InvalidParameters([FieldError(field=f"data_urls.{position}", message=str(error))]) from error
 
 
-def _store(pictures: list[tuple[bytes, str]], gateway: Gateway) -> list[str]:
+def _store(pictures: list[tuple[bytes, str]], owner: str, gateway: Gateway) -> list[str]:
     ttl_s = gateway.settings.request_ttl_s
-    return [gateway.store.put(data, extension, ttl_s) for data, extension in pictures]
+    return [gateway.store.put(data, extension, ttl_s, owner) for data, extension in pictures]

@@ -1,23 +1,24 @@
-"""Pictures in the store. Whoever knows a name may have the file: names cannot be guessed."""
+"""Pictures in the store. Whoever knows a result's name may have it: names cannot be guessed. Uploads have an owner."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Depends, Header
 from fastapi.responses import Response, StreamingResponse
 
 from models.images import MEDIA_TYPES
+from server.auth import may_download
 from server.context import GatewayDep
 from server.errors import NotFound
 from server.openapi import error_responses, file_responses
 from server.ranges import Part, matches, parse_range
 from workers.store import StoredFile
 
-router = APIRouter(tags=["files"])
-_CHUNK: Final = 256 * 1024
-_MEDIA_TYPES: Final = {f".{extension}": media_type for extension, media_type in MEDIA_TYPES.items()}
+router = APIRouter(tags=["files"], dependencies=[Depends(may_download)])
+_MEDIA_TYPES: Final = {str(extension): media_type for extension, media_type in MEDIA_TYPES.items()}
+"""Of what may be downloaded."""
 _Text = Annotated[str | None, Header()]
 
 
@@ -25,7 +26,8 @@ _Text = Annotated[str | None, Header()]
     "/files/{name}",
     operation_id="get_file",
     response_class=Response,
-    responses={**file_responses(), **error_responses(404, 416)},
+    responses={**file_responses(), **error_responses(401, 404, 416, 503)},
+    openapi_extra={"security": [{}]},
 )
 def get_file(
     name: str,
@@ -34,18 +36,22 @@ def get_file(
     if_range: _Text = None,
     if_none_match: _Text = None,
 ) -> Response:
-    """Download a picture, whole or in parts. It is gone an hour after its request has ended."""
+    """Download a picture, whole or in parts. It is gone an hour after its request has ended.
+
+    A result needs no key; a picture that was uploaded with one needs that key.
+    """
     found = _find(name, gateway)
     headers = _headers(found)
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    media_type = _MEDIA_TYPES[found.path.suffix]
+    media_type = _MEDIA_TYPES[found.extension]
     part = parse_range(wanted, found.size) if if_range in (None, headers["ETag"]) else None
     if part is None:
         whole = Part(0, found.size)
-        return StreamingResponse(_stream(found, whole), 200, {**headers, "Content-Length": str(found.size)}, media_type)
+        headers |= {"Content-Length": str(found.size)}
+        return StreamingResponse(_stream(found, whole, gateway), 200, headers, media_type)
     headers |= {"Content-Length": str(part.length), "Content-Range": part.content_range(found.size)}
-    return StreamingResponse(_stream(found, part), 206, headers, media_type)
+    return StreamingResponse(_stream(found, part, gateway), 206, headers, media_type)
 
 
 @router.head("/files/{name}", include_in_schema=False)
@@ -53,38 +59,32 @@ def head_file(name: str, gateway: GatewayDep) -> Response:
     """What `get_file` would answer, without the picture."""
     found = _find(name, gateway)
     headers = {**_headers(found), "Content-Length": str(found.size)}
-    return Response(status_code=200, headers=headers, media_type=_MEDIA_TYPES[found.path.suffix])
+    return Response(status_code=200, headers=headers, media_type=_MEDIA_TYPES[found.extension])
 
 
 def _find(name: str, gateway: GatewayDep) -> StoredFile:
     found = gateway.store.find(name)
-    if found is None or found.path.suffix not in _MEDIA_TYPES:
-        raise NotFound("There is no such file, or no longer.")
+    if found is None or found.extension not in _MEDIA_TYPES:
+        raise _gone()
     return found
 
 
 def _headers(found: StoredFile) -> dict[str, str]:
     return {
-        "ETag": f'"{found.path.stem}"',
+        "ETag": f'"{found.stem}"',
         "Accept-Ranges": "bytes",
         "Cache-Control": f"private, immutable, max-age={int(found.lives_s)}",
         "X-Content-Type-Options": "nosniff",
     }
 
 
-def _stream(found: StoredFile, part: Part) -> Iterator[bytes]:
+def _stream(found: StoredFile, part: Part, gateway: GatewayDep) -> Iterator[bytes]:
     """Open the file at once, so that one swept away meanwhile is a 404 or is read to its end, never torn."""
-    try:
-        file = found.path.open("rb")
-    except FileNotFoundError as error:
-        raise NotFound("There is no such file, or no longer.") from error
-    return _chunks(file, part)
+    chunks = gateway.store.open(found, part.start, part.length)
+    if chunks is None:
+        raise _gone()
+    return chunks
 
 
-def _chunks(file: BinaryIO, part: Part) -> Iterator[bytes]:
-    with file:
-        file.seek(part.start)
-        left = part.length
-        while left and (chunk := file.read(min(_CHUNK, left))):
-            left -= len(chunk)
-            yield chunk
+def _gone() -> NotFound:
+    return NotFound("There is no such file, or no longer.")

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
 from models.catalog import MODELS, Model
 from server import answers
-from server.auth import OwnerDep
+from server.auth import CallerDep, OwnerDep, balance, may_submit
 from server.bodies import read_body
 from server.context import Gateway, GatewayDep
 from server.errors import NotFound, Unfinished
@@ -34,11 +34,13 @@ def build_router() -> APIRouter:
 
 
 def _add_operations(router: APIRouter, model: Model) -> None:
-    errors = error_responses(400, 401, 413, 429, 503)
+    errors = error_responses(400, 401, 403, 406, 413, 429, 503)
+    permission = [Depends(may_submit(model.slug))]
     router.add_api_route(
         f"/v1/{model.slug}",
         _waiting(model),
         methods=["POST"],
+        dependencies=permission,
         operation_id=f"run_{model.slug}",
         summary=f"{model.title}: wait for the pictures",
         description=f"{model.summary} One picture comes back as it is, several as JSON with their URLs.",
@@ -50,6 +52,7 @@ def _add_operations(router: APIRouter, model: Model) -> None:
         f"/v2/{model.slug}",
         _queued(model),
         methods=["POST"],
+        dependencies=permission,
         operation_id=f"submit_{model.slug}",
         summary=f"{model.title}: queue a request",
         description=f"{model.summary} Answers at once with the URLs to ask for the result.",
@@ -67,14 +70,17 @@ def _queued(model: Model) -> Endpoint:
 
 
 def _waiting(model: Model) -> Endpoint:
-    async def generate(request: Request, gateway: GatewayDep, owner: OwnerDep, links: LinksDep) -> Response:
-        request_id = await submit(model, await read_body(request), owner, gateway, links)
-        record = await _finished(request_id, owner, gateway, links)
+    async def generate(
+        request: Request, gateway: GatewayDep, caller: CallerDep, links: LinksDep, told: Response
+    ) -> Response:
+        request_id = await submit(model, await read_body(request), caller.owner, gateway, links)
+        record = await _finished(request_id, caller.owner, gateway, links)
         if record.status is Status.FAILED:
-            return JSONResponse(answers.failed(record), 422, {"X-Request-Id": request_id})
-        headers = answers.result_headers(record, gateway.settings.credits)
+            return JSONResponse(answers.failed(record), 422, {**told.headers, "X-Request-Id": request_id})
+        credits_left = await run_sync(balance, caller, gateway)
+        headers = {**told.headers, **answers.result_headers(record, credits_left)}
         if len(record.outputs) > 1:
-            return JSONResponse(answers.result(record, links, gateway.settings.credits), 200, headers)
+            return JSONResponse(answers.result(record, links, credits_left), 200, headers)
         return await run_sync(_picture, record, headers, gateway)
 
     return generate

@@ -41,7 +41,7 @@ def ready(gateway: GatewayDep) -> JSONResponse:
 
 def readiness(workers: Sequence[WorkerReport]) -> ReadyAnswer:
     """What the living workers can serve, put together."""
-    models = {slug: _model_health([_taken(w, slug) for w in workers if slug in w.models]) for slug in MODELS}
+    models = {slug: _model_health(slug, [_taken(w, slug) for w in workers if slug in w.models]) for slug in MODELS}
     return {
         "ready": any(model["ready"] for model in models.values()),
         "weights": _kind(model["weights"] for model in models.values()),
@@ -56,12 +56,19 @@ def _taken(worker: WorkerReport, slug: str) -> ModelReport:
     return ModelReport(ModelState.LOADING) if loading else worker.models[slug]
 
 
-def _model_health(reports: Sequence[ModelReport]) -> ModelHealth:
+def _model_health(slug: str, reports: Sequence[ModelReport]) -> ModelHealth:
     serving = [report for report in reports if report.state is ModelState.READY]
     if serving:
-        return {"ready": True, "weights": _kind(report.weights for report in serving), "detail": ""}
+        served = {variant for report in serving for variant in report.variants}
+        return {
+            "ready": True,
+            "weights": _kind(report.weights for report in serving),
+            "variants": [variant for variant in MODELS[slug].params.variants if variant in served],
+            "detail": "",
+        }
     details = [report.detail or report.state.value for report in reports]
-    return {"ready": False, "weights": None, "detail": "; ".join(details) or "no worker serves this model"}
+    detail = "; ".join(details) or "no worker serves this model"
+    return {"ready": False, "weights": None, "variants": [], "detail": detail}
 
 
 def _kind(weights: Iterable[str | None]) -> Weights | None:

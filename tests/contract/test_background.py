@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from skimage import data
 
-from models.weights.lock import read_lock, write_lock
+from models.weights.installed import INSTALLED_NAME, read_installed, write_installed
 from tests.contract.pictures import distance, drawn, post, size
 from tests.live_server import LiveServer, live_server, png
 
@@ -32,12 +32,11 @@ def test_the_background_changes_the_picture(live: LiveServer):
 def without_weights(demo_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo weights less the role that backgrounds need."""
     folder = tmp_path_factory.mktemp("without")
-    lock = read_lock(demo_weights)
-    roles = [role for role in lock.weights if role.role != "ic_light_fbc"]
+    roles = [role for role in read_installed(demo_weights).weights if role.role != "ic_light_fbc"]
     for entry in demo_weights.iterdir():
-        if entry.name != "weights.lock":
+        if entry.name != INSTALLED_NAME:
             (folder / entry.name).symlink_to(entry)
-    write_lock(folder, lock.model_copy(update={"weights": roles}))
+    write_installed(folder, roles, "demo")
     return folder
 
 

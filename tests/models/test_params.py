@@ -162,7 +162,7 @@ def test_no_body_breaks_validation(body: dict) -> None:
 def test_extensions_are_optional_and_marked_as_such(model: Model) -> None:
     schema = model.params.model_json_schema()
     marked = {name for name, field in schema["properties"].items() if field.get("x-extension")}
-    assert marked == set(model.params.extension_fields)
+    assert marked == ({"background_image"} if model.slug == "ic-light" else set())
     assert not marked & set(schema["required"])
     for name in marked:
         assert "Extension" in schema["properties"][name]["description"]
@@ -170,7 +170,8 @@ def test_extensions_are_optional_and_marked_as_such(model: Model) -> None:
         assert model.params.model_fields[name].default is None
 
 
-def test_a_background_is_an_extension_of_ic_light_alone() -> None:
-    assert (IcLight.extension_fields, Pulid.extension_fields) == (("background_image",), ())
-    assert ic_light(background_image="b").background_image == "b"
-    assert ic_light(background_image=None).background_image is None
+def test_the_field_that_chooses_the_variant_chooses_every_variant() -> None:
+    assert pulid().variant == Pulid.variants[0]
+    assert [pulid(checkpoint_model=name).variant for name in Pulid.variants] == list(Pulid.variants)
+    assert [ic_light(background_image=image).variant for image in (None, "b")] == list(IcLight.variants)
+    assert all(model.params.variant_field in model.params.model_fields for model in MODELS.values())

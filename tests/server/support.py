@@ -25,7 +25,7 @@ from workers.connection import connect
 from workers.presence import ModelReport, Presence, WorkerReport
 from workers.queue import JobQueue
 from workers.records import Output, Record, Records
-from workers.store import Store
+from workers.store import open_store
 
 SLUGS = tuple(MODELS)
 KEYS = ("SG_0123456789abcdef", "SG_fedcba9876543210")
@@ -92,7 +92,7 @@ class PlayedWorker:
     def __init__(self, settings: GatewaySettings) -> None:
         self.redis = connect(settings.redis_url)
         self.records = Records(self.redis, settings.result_ttl_s, settings.request_ttl_s)
-        self.store = Store(settings.store_dir)
+        self.store = open_store(settings.store_location)
         self.queue = JobQueue(self.redis, settings.request_ttl_s)
         self.presence = Presence(self.redis, settings.heartbeat_ttl_s)
 
@@ -121,7 +121,8 @@ class PlayedWorker:
 
     def take(self, slug: str, timeout_s: float = 10) -> str:
         """Wait for the next request of a model and take it from the queue."""
-        popped = self.redis.blpop([self.queue.queue_of(slug).key], timeout=timeout_s)
+        queues = [self.queue.queue_of(slug, variant) for variant in MODELS[slug].params.variants]
+        popped = self.redis.blpop([queue.key for queue in queues], timeout=timeout_s)
         assert popped is not None, "no request arrived"
         return str(popped[1].decode().rpartition("-")[0])
 

@@ -17,7 +17,7 @@ def _data_uri(form: str) -> str:
 
 
 def _files(settings: GatewaySettings) -> set[Path]:
-    return set(settings.store_dir.rglob("*.*"))
+    return set(Path(settings.store_location).rglob("*.*"))
 
 
 def test_uploaded_pictures_have_addresses(client: Client) -> None:

@@ -89,7 +89,7 @@ def test_media_type_is_read_leniently(client: Client) -> None:
 
 def test_job_carries_the_request_id_and_nothing_else(client: Client, worker: PlayedWorker) -> None:
     request_id = client.submit()
-    job = worker.queue.queue_of("ic-light").fetch_job(f"{request_id}-0")
+    job = worker.queue.queue_of("ic-light", "foreground").fetch_job(f"{request_id}-0")
     assert job is not None
     assert job.kwargs == {"request_id": request_id}
     assert worker.take("ic-light") == request_id

@@ -22,10 +22,14 @@ from tests.server.support import PNG, Host
 
 
 def fetch(
-    url: str, allowed: Sequence[str] = ("127.0.0.0/8",), resolver: Resolver = resolve, total_s: float = 15
+    url: str,
+    allowed: Sequence[str] = ("127.0.0.0/8",),
+    resolver: Resolver = resolve,
+    total_s: float = 15,
+    offline: bool = False,
 ) -> bytes:
     async def run() -> bytes:
-        fetcher = Fetcher([ip_network(network) for network in allowed], resolver, total_s)
+        fetcher = Fetcher([ip_network(network) for network in allowed], offline, resolver, total_s)
         try:
             return await fetcher.fetch(url)
         finally:
@@ -138,6 +142,20 @@ def test_spellings_of_private_hosts(host: Host, spelling: str) -> None:
 def test_allowed_networks(host: Host) -> None:
     assert fetch(f"{host.url}/photo.png") == PNG
     assert fetch(f"{host.url}/photo.png", resolver=Names("127.0.0.1"), allowed=("127.0.0.1/32",)) == PNG
+
+
+def test_offline_only_the_allowed_networks_are_left(host: Host) -> None:
+    assert fetch(f"{host.url}/photo.png", offline=True) == PNG
+    for url in ("http://93.184.216.34/", "http://10.0.0.1/", f"{host.url}/to/{quote('http://8.8.8.8/', safe='')}"):
+        with pytest.raises(ImageUnavailable, match=r"offline.*out of the networks"):
+            fetch(url, offline=True)
+
+
+def test_offline_without_networks_not_even_names_are_looked_up() -> None:
+    names = Names("93.184.216.34")
+    with pytest.raises(ImageUnavailable, match=r"offline.*send the picture itself"):
+        fetch("http://photos.example/", allowed=(), resolver=names, offline=True)
+    assert not names.asked
 
 
 def test_the_host_keeps_its_name(host: Host) -> None:

@@ -1,9 +1,9 @@
-"""Downloads."""
+"""Downloads, from a folder and from S3."""
 
 from __future__ import annotations
 
-import os
-import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,30 @@ from hypothesis import strategies as st
 
 from server.errors import RangeNotSatisfiable
 from server.ranges import matches, parse_range
-from tests.server.support import PNG, Client, PlayedWorker
+from server.settings import GatewaySettings
+from tests.s3_server import environment, new_bucket
+from tests.server.support import PNG, Client, PlayedWorker, serving
+
+
+@pytest.fixture(scope="module", params=["folder", "s3"])
+def settings(
+    request: pytest.FixtureRequest, redis_socket: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewaySettings]:
+    """Settings of a gateway that all tests of a kind of store share."""
+    folder = tmp_path_factory.mktemp("files")
+    with pytest.MonkeyPatch.context() as patch:
+        location = None
+        if request.param == "s3":
+            for name, value in environment(request.getfixturevalue("s3_url")).items():
+                patch.setenv(name, value)
+            location = f"s3://{new_bucket()}/pictures"
+        yield GatewaySettings(redis_url=f"unix://{redis_socket}", data_dir=folder, store=location)
+
+
+@pytest.fixture(scope="module")
+def client(settings: GatewaySettings) -> Iterator[Client]:
+    with serving(settings) as client:
+        yield client
 
 
 @pytest.fixture
@@ -75,11 +98,11 @@ def test_part_of_another_file_is_the_whole(client: Client, name: str) -> None:
 
 
 def test_gone(client: Client, worker: PlayedWorker, name: str) -> None:
-    found = worker.store.find(name)
-    assert found
-    os.utime(found.path, (time.time(), time.time() - 1))
+    assert client.get(f"/files/{name}").status_code == 200
+    worker.store.drop(name)
+    expired = worker.store.put(PNG, "png", -1)
     private = worker.store.put(PNG, "bin", 3600)
-    for missing in (name, private, "x", "..%2F..%2Fetc%2Fpasswd", "%00", "x" * 40 + ".png"):
+    for missing in (name, expired, private, "x", "..%2F..%2Fetc%2Fpasswd", "%00", "x" * 40 + ".png"):
         answer = client.get(f"/files/{missing}")
         assert answer.status_code == 404
         assert "error" in answer.json()

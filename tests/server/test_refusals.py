@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,9 +168,9 @@ def test_unreachable_urls(client: Client, host: Host) -> None:
 
 
 def test_nothing_is_left_of_a_refused_request(client: Client, worker: PlayedWorker, settings: GatewaySettings) -> None:
-    before = set(settings.store_dir.rglob("*"))
+    before = set(Path(settings.store_location).rglob("*"))
     refused(client.post("/v2/ic-light", json=body_for("ic-light", subject_image="cat.png")))
-    assert set(settings.store_dir.rglob("*")) == before
+    assert set(Path(settings.store_location).rglob("*")) == before
     assert worker.records.unfinished() == []
     assert worker.queue.depth("ic-light") == 0
 

@@ -33,6 +33,22 @@ def test_other_addresses_need_keys_or_a_word(host: str) -> None:
         GatewaySettings(host=host)
     assert GatewaySettings(host=host, api_keys=("k",)).host == host
     assert GatewaySettings(host=host, allow_anonymous=True).host == host
+    assert GatewaySettings(host=host, require_key=True).host == host
+
+
+def test_a_key_is_asked_for_where_there_is_one_or_the_word_for_it() -> None:
+    assert not GatewaySettings().asks_for_key
+    assert GatewaySettings(api_keys=("k",)).asks_for_key
+    assert GatewaySettings(require_key=True).asks_for_key
+    assert "secret" not in repr(GatewaySettings(api_keys=("secret",)))
+
+
+def test_pictures_cost_what_the_settings_say() -> None:
+    assert GatewaySettings().cost_of("ic-light", 3) == 3
+    settings = GatewaySettings(credit_costs=" ic-light=0.25 ")
+    assert settings.cost_of("ic-light", 2) == 0.5
+    assert settings.cost_of("pulid-lightning", 2) == 2
+    assert GatewaySettings(credit_costs="ic-light=0").cost_of("ic-light", 12) == 0
 
 
 @pytest.mark.parametrize(
@@ -45,6 +61,10 @@ def test_other_addresses_need_keys_or_a_word(host: str) -> None:
         {"fetch_allow_cidrs": "ten"},
         {"port": 70_000},
         {"credits": float("inf")},
+        *(
+            {"credit_costs": cost}
+            for cost in ("ic-light", "ic-light=", "ic-light=-1", "ic-light=1e3", "dall-e=1", "=1")
+        ),
     ],
 )
 def test_refused(fields: dict[str, Any]) -> None:

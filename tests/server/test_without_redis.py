@@ -41,7 +41,7 @@ def _unavailable(answer: Any) -> None:
 
 
 def _stored(settings: GatewaySettings) -> list[Path]:
-    return [path for path in settings.store_dir.rglob("*") if path.is_file()]
+    return [path for path in Path(settings.store_location).rglob("*") if path.is_file()]
 
 
 def test_away(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from workers.connection import connect
 from workers.presence import Presence
 from workers.queue import JobQueue
 from workers.records import Records
-from workers.store import Store
+from workers.store import Store, open_store
 
 
 @pytest.fixture
@@ -36,4 +36,4 @@ def presence(redis: Redis) -> Presence:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return open_store(str(tmp_path / "store"))

@@ -36,15 +36,22 @@ def test_a_request_of_a_dead_worker_is_queued_again(janitor: Janitor, records: R
     begin(records, queue, "r1", "dead")
     janitor.tidy()
     assert status_of(records, "r1") is Status.QUEUED
-    assert queue.queue_of("ic-light").job_ids == ["r1-1"]
+    assert queue.queue_of("ic-light", "foreground").job_ids == ["r1-1"]
     janitor.tidy()
-    assert queue.queue_of("ic-light").job_ids == ["r1-1"], "a second round finds nothing to mend"
+    assert queue.queue_of("ic-light", "foreground").job_ids == ["r1-1"], "a second round finds nothing to mend"
+
+
+def test_a_request_goes_back_to_its_own_queue(janitor: Janitor, records: Records, queue: JobQueue) -> None:
+    records.create("r1", "pulid-lightning", "", {"face_image": "x", "checkpoint_model": "artistic"})
+    assert records.start("r1", "dead")
+    janitor.tidy()
+    assert queue.queue_of("pulid-lightning", "artistic").job_ids == ["r1-1"]
 
 
 def test_a_request_that_kills_its_workers_fails(janitor: Janitor, records: Records, queue: JobQueue) -> None:
     begin(records, queue, "r1", "dead")
     janitor.tidy()
-    queue.queue_of("ic-light").empty()
+    queue.queue_of("ic-light", "foreground").empty()
     assert records.start("r1", "dead too")
     janitor.tidy()
     record = records.get("r1")
@@ -70,7 +77,7 @@ def test_a_record_without_job_is_queued_after_a_while(
     monkeypatch.setattr("workers.janitor._QUEUE_GRACE_S", -1.0)
     janitor.tidy()
     janitor.tidy()
-    assert queue.queue_of("ic-light").job_ids == ["r1-0"]
+    assert queue.queue_of("ic-light", "foreground").job_ids == ["r1-0"]
 
 
 def test_waiting_requests_are_left_alone(
@@ -78,9 +85,9 @@ def test_waiting_requests_are_left_alone(
 ) -> None:
     monkeypatch.setattr("workers.janitor._QUEUE_GRACE_S", -1.0)
     records.create("r1", "ic-light", "", {})
-    queue.put("r1", "ic-light", 0)
+    queue.put("r1", "ic-light", "foreground", 0)
     janitor.tidy()
-    assert queue.queue_of("ic-light").job_ids == ["r1-0"]
+    assert queue.queue_of("ic-light", "foreground").job_ids == ["r1-0"]
 
 
 def test_ids_of_expired_records_leave_the_list(janitor: Janitor, records: Records, redis: Redis) -> None:
@@ -94,9 +101,9 @@ def test_nothing_of_a_dead_job_stays_in_redis(
     janitor: Janitor, records: Records, queue: JobQueue, redis: Redis
 ) -> None:
     records.create("r1", "ic-light", "", {})
-    queue.put("r1", "ic-light", 0)
+    queue.put("r1", "ic-light", "foreground", 0)
     redis.persist("rq:job:r1-0")  # as RQ does when a job starts
-    redis.lpop(queue.queue_of("ic-light").key)
+    redis.lpop(queue.queue_of("ic-light", "foreground").key)
     assert records.start("r1", "dead")
     janitor.tidy()
     assert not redis.exists("rq:job:r1-0")

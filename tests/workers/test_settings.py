@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from server.settings import GatewaySettings
@@ -17,7 +15,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("FACELIGHT_DATA_DIR", "/srv/facelight")
     settings = read_settings(WorkerSettings)
     assert (settings.result_ttl_s, settings.models) == (60, ("ic-light",))
-    assert settings.store_dir == Path("/srv/facelight/store")
+    assert settings.store_location == "/srv/facelight/store"
 
 
 def test_empty_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +27,13 @@ def test_empty_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     ("kind", "name", "value"),
     [
         (WorkerSettings, "FACELIGHT_MODELS", "pulid"),
+        (WorkerSettings, "FACELIGHT_CHECKPOINTS", "default,best"),
+        (WorkerSettings, "FACELIGHT_CHECKPOINT_MEMORY", "disk"),
         (WorkerSettings, "FACELIGHT_RESULT_TTL_S", "soon"),
+        (CommonSettings, "FACELIGHT_STORE", "gs://bucket/pictures"),
+        (CommonSettings, "FACELIGHT_STORE", "s3://Bucket_/pictures"),
+        (CommonSettings, "FACELIGHT_STORE", "s3://bucket/with blank"),
+        (CommonSettings, "FACELIGHT_OFFLINE", "perhaps"),
         (GatewaySettings, "FACELIGHT_PORT", "70000"),
         (GatewaySettings, "FACELIGHT_FETCH_ALLOW_CIDRS", "10.0.0.0/99"),
     ],
@@ -40,6 +44,12 @@ def test_what_does_not_fit_is_named(
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name):
         read_settings(kind)
+
+
+@pytest.mark.parametrize("location", ["s3://pictures", "s3://pictures/", "s3://pic.tures-1/a/b", "/mnt/store", "store"])
+def test_places_for_pictures(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACELIGHT_STORE", location)
+    assert read_settings(CommonSettings).store_location == location
 
 
 def test_an_open_door_needs_a_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,13 +13,16 @@ from models.errors import InputRefused
 from models.ic_light.params import Params
 from models.images import decode
 from models.pipeline import OnStep, Pipeline, Pixels
+from tests.s3_server import environment, new_bucket, s3_server, url_of
 from workers.records import Records, Status
-from workers.store import Store
+from workers.store import Store, open_store
 from workers.task import Task
 
 
 class Painter(Pipeline[Params, bytes]):
     """Paints the first byte of the input picture; `act` runs in the middle of the work."""
+
+    variants = ("foreground",)
 
     def __init__(self, act: Callable[[], None] = lambda: None) -> None:
         self.act = act
@@ -104,6 +108,35 @@ def test_a_defect_fails_the_request_and_keeps_its_text(records: Records, store: 
     assert record is not None
     assert record.status is Status.FAILED
     assert "secret" not in (record.error or "")
+
+
+def test_results_that_cannot_be_kept_fail_the_request_and_leave_nothing(
+    records: Records, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_disk() -> None:
+        def full(_file: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+
+    submitted(records, store)
+    task_of(records, store, Painter(fill_disk))("r1")
+    record = records.get("r1")
+    assert record is not None
+    assert (record.status, record.error) == (Status.FAILED, "The result store cannot be used. Try again later.")
+    assert list((tmp_path / "store").rglob("*.*")) == []
+
+
+def test_s3_lost_in_the_middle_of_a_job(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_server() as server:
+        for name, value in environment(url_of(server)).items():
+            monkeypatch.setenv(name, value)
+        store = open_store(f"s3://{new_bucket()}")
+        submitted(records, store)
+        task_of(records, store, Painter(server.stop))("r1")
+    record = records.get("r1")
+    assert record is not None
+    assert (record.status, record.error) == (Status.FAILED, "The result store cannot be used. Try again later.")
 
 
 def test_a_request_past_its_deadline_fails(records: Records, store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -16,9 +17,10 @@ from rq.worker import DequeueStrategy
 
 from models.ic_light.params import Params
 from models.pipeline import LoadOptions, OnStep, Pipeline, Pixels
+from models.weights.installed import INSTALLED_NAME
 from models.weights.weight_set import WeightSet
 from workers.heartbeat import Heartbeat
-from workers.loading import LoadedModels
+from workers.loading import LoadedModels, ensure_weights
 from workers.presence import ModelReport, ModelState, Presence, WorkerReport
 from workers.queue import JobQueue
 from workers.records import Records, Status
@@ -27,11 +29,15 @@ from workers.store import Store
 from workers.task import Task
 from workers.worker import RequestWorker, serve
 
-READY = {"ic-light": ModelReport(ModelState.READY, "demo")}
+READY = {"ic-light": ModelReport(ModelState.READY, "demo", variants=("foreground",))}
+PULID = ("default", "artistic", "realistic")
+VARIANTS = {"ic-light": "foreground", "pulid-lightning": "default"}
 
 
 class Recorder(Pipeline[Params, str]):
     """Remembers whom it served and in which process."""
+
+    variants = ("foreground",)
 
     def __init__(self) -> None:
         self.served: list[tuple[str, int]] = []
@@ -48,14 +54,14 @@ def submit(records: Records, queue: JobQueue, store: Store, request_id: str, slu
     field = {"ic-light": "subject_image", "pulid-lightning": "face_image"}[slug]
     params = {field: store.put(b"x", "bin", 600), "prompt": request_id}
     records.create(request_id, slug, "", params)
-    queue.put(request_id, slug, 0)
+    queue.put(request_id, slug, VARIANTS[slug], 0)
 
 
 def work(redis: Redis, records: Records, queue: JobQueue, store: Store, recorder: Recorder) -> None:
     """Serve whatever waits, then return."""
     pipelines = {"ic-light": recorder, "pulid-lightning": recorder}
     task = Task("worker-a", records, store, pipelines, result_ttl_s=60, timeout_s=60)
-    worker = RequestWorker([queue.queue_of(slug) for slug in pipelines], task, connection=redis)
+    worker = RequestWorker([queue.queue_of(*names) for names in VARIANTS.items()], task, connection=redis)
     worker.work(burst=True, logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
 
 
@@ -83,7 +89,7 @@ def test_models_take_turns(redis: Redis, records: Records, store: Store) -> None
 
 def test_a_forged_job_runs_nothing_of_its_own(redis: Redis, records: Records, store: Store, tmp_path: Path) -> None:
     queue, target = JobQueue(redis, 600), tmp_path / "forged"
-    queue.queue_of("ic-light").enqueue_call("pathlib.Path.touch", args=(str(target),), job_id="forged")
+    queue.queue_of("ic-light", "foreground").enqueue_call("pathlib.Path.touch", args=(str(target),), job_id="forged")
     submit(records, queue, store, "honest")
     work(redis, records, queue, store, recorder := Recorder())
     assert not target.exists()
@@ -121,31 +127,84 @@ def test_one_model_without_weights_does_not_stop_the_other(demo_weights: Path, t
     assert {report.state for report in models.report().models.values()} == {ModelState.LOADING}
     models.load(on_change=lambda: None)
     report = models.report().models
-    assert report["pulid-lightning"] == ModelReport(ModelState.READY, "demo")
+    assert report["pulid-lightning"] == ModelReport(ModelState.READY, "demo", variants=PULID)
     assert report["ic-light"].state is ModelState.FAILED
     assert "sd15" in report["ic-light"].detail
     assert set(models.pipelines) == {"pulid-lightning"}
 
 
-def test_the_operators_choices_and_the_models_extensions_are_passed_on(
-    demo_weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Extended(Recorder):
-        extensions = ("background_image",)
+def loaded(**settings: object) -> LoadedModels:
+    """The models of a worker with these settings."""
+    models = LoadedModels("w", WorkerSettings(device="cpu", **settings))
+    models.load(on_change=lambda: None)
+    return models
 
+
+def test_the_operators_choices_and_the_models_variants_are_passed_on(
+    demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen: list[LoadOptions] = []
 
-    def load(weights: WeightSet, device: torch.device, options: LoadOptions) -> Extended:
+    def load(weights: WeightSet, device: torch.device, options: LoadOptions) -> Recorder:
         chosen.append(options)
-        return Extended()
+        return Recorder()
 
-    monkeypatch.setattr("models.ic_light.pipeline.load", load)
-    models = LoadedModels(
-        "w", WorkerSettings(weights_dir=demo_weights, models="ic-light", device="cpu", cpu_noise=True)
+    monkeypatch.setattr("models.pulid_lightning.pipeline.load", load)
+    models = loaded(
+        weights_dir=demo_weights,
+        data_dir=tmp_path,
+        models="pulid-lightning",
+        cpu_noise=True,
+        pulid_body_share="official",
+        checkpoints="realistic,default",
+        checkpoint_memory="host",
     )
-    models.load(on_change=lambda: None)
-    assert chosen == [LoadOptions(cpu_noise=True)]
-    assert models.report().models["ic-light"].extensions == ("background_image",)
+    assert chosen == [LoadOptions(True, "official", ("realistic", "default"), "host")]
+    assert models.report().models["pulid-lightning"].variants == ("foreground",)
+
+
+def test_checkpoints_that_are_not_wanted_need_not_be_there(demo_weights: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "weights"
+    shutil.copytree(demo_weights, partial, ignore=shutil.ignore_patterns("realistic.safetensors"))
+    choices = {"weights_dir": partial, "data_dir": tmp_path, "models": "pulid-lightning"}
+    report = loaded(**choices, checkpoints="default,artistic").report().models["pulid-lightning"]
+    assert (report.state, report.variants) == (ModelState.READY, ("default", "artistic"))
+    report = loaded(**choices).report().models["pulid-lightning"]
+    assert report.state is ModelState.FAILED
+    assert "realistic.safetensors" in report.detail
+
+
+def test_a_model_too_large_for_the_device_does_not_stop_the_other(
+    demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(weights: WeightSet, device: torch.device, options: LoadOptions) -> Recorder:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("models.pulid_lightning.pipeline.load", load)
+    models = loaded(weights_dir=demo_weights, data_dir=tmp_path)
+    report = models.report().models
+    assert "FACELIGHT_CHECKPOINT_MEMORY" in report["pulid-lightning"].detail
+    assert set(models.pipelines) == {"ic-light"}
+
+
+def test_models_that_make_do_with_what_is_left_are_loaded_last(
+    demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    for name, slug in (("pulid_lightning", "pulid-lightning"), ("ic_light", "ic-light")):
+        monkeypatch.setattr(f"models.{name}.pipeline.load", lambda *_, slug=slug: order.append(slug) or Recorder())
+    loaded(weights_dir=demo_weights, data_dir=tmp_path, models="pulid-lightning,ic-light")
+    assert order == ["ic-light", "pulid-lightning"]
+
+
+def test_fetched_weights_are_taken_before_demo_weights(demo_weights: Path, tmp_path: Path) -> None:
+    settings = WorkerSettings(data_dir=tmp_path)
+    settings.real_dir.mkdir(parents=True)
+    settings.demo_dir.symlink_to(demo_weights)
+    assert ensure_weights(settings) == settings.demo_dir, "nothing was fetched yet"
+    (settings.real_dir / INSTALLED_NAME).write_text('kind = "real"')
+    assert ensure_weights(settings) == settings.real_dir
+    assert ensure_weights(WorkerSettings(data_dir=tmp_path, weights_dir=demo_weights)) == demo_weights
 
 
 def test_a_worker_without_any_model_ends_with_a_reason(redis_url: str, tmp_path: Path) -> None:

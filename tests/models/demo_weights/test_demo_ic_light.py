@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from models.demo_weights.ic_light import build
-from models.weights.lock import LockedRole
+from models.weights.installed import InstalledWeight
 
 
 @pytest.fixture(scope="module")
@@ -17,24 +17,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def roles(folder: Path) -> dict[str, LockedRole]:
+def roles(folder: Path) -> dict[str, InstalledWeight]:
     return {role.role: role for role in build(folder)}
 
 
-def test_the_roles_are_those_that_the_loader_asks_for(roles: dict[str, LockedRole]):
+def test_the_roles_are_those_that_the_loader_asks_for(roles: dict[str, InstalledWeight]):
     assert roles.keys() == {"sd15", "ic_light_fc", "ic_light_fbc", "rmbg"}
     assert all(role.used_by == ["ic-light"] and role.licence == "facelight demo" for role in roles.values())
 
 
-def test_a_second_build_gives_the_same_bytes(roles: dict[str, LockedRole], tmp_path: Path):
+def test_a_second_build_gives_the_same_bytes(roles: dict[str, InstalledWeight], tmp_path: Path):
     assert build(tmp_path) == list(roles.values())
 
 
-def test_they_are_small(roles: dict[str, LockedRole]):
+def test_they_are_small(roles: dict[str, InstalledWeight]):
     assert sum(file.size for role in roles.values() for file in role.files) <= 12_000_000
 
 
-def test_the_base_model_has_the_usual_layout(roles: dict[str, LockedRole]):
+def test_the_base_model_has_the_usual_layout(roles: dict[str, InstalledWeight]):
     names = {file.path.removeprefix("sd15/") for file in roles["sd15"].files}
     assert names >= {
         "tokenizer/vocab.json",
@@ -48,7 +48,7 @@ def test_the_base_model_has_the_usual_layout(roles: dict[str, LockedRole]):
     }
 
 
-def test_the_keys_are_those_of_the_real_files(folder: Path, roles: dict[str, LockedRole]):
+def test_the_keys_are_those_of_the_real_files(folder: Path, roles: dict[str, InstalledWeight]):
     base = load_file(folder / "sd15/unet/diffusion_pytorch_model.safetensors")
     assert len(base) == 686
     assert base["conv_in.weight"].shape[1] == 4

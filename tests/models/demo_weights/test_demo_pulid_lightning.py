@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from models.demo_weights.pulid_lightning import build
-from models.weights.lock import LockedRole
+from models.weights.installed import InstalledWeight
 
 
 @pytest.fixture(scope="module")
@@ -17,26 +17,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def roles(folder: Path) -> dict[str, LockedRole]:
+def roles(folder: Path) -> dict[str, InstalledWeight]:
     return {role.role: role for role in build(folder)}
 
 
-def test_the_roles_are_those_that_the_loader_asks_for(roles: dict[str, LockedRole]):
+def test_the_roles_are_those_that_the_loader_asks_for(roles: dict[str, InstalledWeight]):
     checkpoints = {f"sdxl_checkpoint_{name}" for name in ("default", "artistic", "realistic")}
     assert roles.keys() == checkpoints | {"sdxl_config", "pulid_adapter", "eva_clip", "face_parser", "face_analysis"}
     assert all(role.used_by == ["pulid-lightning"] for role in roles.values())
     assert all(role.licence.startswith("facelight demo") for role in roles.values())
 
 
-def test_a_second_build_gives_the_same_bytes(roles: dict[str, LockedRole], tmp_path: Path):
+def test_a_second_build_gives_the_same_bytes(roles: dict[str, InstalledWeight], tmp_path: Path):
     assert build(tmp_path) == list(roles.values())
 
 
-def test_they_are_small(roles: dict[str, LockedRole]):
+def test_they_are_small(roles: dict[str, InstalledWeight]):
     assert sum(file.size for role in roles.values() for file in role.files) <= 25_000_000
 
 
-def test_face_models_have_their_real_names(roles: dict[str, LockedRole]):
+def test_face_models_have_their_real_names(roles: dict[str, InstalledWeight]):
     names = {Path(file.path).name for file in roles["face_analysis"].files}
     assert names == {"scrfd_10g_bnkps.onnx", "glintr100.onnx"}
 

@@ -142,7 +142,7 @@ def test_a_background_fits_both_passes_whatever_its_shape(model: IcLight, astron
 
 def test_without_its_weights_a_background_is_refused(networks: Networks, astronaut: bytes, coffee: bytes):
     without = IcLight(replace(networks, background_unet=None))
-    assert (IcLight(networks).extensions, without.extensions) == (("background_image",), ())
+    assert (IcLight(networks).variants, without.variants) == (("foreground", "background"), ("foreground",))
     with pytest.raises(InputRefused, match="background_image"):
         draw(without, astronaut, background=coffee)
 

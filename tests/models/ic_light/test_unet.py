@@ -14,6 +14,8 @@ from models.ic_light.networks import Networks
 from models.ic_light.unet import load_unet
 from models.weights.weight_set import WeightSet
 
+CPU = torch.device("cpu")
+
 
 def test_every_weight_is_base_plus_offset_in_float32(networks: Networks, weights: WeightSet):
     base = load_file(weights["sd15"] / "unet" / "diffusion_pytorch_model.safetensors")
@@ -40,7 +42,7 @@ def test_the_backgrounds_channels_come_behind_the_foregrounds(networks: Networks
 
 
 def test_half_precision_is_cast_after_the_sum(networks: Networks, weights: WeightSet):
-    half = load_unet(weights["sd15"] / "unet", weights["ic_light_fc"], 8, torch.float16)
+    half = load_unet(weights["sd15"] / "unet", weights["ic_light_fc"], 8, torch.float16, CPU)
     assert all(torch.equal(weight, networks.unet.state_dict()[key].half()) for key, weight in half.state_dict().items())
 
 
@@ -53,23 +55,23 @@ def change_offset(weights: WeightSet, folder: Path, **changes: torch.Tensor | No
 def test_a_missing_weight_is_named(weights: WeightSet, tmp_path: Path):
     offset = change_offset(weights, tmp_path, conv_out__bias=None)
     with pytest.raises(WeightsError, match=r"conv_out\.bias"):
-        load_unet(weights["sd15"] / "unet", offset, 8, torch.float32)
+        load_unet(weights["sd15"] / "unet", offset, 8, torch.float32, CPU)
 
 
 @pytest.mark.parametrize("shape", [(16, 12, 3, 3), (16, 4, 3, 3)])
 def test_an_offset_for_another_number_of_inputs_is_refused(weights: WeightSet, tmp_path: Path, shape):
     offset = change_offset(weights, tmp_path, conv_in__weight=torch.zeros(shape))
     with pytest.raises(WeightsError, match=r"conv_in\.weight"):
-        load_unet(weights["sd15"] / "unet", offset, 8, torch.float32)
+        load_unet(weights["sd15"] / "unet", offset, 8, torch.float32, CPU)
 
 
 def test_weights_that_an_offset_has_beyond_the_unets_are_ignored(weights: WeightSet, tmp_path: Path):
     offset = change_offset(weights, tmp_path, another__weight=torch.zeros(3))
-    assert load_unet(weights["sd15"] / "unet", offset, 8, torch.float32).config.in_channels == 8
+    assert load_unet(weights["sd15"] / "unet", offset, 8, torch.float32, CPU).config.in_channels == 8
 
 
 def test_a_damaged_base_is_reported_as_such(weights: WeightSet, tmp_path: Path):
     shutil.copytree(weights["sd15"] / "unet", tmp_path / "unet")
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not tensors")
     with pytest.raises(WeightsError):
-        load_unet(tmp_path / "unet", weights["ic_light_fc"], 8, torch.float32)
+        load_unet(tmp_path / "unet", weights["ic_light_fc"], 8, torch.float32, CPU)

@@ -12,12 +12,13 @@ import torch
 
 from models.pulid_lightning import full_size
 from models.pulid_lightning.attention import install
+from models.pulid_lightning.checkpoints import Checkpoint, Checkpoints
 from models.pulid_lightning.eva_clip import EvaClip
 from models.pulid_lightning.face import FaceFinder
 from models.pulid_lightning.identify import Identifier
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import Prepared, PulidLightning
-from models.pulid_lightning.sdxl import Checkpoint, load_tokenizers
+from models.pulid_lightning.sdxl import load_tokenizers
 from models.pulid_lightning.text_encoder import penultimate
 from models.weights.weight_set import WeightSet
 from tests.models.work import META, ReadAsZero, recorded, teraflops
@@ -57,7 +58,7 @@ def full_size_pipeline(networks, weights: WeightSet) -> PulidLightning:
         tokenizers=load_tokenizers(weights["sdxl_config"]),
         identifier=identifier,
         projections=projections,
-        checkpoints={"default": Checkpoint(unet=unet, vae=vae, clip_l=clip_l, clip_g=clip_g)},
+        checkpoints=Checkpoints({"default": Checkpoint(unet, vae, clip_l, clip_g)}, {}, "default"),
         device=META,
     )
 

@@ -73,12 +73,10 @@ def test_the_condition_is_arcface_then_clip():
         ("id_adapter.", "id_adapter_attn_layers.3.id_to_k.weight", "id_adapter_attn_layers.3.id_to_v.weight"),
     ],
 )
-@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
-def test_both_layouts_are_read(encoder: IDEncoder, tmp_path, prefix: str, key: str, value: str, suffix: str):
+def test_both_layouts_are_read(encoder: IDEncoder, tmp_path, prefix: str, key: str, value: str):
     state = {prefix + name: tensor for name, tensor in encoder.state_dict().items()} | layers(key, value)
-    file = tmp_path / f"adapter{suffix}"
-    (save_file if suffix == ".safetensors" else torch.save)(state, file)
-    adapter = read_adapter(file)
+    save_file(state, tmp_path / "adapter.safetensors")
+    adapter = read_adapter(tmp_path / "adapter.safetensors")
     assert adapter.encoder.keys() == encoder.state_dict().keys()
     assert adapter.projections.keys() == {3}
     assert adapter.projections[3].key.sum() == 24
@@ -100,15 +98,10 @@ def test_other_files_are_refused(state):
         parse_adapter(state)
 
 
-def test_a_pickle_may_hold_nothing_but_tensors(tmp_path):
-    class Payload:
-        def __reduce__(self):
-            return (tmp_path.joinpath("harm").touch, ())
-
-    torch.save({"id_adapter.body.0.weight": Payload()}, tmp_path / "adapter.bin")
+def test_pickles_are_not_read(tmp_path):
+    torch.save({"id_adapter.body.0.weight": torch.ones(1)}, tmp_path / "adapter.bin")
     with pytest.raises(WeightsError, match=r"adapter\.bin"):
         read_adapter(tmp_path / "adapter.bin")
-    assert not (tmp_path / "harm").exists()
 
 
 def test_an_encoder_that_lacks_tensors_is_refused(encoder: IDEncoder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from skimage import data
 
 from models.catalog import MODELS
-from models.errors import NoFaceFound, UnreadableImage, WeightsError
+from models.errors import InputRefused, NoFaceFound, UnreadableImage, WeightsError
 from models.pipeline import LoadOptions
 from models.pulid_lightning.face import FaceFinder
 from models.pulid_lightning.identify import Identifier
@@ -133,7 +134,8 @@ def test_checkpoints_share_what_is_equal(weights: WeightSet):
     first, same, other = (
         {
             parameter.data_ptr()
-            for parameter in [*checkpoints[name].unet.parameters(), *checkpoints[name].vae.parameters()]
+            for network in (checkpoints.take(name).unet, checkpoints.take(name).vae)
+            for parameter in network.parameters()
         }
         for name in ("default", "artistic", "realistic")
     )
@@ -178,6 +180,34 @@ def test_pictures_are_encoded_as_asked(pipeline: PulidLightning, usual: np.ndarr
 
 def test_the_catalog_leads_here():
     assert MODELS["pulid-lightning"].module == "models.pulid_lightning.pipeline"
+
+
+def test_a_checkpoint_that_is_not_loaded_is_refused(weights: WeightSet, portrait, png):
+    pipeline = load(weights, torch.device("cpu"), LoadOptions(checkpoints=("artistic",)))
+    assert pipeline.variants == ("artistic",)
+    with pytest.raises(InputRefused, match="checkpoint_model cannot be served"):
+        pipeline.prepare(Params(**SMALL), {"face_image": png(portrait)})
+
+
+def test_without_a_choice_all_checkpoints_that_there_are_are_loaded(weights: WeightSet):
+    paths = {role: path for role, path in weights.paths.items() if role != "sdxl_checkpoint_default"}
+    assert load(WeightSet("demo", paths), torch.device("cpu")).variants == ("artistic", "realistic")
+    with pytest.raises(WeightsError, match="sdxl_checkpoint_default"):
+        load(WeightSet("demo", paths), torch.device("cpu"), LoadOptions(checkpoints=("default",)))
+    none = {role: path for role, path in paths.items() if not role.startswith("sdxl_checkpoint")}
+    with pytest.raises(WeightsError, match="sdxl_checkpoint_default, "):
+        load(WeightSet("demo", none), torch.device("cpu"))
+
+
+def test_every_part_is_told_with_its_size(weights: WeightSet, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
+    load(weights, torch.device("cpu"))
+    told = [match for line in caplog.messages if (match := re.fullmatch(r"(\w+): (\d+) MB in \d+\.\d s", line))]
+    assert [match[1] for match in told] == [
+        *("face_analysis", "face_parser", "eva_clip", "pulid_adapter"),
+        *("sdxl_checkpoint_default", "sdxl_checkpoint_artistic", "sdxl_checkpoint_realistic"),
+    ]
+    assert int(told[4][2]) == round(weights["sdxl_checkpoint_default"].stat().st_size / 1e6)
 
 
 def test_a_set_without_a_role_is_refused(weights: WeightSet):

@@ -12,15 +12,15 @@ from safetensors.torch import load_file, save_file
 
 from models.errors import WeightsError
 from models.pulid_lightning.attention import IdentityAttention
+from models.pulid_lightning.checkpoints import Checkpoint, load_checkpoint
 from models.pulid_lightning.sdxl import (
-    Checkpoint,
     Conditions,
     condition,
     decode_latents,
     denoiser,
-    load_checkpoint,
     load_tokenizers,
 )
+from models.pulid_lightning.single_file import SingleFile
 from models.pulid_lightning.text_encoder import TextEmbeddings
 from models.weights.weight_set import WeightSet
 
@@ -30,7 +30,7 @@ NOBODY = IdentityAttention({}, "neutral")
 
 @pytest.fixture(scope="module")
 def checkpoint(weights: WeightSet) -> Checkpoint:
-    return load_checkpoint(weights["sdxl_checkpoint_default"], weights["sdxl_config"], CPU)
+    return load_checkpoint(SingleFile(weights["sdxl_checkpoint_default"], weights["sdxl_config"]), CPU)
 
 
 def conditions(rows: int = 2) -> Conditions:
@@ -78,13 +78,13 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused(weights: WeightSet, tmp_pat
     del state["model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"]
     save_file(state, tmp_path / "short.safetensors")
     with pytest.raises(WeightsError, match="lacks tensors"):
-        load_checkpoint(tmp_path / "short.safetensors", weights["sdxl_config"], CPU)
+        load_checkpoint(SingleFile(tmp_path / "short.safetensors", weights["sdxl_config"]), CPU)
 
 
 def test_files_that_are_no_checkpoint_are_refused(weights: WeightSet, tmp_path: Path):
     (tmp_path / "bad.safetensors").write_bytes(b"not tensors")
     with pytest.raises(WeightsError, match=r"bad\.safetensors"):
-        load_checkpoint(tmp_path / "bad.safetensors", weights["sdxl_config"], CPU)
+        SingleFile(tmp_path / "bad.safetensors", weights["sdxl_config"])
     with pytest.raises(WeightsError, match="tokenizer"):
         load_tokenizers(tmp_path)
 

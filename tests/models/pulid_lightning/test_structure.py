@@ -11,13 +11,14 @@ from torch import Tensor
 
 from models.demo_weights.original_keys import clip_g_state, clip_l_key, unet_key, vae_state
 from models.errors import WeightsError
-from models.pulid_lightning import full_size, sdxl
+from models.pulid_lightning import full_size, single_file
 from models.pulid_lightning.adapter import parse_adapter
 from models.pulid_lightning.attention import install
 from models.pulid_lightning.bisenet import load_bisenet
 from models.pulid_lightning.eva_clip import EvaClip, load_eva_clip
 from models.pulid_lightning.id_former import load_id_former
 from models.pulid_lightning.identity import load_id_encoder
+from models.pulid_lightning.single_file import SingleFile
 from models.weights.weight_set import WeightSet
 from tests.models.published import GOLDEN, Shapes, Stored, file_size, half, key_list, shapes
 
@@ -162,7 +163,7 @@ def test_the_face_parser_has_the_published_keys_without_the_heads_of_training():
 
     used = {key: shape for key, shape in BISENET.items() if not key.startswith(("conv_out16.", "conv_out32."))}
     assert without_counters(shapes(full_size.face_parser().state_dict())) == used
-    assert without_counters(shapes(load_bisenet(empty(BISENET)).state_dict())) == used
+    assert without_counters(shapes(load_bisenet(empty(BISENET), META).state_dict())) == used
 
 
 def test_the_vision_tower_loads_from_the_published_keys_in_both_layouts():
@@ -183,6 +184,6 @@ def test_sizes_are_sdxls_own_where_the_weights_name_none(weights: WeightSet, tmp
     checkpoint, cpu = weights["sdxl_checkpoint_default"], torch.device("cpu")
     with cpu:
         with pytest.raises(WeightsError, match=r"default\.safetensors"):
-            sdxl.load_checkpoint(checkpoint, tmp_path, cpu)
-        monkeypatch.setattr(sdxl, "SDXL", weights["sdxl_config"])
-        assert parameters(sdxl.load_checkpoint(checkpoint, tmp_path, cpu).unet) == 1_944_860
+            SingleFile(checkpoint, tmp_path).unet(cpu, torch.float32)
+        monkeypatch.setattr(single_file, "SDXL", weights["sdxl_config"])
+        assert parameters(SingleFile(checkpoint, tmp_path).unet(cpu, torch.float32)) == 1_944_860

@@ -55,7 +55,7 @@ def test_hair_belongs_to_the_face():
 
 
 def test_the_parser_labels_every_pixel(weights: WeightSet):
-    parser = load_bisenet(read_state_dict(weights["face_parser"]))
+    parser = load_bisenet(read_state_dict(weights["face_parser"]), CPU)
     crop = torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(1))
     labels = parse(parser, crop)
     assert labels.shape == (1, 96, 64)
@@ -65,16 +65,16 @@ def test_the_parser_labels_every_pixel(weights: WeightSet):
 
 def test_heads_of_the_parser_that_only_training_needs_are_dropped(weights: WeightSet):
     state = read_state_dict(weights["face_parser"]) | {"conv_out16.conv_out.weight": torch.ones(1)}
-    assert "conv_out16.conv_out.weight" not in load_bisenet(state).state_dict()
+    assert "conv_out16.conv_out.weight" not in load_bisenet(state, CPU).state_dict()
 
 
 def test_a_parser_that_lacks_tensors_is_refused(weights: WeightSet):
     state = read_state_dict(weights["face_parser"])
     del state["ffm.conv2.weight"]
     with pytest.raises(WeightsError, match=r"ffm\.conv2\.weight"):
-        load_bisenet(state)
+        load_bisenet(state, CPU)
     with pytest.raises(WeightsError, match=r"conv1\.weight"):
-        load_bisenet({})
+        load_bisenet({}, CPU)
 
 
 def test_both_layouts_of_the_tower_are_one(tower_state):
@@ -98,7 +98,7 @@ def test_a_class_embedding_gets_unit_length():
     assert normalised(torch.tensor([[3.0, 4.0]])).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]]
 
 
-@pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth", "absent.safetensors", "absent.pth"])
+@pytest.mark.parametrize("name", ["broken.safetensors", "absent.safetensors"])
 def test_unreadable_files_are_named(tmp_path, name: str):
     if name.startswith("broken"):
         (tmp_path / name).write_bytes(b"no tensors")

@@ -20,7 +20,7 @@ _DIFFERENT_LABELS: Final = 0.001
 @torch.inference_mode()
 def check(vector: Vector) -> Iterator[Row]:
     """Logits and labels of the recipe's picture."""
-    network = load_bisenet(_state(vector)).to(vector.device)
+    network = load_bisenet(_state(vector), vector.device)
     logits = network(vector.recipe.input("bisenet_image", _INPUT_SHAPE).to(vector.device))
     yield vector.close("logits_sub16", logits[:, :, ::16, ::16])
     labels = logits.argmax(1)[:, ::4, ::4]

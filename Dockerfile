@@ -1,0 +1,79 @@
+# Two images: `gateway` (no torch) and `worker` (CUDA through torch's own wheels; it runs on a CPU as well).
+#   docker build --target gateway --tag facelight-gateway .
+#   docker build --target worker --tag facelight-worker .
+# No image holds weights, and at run time nothing is written outside /data, /weights and /tmp.
+ARG PYTHON_IMAGE=python:3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+
+FROM ${PYTHON_IMAGE} AS base
+# The tree is read-only at run time: bytecode is compiled while building, and every library's cache lies in /tmp.
+ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    XDG_CACHE_HOME=/tmp/cache \
+    HF_HOME=/tmp/huggingface \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    NUMBA_CACHE_DIR=/tmp/numba \
+    TRITON_CACHE_DIR=/tmp/triton \
+    TORCHINDUCTOR_CACHE_DIR=/tmp/torchinductor
+# A fixed number, so that folders of the host can be given to it; /data and /weights hand it on to new volumes.
+RUN groupadd --gid 10001 facelight \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin facelight \
+    && install --directory --owner=10001 --group=10001 --mode=0750 /data /weights
+WORKDIR /app
+
+FROM base AS sources
+COPY pyproject.toml README.md weights.lock ./
+COPY models models
+COPY server server
+COPY workers workers
+
+# --no-deps: the locks are complete. Packages come first: they change less often than the sources.
+FROM base AS gateway-build
+COPY deploy/gateway.lock /build/
+RUN python -m venv /opt/venv \
+    && pip install --no-cache-dir --disable-pip-version-check --compile --no-deps --require-hashes \
+       --requirement /build/gateway.lock
+COPY --from=sources /app /app
+RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable /app \
+    && python -m compileall -q /app
+
+FROM base AS worker-build
+COPY deploy/worker.lock /build/
+RUN python -m venv /opt/venv \
+    && pip install --no-cache-dir --disable-pip-version-check --compile --no-deps --require-hashes \
+       --requirement /build/worker.lock
+COPY --from=sources /app /app
+RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable /app \
+    && python -m compileall -q /app
+
+FROM base AS gateway
+LABEL org.opencontainers.image.title="facelight-gateway" \
+      org.opencontainers.image.description="HTTP gateway of facelight"
+COPY --from=gateway-build /opt/venv /opt/venv
+COPY --from=gateway-build /app /app
+ENV FACELIGHT_HOST=0.0.0.0 \
+    FACELIGHT_PORT=8000 \
+    FACELIGHT_DATA_DIR=/data
+USER 10001:10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+# http.client, because urllib would ask a proxy that the environment may name.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import http.client as h, os; c = h.HTTPConnection('127.0.0.1', int(os.environ['FACELIGHT_PORT']), timeout=4); c.request('GET', '/health/live'); exit(c.getresponse().status != 200)"]
+ENTRYPOINT ["python", "-m", "server"]
+
+FROM base AS worker
+LABEL org.opencontainers.image.title="facelight-worker" \
+      org.opencontainers.image.description="GPU worker of facelight, and its commands for weights"
+COPY --from=worker-build /opt/venv /opt/venv
+COPY --from=worker-build /app /app
+# For hosts whose default runtime is NVIDIA's; a GPU that compose.yaml reserves overrides the first.
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    FACELIGHT_DATA_DIR=/data
+USER 10001:10001
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
+    CMD ["python", "-m", "workers.probe"]
+ENTRYPOINT ["python", "-m", "workers"]

@@ -1,0 +1,38 @@
+"""Networks' weights that wait in the host's memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+_log = logging.getLogger(__name__)
+
+
+class HostTensors:
+    """The tensors of one network, in one block of the host's memory."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> None:
+        """Copy `tensors`, all of them of fractions, in the precision `dtype`; `device` is where they will go."""
+        self._block = torch.empty(sum(tensor.numel() for tensor in tensors.values()), dtype=dtype)
+        if device.type == "cuda":
+            _lock_pages(self._block)
+        parts = self._block.split([tensor.numel() for tensor in tensors.values()])
+        self._tensors = {
+            name: part.view(tensor.shape).copy_(tensor)
+            for (name, tensor), part in zip(tensors.items(), parts, strict=True)
+        }
+
+    def copy_into(self, network: nn.Module) -> None:
+        """Overwrite the network's tensors where they lie: what holds their addresses stays valid."""
+        for name, tensor in network.state_dict().items():
+            tensor.copy_(self._tensors[name], non_blocking=True)
+
+
+def _lock_pages(block: Tensor) -> None:
+    """Let the GPU read the block without a detour; torch's own page-locked memory would be rounded up to 2^n bytes."""
+    status = int(torch.cuda.cudart().cudaHostRegister(block.data_ptr(), block.nbytes, 0))
+    if status:
+        _log.warning("memory cannot be page-locked (CUDA error %d): changing checkpoints will take longer", status)

@@ -1,0 +1,70 @@
+"""From a fetched and checked object to the files of a role, each moved into its place in one step."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from models.errors import WeightsError
+from models.weights.archive import unpack
+from models.weights.checks import Found, Task
+from models.weights.hashes import HashCache, sha256_of
+from models.weights.installed import InstalledFile
+from models.weights.items import Item
+from models.weights.lock import WeightFile
+from models.weights.pickles import convert
+
+_READABLE: Final = 0o644
+
+
+def install(item: Item, part: Path, found: Found, root: Path, hashes: HashCache) -> list[InstalledFile]:
+    """Install `part` below `root`; describes what lies there then. Raises `WeightsError`."""
+    if item.is_archive:
+        files = [_unpacked(item, file, part, root, hashes) for file in item.files]
+        part.unlink()
+        return files
+    (file,) = item.files
+    if not file.converted:
+        return [_publish(part, found, file.path, root, hashes)]
+    product = part.with_suffix(".converted")
+    convert(part, product, item.label)
+    installed = _publish(product, _found(product), file.path, root, hashes)
+    part.unlink()
+    return [installed.model_copy(update={"origin_size": found.size, "origin_sha256": found.sha256})]
+
+
+def room_for(task: Task) -> int:
+    """Bytes on the disk that installing an object needs while the object itself is still there."""
+    item = task.item
+    if item.is_archive:
+        return sum(file.size or 0 for file in item.files)
+    return (task.expected.size or 0) if item.files[0].converted else 0
+
+
+def _unpacked(item: Item, file: WeightFile, part: Path, root: Path, hashes: HashCache) -> InstalledFile:
+    product = part.with_suffix(".unpacked")
+    unpack(part, file, product, item.label)
+    found = _found(product)
+    if file.pinned and (found.size, found.sha256) != (file.size or found.size, file.sha256):
+        product.unlink()
+        raise WeightsError(
+            f"{item.label}: {file.origin} is damaged: {found.size:,} bytes with sha256 {found.sha256}, "
+            f"where sha256 {file.sha256} is due."
+        )
+    return _publish(product, found, file.path, root, hashes)
+
+
+def _publish(product: Path, found: Found, name: str, root: Path, hashes: HashCache) -> InstalledFile:
+    target = root / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    product.chmod(_READABLE)
+    with product.open("rb") as file:
+        os.fsync(file.fileno())
+    product.replace(target)
+    hashes.remember(target, found.sha256)
+    return InstalledFile(path=name, size=found.size, sha256=found.sha256)
+
+
+def _found(path: Path) -> Found:
+    return Found(path.stat().st_size, sha256_of(path))

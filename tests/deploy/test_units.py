@@ -1,0 +1,94 @@
+"""The systemd units and the monitoring's configuration fit the programs they run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.catalog import MODELS
+from server.settings import GatewaySettings
+from tests.deploy.composition import COMPOSE, REPOSITORY, resolved
+from workers.settings import WorkerSettings
+
+UNITS = sorted((REPOSITORY / "deploy" / "systemd").glob("*.service"))
+MONITORING = REPOSITORY / "deploy" / "monitoring"
+SERVICES = resolved(COMPOSE.read_text(encoding="utf-8"))["services"]
+
+
+def service_section(path: Path) -> dict[str, list[str]]:
+    """Values of the section [Service], by name."""
+    section = path.read_text(encoding="utf-8").partition("[Service]\n")[2].partition("\n[Install]")[0]
+    values = defaultdict(list)
+    for line in section.splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            values[name].append(value)
+    return values
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_units_run_without_rights_and_come_back(path: Path) -> None:
+    unit = service_section(path)
+    expected = {
+        "User": "facelight",
+        "NoNewPrivileges": "yes",
+        "CapabilityBoundingSet": "",
+        "ProtectSystem": "strict",
+        "ProtectHome": "yes",
+        "PrivateTmp": "yes",
+        "Restart": "always",
+    }
+    assert {name: unit[name][-1] for name in expected} == expected
+
+
+def test_there_is_a_unit_for_each_process() -> None:
+    commands = {service_section(path)["ExecStart"][0].rpartition(" ")[2] for path in UNITS}
+    assert commands == {"server", "workers"}
+    assert all((REPOSITORY / command / "__main__.py").is_file() for command in commands)
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_units_set_settings_that_exist(path: Path) -> None:
+    pairs = [pair for line in service_section(path)["Environment"] for pair in line.split()]
+    known = {f"FACELIGHT_{name.upper()}" for kind in (GatewaySettings, WorkerSettings) for name in kind.model_fields}
+    assert {pair.partition("=")[0] for pair in pairs if pair.startswith("FACELIGHT_")} <= known
+
+
+def test_the_worker_may_finish_its_job() -> None:
+    (stop_s,) = service_section(REPOSITORY / "deploy" / "systemd" / "facelight-worker@.service")["TimeoutStopSec"]
+    assert int(stop_s) > WorkerSettings.model_fields["job_timeout_s"].default
+
+
+def test_prometheus_asks_services_that_exist() -> None:
+    configuration = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))
+    jobs = configuration["scrape_configs"]
+    targets = [target for job in jobs for static in job["static_configs"] for target in static["targets"]]
+    assert {target.partition(":")[0] for target in targets} <= set(SERVICES)
+    assert all((MONITORING / name).is_file() for name in configuration["rule_files"])
+    (probe,) = [job["params"] for job in jobs if "params" in job]
+    modules = yaml.safe_load((MONITORING / "blackbox.yml").read_text(encoding="utf-8"))["modules"]
+    assert set(probe["module"]) <= set(modules)
+    assert probe["target"] == ["http://gateway:8000/health/ready"]
+
+
+def test_the_exporter_looks_at_the_keys_that_are_written(redis_url: str) -> None:
+    from fnmatch import fnmatch
+
+    from redis import Redis
+
+    from workers.presence import Presence, WorkerReport
+    from workers.queue import JobQueue
+
+    redis = Redis.from_url(redis_url)
+    Presence(redis, 60).announce(WorkerReport("host-1-0a1b2c", "cpu", {}))
+    queues = JobQueue(redis, 60)
+    for slug, model in MODELS.items():
+        queues.put(f"request-{slug}", slug, model.params.variants[0], 0)
+    keys = [key.decode() for key in redis.scan_iter()]
+    environment = SERVICES["redis-exporter"]["environment"]
+    assert sum(fnmatch(key, environment["REDIS_EXPORTER_COUNT_KEYS"]) for key in keys) == 1
+    waiting = [key for key in keys if fnmatch(key, environment["REDIS_EXPORTER_CHECK_KEYS"])]
+    assert sorted(redis.llen(key) for key in waiting) == [1] * len(MODELS)

@@ -1,0 +1,53 @@
+"""The books of a cluster: every accepted request ended exactly once, and its pictures come from one run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tests.faults.caller import Caller, colour_of
+from tests.faults.ledger import Life, read_ledger
+from tests.faults.redis_member import RedisMember
+from tests.faults.runs import RunLog
+
+LASTING = re.compile(r"facelight:(key:.+|key-digests|open|workers)|rq:(queues|workers|(workers|wip|failed):[a-z-]+)")
+"""The keys that may stay without an expiry: issued API keys, and a few of fixed names whose members come and go."""
+
+
+def audit(redis: RedisMember, caller: Caller, runs: RunLog | None) -> list[str]:
+    """Sentences about what does not balance. With `runs`, every picture is fetched and traced to its run."""
+    ledger = read_ledger(redis.append_only_file)
+    complaints = [complaint for request_id, life in ledger.items() for complaint in _of_life(request_id, life)]
+    complaints += [f"{found} was accepted and is nowhere" for found in caller.accepted if found not in ledger]
+    complaints += [f"the key {key} never expires" for key in lasting_keys(redis.client) if not LASTING.fullmatch(key)]
+    if runs is not None:
+        painted = {run.run: run.label for run in runs.all() if run.painted is not None}
+        for request_id, label in caller.accepted.items():
+            complaints += _of_pictures(request_id, label, caller, painted)
+    return complaints
+
+
+def lasting_keys(client: Any) -> Iterator[str]:
+    """Keys of Redis that have no expiry."""
+    for key in client.scan_iter(count=1000):
+        if client.ttl(key) == -1:
+            yield key.decode()
+
+
+def _of_life(request_id: str, life: Life) -> Iterator[str]:
+    if life.ends != 1:
+        yield f"{request_id} ended {life.ends} times: {' '.join(life.states)}"
+    if life.moved_on:
+        yield f"{request_id} went on after its end: {' '.join(life.states)}"
+
+
+def _of_pictures(request_id: str, label: str, caller: Caller, painted: dict[str, str]) -> Iterator[str]:
+    if caller.status(request_id) != "COMPLETED":
+        return
+    pictures = caller.pictures(request_id)
+    colours = {colour_of(picture) for picture in pictures if picture is not None}
+    if None in pictures:
+        yield f"{request_id} is COMPLETED, and a picture of it cannot be had"
+    elif len(colours) != 1 or painted.get(colours.pop()) != label:
+        yield f"{request_id} shows pictures that are not of one run of its own"

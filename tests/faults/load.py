@@ -1,0 +1,75 @@
+"""Steady traffic from a few threads while something happens to the servers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.faults.caller import Answer
+
+Call = Callable[[], Answer]
+
+
+@dataclass
+class SteadyLoad:
+    """Makes `rate` calls per second for as long as the block lasts, from so many threads.
+
+    Every call has its time: if the server lets it wait, the time it waited to be made counts as well (`late`).
+    """
+
+    call: Call
+    rate: float
+    threads: int = 4
+    answers: list[tuple[float, Answer]] = field(default_factory=list)
+    """When the call should have been made, by the monotonic clock, and what came."""
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _running: list[threading.Thread] = field(default_factory=list)
+    _next: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> SteadyLoad:
+        self._next = time.monotonic()
+        self._running = [threading.Thread(target=self._run, daemon=True) for _ in range(self.threads)]
+        for thread in self._running:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._running:
+            thread.join()
+
+    def codes(self) -> dict[int, int]:
+        """How often each status code came."""
+        found = [answer.code for _, answer in self.answers]
+        return {code: found.count(code) for code in sorted(set(found))}
+
+    def latencies(self) -> list[float]:
+        """Seconds from the time each call was due to its answer."""
+        return [late + answer.seconds for late, answer in self._late()]
+
+    def _late(self) -> list[tuple[float, Answer]]:
+        return [(max(0.0, answer.began - due), answer) for due, answer in self.answers]
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            due = self._take_turn()
+            if self._ended.wait(max(0.0, due - time.monotonic())):
+                return
+            self.answers.append((due, self.call()))
+
+    def _take_turn(self) -> float:
+        with self._lock:
+            due, self._next = self._next, self._next + 1 / self.rate
+            return due
+
+
+def outages(answers: list[tuple[float, Answer]]) -> list[str]:
+    """What is wrong with answers in times of trouble: only 200, and 503 that says when to come back, are right."""
+    return [
+        f"a call was answered with {answer.code} {answer.body or answer.broke}"
+        for _, answer in answers
+        if answer.code != 200 and not (answer.code == 503 and "retry-after" in answer.headers)
+    ]

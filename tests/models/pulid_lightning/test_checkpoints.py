@@ -1,0 +1,117 @@
+"""Checkpoints side by side and taking turns, and the choice between the two."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.errors import WeightsError
+from models.pipeline import LoadOptions
+from models.pulid_lightning import checkpoints
+from models.pulid_lightning.checkpoints import WORKING_RESERVE, Checkpoints, has_room, load_checkpoints, role_of
+from models.pulid_lightning.host_memory import HostTensors
+from models.pulid_lightning.params import Params
+from models.pulid_lightning.pipeline import PulidLightning, load
+from models.weights.weight_set import WeightSet
+
+CPU = torch.device("cpu")
+NAMES = Params.variants
+GIB = 1024**3
+
+
+@pytest.fixture(scope="module")
+def taking_turns(weights: WeightSet) -> PulidLightning:
+    return load(weights, CPU, LoadOptions(checkpoint_memory="host"))
+
+
+@pytest.fixture(scope="module")
+def shared(weights: WeightSet) -> Checkpoints:
+    return load_checkpoints(weights, NAMES, CPU, "host")
+
+
+def addresses(unet: torch.nn.Module) -> list[int]:
+    return [tensor.data_ptr() for tensor in unet.state_dict().values()]
+
+
+def test_pictures_are_the_same_to_the_bit_in_any_order(
+    pipeline: PulidLightning, taking_turns: PulidLightning, portrait, png
+):
+    def draw(model: PulidLightning, name: str) -> np.ndarray:
+        params = Params(face_image="x", seed=1, width=256, height=256, checkpoint_model=name)
+        return model.run(model.prepare(params, {"face_image": png(portrait)}), lambda step, total: None)
+
+    expected = {name: draw(pipeline, name) for name in NAMES}
+    order = ["default", "artistic", "realistic", "artistic", "default", "realistic", "realistic", "default"]
+    assert set(itertools.pairwise(order)) >= set(itertools.permutations(NAMES, 2))
+    for name in order:
+        assert np.array_equal(draw(taking_turns, name), expected[name]), name
+
+
+def test_there_is_one_unet_on_the_device_and_it_stays_where_it_is(shared: Checkpoints):
+    (unet,) = shared.unets
+    before = addresses(unet)
+    for name in ("realistic", "default", "artistic"):
+        assert shared.take(name).unet is unet
+        assert addresses(unet) == before
+
+
+def test_the_unet_has_the_weights_of_the_one_that_was_taken(shared: Checkpoints, weights: WeightSet):
+    for name in ("artistic", "default", "realistic"):
+        stored = load_file(weights[role_of(name)])["model.diffusion_model.out.2.weight"]
+        assert torch.equal(shared.take(name).unet.conv_out.weight, stored.float())
+
+
+def test_the_rest_of_each_checkpoint_is_its_own(shared: Checkpoints):
+    first, second = (shared.take(name).vae.decoder.conv_in.weight.clone() for name in ("default", "artistic"))
+    assert not torch.equal(first, second)
+
+
+def test_a_change_that_breaks_off_is_made_again(weights: WeightSet, monkeypatch: pytest.MonkeyPatch):
+    kept = load_checkpoints(weights, NAMES[:2], CPU, "host")
+    first = kept.take("default").unet.conv_out.weight.clone()
+
+    def break_off(self: HostTensors, network: torch.nn.Module) -> None:
+        network.conv_out.weight.zero_()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(HostTensors, "copy_into", break_off)
+        kept.take("artistic")
+    assert torch.equal(kept.take("default").unet.conv_out.weight, first)
+
+
+def test_one_checkpoint_has_nothing_to_take_turns_with(weights: WeightSet, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checkpoints, "HostTensors", None)
+    assert len(load_checkpoints(weights, ("realistic",), CPU, "host").unets) == 1
+
+
+def test_there_is_room_if_enough_is_left_to_work_in():
+    assert has_room(10 * GIB, 10 * GIB + WORKING_RESERVE)
+    assert not has_room(10 * GIB, 10 * GIB + WORKING_RESERVE - 1)
+    assert not has_room(0, 1)
+    assert has_room(1000 * GIB, None), "where nothing is to be had by waiting elsewhere"
+
+
+@pytest.mark.parametrize(("free", "unets"), [(0, 1), (WORKING_RESERVE, 1), (WORKING_RESERVE + GIB, 3), (None, 3)])
+def test_memory_decides_how_many_unets_there_are(
+    weights: WeightSet, monkeypatch: pytest.MonkeyPatch, free: int | None, unets: int
+):
+    monkeypatch.setattr(checkpoints, "_free_memory", lambda device: free)
+    assert len(load_checkpoints(weights, NAMES, CPU, "auto").unets) == unets
+    assert len(load_checkpoints(weights, NAMES, CPU, "device").unets) == 3
+
+
+@pytest.mark.parametrize("change", ["lacking", "wider"])
+def test_a_unet_that_cannot_take_turns_is_refused(weights: WeightSet, tmp_path, change: str):
+    state, key = load_file(weights["sdxl_checkpoint_artistic"]), "model.diffusion_model.out.2.bias"
+    state[key] = torch.zeros(5)
+    if change == "lacking":
+        del state[key]
+    save_file(state, tmp_path / "odd.safetensors")
+    paths = weights.paths | {"sdxl_checkpoint_artistic": tmp_path / "odd.safetensors"}
+    with pytest.raises(WeightsError, match=r"odd\.safetensors.*conv_out\.bias"):
+        load_checkpoints(WeightSet("demo", paths), NAMES, CPU, "host")

@@ -1,0 +1,114 @@
+"""The result store in a folder: on a local disk, or on a volume that several machines see."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from workers.errors import StoreRefused, StoreUnavailable
+from workers.store import GRACE_S, Store, StoredFile, is_name, is_swept
+
+_CHUNK: Final = 256 * 1024
+_REFUSALS: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+
+
+class FolderStore(Store):
+    """Files in folders named by the first two characters of their names, so that none of them grows too long."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def open(self, found: StoredFile, start: int, length: int) -> Iterator[bytes] | None:
+        """See `Store.open`."""
+        with _translated():
+            try:
+                file = self._path(found.name).open("rb")
+            except FileNotFoundError:
+                return None
+        return _chunks(file, start, length)
+
+    def sweep(self) -> int:
+        """See `Store.sweep`."""
+        with _translated():
+            return sum(_remove_if_old(path) for path in self._root.glob("??/*"))
+
+    def _write(self, name: str, data: bytes) -> None:
+        """Under a temporary name first: a file is there as a whole or not at all, even after a power cut."""
+        path = self._path(name)
+        draft = path.with_name(f".{name}")
+        with _translated():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _write_durably(draft, data)
+                draft.rename(path)
+            except OSError:
+                with suppress(OSError):
+                    draft.unlink()
+                raise
+
+    def _size(self, name: str) -> int | None:
+        with _translated():
+            try:
+                return self._path(name).stat().st_size
+            except FileNotFoundError:
+                return None
+
+    def _read(self, name: str) -> bytes | None:
+        with _translated():
+            try:
+                return self._path(name).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def _remove(self, name: str) -> None:
+        with _translated():
+            self._path(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self._root / name[:2] / name
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Say in this room's errors what the disk complains about."""
+    try:
+        yield
+    except OSError as error:
+        kind = StoreRefused if error.errno in _REFUSALS else StoreUnavailable
+        raise kind(f"{error.strerror}: {error.filename}") from error
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _chunks(file: BinaryIO, start: int, length: int) -> Iterator[bytes]:
+    with file, _translated():
+        file.seek(start)
+        left = length
+        while left and (chunk := file.read(min(_CHUNK, left))):
+            left -= len(chunk)
+            yield chunk
+
+
+def _remove_if_old(path: Path) -> bool:
+    try:
+        if not _is_old(path):
+            return False
+        path.unlink()
+    except FileNotFoundError:  # another process swept it first
+        return False
+    return True
+
+
+def _is_old(path: Path) -> bool:
+    """By its name; drafts of writers that died, and what else lies here, by its last change."""
+    return is_swept(path.name) if is_name(path.name) else path.stat().st_mtime + GRACE_S < time.time()
