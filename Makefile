@@ -4,6 +4,7 @@ PYTHON ?= python3
 GOLDEN ?= ../shared/golden
 HOST ?= 127.0.0.1
 PORT ?= 8000
+MINUTES ?= 30
 export FACELIGHT_HOST ?= $(HOST)
 export FACELIGHT_PORT ?= $(PORT)
 # Idle OpenMP threads sleep instead of spinning: a server under test and the tests share the processors.
@@ -12,7 +13,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run test check parity docs demo lock clean
+.PHONY: help setup run test check parity faults soak docs demo lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -43,6 +44,12 @@ demo: setup ## against a running server: one request per endpoint, pictures into
 
 parity: setup ## compare with the golden vectors of the original implementations
 	$(PY) -m tests.parity $(GOLDEN)
+
+faults: setup ## kill, starve and cut off a whole server; writes docs/faults.md (ARGS='--only F1')
+	$(PY) -m tests.faults $(ARGS)
+
+soak: setup ## steady load for MINUTES (default 30) while workers die; writes docs/faults.md
+	$(PY) -m tests.faults.soak --minutes $(MINUTES)
 
 docs: setup ## write the tables of the documentation anew
 	$(PY) -m docs.tables

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import torch
-from accelerate import init_empty_weights
+from accelerate import init_empty_weights  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from models.errors import WeightsError

@@ -7,21 +7,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from server.auth import authenticate
 from server.context import build_gateway
+from server.drain import Drain
 from server.errors import add_error_handlers
 from server.housekeeping import keep_house
-from server.middleware import BodyLimit
-from server.openapi import DESCRIPTION, document
+from server.middleware import AnswerHeaders, BodyLimit
+from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
 from server.routes import account, assets, docs, files, generate, health, requests
 from server.settings import GatewaySettings
 
 PUBLIC: Final = (docs.router, files.router, health.router)
 """Routes that need no API key, together with `/openapi.json`; all others do."""
+
+_CORS: Final[dict[str, Any]] = {
+    "allow_methods": ("GET", "HEAD", "POST", "DELETE"),
+    "allow_headers": ("x-api-key", "Authorization", "Content-Type", "Idempotency-Key", "Range"),
+    "expose_headers": EXPOSED_HEADERS,
+}
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
@@ -37,7 +45,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
     )
     app.openapi = partial(document, app, settings.asks_for_key)  # type: ignore[method-assign]  # as FastAPI documents
+    app.state.drain = Drain()
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_mb * 1024**2)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
+    app.add_middleware(AnswerHeaders, drain=app.state.drain)
     add_error_handlers(app)
     for router in PUBLIC:
         app.include_router(router)

@@ -37,6 +37,13 @@ from workers.errors import OutOfCredits, QueueFull, StoreUnavailable
 _log = logging.getLogger(__name__)
 RETRY_AFTER_S: Final = 5
 """Seconds after which a client that was turned away (429, 503) may try again."""
+SECURITY_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""Of every answer that does not set its own: nothing is to be guessed, framed, told on, or kept."""
 _MODEL_PATH: Final = re.compile(r"/v[12]/([^/]+)")
 
 
@@ -96,9 +103,12 @@ class NotFound(GatewayError):
 
 
 class BodyTooLarge(GatewayError):
-    """The request's body is larger than this server reads."""
+    """The request's body is larger than this server reads. The connection is closed, for the rest is not read."""
 
     status = 413
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, headers={"Connection": "close"})
 
 
 class RangeNotSatisfiable(GatewayError):
@@ -179,4 +189,5 @@ async def _client_gone(_request: Request, _error: Exception) -> JSONResponse:
 
 async def _defect(_request: Request, _error: Exception) -> JSONResponse:
     # The framework raises the exception again after this answer: the HTTP server logs it and drops the connection.
-    return _answer(500, "Internal server error.", {"Connection": "close"})
+    # It also answers from outside of all middleware, hence the headers.
+    return _answer(500, "Internal server error.", {**SECURITY_HEADERS, "Connection": "close"})

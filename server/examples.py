@@ -48,8 +48,8 @@ _READY: Final[ReadyAnswer] = {
     "ready": True,
     "weights": "real",
     "models": {
-        "pulid-lightning": {"ready": True, "weights": "real", "detail": ""},
-        "ic-light": {"ready": False, "weights": None, "detail": "loading"},
+        "pulid-lightning": {"ready": True, "weights": "real", "variants": ["default", "artistic"], "detail": ""},
+        "ic-light": {"ready": False, "weights": None, "variants": [], "detail": "loading"},
     },
     "workers": 1,
 }

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import BodyTooLarge
+from server.drain import Drain
+from server.errors import SECURITY_HEADERS, BodyTooLarge
+
+
+class AnswerHeaders:
+    """Adds `SECURITY_HEADERS` to every answer, where the route has not said otherwise.
+
+    While the process drains, it also has the client open its next connection elsewhere.
+    """
+
+    def __init__(self, app: ASGIApp, drain: Drain) -> None:
+        self._app = app
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, its answer completed."""
+
+        async def complete(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                if self._drain.begun:
+                    headers["Connection"] = "close"
+            await send(message)
+
+        await self._app(scope, receive, complete)
 
 
 class BodyLimit:

@@ -76,6 +76,8 @@ _FILE_HEADERS: Final = {
     "Cache-Control": "Says for how long the file will be kept.",
     "Accept-Ranges": "bytes",
 }
+EXPOSED_HEADERS: Final = tuple(dict.fromkeys([*_PICTURE_HEADERS, *_FILE_HEADERS, "Content-Range", "Retry-After"]))
+"""What pages of other origins may read of an answer's headers, besides what all may."""
 _BINARY: Final = {"type": "string", "format": "binary"}
 _PICTURES: Final = {media_type: {"schema": _BINARY} for media_type in MEDIA_TYPES.values()}
 _ENCODINGS: Final = ("application/json", "multipart/form-data", "application/x-www-form-urlencoded")

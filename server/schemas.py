@@ -124,9 +124,10 @@ class ModelHealth(TypedDict):
 
 
 class ReadyAnswer(TypedDict):
-    """Whether any model can be served."""
+    """Whether any model can be served, by a process that is not about to end."""
 
     ready: bool
+    draining: bool
     weights: Literal["demo", "real", "mixed"] | None
     models: dict[str, ModelHealth]
     workers: int

@@ -44,7 +44,27 @@ class GatewaySettings(CommonSettings):
     fetch_allow_cidrs: Networks = Field(
         (), description="Private address ranges that image URLs may point to, comma-separated CIDRs."
     )
+    fetches_per_key: int = Field(
+        4, ge=1, description="Pictures that one process fetches for one key at the same time; others wait their turn."
+    )
     max_body_mb: int = Field(64, ge=1, description="Largest request body in MiB; more gets 413.")
+    upload_quota_mb: int = Field(
+        4096, ge=1, description="MiB that one key may upload to `/upload-asset` in 24 hours; more gets 429."
+    )
+    max_connections: int = Field(
+        1000, ge=1, description="Connections that one process keeps open; who comes too late gets 503."
+    )
+    cors_origins: Words = Field(
+        (),
+        description="Origins such as `https://app.example.com` whose pages may call the API from a browser, "
+        "comma-separated; `*` is any. None: no pages may.",
+    )
+    drain_delay_s: float = Field(
+        3, ge=0, description="After SIGTERM, how long requests are still taken while `/health/ready` says 503 already."
+    )
+    drain_timeout_s: int = Field(
+        15, ge=1, description="After that, how long requests under way may take; v1 calls that still wait get 504."
+    )
     janitor_interval_s: float = Field(5, gt=0, description="Pause between two rounds of repairs and cleaning.")
     credits: float = Field(
         1_000_000, ge=0, allow_inf_nan=False, description="Balance shown to callers whose key is not metered."
@@ -54,7 +74,9 @@ class GatewaySettings(CommonSettings):
         description="Credits that a picture of a model costs, comma-separated. Metered keys pay them.",
     )
 
-    _split = field_validator("api_keys", "fetch_allow_cidrs", "credit_costs", mode="before")(split_words)
+    _split = field_validator("api_keys", "fetch_allow_cidrs", "credit_costs", "cors_origins", mode="before")(
+        split_words
+    )
 
     @field_validator("api_keys")
     @classmethod
@@ -62,6 +84,17 @@ class GatewaySettings(CommonSettings):
         if not all(_KEY.fullmatch(key) for key in keys):
             raise ValueError("an API key may hold printable ASCII characters only, and no space")
         return keys
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            if origin != "*" and (
+                parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError("must be origins such as https://app.example.com, without a path, or *")
+        return origins
 
     @field_validator("credit_costs")
     @classmethod

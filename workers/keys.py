@@ -21,7 +21,8 @@ from redis import Redis
 from workers.connection import text
 
 _DIGESTS: Final = "facelight:key-digests"
-_PREFIX: Final = "facelight:key:"
+PREFIX: Final = "facelight:key:"
+"""Of the hashes' names. Whoever takes a request's price from a key, or gives it back, does so in field `credits`."""
 _SECRET: Final = re.compile(r"fl_(?P<random>[0-9a-f]{64})(?P<checksum>[0-9a-f]{8})")
 
 
@@ -137,7 +138,7 @@ class Keys:
         if not is_well_formed(secret):
             return None
         digest = digest_of(secret)
-        raw = _pairs(self._find(keys=[_DIGESTS], args=[digest, _PREFIX]))
+        raw = _pairs(self._find(keys=[_DIGESTS], args=[digest, PREFIX]))
         # Redis' index only nominates a key; what lets it in is this comparison, whose time says nothing.
         return _parse(raw) if hmac.compare_digest(raw.get("digest", ""), digest) else None
 
@@ -192,7 +193,7 @@ def _checksum(random: str) -> str:
 
 
 def _key(key_id: str) -> str:
-    return f"{_PREFIX}{key_id}"
+    return f"{PREFIX}{key_id}"
 
 
 def _fields(changes: Changes) -> list[str]:

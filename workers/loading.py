@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger(__name__)
-_ADVICE: Final = "FACELIGHT_MODELS, FACELIGHT_CHECKPOINTS and FACELIGHT_CHECKPOINT_MEMORY say what a worker keeps there."
+_ADVICE: Final = "FACELIGHT_MODELS, FACELIGHT_CHECKPOINTS and FACELIGHT_CHECKPOINT_MEMORY choose what is kept there."
 
 
 class LoadedModels:

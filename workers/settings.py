@@ -107,7 +107,7 @@ class WorkerSettings(CommonSettings):
     )
     checkpoints: Words = Field(
         (),
-        description="Checkpoints that pulid-lightning keeps, comma-separated, of `default`, `artistic` and `realistic`. "
+        description="Checkpoints that pulid-lightning keeps, comma-separated, of `default`, `artistic`, `realistic`. "
         "Not set: all that are installed.",
     )
     checkpoint_memory: Literal["auto", "device", "host"] = Field(

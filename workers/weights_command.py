@@ -196,7 +196,7 @@ def _report(report: Report) -> None:
     if report.failures:
         for reason in report.failures:
             typer.echo(reason, err=True)
-        raise WeightsError(f"{len(report.failures)} files could not be fetched; everything else is kept.")
+        raise WeightsError(f"{len(report.failures)} of {report.files} files could not be fetched; the others are kept.")
 
 
 def _tell_unpinned(weights: Sequence[Weight]) -> None:

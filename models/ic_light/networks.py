@@ -59,7 +59,10 @@ def load_networks(weights: WeightSet, device: torch.device, full_precision: bool
         return load_part(f"sd15 {name}", lambda path: _pretrained(kind, path, device, **options), base / name)
 
     def unet(role: str, channels: int) -> Any:
-        return load_part(role, lambda *paths: load_unet(*paths, channels, half, device), base / "unet", weights[role])
+        def load(folder: Path, offset: Path) -> Any:
+            return load_unet(folder, offset, channels, half, device)
+
+        return load_part(role, load, base / "unet", weights[role])
 
     try:
         return Networks(

@@ -22,7 +22,7 @@ from models.pulid_lightning.text_encoder import Encode, penultimate
 from models.weights.weight_set import WeightSet
 
 WORKING_RESERVE: Final = 8 * 1024**3
-"""Bytes of device memory that must be left to work in: ten portraits of 1024 x 1024 px in one batch take less."""
+"""Bytes of device memory to leave to work in: an estimate for ten portraits of 1024 x 1024 px in one batch."""
 Loaded = TypeVar("Loaded")
 _log = logging.getLogger(__name__)
 

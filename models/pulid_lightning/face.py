@@ -53,6 +53,8 @@ class FaceFinder:
 
     def __init__(self, folder: Path) -> None:
         """Load the detector and recogniser in `folder`; raises `WeightsError` if either is missing."""
+        if not folder.is_dir():  # the library would ask the network for a folder that is not there
+            raise WeightsError(f"{folder} holds no face detector.")
         try:
             self._models = FaceAnalysis(
                 name=str(folder),

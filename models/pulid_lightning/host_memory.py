@@ -18,8 +18,8 @@ class HostTensors:
         """Copy `tensors`, all of them of fractions, in the precision `dtype`; `device` is where they will go."""
         self._block = torch.empty(sum(tensor.numel() for tensor in tensors.values()), dtype=dtype)
         if device.type == "cuda":
-            _lock_pages(self._block)
-        parts = self._block.split([tensor.numel() for tensor in tensors.values()])
+            _lock_pages(self._block, device)
+        parts = torch.split(self._block, [tensor.numel() for tensor in tensors.values()])
         self._tensors = {
             name: part.view(tensor.shape).copy_(tensor)
             for (name, tensor), part in zip(tensors.items(), parts, strict=True)
@@ -31,8 +31,10 @@ class HostTensors:
             tensor.copy_(self._tensors[name], non_blocking=True)
 
 
-def _lock_pages(block: Tensor) -> None:
+def _lock_pages(block: Tensor, device: torch.device) -> None:
     """Let the GPU read the block without a detour; torch's own page-locked memory would be rounded up to 2^n bytes."""
-    status = int(torch.cuda.cudart().cudaHostRegister(block.data_ptr(), block.nbytes, 0))
+    runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    with torch.cuda.device(device):
+        status = int(runtime.cudaHostRegister(block.data_ptr(), block.nbytes, 0))
     if status:
         _log.warning("memory cannot be page-locked (CUDA error %d): changing checkpoints will take longer", status)

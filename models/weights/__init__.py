@@ -1,1 +1,6 @@
-"""Weight files: what a lock file pins, checked and handed to the loaders by role."""
+"""Weight files: which there are, how they come here, whether they are right, and where a loader finds them.
+
+The lock that is shipped (`lock`) says what to fetch; an operator chooses (`selection`), and what is missing is
+transferred (`transfer`, `transfers`, or from a `mirror`), checked (`checks`) and installed (`install`). The record of
+the folder (`installed`) says what is there, and is all that a worker goes by (`weight_set`).
+"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -21,10 +21,11 @@ from models.weights.transfers import PARTS, Source, Transfers
 
 @dataclass(frozen=True)
 class Report:
-    """What a run did: weights that are complete now, and why others are not; both empty if nothing was left to do."""
+    """What a run did: what is complete now, and why the rest is not; `files` were to be looked after in all."""
 
     completed: Sequence[str]
     failures: Sequence[str]
+    files: int = field(default=0, compare=False)
 
 
 def missing(weights: Iterable[Weight], root: Path, hashes: HashCache) -> list[Weight]:
@@ -44,6 +45,7 @@ def fetch(
     """
     transfers = Transfers(source, root, jobs, out)
     tasks, failures = transfers.locate(item for weight in weights for item in items_of(weight))
+    files = len(tasks) + len(failures)
     ledger = _Ledger(root, weights)
     waiting = [task for task in tasks if not ledger.add(task.item, _in_place(task, root, hashes))]
     transfers.check_space(waiting, sum(room_for(task) for task in waiting))
@@ -54,7 +56,7 @@ def fetch(
             finish=lambda task, part, found: install(task.item, part, found, root, hashes),
             done=lambda task, files: ledger.add(task.item, files),
         )
-    return Report(ledger.completed, failures)
+    return Report(ledger.completed, failures, files)
 
 
 def leftovers(root: Path) -> dict[str, int]:

@@ -22,6 +22,7 @@ def fill_mirror(weights: Sequence[Weight], root: Path, source: Source, out: Text
     """
     transfers, sums = Transfers(source, root, jobs, out), read_sums(root)
     tasks, failures = transfers.locate(item for weight in weights for item in items_of(weight))
+    files = len(tasks) + len(failures)
     waiting = [task for task in tasks if not _is_there(task, root, sums.get(_name(task)))]
     transfers.check_space(waiting, 0)
     completed: list[str] = []
@@ -33,7 +34,7 @@ def fill_mirror(weights: Sequence[Weight], root: Path, source: Source, out: Text
 
     if waiting:
         failures += transfers.run("fetching", waiting, lambda task, part, found: _keep(task, part, found, root), done)
-    return Report(completed, failures)
+    return Report(completed, failures, files)
 
 
 def _name(task: Task) -> str:

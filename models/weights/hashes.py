@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,8 +59,9 @@ class HashCache:
             # Read again: several processes share the memory, and what one forgets it only calculates once more.
             self._known = {**_read(self._memory), **self._known, str(path.resolve()): [*_marks(path), digest]}
             if self._memory is not None:
-                self._memory.parent.mkdir(parents=True, exist_ok=True)
-                replace_text(self._memory, json.dumps(self._known, indent=1))
+                with suppress(OSError):  # where nothing may be written, files are hashed at every start
+                    self._memory.parent.mkdir(parents=True, exist_ok=True)
+                    replace_text(self._memory, json.dumps(self._known, indent=1))
 
 
 def _marks(path: Path) -> list[int]:

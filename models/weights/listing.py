@@ -21,7 +21,7 @@ _LEGEND: Final = "* taken unless another one is chosen with --use    + installed
 
 @dataclass(frozen=True)
 class Row:
-    """One weight; `size` in bytes, on the disk or else as far as the lock knows it; `unpinned`: files without a hash."""
+    """One weight; `size` in bytes, on the disk or as far as the lock knows it; `unpinned`: files without a hash."""
 
     place: str
     role: str

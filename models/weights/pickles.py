@@ -6,11 +6,11 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from models.errors import WeightsError
 
-_READABLE = 0o644
+_READABLE: Final = 0o644
 
 
 def convert(source: Path, target: Path, label: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Final
 
-_READABLE = 0o644
+_READABLE: Final = 0o644
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from httpx2 import HTTPError, Response, TransportError  # the exceptions of the hub's client
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-from huggingface_hub.errors import FileMetadataError, OfflineModeIsEnabled
+from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]  # its public names
 
 from models.errors import WeightsError
@@ -28,6 +28,7 @@ _CHUNK: Final = 1 << 16
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PARTIAL: Final = 206
 _RANGE_REFUSED: Final = 416
+_SHA256_DIGITS: Final = 64
 _LONGEST_PAUSE_S: Final = 60.0
 _HINTS: Final[Mapping[int, str]] = {
     401: "it may be gated: accept its licence on its page and set HF_TOKEN",
@@ -103,10 +104,6 @@ class Network:
                         "Run the same command again later: what has come is kept."
                     ) from reason
                 time.sleep(_pause(self._patience.pause_s, failures, reason.pause_s))
-            except FileMetadataError as reason:
-                raise WeightsError(
-                    f"{item.label}: the hub's answer is not one of a hub: check HF_ENDPOINT."
-                ) from reason
             except (HTTPError, OfflineModeIsEnabled) as reason:
                 raise WeightsError(f"{item.label} cannot be fetched: {reason}") from reason
 
@@ -123,9 +120,11 @@ def _published(url: str, headers: Mapping[str, str]) -> Published:
     except HTTPError as error:
         _check(getattr(error, "response", None))
         raise
-    etag = found.etag or ""
-    is_sha256, is_sha1 = len(etag) == 64, len(etag) == 40
-    return Published(found.size, etag if is_sha256 else None, etag if is_sha1 else None)
+    if found.etag is None or found.commit_hash is None:
+        raise WeightsError(f"What answers at {url} is not a hub: check HF_ENDPOINT and the proxy.")
+    # Large files are known by their sha256, those in the git repository itself by git's own hash.
+    is_large = len(found.etag) == _SHA256_DIGITS
+    return Published(found.size, found.etag if is_large else None, None if is_large else found.etag)
 
 
 def _stream(url: str, headers: Mapping[str, str], part: Path, advance: Advance) -> None:
@@ -165,7 +164,9 @@ def _check(response: Response | None) -> None:
     status, host = response.status_code, response.request.url.host
     if status in _TRANSIENT:
         raise _Transient(f"{host} answers {status}", _retry_after(response))
-    raise WeightsError(f"{response.request.url} cannot be fetched: {host} answers {status}{_hint(status)}.")
+    # Without its query, which may be a signature.
+    url = response.request.url.copy_with(query=None)
+    raise WeightsError(f"{url} cannot be fetched: {host} answers {status}{_hint(status)}.")
 
 
 def _hint(status: int) -> str:

@@ -111,7 +111,7 @@ class Transfers:
                 raise WeightsError(
                     f"The disk of {part.parent} is full. Make room and run it again: what has come is kept."
                 ) from error
-            raise WeightsError(f"{task.item.label} cannot be written: {error}") from error
+            raise WeightsError(f"{task.item.label} cannot be brought into place: {error}") from error
 
     def _obtain(self, task: Task, part: Path, advance: Advance) -> Found:
         if not _can_resume(task, part):

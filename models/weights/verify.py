@@ -9,6 +9,7 @@ from typing import TextIO
 from models.weights.hashes import HashCache
 from models.weights.installed import InstalledFile, read_installed
 from models.weights.progress import Progress
+from models.weights.weight_set import find_fault
 
 
 def verify(root: Path, hashes: HashCache, out: TextIO, only: str | None = None, jobs: int = 4) -> tuple[int, list[str]]:
@@ -25,17 +26,6 @@ def verify(root: Path, hashes: HashCache, out: TextIO, only: str | None = None, 
 
 
 def _fault(root: Path, file: InstalledFile, hashes: HashCache, progress: Progress) -> str | None:
-    path = root / file.path
-    try:
-        digest = hashes.calculate(path)
-    except FileNotFoundError:
-        return f"{path} is missing"
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
-    finally:
-        progress.add(file.size)
-    if digest == file.sha256:
-        return None
-    size = path.stat().st_size
-    what = f"{size:,} bytes where {file.size:,}" if size != file.size else f"sha256 {digest} where {file.sha256}"
-    return f"{path} is damaged: {what} was installed"
+    fault = find_fault(root, file, hashes, afresh=True)
+    progress.add(file.size)
+    return fault

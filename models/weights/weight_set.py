@@ -43,8 +43,11 @@ class WeightSet:
         return cls(kind=record.kind, paths={weight.role: root / weight.path for weight in weights})
 
 
-def find_fault(root: Path, file: InstalledFile, hashes: HashCache) -> str | None:
-    """What is wrong with a file, as the end of a sentence that begins with its path; None if it is as recorded."""
+def find_fault(root: Path, file: InstalledFile, hashes: HashCache, afresh: bool = False) -> str | None:
+    """What is wrong with a file, as the end of a sentence that begins with its path; None if it is as recorded.
+
+    `afresh`: read the file whatever `hashes` remembers of it.
+    """
     path = root / file.path
     try:
         size = path.stat().st_size
@@ -52,7 +55,7 @@ def find_fault(root: Path, file: InstalledFile, hashes: HashCache) -> str | None
             return f"{path} is not a file"
         if size != file.size:
             return f"{path} is damaged: {size:,} bytes where {file.size:,} were installed"
-        if (digest := hashes.sha256(path)) != file.sha256:
+        if (digest := (hashes.calculate if afresh else hashes.sha256)(path)) != file.sha256:
             return f"{path} is damaged: sha256 {digest} where {file.sha256} was installed"
     except FileNotFoundError:
         return f"{path} is missing"

@@ -21,7 +21,8 @@ _ASSETS: Final = {
     "favicon.png": "image/png",
 }
 _FOLDER: Final = str(files("fastapi_offline") / "static")
-_NOSNIFF: Final = {"X-Content-Type-Options": "nosniff"}
+_KEEP: Final = {"Cache-Control": "no-cache"}
+"""May be kept, if the server is asked each time whether it has changed."""
 _INLINE_SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _POLICY: Final = (
     "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -40,7 +41,7 @@ def page(request: Request) -> HTMLResponse:
         swagger_favicon_url="docs/favicon.png",
         swagger_ui_parameters={"validatorUrl": None},  # the default asks a public service about this server
     )
-    answer.headers.update({**_NOSNIFF, "Content-Security-Policy": _policy(bytes(answer.body).decode())})
+    answer.headers.update({"Content-Security-Policy": _policy(bytes(answer.body).decode())})
     return answer
 
 
@@ -49,7 +50,7 @@ def asset(name: str) -> FileResponse:
     """A script, style sheet or picture of the page."""
     if name not in _ASSETS:
         raise NotFound("There is nothing at this address.")
-    return FileResponse(f"{_FOLDER}/{name}", media_type=_ASSETS[name], headers=_NOSNIFF)
+    return FileResponse(f"{_FOLDER}/{name}", media_type=_ASSETS[name], headers=_KEEP)
 
 
 def _policy(html: str) -> str:

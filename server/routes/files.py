@@ -74,7 +74,6 @@ def _headers(found: StoredFile) -> dict[str, str]:
         "ETag": f'"{found.stem}"',
         "Accept-Ranges": "bytes",
         "Cache-Control": f"private, immutable, max-age={int(found.lives_s)}",
-        "X-Content-Type-Options": "nosniff",
     }
 
 

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from models.catalog import MODELS
 from server.context import GatewayDep
+from server.drain import DrainDep
 from server.schemas import LiveAnswer, ModelHealth, ReadyAnswer
 from workers.presence import ModelReport, ModelState, WorkerReport
 
@@ -30,12 +31,17 @@ async def live() -> LiveAnswer:
     response_model=ReadyAnswer,
     responses={503: {"model": ReadyAnswer, "description": "Nothing can be served now."}},
 )
-def ready(gateway: GatewayDep) -> JSONResponse:
-    """200 once a worker has loaded its models and can serve one, with the kind of weights it has been loaded with."""
+def ready(gateway: GatewayDep, drain: DrainDep) -> JSONResponse:
+    """200 once a worker has loaded its models and can serve one, with the kind of weights it has been loaded with.
+
+    503 while nothing can be served, and from the moment on when this process is told to end.
+    """
     try:
         answer = readiness(gateway.presence.workers())
     except RedisError:
         answer = readiness([])
+    if drain.begun:
+        answer = {**answer, "ready": False, "draining": True}
     return JSONResponse(answer, 200 if answer["ready"] else 503)
 
 
@@ -47,6 +53,7 @@ def readiness(workers: Sequence[WorkerReport]) -> ReadyAnswer:
         "weights": _kind(model["weights"] for model in models.values()),
         "models": models,
         "workers": len(workers),
+        "draining": False,
     }
 
 

@@ -199,6 +199,9 @@ def rehearse(builder: Builder) -> None:
         _wait_until_ready(containers, url)
         for slug, field in (("pulid-lightning", "face_image"), ("ic-light", "subject_image")):
             _ask(url, key, slug, field)
+        listed = containers[1].execute("facelight", "weights", "list")
+        assert listed.returncode == 0, listed.stderr
+        say(f"facelight weights list: {len(listed.stdout.splitlines())} lines")
         for container in containers:
             assert container.is_healthy(), container.log()
             say(f"{container.name}: healthy")

@@ -44,12 +44,12 @@ class Fault:
     inflict: Callable[[bool, Finding], None]
 
     def find(self, full: bool) -> Finding:
-        """Bring it about. What does not come true in time is a complaint, and ends the trials."""
+        """Bring it about. What does not come true in time, or breaks, is a complaint and ends the trials."""
         finding = Finding()
         try:
             self.inflict(full, finding)
-        except AssertionError as error:
-            finding.trial(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever breaks is a finding, and must not end the other trials
+            finding.trial(f"{type(error).__name__}: {error}")
         return finding
 
 

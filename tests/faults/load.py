@@ -22,6 +22,8 @@ class SteadyLoad:
     call: Call
     rate: float
     threads: int = 4
+    keep: bool = True
+    """Whether the answers are kept: not in a test of hours."""
     answers: list[tuple[float, Answer]] = field(default_factory=list)
     """When the call should have been made, by the monotonic clock, and what came."""
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -58,7 +60,9 @@ class SteadyLoad:
             due = self._take_turn()
             if self._ended.wait(max(0.0, due - time.monotonic())):
                 return
-            self.answers.append((due, self.call()))
+            answer = self.call()
+            if self.keep:
+                self.answers.append((due, answer))
 
     def _take_turn(self) -> float:
         with self._lock:

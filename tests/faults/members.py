@@ -111,10 +111,17 @@ class Keeper(threading.Thread):
                     member.start()
 
 
-def wait_for_end(member: Member, timeout_s: float = 60) -> float:
-    """Wait until the process that runs now has ended by itself; returns the seconds it took."""
-    process = psutil.Process(member.pid)
-    return until(lambda: not _is_running(process), f"the end of {member.name}", timeout_s, pause_s=0.01)
+def ends_of(members: Sequence[Member], timeout_s: float = 60) -> dict[int, float]:
+    """Wait until the processes that run now have ended by themselves; returns when each did, by its number."""
+    running = {member.pid: psutil.Process(member.pid) for member in members}
+    ends: dict[int, float] = {}
+
+    def all_ended() -> bool:
+        ends.update({pid: time.monotonic() for pid in running if pid not in ends and not _is_running(running[pid])})
+        return len(ends) == len(running)
+
+    until(all_ended, f"the end of {', '.join(member.name for member in members)}", timeout_s, pause_s=0.01)
+    return ends
 
 
 def _is_running(process: psutil.Process) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -23,4 +24,4 @@ def until(reached: Callable[[], object], what: str, timeout_s: float = 60, pause
 def percentile(values: list[float], share: float) -> float:
     """The smallest of the values that at least `share` of them do not exceed; nan of none."""
     ordered = sorted(values)
-    return ordered[max(0, -(-int(len(ordered) * share * 1000) // 1000) - 1)] if ordered else float("nan")
+    return ordered[math.ceil(len(ordered) * share) - 1] if ordered else math.nan

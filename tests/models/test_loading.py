@@ -74,7 +74,7 @@ def wide(demo_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         if entry.name != "unet":
             (config / entry.name).symlink_to(entry)
     sizes = json.loads((weights["sdxl_config"] / "unet" / "config.json").read_text())
-    sizes |= {"block_out_channels": [128, 256, 512], "attention_head_dim": [2, 4, 8]}
+    sizes |= {"block_out_channels": [96, 192, 384], "attention_head_dim": [2, 4, 8]}
     (config / "unet").mkdir()
     (config / "unet" / "config.json").write_text(json.dumps(sizes))
     with torch.device("meta"):

@@ -6,7 +6,7 @@ from server.routes.health import readiness
 from tests.server.support import Client, PlayedWorker
 from workers.presence import ModelReport, ModelState, WorkerReport
 
-READY_DEMO = ModelReport(ModelState.READY, "demo")
+READY_DEMO = ModelReport(ModelState.READY, "demo", variants=("foreground",))
 READY_REAL = ModelReport(ModelState.READY, "real")
 LOADING = ModelReport(ModelState.LOADING)
 BROKEN = ModelReport(ModelState.FAILED, detail="unet.safetensors: checksum differs")
@@ -19,7 +19,7 @@ def test_live(client: Client) -> None:
 
 def test_not_ready_without_workers(client: Client) -> None:
     answer = client.get("/health/ready")
-    absent = {"ready": False, "weights": None, "detail": "no worker serves this model"}
+    absent = {"ready": False, "weights": None, "variants": [], "detail": "no worker serves this model"}
     assert answer.status_code == 503
     assert answer.json() == {
         "ready": False,
@@ -39,7 +39,8 @@ def test_not_ready_before_the_worker_has_loaded_all(client: Client, worker: Play
     worker.announce(ic_light=READY_DEMO, pulid_lightning=LOADING)
     answer = client.get("/health/ready")
     assert answer.status_code == 503
-    assert answer.json()["models"]["ic-light"] == {"ready": False, "weights": None, "detail": "loading"}
+    light = {"ready": False, "weights": None, "variants": [], "detail": "loading"}
+    assert answer.json()["models"]["ic-light"] == light
 
 
 def test_ready_with_one_model(client: Client, worker: PlayedWorker) -> None:
@@ -47,7 +48,12 @@ def test_ready_with_one_model(client: Client, worker: PlayedWorker) -> None:
     answer = client.get("/health/ready")
     body = answer.json()
     assert (answer.status_code, body["ready"], body["weights"], body["workers"]) == (200, True, "demo", 1)
-    assert body["models"]["ic-light"] == {"ready": True, "weights": "demo", "detail": ""}
+    assert body["models"]["ic-light"] == {
+        "ready": True,
+        "weights": "demo",
+        "variants": ["foreground"],
+        "detail": "",
+    }
     assert body["models"]["pulid-lightning"]["detail"] == "unet.safetensors: checksum differs"
 
 
@@ -68,3 +74,15 @@ def test_kinds_of_weights_are_told_apart() -> None:
     assert readiness(both)["models"]["ic-light"]["weights"] == "mixed"
     assert readiness(both)["models"]["pulid-lightning"]["weights"] == "real"
     assert readiness([real, report("b", ic_light=BROKEN)])["models"]["ic-light"]["ready"]
+
+
+def test_variants_of_all_workers_are_listed_in_the_order_of_the_parameters() -> None:
+    def report(name: str, state: ModelState, *variants: str) -> WorkerReport:
+        return WorkerReport(name, "cpu", {"pulid-lightning": ModelReport(state, "real", variants=variants)})
+
+    workers = [
+        report("a", ModelState.READY, "realistic", "default"),
+        report("b", ModelState.READY, "default"),
+        report("c", ModelState.LOADING, "artistic"),
+    ]
+    assert readiness(workers)["models"]["pulid-lightning"]["variants"] == ["default", "realistic"]

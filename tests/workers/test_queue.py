@@ -46,7 +46,9 @@ def test_every_key_of_a_waiting_job_expires(queue: JobQueue, redis: Redis) -> No
 
 def test_a_job_that_names_a_function_cannot_run_it(queue: JobQueue, redis: Redis) -> None:
     """Whoever can write to Redis can name any function; the job calls what the worker has bound, and only that."""
-    queue.queue_of("ic-light", "foreground").enqueue_call("os.system", args=("true",), kwargs={"request_id": "x"}, job_id="evil-0")
+    queue.queue_of("ic-light", "foreground").enqueue_call(
+        "os.system", args=("true",), kwargs={"request_id": "x"}, job_id="evil-0"
+    )
     job = RequestJob.fetch("evil-0", connection=redis, serializer=JSONSerializer)
     called: list[str] = []
     job.task = called.append

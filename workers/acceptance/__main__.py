@@ -5,6 +5,7 @@ Exit status: 0 if nothing has failed, 1 if something has, 2 if the run could not
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,7 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Only this model; may be given again.")] = None,
 ) -> None:
     """Prove on real photos that a running server draws what it should, and write a page that shows it."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
     first_key = (key or "").split(",")[0].strip() or None
     options = Options(url, first_key, out, quick, seeds, only or ())
     try:

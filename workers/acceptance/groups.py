@@ -54,8 +54,8 @@ QUICK: Final[Mapping[str, Sizes]] = {
 class Scope:
     """How much is asked, and what can be judged.
 
-    `sizes` go by slug; `photos` are relit. `unjudged` says by slug why the pictures' content cannot be judged; a slug is absent if it can. `recogniser` is a
-    sentence where there is none. `checkpoints` are those that the server keeps.
+    `sizes` go by slug; `photos` are relit. `unjudged` says by slug why the pictures' content cannot be judged; a slug
+    is absent if it can. `recogniser` is a sentence where there is none. `checkpoints` are those that the server keeps.
     """
 
     seeds: int

@@ -99,10 +99,9 @@ def _group(number: int, examined: Examined, folder: Path) -> str:
 
 
 def _verdict(verdict: Verdict) -> str:
-    return (
-        f'<li><span class="mark {_css(verdict.outcome)}">{verdict.outcome.value}</span> '
-        f"<b>{escape(verdict.title)}</b>{escape(in_brackets(verdict.measured))}<br><small>{escape(verdict.sentence)}</small></li>"
-    )
+    mark = f'<span class="mark {_css(verdict.outcome)}">{verdict.outcome.value}</span>'
+    asked = f"<b>{escape(verdict.title)}</b>{escape(in_brackets(verdict.measured))}"
+    return f"<li>{mark} {asked}<br><small>{escape(verdict.sentence)}</small></li>"
 
 
 def _photo(answer: Answer) -> str:
@@ -118,7 +117,7 @@ def _figure(name: str, answer: Answer, folder: Path) -> str:
     width, height = answer.size
     caption = escape(answer.ask.caption)
     picture = f'<a href="{file}"><img src="{_data_uri(Image.fromarray(answer.pixels))}" alt="{caption}"></a>'
-    details = f"<small>{width} × {height}, {suffix}, {answer.inference_s:.1f} s</small>"
+    details = f"<small>{width} × {height}, {suffix}, {answer.inference_s:.1f}&nbsp;s</small>"
     return f"<figure>{picture}<figcaption>{caption}<br>{details}</figcaption></figure>"
 
 

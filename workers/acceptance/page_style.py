@@ -19,7 +19,7 @@ section { border: 1px solid var(--line); border-radius: 0.5rem; padding: 1rem; m
 .failed { color: var(--bad); }
 .not-judged { color: var(--open); }
 .mark { display: inline-block; min-width: 6.2rem; font-weight: 600; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 0.7rem; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(11rem, 45%), 1fr)); gap: 0.7rem; }
 figure { margin: 0; font-size: 0.9rem; }
 img { width: 100%; height: auto; display: block; border-radius: 0.3rem; }
 .sent img { opacity: 0.9; outline: 2px dashed var(--line); outline-offset: -2px; }

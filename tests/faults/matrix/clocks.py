@@ -15,6 +15,7 @@ _SLACK_S = 5.0
 _SWEPT_S = 380.0
 """Files are kept for 5 minutes beyond their time, for downloads under way, and swept once a minute."""
 _HOUR_S = 3600.0
+_HALF_HOUR_S = 1800
 
 
 def expired(full: bool, finding: Finding) -> None:
@@ -38,10 +39,15 @@ def _of_stamps(made: Cluster) -> str:
     request_id = made.caller.accept(Behaviour())
     until(lambda: made.caller.status(request_id) == "COMPLETED", "a request to complete", pause_s=0.01)
     record_s = made.redis.client.pttl(f"facelight:request:{request_id}") / 1000
-    name = made.caller.result(request_id)["images"][0]["file_name"]
-    file_s = int(name.rpartition("-")[2].partition(".")[0]) - time.time()
+    file_s = _life_of_picture(made, request_id)
     near = all(abs(seconds - _TTL_S) <= _SLACK_S for seconds in (record_s, file_s))
     return unless(near, f"{request_id} lives for {record_s:.1f} s, its picture for {file_s:.1f} s")
+
+
+def _life_of_picture(made: Cluster, request_id: str) -> float:
+    """Seconds, by the true clock, until the picture of a request expires: its name says when."""
+    name = made.caller.result(request_id)["images"][0]["file_name"]
+    return int(name.rpartition("-")[2].partition(".")[0]) - time.time()
 
 
 def _of_short_life(made: Cluster, request_id: str) -> str:
@@ -61,7 +67,7 @@ def _pictures(made: Cluster) -> list[str]:
 
 def jumps(full: bool, finding: Finding) -> None:
     """The wall clock of a gateway or a worker jumps by an hour in the middle of a job."""
-    with cluster(workers=2, job_timeout_s=60) as made:
+    with cluster(workers=2, job_timeout_s=60, result_ttl_s=_HALF_HOUR_S) as made:
         for _ in range(5 if full else 1):
             for process in ("worker", "gateway"):
                 for shift_s in (_HOUR_S, -_HOUR_S):
@@ -80,8 +86,11 @@ def _jump(made: Cluster, process: str, shift_s: float) -> str:
         runs, state = made.runs.count(behaviour.label), made.caller.status(request_id)
         if (runs, state) != (1, "COMPLETED"):
             return f"{process} {shift_s:+.0f} s: {runs} runs, {state}"
-        shown = None not in made.caller.pictures(request_id)
-        return unless(shown, f"{process} {shift_s:+.0f} s: the picture of a completed request cannot be had")
+        if None in made.caller.pictures(request_id):
+            return f"{process} {shift_s:+.0f} s: the picture of a completed request cannot be had"
+        lives_s = _life_of_picture(made, request_id)
+        lasts = lives_s >= _HALF_HOUR_S - _SLACK_S
+        return unless(lasts, f"{process} {shift_s:+.0f} s: a picture lives for {lives_s:.0f} s only")
     finally:
         set_clock(made.data_dir, process, 0.0)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from tests.faults.behaviour import Behaviour, Ending
 from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.members import wait_for_end
+from tests.faults.members import ends_of
 from tests.faults.waiting import until
 
 _HASTY = {"heartbeat_ttl_s": 2, "janitor_interval_s": 0.5}
@@ -64,21 +62,18 @@ def _run_out(made: Cluster, on_runs: int | None, finding: Finding) -> None:
 
 def hung(full: bool, finding: Finding) -> None:
     """A run that never comes back."""
-    limit_s, attempts, errors = 3 if full else 1, 2 if full else 1, list[float]()
+    limit_s, attempts = (3, 2) if full else (1, 1)
     settings = {"job_timeout_s": limit_s, "max_attempts": attempts, **({} if full else _HASTY)}
     with cluster(workers=5 if full else 1, **settings) as made:
         jobs = [_submit(made, "hang", None) for _ in made.workers]
-        began = time.monotonic()
         until(lambda: all(made.runs.count(label) for _, label in jobs), "the jobs to begin")
-        for worker in made.workers:
-            wait_for_end(worker, limit_s + _GRACE_S + 5)
-            errors.append(time.monotonic() - began)
+        ends = ends_of(made.workers, limit_s + _GRACE_S + 5)
+        late = [ends[run.pid] - run.began - limit_s - _GRACE_S for run in made.runs.all() if run.pid in ends]
         made.settled(timeout_s=120)
         for request_id, label in jobs:
             runs, state = made.runs.count(label), made.caller.status(request_id)
             finding.trial(unless((runs, state) == (attempts, "FAILED"), f"{request_id}: {runs} runs, {state}"))
         finding.blame(*made.audit())
-    late = [seconds - limit_s - _GRACE_S for seconds in errors]
     finding.blame(*[f"a process was ended {s:+.1f} s from its time" for s in late if abs(s) > _EXACT_S])
     finding.figure = f"ended {min(late):+.1f} … {max(late):+.1f} s from deadline + 10 s"
 

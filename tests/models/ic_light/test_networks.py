@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -58,6 +59,13 @@ def test_there_must_be_one_matting_network(weights: WeightSet, roles: tuple[str,
 def test_the_network_that_sees_a_background_is_optional(weights: WeightSet):
     paths = {role: path for role, path in weights.paths.items() if role != "ic_light_fbc"}
     assert load_networks(WeightSet(weights.kind, paths), CPU).background_unet is None
+
+
+def test_every_part_is_told_with_its_size(weights: WeightSet, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", logger="models")
+    load_networks(weights, CPU)
+    told = [re.sub(r": \d+ MB in \d+\.\d s", "", line) for line in caplog.messages]
+    assert told == ["sd15 text_encoder", "ic_light_fc", "ic_light_fbc", "sd15 vae", "rmbg"]
 
 
 def test_on_the_cpu_everything_is_float32_and_in_evaluation_mode(networks):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.weights.hashes import HashCache
 from models.weights.items import Item, items_of
 from models.weights.lock import Weight
 from tests.models.weights.hub import Hub, sha256
@@ -42,7 +41,3 @@ def on_server(hub: Hub, name: str, data: bytes = DATA, pinned: bool = True, **fi
 def item(of: Weight) -> Item:
     (only,) = items_of(of)
     return only
-
-
-def no_hashes() -> HashCache:
-    return HashCache()

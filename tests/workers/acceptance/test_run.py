@@ -22,7 +22,7 @@ from workers.acceptance.verdict import Outcome, Verdict, overall
 READY = {slug: {"ready": True, "weights": "real", "detail": ""} for slug in MODELS}
 # As small as judges can still tell noise from a photo.
 SMALL = {
-    "pulid-lightning": Sizes({"width": 512, "height": 512}, {"width": 512, "height": 640}),
+    "pulid-lightning": Sizes({"width": 512, "height": 576}, {"width": 576, "height": 512}),
     "ic-light": Sizes({"width": 512, "highres_scale": 1}, {"width": 640, "height": 512, "highres_scale": 1}),
 }
 PERSON = np.eye(512, dtype=np.float32)[0]

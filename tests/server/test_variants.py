@@ -1,4 +1,4 @@
-"""Parameters that the hosted API does not know: accepted where the weights for them are, refused elsewhere."""
+"""What needs weights that not every worker has: accepted where some worker has them, refused elsewhere."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.server.support import DATA_URI, PNG, Client, Host, PlayedWorker, body
 from workers.presence import ModelReport, ModelState
 
 SUBJECT = image_field("ic-light")
-PLAIN = ModelReport(ModelState.READY, "real")
-ABLE = ModelReport(ModelState.READY, "real", extensions=("background_image",))
+PLAIN = ModelReport(ModelState.READY, "real", variants=("foreground",))
+ABLE = ModelReport(ModelState.READY, "real", variants=("foreground", "background"))
 BACKGROUND = picture(40, 30)
 
 
@@ -33,9 +33,7 @@ def test_a_background_is_kept_beside_the_subject(client: Client, worker: PlayedW
 
 
 @pytest.mark.parametrize("fields", [{}, {"background_image": None}], ids=["absent", "null"])
-def test_without_a_background_nothing_is_asked_of_the_workers(
-    client: Client, worker: PlayedWorker, fields: dict[str, Any]
-) -> None:
+def test_without_a_background_any_worker_will_do(client: Client, worker: PlayedWorker, fields: dict[str, Any]) -> None:
     worker.announce(ic_light=PLAIN)
     assert set(stored(worker, client.post("/v2/ic-light", json=body_for("ic-light", **fields)))) == {SUBJECT}
 
@@ -46,7 +44,7 @@ def test_without_the_weights_a_background_is_refused(client: Client, worker: Pla
     answer = client.post(f"/{version}/ic-light", json=body_for("ic-light", background_image=DATA_URI))
     assert answer.status_code == 400
     assert answer.json()["error"] == (
-        "background_image: cannot be served: the weights for it are not installed on this server"
+        "background_image: cannot be served: no worker of this server has the weights for 'background'"
     )
     assert answer.json()["detail"][0]["field"] == "background_image"
     assert worker.queue.depth("ic-light") == 0
@@ -63,6 +61,31 @@ def test_a_background_must_be_a_picture(client: Client, worker: PlayedWorker) ->
     answer = client.post("/v2/ic-light", json=body_for("ic-light", background_image="data:,text"))
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("background_image: ")
+
+
+def test_each_request_waits_before_those_who_can_serve_it(client: Client, worker: PlayedWorker) -> None:
+    worker.announce(
+        ic_light=ABLE, pulid_lightning=ModelReport(ModelState.READY, "real", variants=("default", "artistic"))
+    )
+    sent = {
+        ("ic-light", "foreground"): client.submit("ic-light"),
+        ("ic-light", "background"): client.submit("ic-light", background_image=DATA_URI),
+        ("pulid-lightning", "default"): client.submit("pulid-lightning"),
+        ("pulid-lightning", "artistic"): client.submit("pulid-lightning", checkpoint_model="artistic"),
+    }
+    for (slug, variant), request_id in sent.items():
+        assert worker.queue.queue_of(slug, variant).job_ids == [f"{request_id}-0"]
+
+
+@pytest.mark.parametrize(("kept", "fields"), [("default", {"checkpoint_model": "artistic"}), ("artistic", {})])
+def test_a_checkpoint_that_no_worker_keeps_is_refused_by_name(
+    client: Client, worker: PlayedWorker, kept: str, fields: dict[str, Any]
+) -> None:
+    worker.announce(pulid_lightning=ModelReport(ModelState.READY, "real", variants=(kept,)))
+    answer = client.post("/v1/pulid-lightning", json=body_for("pulid-lightning", **fields))
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("checkpoint_model: cannot be served: ")
+    assert worker.queue.depth("pulid-lightning") == 0
 
 
 def test_the_document_tells_extensions_from_the_hosted_api(client: Client) -> None:

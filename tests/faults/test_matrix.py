@@ -1,0 +1,33 @@
+"""Every fault in short: a few trials each, without limits of time; `make faults` does them in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from tests.faults.finding import Finding
+from tests.faults.matrix import FAULTS, borrowed, disk
+
+ELSEWHERE = {fault.id for fault in borrowed.FAULTS} | {"F21"}
+"""Their trials are tests of other rooms, or boot real models."""
+SHORT = [key for key in FAULTS if key not in ELSEWHERE]
+
+
+@pytest.fixture(scope="module")
+def findings() -> Iterator[dict[str, Future[Finding]]]:
+    """All of them at the same time, three by three: most of the time each of them waits."""
+    with ThreadPoolExecutor(3) as pool:
+        yield {key: pool.submit(FAULTS[key].find, False) for key in SHORT}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("key", SHORT)
+def test_it_is_survived(key: str, findings: dict[str, Future[Finding]]) -> None:
+    if key == "F8" and not disk.may_mount():
+        pytest.skip("mounting a small disk is not allowed here")
+    finding = findings[key].result()
+    assert finding.complaints == []
+    assert finding.trials > 0
+    assert finding.figure
