@@ -30,7 +30,8 @@ async def _at_once() -> bool:
 class Child:
     """One supervised process.
 
-    `patience_s` is how long it may take to end after SIGTERM. It is (re)started only when `starts_after` says yes.
+    `patience_s` is how long it may take to end after SIGTERM, or after `hurry`, the signal by which it ends without
+    delay. It is (re)started only when `starts_after` says yes.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Child:
     environment: dict[str, str]
     patience_s: float
     starts_after: Callable[[], Awaitable[bool]] = _at_once
+    hurry: signal.Signals = signal.SIGTERM
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
@@ -56,11 +58,11 @@ class Child:
                 _log.warning("%s ended (%s); restarting it in %.0f s", self.name, _describe(status), pause)
                 await self._pause(pause)
 
-    async def stop(self) -> None:
-        """End the process: SIGTERM, then SIGKILL when it has used up its time."""
+    async def stop(self, *, quickly: bool = False) -> None:
+        """End the process: SIGTERM, or `hurry`, then SIGKILL when it has used up its time."""
         self._stopping.set()
         if self._process is not None:
-            await self._end(self._process)
+            await self._end(self._process, self.hurry if quickly else signal.SIGTERM)
 
     async def _may_start(self) -> bool:
         while not self._stopping.is_set():
@@ -83,10 +85,10 @@ class Child:
             preexec_fn=_die_with_parent,
         )
 
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
+    async def _end(self, process: asyncio.subprocess.Process, number: signal.Signals = signal.SIGTERM) -> None:
         if process.returncode is not None:
             return
-        process.terminate()
+        process.send_signal(number)
         try:
             await asyncio.wait_for(process.wait(), self.patience_s)
         except TimeoutError:

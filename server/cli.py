@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -83,6 +84,8 @@ def main() -> None:
 
 
 def _become(module: str, *arguments: str) -> NoReturn:
+    if module != "server" and find_spec("torch") is None:
+        refuse("this installation holds the gateway only; the command needs the extra `worker`")
     # Another process, and this one's place: the command itself must never load torch.
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - no shell is wanted
 

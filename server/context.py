@@ -10,8 +10,10 @@ from fastapi import Depends, Request
 from redis import Redis
 
 from server.fetch_guard import Fetcher
+from server.fetch_slots import FetchSlots
 from server.rates import Rates
 from server.settings import GatewaySettings
+from server.upload_quota import UploadQuota
 from server.wakeups import Wakeups
 from workers.connection import connect
 from workers.janitor import Janitor
@@ -39,6 +41,8 @@ class Gateway:
     rates: Rates
     janitor: Janitor
     fetcher: Fetcher
+    fetch_slots: FetchSlots
+    upload_quota: UploadQuota
     wakeups: Wakeups
     decoders: CapacityLimiter
 
@@ -61,6 +65,8 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         rates=Rates(redis),
         janitor=Janitor(records, queue, store, presence, settings.max_attempts),
         fetcher=Fetcher(settings.fetch_allow_cidrs, settings.offline),
+        fetch_slots=FetchSlots(settings.fetches_per_key),
+        upload_quota=UploadQuota(redis, settings.upload_quota_mb * 1024**2),
         wakeups=Wakeups(settings.redis_url),
         decoders=CapacityLimiter(_DECODERS),
     )

@@ -9,7 +9,7 @@
     ├── NotFound                404
     ├── BodyTooLarge            413
     ├── RangeNotSatisfiable     416
-    ├── TooManyRequests         429  the key's rate is used up; the queue's limit is `QueueFull`
+    ├── TooManyRequests         429  the caller's rate, quota or places are used up; the queue's limit is `QueueFull`
     └── Unfinished              504  a v1 call has waited long enough; the request goes on
 
 Of other rooms' errors, `QueueFull` becomes 429, `OutOfCredits` 406, and every failure of Redis or of the result store
@@ -118,7 +118,7 @@ class RangeNotSatisfiable(GatewayError):
 
 
 class TooManyRequests(GatewayError):
-    """The caller has sent more in a minute than its key may."""
+    """The caller has sent or uploaded more than it may for now."""
 
     status = 429
 

@@ -46,6 +46,7 @@ _BALANCE: Final[CreditsAnswer] = {"credits": _CREDITS, "free-credits": 0.0}
 _LIVE: Final[LiveAnswer] = {"status": "live"}
 _READY: Final[ReadyAnswer] = {
     "ready": True,
+    "draining": False,
     "weights": "real",
     "models": {
         "pulid-lightning": {"ready": True, "weights": "real", "variants": ["default", "artistic"], "detail": ""},

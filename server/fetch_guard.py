@@ -1,17 +1,18 @@
 """Fetches pictures from addresses that strangers name, without becoming their way into private networks.
 
 A host name is resolved once, every address it has must be public, and the connection goes to the address that was
-checked: a name that resolves differently a moment later changes nothing. Each redirect is a new address to check.
+checked: a name that resolves differently a moment later changes nothing. Before anything is said on a connection, the
+address that it has really reached is checked again. Each redirect is a new address to check.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -27,8 +28,13 @@ CONNECT_S: Final = 5.0
 TOTAL_S: Final = 15.0
 MAX_REDIRECTS: Final = 3
 _NAT64: Final = ip_network("64:ff9b::/96")
-_REFUSED: Final = tuple(map(ip_network, ("192.88.99.0/24", "2002::/16", "fec0::/10")))
-"""6to4 and its relays (RFC 3068), old site-local addresses: the standard library counts them as global."""
+_REFUSED: Final = tuple(
+    map(ip_network, ("192.88.99.0/24", "2001::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10"))
+)
+"""6to4 and its relays (RFC 3068), Teredo (RFC 4380), documentation (RFC 9637), segment routing (RFC 9602), old
+site-local addresses: some version of the standard library counts each of them as global."""
+_ISATAP: Final = (0x0000_5EFE, 0x0200_5EFE)
+"""Upper half of the interface identifier of a tunnel to the IPv4 address in the lower half (RFC 5214, 6.1)."""
 _OUT_OF_REACH: Final = {
     False: "the URL leads to an address that is not public",
     True: "this server works offline, and the URL leads out of the networks that it may fetch from",
@@ -44,7 +50,11 @@ def is_public(address: Address) -> bool:
     if inner is not None:
         return is_public(inner)
     refused = address.is_reserved or address.is_multicast or any(address in network for network in _REFUSED)
-    return address.is_global and not refused
+    return address.is_global and not refused and not _is_isatap(address)
+
+
+def _is_isatap(address: Address) -> bool:
+    return address.version == 6 and (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP
 
 
 def _ipv4_inside(address: Address) -> IPv4Address | None:
@@ -114,7 +124,7 @@ class Fetcher:
         """The body at `url`, or where it redirects to."""
         pinned = url.copy_with(host=str(await self._checked_address(url)))
         headers = {"Host": url.netloc.decode("ascii")}
-        extensions = {"sni_hostname": url.raw_host.decode("ascii")}
+        extensions = {"sni_hostname": url.raw_host.decode("ascii"), "trace": self._check_peer}
         async with self._client.stream("GET", pinned, headers=headers, extensions=extensions) as response:
             if response.has_redirect_location:
                 return url.join(response.headers["location"])
@@ -131,6 +141,14 @@ class Fetcher:
         if not addresses or not all(map(self._may_reach, addresses)):
             raise ImageUnavailable(_OUT_OF_REACH[self._offline])
         return addresses[0]
+
+    async def _check_peer(self, event: str, details: Mapping[str, Any]) -> None:
+        """Called at every step of a connection: once it is there, and has said nothing yet, look where it ends."""
+        if event == "connection.connect_tcp.complete":
+            stream = details["return_value"]
+            if not self._may_reach(ip_address(stream.get_extra_info("server_addr")[0])):
+                await stream.aclose()
+                raise ImageUnavailable(_OUT_OF_REACH[self._offline])
 
     def _may_reach(self, address: Address) -> bool:
         inner = _ipv4_inside(address) or address

@@ -46,7 +46,8 @@ async def _get(reference: str | bytes, owner: str, gateway: Gateway, links: Link
     if (name := links.file_name(reference)) is not None:
         return await run_sync(_read_own, name, owner, gateway)
     if reference.lower().startswith(("http://", "https://")):
-        return await gateway.fetcher.fetch(reference)
+        async with gateway.fetch_slots.place(owner):
+            return await gateway.fetcher.fetch(reference)
     return await run_sync(parse_data_url if _is_data_url(reference) else parse_base64, reference)
 
 

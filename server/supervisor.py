@@ -35,7 +35,7 @@ class CannotServe(Exception):
 
 
 def run(settings: GatewaySettings, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `on_ready` is called once, when a model can be served.
+    """Serve until SIGTERM, or SIGINT, which leaves out the gateway's delay; `on_ready` is called once a model is ready.
 
     Raises `CannotServe` if the address or the data folder is in use.
     """
@@ -58,9 +58,14 @@ def local_url(settings: GatewaySettings) -> str:
 
 
 async def _supervise(settings: GatewaySettings, on_ready: Callable[[], None]) -> None:
-    stop = asyncio.Event()
+    stop, received = asyncio.Event(), set[signal.Signals]()
+
+    def told(number: signal.Signals) -> None:
+        received.add(number)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, told, number)
     with _redis_socket(settings.data_dir) as redis_socket:
         children = _children(settings, redis_socket)
         running = [asyncio.create_task(child.keep_running()) for child in children]
@@ -72,7 +77,7 @@ async def _supervise(settings: GatewaySettings, on_ready: Callable[[], None]) ->
         finally:
             _log.info("stopping")
             for child in reversed(children):
-                await child.stop()
+                await child.stop(quickly=signal.SIGINT in received)
             await asyncio.gather(*running)
 
 
@@ -81,9 +86,17 @@ def _children(settings: GatewaySettings, redis_socket: Path) -> list[Child]:
     url = f"unix://{redis_socket}" if own_redis else settings.redis_url
     environment = {"FACELIGHT_REDIS_URL": url}
     python = (sys.executable, "-m")
+    drain_s = settings.drain_delay_s + settings.drain_timeout_s
     children = [
         Child("worker", (*python, "workers"), environment, patience_s=30, starts_after=lambda: _answers(url)),
-        Child("gateway", (*python, "server"), environment, patience_s=20, starts_after=lambda: _answers(url)),
+        Child(
+            "gateway",
+            (*python, "server"),
+            environment,
+            patience_s=drain_s + 5,
+            starts_after=lambda: _answers(url),
+            hurry=signal.SIGINT,
+        ),
     ]
     if own_redis:
         children.insert(0, Child("redis", _redis_command(settings.data_dir, redis_socket), {}, patience_s=10))

@@ -3,7 +3,10 @@
 WorkerError
 ├── QueueFull         too many requests wait for this model; try again later
 ├── OutOfCredits      the key cannot pay for the request
+├── IdempotencyConflict  the Idempotency-Key was used for another request
 ├── DeadlineExceeded  a job ran longer than it may; raised through `on_step`, ends the request as FAILED
+├── Cancelled         the caller wants the result no more; likewise
+├── DeviceBroken      the device cannot be used again by this process, which must end
 ├── SettingsError     a setting does not fit; ends the process at its start
 └── StoreUnavailable  pictures can be neither kept nor read now; try again later
     └── StoreRefused  … and waiting does not help: something is set up wrongly
@@ -26,6 +29,18 @@ class OutOfCredits(WorkerError):
 
 class DeadlineExceeded(WorkerError):
     """The job's time is up; `str()` is a sentence for the caller."""
+
+
+class IdempotencyConflict(WorkerError):
+    """A request with the same Idempotency-Key, and other contents, is there already."""
+
+
+class Cancelled(WorkerError):
+    """The request was cancelled while a worker was at it; `str()` is a sentence for the caller."""
+
+
+class DeviceBroken(WorkerError):
+    """After such an error a process gets nothing from its device any more; the request is not to blame for sure."""
 
 
 class SettingsError(WorkerError):

@@ -23,6 +23,7 @@ from models.weights.lock import Lock, Weight, pin, read_lock
 from models.weights.mirror import Mirror
 from models.weights.selection import Selection, Wishes, select
 from models.weights.state import installed_in
+from models.weights.transfer import Network
 from models.weights.transfers import Source, in_words, sole_user
 from models.weights.verify import verify
 from workers.errors import SettingsError
@@ -157,9 +158,9 @@ def _selection(lock: Lock, root: Path, only: str | None, use: list[str] | None, 
     selection = select(lock, installed_in(root).weights, Wishes(_slug(only), use or (), commercial))
     for place, candidates in selection.lacking.items():
         names = ", ".join(weight.name for weight in candidates)
-        models_ = ", ".join(candidates[0].used_by)
+        slugs = ", ".join(candidates[0].used_by)
         typer.echo(
-            f"{place}: nothing may be used commercially ({names}); {models_} needs one, with --use NAME.", err=True
+            f"{place}: nothing may be used commercially ({names}); {slugs} needs one, with --use NAME.", err=True
         )
     return selection
 
@@ -169,8 +170,6 @@ def _source(settings: WorkerSettings, mirror: Path | None) -> Source:
         return Mirror(mirror)
     if settings.offline:
         raise WeightsError("FACELIGHT_OFFLINE is set, so nothing is fetched: use --mirror DIR, or unset it.")
-    from models.weights.transfer import Network  # the hub's client is loaded only where it is used
-
     return Network()
 
 

@@ -35,13 +35,14 @@ class Upload(BaseModel):
 @router.post(
     "/upload-asset",
     operation_id="upload_asset",
-    responses=error_responses(400, 401, 413, 503),
+    responses=error_responses(400, 401, 413, 429, 503),
     openapi_extra=json_body(Upload),
 )
 async def upload_asset(request: Request, gateway: GatewayDep, owner: OwnerDep, links: LinksDep) -> UploadAnswer:
     """Store pictures for use as `face_image` or `subject_image`. All are checked before any is stored.
 
-    Where keys are asked for, only the key that uploads a picture can use it or download it again.
+    Where keys are asked for, only the key that uploads a picture can use it or download it again. Each key may upload
+    so much a day; callers without a key share one such quota.
     """
     upload = validate(Upload, await read_body(request))
     pictures = [await _load(position, url, gateway) for position, url in enumerate(upload.data_urls)]
@@ -57,5 +58,6 @@ async def _load(position: int, url: str, gateway: Gateway) -> tuple[bytes, str]:
 
 
 def _store(pictures: list[tuple[bytes, str]], owner: str, gateway: Gateway) -> list[str]:
+    gateway.upload_quota.count(owner, sum(len(data) for data, _ in pictures))
     ttl_s = gateway.settings.request_ttl_s
     return [gateway.store.put(data, extension, ttl_s, owner) for data, extension in pictures]

@@ -14,12 +14,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import httpx
-import uvicorn
 from PIL import Image
 
 from models.catalog import MODELS
 from models.images import MEDIA_TYPES
 from server.app import create_app
+from server.serving import build_server
 from server.settings import GatewaySettings
 from workers.connection import connect
 from workers.presence import ModelReport, Presence, WorkerReport
@@ -69,9 +69,8 @@ def serving(settings: GatewaySettings, patience_s: int | None = None) -> Iterato
 
     It waits `patience_s` for requests under way when it is stopped.
     """
-    app = create_app(settings)
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=patience_s)
-    server = uvicorn.Server(config)
+    server = build_server(create_app(settings), settings.model_copy(update={"port": 0}))
+    server.config.timeout_graceful_shutdown = patience_s
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -26,6 +26,7 @@ def test_not_ready_without_workers(client: Client) -> None:
         "weights": None,
         "models": {"pulid-lightning": absent, "ic-light": absent},
         "workers": 0,
+        "draining": False,
     }
 
 

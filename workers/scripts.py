@@ -1,0 +1,238 @@
+"""The steps of a request as Lua: Redis takes each of them as a whole, or not at all.
+
+What they keep, all of it below `facelight:` and with an expiry:
+
+    request:<id>                     hash    the record; see `workers.records`
+    waiting:<slug>:<variant>         zset    who waits for a worker, by turn: the queue
+    line:<slug>:<variant>:<owner>    zset    the same requests again, those of one owner
+    running                          hash    worker → id of the request that it works on
+    open                             zset    ids of all requests that have not ended, by the time they were accepted
+    tickets                          string  counts all requests
+    idempotency:<owner>:<digest>     hash    the request that stands for all calls with one Idempotency-Key
+
+Owners take turns (start-time fair queueing, Goyal, Vin, Cheng 1996): a request's turn is one behind the last of its
+owner, or that of the head of the queue if its owner has none waiting. The least turn is served first, and within a turn
+the one that came first. So one request of an owner does not wait for a thousand of another. A member of `waiting` and
+`line` is `<ticket>:<owner>:<id>`, tickets being numbers that grow and have the same length.
+
+A Redis that is full (noeviction) refuses only the first write of a script, and only one that may need memory. So every
+step of a request that is already there begins with EXPIRE: what was accepted can end, and what is new is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FINISHED_CHANNEL: Final = "facelight:finished"
+"""Redis publishes the id of every request here as it becomes COMPLETED or FAILED."""
+CANCELLED: Final = "The request was cancelled."
+OVERDUE: Final = "The request has waited too long for a worker."
+
+_COMMON: Final = f"""
+local CANCELLED, CHANNEL = '{CANCELLED}', '{FINISHED_CHANNEL}'
+local OPEN, RUNNING, TICKETS = 'facelight:open', 'facelight:running', 'facelight:tickets'
+local function record_of(id) return 'facelight:request:' .. id end
+local function account_of(owner) return 'facelight:key:' .. owner end
+local function waiting_of(slug, variant) return 'facelight:waiting:' .. slug .. ':' .. variant end
+local function line_of(slug, variant, owner) return 'facelight:line:' .. slug .. ':' .. variant .. ':' .. owner end
+local function member_of(ticket, owner, id) return ticket .. ':' .. owner .. ':' .. id end
+
+local function stamp()
+  local now = redis.call('TIME')
+  return now[1] .. '.' .. string.format('%06d', now[2])
+end
+
+local function turn_of_head(waiting)
+  return tonumber(redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')[2] or 1)
+end
+
+local function enter(slug, variant, owner, member, turn, ttl)
+  for _, key in ipairs({{waiting_of(slug, variant), line_of(slug, variant, owner)}}) do
+    redis.call('ZADD', key, turn, member)
+    redis.call('EXPIRE', key, ttl)
+  end
+end
+
+-- Before all others: who waited once already, and lost its worker.
+local function enter_in_front(slug, variant, owner, member, ttl)
+  enter(slug, variant, owner, member, math.ceil(turn_of_head(waiting_of(slug, variant))) - 0.5, ttl)
+end
+
+local function leave(slug, variant, owner, member)
+  redis.call('ZREM', waiting_of(slug, variant), member)
+  redis.call('ZREM', line_of(slug, variant, owner), member)
+end
+
+local function release(id, worker)
+  for _, field in ipairs({{worker, id}}) do
+    if redis.call('HGET', RUNNING, field) == id then redis.call('HDEL', RUNNING, field) end
+  end
+end
+
+local function is_metered(owner)
+  return (redis.call('HGET', account_of(owner), 'credits') or '') ~= ''
+end
+
+local function finish(id, state, ttl, ...)
+  local key = record_of(id)
+  redis.call('EXPIRE', key, ttl)
+  local status, slug, variant, owner, ticket, worker, cost =
+    unpack(redis.call('HMGET', key, 'status', 'slug', 'variant', 'owner', 'ticket', 'worker', 'cost'))
+  redis.call('HSET', key, 'status', state, 'finished_at', stamp(), ...)
+  redis.call('ZREM', OPEN, id)
+  if status == 'QUEUED' then leave(slug, variant, owner, member_of(ticket, owner, id)) end
+  release(id, worker or '')
+  if state == 'FAILED' and tonumber(cost) > 0 and is_metered(owner) then
+    redis.call('HINCRBYFLOAT', account_of(owner), 'credits', cost)
+  end
+  redis.call('PUBLISH', CHANNEL, id)
+end
+"""
+
+# ARGV: id, slug, variant, owner, params, cost, time to live, limit of the model or '', limit of the owner or '',
+# key for idempotency or '', fingerprint, variants of the model, ...
+CREATE: Final = f"""{_COMMON}
+local id, slug, variant, owner, params, cost, ttl = unpack(ARGV, 1, 7)
+if redis.call('EXISTS', record_of(id)) == 1 then return {{'accepted', id}} end
+if ARGV[10] ~= '' then
+  local known, fingerprint = unpack(redis.call('HMGET', ARGV[10], 'request', 'fingerprint'))
+  if known and redis.call('EXISTS', record_of(known)) == 1 then
+    return {{fingerprint == ARGV[11] and 'accepted' or 'conflict', known}}
+  end
+end
+local total, own = 0, 0
+for number = 12, #ARGV do
+  total = total + redis.call('ZCARD', waiting_of(slug, ARGV[number]))
+  own = own + redis.call('ZCARD', line_of(slug, ARGV[number], owner))
+end
+if ARGV[8] ~= '' and total >= tonumber(ARGV[8]) then return {{'full', ''}} end
+if ARGV[9] ~= '' and own >= tonumber(ARGV[9]) then return {{'owner is full', ''}} end
+if not is_metered(owner) then cost = '0' end
+local credits = redis.call('HGET', account_of(owner), 'credits')
+if tonumber(cost) > 0 and tonumber(credits) < tonumber(cost) then return {{'out of credits', credits}} end
+
+local now, ticket = stamp(), string.format('%015d', redis.call('INCR', TICKETS))
+redis.call('HSET', record_of(id), 'status', 'QUEUED', 'attempt', 0, 'created_at', now, 'queued_at', now, 'slug', slug,
+           'variant', variant, 'owner', owner, 'params', params, 'cost', cost, 'ticket', ticket)
+redis.call('ZADD', OPEN, now, id)
+if tonumber(cost) > 0 then redis.call('HINCRBYFLOAT', account_of(owner), 'credits', '-' .. cost) end
+local last = redis.call('ZREVRANGE', line_of(slug, variant, owner), 0, 0, 'WITHSCORES')[2] or 0
+local turn = math.max(math.ceil(turn_of_head(waiting_of(slug, variant))), math.floor(last) + 1)
+enter(slug, variant, owner, member_of(ticket, owner, id), turn, ttl)
+if ARGV[10] ~= '' then
+  redis.call('HSET', ARGV[10], 'request', id, 'fingerprint', ARGV[11])
+  redis.call('EXPIRE', ARGV[10], ttl)
+end
+for _, key in ipairs({{record_of(id), OPEN, TICKETS}}) do redis.call('EXPIRE', key, ttl) end
+return {{'accepted', id}}
+"""
+
+# ARGV: slug, variant, worker, time to live. A worker serves one request at a time: if it has one, the answer that said
+# so got lost on the way, and is given again.
+TAKE: Final = f"""{_COMMON}
+local slug, variant, worker, ttl = unpack(ARGV)
+local held = redis.call('HGET', RUNNING, worker)
+if held then
+  local status, by = unpack(redis.call('HMGET', record_of(held), 'status', 'worker'))
+  if status == 'PROCESSING' and by == worker then return {{held, redis.call('HGETALL', record_of(held))}} end
+end
+while true do
+  local member = redis.call('ZPOPMIN', waiting_of(slug, variant))[1]
+  if not member then return false end
+  local owner, id = string.match(member, '^%d+:(.*):([^:]+)$')
+  redis.call('ZREM', line_of(slug, variant, owner), member)
+  local key = record_of(id)
+  if redis.call('HGET', key, 'status') == 'QUEUED' then
+    redis.call('HSET', key, 'status', 'PROCESSING', 'worker', worker, 'started_at', stamp())
+    redis.call('HINCRBY', key, 'attempt', 1)
+    redis.call('HSET', RUNNING, worker, id)
+    redis.call('EXPIRE', key, ttl)
+    redis.call('EXPIRE', RUNNING, ttl)
+    return {{id, redis.call('HGETALL', key)}}
+  end
+end
+"""
+
+_UNLESS_MOVED_ON: Final = """
+local id = ARGV[1]
+local status, attempt, worker, cancel =
+  unpack(redis.call('HMGET', record_of(id), 'status', 'attempt', 'worker', 'cancel'))
+if status ~= ARGV[2] or attempt ~= ARGV[3] or (worker or '') ~= ARGV[4] then return 0 end
+"""
+
+# ARGV: id, state, attempt and worker that it must have; new state, time to live, field, value, ...
+END: Final = f"""{_COMMON}{_UNLESS_MOVED_ON}
+if ARGV[5] == 'COMPLETED' and cancel then
+  finish(id, 'FAILED', ARGV[6], 'error', CANCELLED)
+  return 0
+end
+finish(id, ARGV[5], ARGV[6], unpack(ARGV, 7))
+return 1
+"""
+
+# ARGV: id, state, attempt and worker that it must have; time to live if it waits, and if it ends
+REQUEUE: Final = f"""{_COMMON}{_UNLESS_MOVED_ON}
+if cancel then
+  finish(id, 'FAILED', ARGV[6], 'error', CANCELLED)
+  return 0
+end
+local key = record_of(id)
+redis.call('EXPIRE', key, ARGV[5])
+redis.call('HSET', key, 'status', 'QUEUED', 'queued_at', stamp())
+redis.call('HDEL', key, 'step', 'total')
+release(id, worker)
+local slug, variant, owner, ticket = unpack(redis.call('HMGET', key, 'slug', 'variant', 'owner', 'ticket'))
+enter_in_front(slug, variant, owner, member_of(ticket, owner, id), ARGV[5])
+return 1
+"""
+
+# ARGV: id, time to live once it has ended, and until then
+CANCEL: Final = f"""{_COMMON}
+local status = redis.call('HGET', record_of(ARGV[1]), 'status')
+if status == 'QUEUED' then
+  finish(ARGV[1], 'FAILED', ARGV[2], 'error', CANCELLED)
+elseif status == 'PROCESSING' then
+  redis.call('EXPIRE', record_of(ARGV[1]), ARGV[3])
+  redis.call('HSET', record_of(ARGV[1]), 'cancel', 1)
+end
+"""
+
+# ARGV: id, state, attempt and worker that it must have; time to live, step, total. Returns whether it is to be ended.
+REPORT: Final = f"""{_COMMON}{_UNLESS_MOVED_ON}
+redis.call('EXPIRE', record_of(id), ARGV[5])
+if ARGV[6] ~= '0' then redis.call('HSET', record_of(id), 'step', ARGV[6], 'total', ARGV[7]) end
+return cancel and 1 or 0
+"""
+
+# ARGV: rank of the first request to look at, and how many; time to live if it waits, and if it ends; seconds that it may
+# wait; the sentence for who has waited longer. Returns how many it saw and the ids of those that it ended or mended.
+AUDIT: Final = f"""{_COMMON}
+local ids = redis.call('ZRANGE', OPEN, ARGV[1], ARGV[1] + ARGV[2] - 1)
+local mended, now = {{}}, tonumber(redis.call('TIME')[1])
+local function mend(id, step, ...)
+  table.insert(mended, id)
+  step(...)
+end
+for _, id in ipairs(ids) do
+  local status, slug, variant, owner, ticket, worker, created_at =
+    unpack(redis.call('HMGET', record_of(id), 'status', 'slug', 'variant', 'owner', 'ticket', 'worker', 'created_at'))
+  if status == 'QUEUED' then
+    local member = member_of(ticket, owner, id)
+    local turn = redis.call('ZSCORE', waiting_of(slug, variant), member)
+    if now - created_at > tonumber(ARGV[5]) then
+      mend(id, finish, id, 'FAILED', ARGV[4], 'error', ARGV[6])
+    elseif not turn then
+      mend(id, enter_in_front, slug, variant, owner, member, ARGV[3])
+    elseif not redis.call('ZSCORE', line_of(slug, variant, owner), member) then
+      mend(id, enter, slug, variant, owner, member, turn, ARGV[3])
+    end
+  elseif status == 'PROCESSING' then
+    if redis.call('HGET', RUNNING, worker) ~= id and redis.call('HSETNX', RUNNING, id, id) == 1 then
+      mend(id, redis.call, 'EXPIRE', RUNNING, ARGV[3])
+    end
+  else
+    mend(id, redis.call, 'ZREM', OPEN, id)
+  end
+end
+return {{#ids, mended}}
+"""
