@@ -45,7 +45,7 @@ demo: setup ## against a running server: one request per endpoint, pictures into
 parity: setup ## compare with the golden vectors of the original implementations
 	$(PY) -m tests.parity $(GOLDEN)
 
-faults: setup ## kill, starve and cut off a whole server; writes docs/faults.md (ARGS='--only F1')
+faults: setup ## kill, starve and cut off a whole server; writes docs/faults.md, 45 minutes (ARGS='--only F1')
 	$(PY) -m tests.faults $(ARGS)
 
 soak: setup ## steady load for MINUTES (default 30) while workers die; writes docs/faults.md

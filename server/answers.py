@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final, cast
+from typing import cast
 
 from server.links import Links
 from server.schemas import (
@@ -17,9 +17,6 @@ from server.schemas import (
     UnfinishedAnswer,
 )
 from workers.records import Output, Record, Status
-
-_COST: Final = 0.0
-"""Credits per request: nothing is metered."""
 
 
 def submitted(request_id: str, links: Links) -> SubmitAnswer:
@@ -39,13 +36,16 @@ def status(record: Record, links: Links, credits_left: float) -> StatusAnswer | 
     if record.status is Status.FAILED:
         return failed(record)
     urls = links.of_request(record.request_id)
-    return {
+    body: StatusAnswer = {
         "status": cast(OpenState, record.status.value),
         "request_id": record.request_id,
         "status_url": urls["status_url"],
         "response_url": urls["response_url"],
         "metrics": _billed(record, credits_left) if record.status is Status.COMPLETED else {},
     }
+    if record.status is Status.PROCESSING and record.total:
+        body["progress"] = {"step": record.step, "total": record.total}
+    return body
 
 
 def failed(record: Record) -> FailedAnswer:
@@ -117,4 +117,4 @@ def _times(record: Record) -> Metrics:
 
 
 def _billed(record: Record, credits_left: float) -> Metrics:
-    return {**_times(record), "cost": _COST, "remaining_credits": credits_left}
+    return {**_times(record), "cost": record.cost, "remaining_credits": credits_left}

@@ -21,7 +21,8 @@ from workers.keys import Keys
 from workers.presence import Presence
 from workers.queue import JobQueue
 from workers.records import Records
-from workers.store import Store, open_store
+from workers.store import Store
+from workers.stores import open_store
 
 _DECODERS: Final = 4
 """Pictures decoded at the same time: each may take 100 MB of memory."""
@@ -51,7 +52,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
     """Put the parts together. Connects to nothing yet."""
     redis = connect(settings.redis_url)
     records = Records(redis, settings.result_ttl_s, settings.request_ttl_s)
-    queue = JobQueue(redis, settings.request_ttl_s, settings.queue_limit)
+    queue = JobQueue(redis, settings.request_ttl_s)
     store = open_store(settings.store_location)
     presence = Presence(redis, settings.heartbeat_ttl_s)
     return Gateway(

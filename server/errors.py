@@ -12,8 +12,8 @@
     ├── TooManyRequests         429  the caller's rate, quota or places are used up; the queue's limit is `QueueFull`
     └── Unfinished              504  a v1 call has waited long enough; the request goes on
 
-Of other rooms' errors, `QueueFull` becomes 429, `OutOfCredits` 406, and every failure of Redis or of the result store
-503. What is left is a defect: 500, with no word about its cause.
+Of other rooms' errors, `QueueFull` becomes 429, `OutOfCredits` 406, `IdempotencyConflict` 409, and every failure of
+Redis or of the result store 503. What is left is a defect: 500, with no word about its cause.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from starlette.requests import ClientDisconnect
 
 from models.catalog import MODELS
 from server.schemas import FieldError
-from workers.errors import OutOfCredits, QueueFull, StoreUnavailable
+from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull, StoreUnavailable
 
 _log = logging.getLogger(__name__)
 RETRY_AFTER_S: Final = 5
@@ -103,12 +103,9 @@ class NotFound(GatewayError):
 
 
 class BodyTooLarge(GatewayError):
-    """The request's body is larger than this server reads. The connection is closed, for the rest is not read."""
+    """The request's body is larger than this server reads."""
 
     status = 413
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence, headers={"Connection": "close"})
 
 
 class RangeNotSatisfiable(GatewayError):
@@ -135,6 +132,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _framework_error)
     app.add_exception_handler(QueueFull, _queue_full)
     app.add_exception_handler(OutOfCredits, _out_of_credits)
+    app.add_exception_handler(IdempotencyConflict, _conflict)
     app.add_exception_handler(RedisError, _outage)
     app.add_exception_handler(StoreUnavailable, _outage)
     app.add_exception_handler(ClientDisconnect, _client_gone)
@@ -175,6 +173,10 @@ async def _queue_full(_request: Request, error: Exception) -> JSONResponse:
 
 async def _out_of_credits(_request: Request, error: Exception) -> JSONResponse:
     return _answer(406, str(error))
+
+
+async def _conflict(_request: Request, error: Exception) -> JSONResponse:
+    return _answer(409, str(error))
 
 
 async def _outage(_request: Request, error: Exception) -> JSONResponse:

@@ -29,10 +29,13 @@ TOTAL_S: Final = 15.0
 MAX_REDIRECTS: Final = 3
 _NAT64: Final = ip_network("64:ff9b::/96")
 _REFUSED: Final = tuple(
-    map(ip_network, ("192.88.99.0/24", "2001::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10"))
+    map(
+        ip_network,
+        ("192.0.0.0/24", "192.88.99.0/24", "2001::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10"),
+    )
 )
-"""6to4 and its relays (RFC 3068), Teredo (RFC 4380), documentation (RFC 9637), segment routing (RFC 9602), old
-site-local addresses: some version of the standard library counts each of them as global."""
+"""Protocol assignments (RFC 6890), 6to4 and its relays (RFC 3068), Teredo (RFC 4380), documentation (RFC 9637), segment
+routing (RFC 9602), old site-local addresses: some version of the standard library counts each of them as global."""
 _ISATAP: Final = (0x0000_5EFE, 0x0200_5EFE)
 """Upper half of the interface identifier of a tunnel to the IPv4 address in the lower half (RFC 5214, 6.1)."""
 _OUT_OF_REACH: Final = {

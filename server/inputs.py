@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from anyio.to_thread import run_sync
 
-from models.images import decode, open_checked
+from models.images import check, open_checked
 from server.context import Gateway
 from server.errors import ImageUnavailable
 from server.links import Links
@@ -27,7 +27,7 @@ async def load_image(reference: str | bytes, owner: str, gateway: Gateway, links
     Raises `ImageUnavailable` if it cannot be had, `UnreadableImage` if it is no picture that is accepted.
     """
     data = await _get(reference, owner, gateway, links)
-    await run_sync(decode, data, limiter=gateway.decoders)
+    await run_sync(check, data, limiter=gateway.decoders)
     return data
 
 
@@ -36,7 +36,7 @@ async def load_data_url(url: str, gateway: Gateway) -> tuple[bytes, str]:
     if not _is_data_url(url):
         raise ImageUnavailable("must be a data URL such as data:image/png;base64,iVBORw0…")
     data = await run_sync(parse_data_url, url)
-    await run_sync(decode, data, limiter=gateway.decoders)
+    await run_sync(check, data, limiter=gateway.decoders)
     return data, _EXTENSIONS[str(open_checked(data).format)]
 
 

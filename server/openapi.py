@@ -37,6 +37,10 @@ _ERRORS: Final[dict[int, tuple[str, str]]] = {
     404: ("There is no such thing, or no longer.", "Request 6f0c6b7e-6f5b-4c0a-9f0e-2f6f3f1f7c55 not found"),
     405: ("The address does not take this method.", "PUT is not allowed here."),
     406: ("The key has too few credits left.", "Insufficient credits. You have 0.5 credits, and this costs 1."),
+    409: (
+        "The Idempotency-Key was used for another request.",
+        "This Idempotency-Key was used for another request.",
+    ),
     413: ("The body is too large.", "The request body is larger than 64 MB."),
     416: ("The file ends before the range.", "The file ends before that range."),
     429: (
@@ -86,6 +90,13 @@ _ENCODINGS: Final = ("application/json", "multipart/form-data", "application/x-w
 def error_responses(*statuses: int) -> Responses:
     """Documentation of error answers."""
     return {status: _error_response(status) for status in statuses}
+
+
+def submitted_response() -> Responses:
+    """Documentation of what can be done with an accepted request."""
+    parameters = {"request_id": "$response.body#/request_id"}
+    operations = ("request_status", "request_result", "request_result_v1", "cancel_request")
+    return {200: {"links": {name: {"operationId": name, "parameters": parameters} for name in operations}}}
 
 
 def failed_response() -> Responses:

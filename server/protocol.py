@@ -56,6 +56,8 @@ class _Phase(Enum):
     HEADER = auto()
     BODY = auto()
     REST = auto()
+    GONE = auto()
+    """The last word has been said; what still comes is dropped until the peer has read it and closes."""
     NONE = auto()
     """The peer owes nothing: its request is complete, or it may begin another one."""
 
@@ -85,7 +87,8 @@ class LimitedProtocol(H11Protocol):
         """Begin to wait for a header, unless there are too many connections."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.connections:
-            self._hang_up(503, "This server has too many connections. Try again later.")
+            self.transport.write(_answer(503, "This server has too many connections. Try again later."))
+            self.transport.close()
         else:
             self._enter(_Phase.HEADER, self._limits.header_s, self._late)
 
@@ -97,9 +100,10 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of a request."""
-        self._received += len(data)
-        super().data_received(data)
-        self._look(begun=True)
+        if self._phase is not _Phase.GONE:
+            self._received += len(data)
+            super().data_received(data)
+            self._look(begun=True)
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the end of the connection."""
@@ -131,6 +135,8 @@ class LimitedProtocol(H11Protocol):
         self._leaving = True
         if self._phase is _Phase.HEADER:
             self._enter(_Phase.HEADER, _LAST_CHANCE_S, self.transport.close)
+        elif self._phase is _Phase.GONE:
+            self.transport.close()
         else:
             super().shutdown()
 
@@ -141,6 +147,8 @@ class LimitedProtocol(H11Protocol):
     def _look(self, *, begun: bool) -> None:
         """Find out what the peer owes now. `begun`: bytes have come that may be the first of a header."""
         state = self.conn.their_state
+        if self._phase is _Phase.GONE:
+            return
         if self.transport.is_closing():
             self._enter(_Phase.NONE)
         elif state is h11.SEND_BODY and self.cycle.response_complete:
@@ -182,13 +190,22 @@ class LimitedProtocol(H11Protocol):
         self._hang_up(408, "The request took too long to arrive.")
 
     def _hang_up(self, status: int, sentence: str) -> None:
-        """Close the connection, with an answer if none has been begun for the request at hand."""
+        """End the connection, with an answer if none has been begun for the request at hand.
+
+        It is closed in one direction first: closed at once, what the peer is still sending would cost it the answer.
+        """
         answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
-        if not answering and self._phase is not _Phase.REST:
-            self.transport.write(_answer(HTTPStatus(status), sentence))
-        self._enter(_Phase.NONE)
-        self.transport.close()
-        self._cut_later()
+        if answering or self._phase is _Phase.REST:
+            self._enter(_Phase.NONE)
+            self.transport.close()
+            self._cut_later()
+            return
+        self.transport.write(_answer(status, sentence))
+        self.transport.write_eof()
+        self._enter(_Phase.GONE, self._limits.linger_s, self.transport.abort)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def _cut_later(self) -> None:
         self._forget_cut()
@@ -200,8 +217,9 @@ class LimitedProtocol(H11Protocol):
             self._cut = None
 
 
-def _answer(status: HTTPStatus, sentence: str) -> bytes:
+def _answer(code: int, sentence: str) -> bytes:
     """An answer in the shape of all errors, as it goes over the wire."""
+    status = HTTPStatus(code)
     body = json.dumps({"error": sentence}).encode()
     headers = {
         **SECURITY_HEADERS,

@@ -44,14 +44,22 @@ class SubmitAnswer(TypedDict):
     response_url: str
 
 
+class Progress(TypedDict):
+    """How many denoise steps of a request are done."""
+
+    step: int
+    total: int
+
+
 class StatusAnswer(TypedDict):
-    """State of a request that has not failed."""
+    """State of a request that has not failed; `progress`, an extension, while a worker draws."""
 
     status: OpenState
     request_id: str
     status_url: str
     response_url: str
     metrics: Metrics
+    progress: NotRequired[Progress]
 
 
 class ImageAnswer(TypedDict):

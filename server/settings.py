@@ -41,6 +41,9 @@ class GatewaySettings(CommonSettings):
         64, gt=0, description="Limit of number_of_images x width x height of the result, in megapixels."
     )
     queue_limit: int = Field(1000, ge=1, description="Requests that may wait per model; more get 429.")
+    queue_limit_per_key: int = Field(
+        500, ge=1, description="Requests of one API key that may wait per model; more get 429."
+    )
     fetch_allow_cidrs: Networks = Field(
         (), description="Private address ranges that image URLs may point to, comma-separated CIDRs."
     )

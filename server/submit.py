@@ -1,4 +1,4 @@
-"""Accepts a request: parameters checked, pictures stored, record written, job put before the workers."""
+"""Accepts a request: parameters checked, pictures stored, record put into the queue, a worker called."""
 
 from __future__ import annotations
 
@@ -9,33 +9,42 @@ from collections.abc import Mapping
 from typing import Final
 
 from anyio.to_thread import run_sync
+from redis.exceptions import RedisError
 
 from models.catalog import Model
 from models.errors import UnreadableImage
 from models.params import RANDOM_SEED, CommonParams
+from server.auth import ANYONE
 from server.bodies import Body
 from server.context import Gateway
 from server.errors import ImageUnavailable, InvalidParameters
+from server.idempotency import fingerprint
 from server.inputs import PRIVATE_EXTENSION, load_image
 from server.links import Links
 from server.parameters import References, parse_params
 from server.schemas import FieldError
 from workers.presence import served_variants
+from workers.records import Idempotency, Limits
 
 _log = logging.getLogger(__name__)
 _RANDOM_SEEDS: Final = 2**32
 
 
-async def submit(model: Model, body: Body, owner: str, gateway: Gateway, links: Links) -> str:
-    """Accept a request and return its id.
+async def submit(
+    model: Model, body: Body, owner: str, gateway: Gateway, links: Links, idempotency_key: str | None = None
+) -> str:
+    """Accept a request and return its id; that of an earlier one, if the same was sent with the same key before.
 
-    Raises `InvalidParameters` for what the caller must mend, `QueueFull`, or `RedisError`; nothing is left behind then.
+    Raises `InvalidParameters` for what the caller must mend, `QueueFull`, `OutOfCredits`, `IdempotencyConflict` or
+    `RedisError`; nothing is left behind then.
     """
     params, references = parse_params(model, body, gateway.settings.max_output_megapixels)
     await run_sync(_check_servable, model.slug, params, gateway)
-    await run_sync(gateway.queue.check_room, model.slug)
+    if idempotency_key is None:  # what was accepted already needs no room
+        await run_sync(gateway.records.check_room, model.slug, owner, _limits(owner, gateway))
     images = {field: await _load(field, references, owner, gateway, links) for field in references}
-    return await run_sync(_accept, model.slug, owner, params, images, gateway)
+    once = Idempotency(idempotency_key, fingerprint(model.slug, params, images)) if idempotency_key else None
+    return await run_sync(_accept, model.slug, owner, params, images, once, gateway)
 
 
 def _check_servable(slug: str, params: CommonParams, gateway: Gateway) -> None:
@@ -56,27 +65,45 @@ async def _load(field: str, references: References, owner: str, gateway: Gateway
         raise InvalidParameters([FieldError(field=field, message=str(error))]) from error
 
 
-def _accept(slug: str, owner: str, params: CommonParams, images: Mapping[str, bytes], gateway: Gateway) -> str:
-    request_id = str(uuid.uuid4())
+def _accept(
+    slug: str,
+    owner: str,
+    params: CommonParams,
+    images: Mapping[str, bytes],
+    once: Idempotency | None,
+    gateway: Gateway,
+) -> str:
+    new_id = str(uuid.uuid4())
     seed = secrets.randbelow(_RANDOM_SEEDS) if params.seed == RANDOM_SEED else params.seed
     stored: dict[str, str] = {}
+    request_id = None
     try:
         for field, data in images.items():
             stored[field] = gateway.store.put(data, PRIVATE_EXTENSION, gateway.settings.request_ttl_s)
         settled = params.model_copy(update={**stored, "seed": seed})
-        _enqueue(request_id, slug, owner, settled, gateway)
-    except BaseException:  # whatever it is passes on; no file may be left without its request
-        for name in stored.values():
-            gateway.store.drop(name)
-        raise
+        request_id = _enqueue(new_id, slug, owner, settled, once, gateway)
+    finally:
+        if request_id != new_id:  # no file may be left without its request
+            for name in stored.values():
+                gateway.store.drop(name)
     _log.info("accepted %s for %s", request_id, slug)
     return request_id
 
 
-def _enqueue(request_id: str, slug: str, owner: str, params: CommonParams, gateway: Gateway) -> None:
-    gateway.records.create(request_id, slug, owner, params.model_dump(mode="json"))
+def _enqueue(
+    new_id: str, slug: str, owner: str, params: CommonParams, once: Idempotency | None, gateway: Gateway
+) -> str:
+    cost = gateway.settings.cost_of(slug, params.number_of_images)
+    fields, limits = params.model_dump(mode="json"), _limits(owner, gateway)
+    request_id = gateway.records.create(new_id, slug, params.variant, owner, fields, cost, once, limits)
     try:
-        gateway.queue.put(request_id, slug, params.variant, 0)
-    except BaseException:  # whatever it is passes on; no record may be left without its job
-        gateway.records.forget(request_id)
-        raise
+        gateway.queue.put(slug, params.variant)
+    except RedisError as error:
+        _log.warning("%s is accepted; the janitor will call a worker for it: %s", request_id, error)
+    return request_id
+
+
+def _limits(owner: str, gateway: Gateway) -> Limits:
+    """A server that asks for no keys has one owner, whom the limit per key does not mean."""
+    settings = gateway.settings
+    return Limits(settings.queue_limit, None if owner == ANYONE else settings.queue_limit_per_key)

@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from workers.connection import text
-from workers.records import FINISHED_CHANNEL
+from workers.scripts import FINISHED_CHANNEL
 
 _log = logging.getLogger(__name__)
 _QUIET_S: Final = 15.0

@@ -70,6 +70,7 @@ def live_server(data_dir: Path, weights: Path | None, **settings: str) -> Iterat
         "FACELIGHT_WEIGHTS_DIR": str(weights or ""),
         "FACELIGHT_PORT": str(port),
         "FACELIGHT_FETCH_ALLOW_CIDRS": "127.0.0.0/8",
+        "FACELIGHT_DRAIN_DELAY_S": "0",
         **{f"FACELIGHT_{name.upper()}": value for name, value in settings.items()},
     }
     data_dir.mkdir(parents=True, exist_ok=True)

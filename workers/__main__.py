@@ -10,7 +10,7 @@ from typing import Final
 from workers.errors import SettingsError
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings, read_settings
-from workers.store import open_store
+from workers.stores import open_store
 from workers.worker import serve
 
 _ENVIRONMENT: Final = {

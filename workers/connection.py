@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -10,13 +11,15 @@ from typing import Final, TypeVar
 from redis import Redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 Answer = TypeVar("Answer")
 _log = logging.getLogger(__name__)
-_OUTAGE_S: Final = 90.0
 _PAUSE_S: Final = 0.5
+_UNABLE: Final = ("OOM command", "MISCONF", "READONLY", "read only replica", "used memory > 'maxmemory'")
+"""What answers say of a Redis that is there and cannot write now: full, without a disk, a replica."""
 
 
 def connect(url: str) -> Redis:
@@ -24,20 +27,26 @@ def connect(url: str) -> Redis:
     return Redis.from_url(url, retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=4), health_check_interval=30)
 
 
-def insist(step: Callable[[], Answer], patience_s: float = _OUTAGE_S) -> Answer:
+def insist(step: Callable[[], Answer], patience_s: float = math.inf) -> Answer:
     """Take a step that must not be lost, again and again while Redis is away; it must bear being taken twice.
 
-    Raises the last error when `patience_s` are over.
+    Raises the last error when `patience_s` are over, and at once what waiting does not help against.
     """
     deadline = time.monotonic() + patience_s
     while True:
         try:
             return step()
-        except (RedisConnectionError, RedisTimeoutError) as error:
-            if time.monotonic() > deadline:
+        except RedisError as error:
+            if time.monotonic() > deadline or not is_outage(error):
                 raise
-            _log.warning("Redis is away (%s); trying again", error)
+            _log.warning("Redis cannot be used (%s); trying again", error)
             time.sleep(_PAUSE_S)
+
+
+def is_outage(error: RedisError) -> bool:
+    """Whether Redis is to blame for an error, not what it was asked: the same may succeed later."""
+    away = isinstance(error, (RedisConnectionError, RedisTimeoutError))
+    return away or any(words in str(error) for words in _UNABLE)
 
 
 def text(value: object) -> str:

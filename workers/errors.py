@@ -1,15 +1,15 @@
 """What can go wrong between the gateway and a worker.
 
 WorkerError
-├── QueueFull         too many requests wait for this model; try again later
-├── OutOfCredits      the key cannot pay for the request
+├── QueueFull            too many requests wait for this model, or of this key; try again later
+├── OutOfCredits         the key cannot pay for the request
 ├── IdempotencyConflict  the Idempotency-Key was used for another request
-├── DeadlineExceeded  a job ran longer than it may; raised through `on_step`, ends the request as FAILED
-├── Cancelled         the caller wants the result no more; likewise
-├── DeviceBroken      the device cannot be used again by this process, which must end
-├── SettingsError     a setting does not fit; ends the process at its start
-└── StoreUnavailable  pictures can be neither kept nor read now; try again later
-    └── StoreRefused  … and waiting does not help: something is set up wrongly
+├── DeadlineExceeded     a job ran longer than it may; raised through `on_step`, ends the request as FAILED
+├── Cancelled            the caller wants the result no more; likewise
+├── DeviceBroken         the device cannot be used again by this process, which must end
+├── SettingsError        a setting does not fit; ends the process at its start
+└── StoreUnavailable     pictures can be neither kept nor read now; try again later
+    └── StoreRefused     … and waiting does not help: something is set up wrongly
 """
 
 from __future__ import annotations

@@ -1,17 +1,22 @@
 """Repairs what crashes leave behind, and removes what has expired.
 
-record PROCESSING, its worker is dead     → queued again, or FAILED after the last attempt
-record QUEUED, its job is in no queue     → put into the queue again
-id on the unfinished list, record expired → taken off the list
-file in the store, expired                → removed
+record PROCESSING, its worker is dead, or at something else  → queued again, or FAILED after the last attempt
+requests wait, and there are too few tokens, or far too many → tokens added, or removed
+record QUEUED, stands nowhere                                → put before all others
+record QUEUED for longer than `request_ttl_s`                → FAILED
+id on the list of unfinished requests, record gone           → taken off the list
+file in the store, expired                                   → removed
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
+
+from redis.exceptions import RedisError
 
 from workers.presence import Presence
 from workers.queue import JobQueue
@@ -19,8 +24,8 @@ from workers.records import Record, Records, Status
 from workers.store import Store
 
 _log = logging.getLogger(__name__)
-_QUEUE_GRACE_S: Final = 5.0
-"""A QUEUED record may be out of every queue for a moment: just written, or just taken by a worker."""
+_AUDITED: Final = 1000
+"""Unfinished requests that one round looks at; the next goes on where it ended."""
 _SWEEP_INTERVAL_S: Final = 60.0
 
 
@@ -33,43 +38,68 @@ class Janitor:
     store: Store
     presence: Presence
     max_attempts: int
+    _audited: int = field(default=0, init=False)
     _next_sweep: float = field(default=0.0, init=False)
+    _silence_counts_from: float = field(default=0.0, init=False)
+    """By the monotonic clock. While Redis was away no worker could say that it lives."""
 
     def tidy(self) -> None:
         """Do one round."""
-        for request_id in self._suspects():
-            record = self.records.get(request_id)
-            if record is None:
-                self.records.forget(request_id)
-            elif record.status is Status.PROCESSING:
-                self._mend_processing(record)
-            elif record.status is Status.QUEUED:
-                self._mend_queued(record)
+        try:
+            self._mend_running()
+            self._audit()
+            self._balance()
+        except RedisError:
+            self._silence_counts_from = time.monotonic() + self.presence.ttl_s
+            raise
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + _SWEEP_INTERVAL_S
             self.store.sweep()
 
-    def _suspects(self) -> list[str]:
-        """Unfinished requests that do not stand in a queue; those that do are well, however many there are."""
-        unfinished = self.records.unfinished()
-        waiting = self.queue.waiting()
-        return [request_id for request_id in unfinished if request_id not in waiting]
+    def _mend_running(self) -> None:
+        running = self.records.running()
+        at_work = {worker.name: worker.request for worker in self.presence.workers()} if running else {}
+        for request_id in running:
+            record = self._readable(request_id)
+            if record and record.status is Status.PROCESSING and self._is_abandoned(record, at_work):
+                self._mend(record)
 
-    def _mend_processing(self, record: Record) -> None:
-        if self.presence.is_alive(record.worker):
-            return
-        if record.attempt >= self.max_attempts:
+    def _is_abandoned(self, record: Record, at_work: Mapping[str, str]) -> bool:
+        """Whether its worker is dead, or knows nothing of it for longer than a report needs to arrive."""
+        if record.worker not in at_work:
+            return time.monotonic() >= self._silence_counts_from
+        unknown = at_work[record.worker] != record.request_id
+        return unknown and self.records.now() - (record.started_at or 0.0) > self.presence.ttl_s
+
+    def _mend(self, record: Record) -> None:
+        if record.attempt >= self.max_attempts and not record.cancel_requested:
             _log.error("%s failed: its workers died %d times", record.request_id, record.attempt)
             self.records.fail(record, f"The worker died on this request, {record.attempt} times in a row.")
         elif self.records.requeue(record):
             _log.warning("%s is queued again: worker %s died on it", record.request_id, record.worker)
-            self._put(record)
-        self.queue.discard(record)
+        self._drop_images_if_ended(record.request_id)
 
-    def _mend_queued(self, record: Record) -> None:
-        if self.records.now() - record.queued_at > _QUEUE_GRACE_S:
-            _log.warning("%s is put into the queue again: its job was lost", record.request_id)
-            self._put(record)
+    def _audit(self) -> None:
+        audit = self.records.audit(self._audited, _AUDITED)
+        self._audited = 0 if audit.seen < _AUDITED else self._audited + _AUDITED
+        for request_id in audit.mended:
+            _log.warning("%s was mended", request_id)
+            self._drop_images_if_ended(request_id)
 
-    def _put(self, record: Record) -> None:
-        self.queue.put(record.request_id, record.slug, record.variant, record.attempt)
+    def _balance(self) -> None:
+        for queue in self.queue.all():
+            if added := self.queue.balance(queue, self.records.waiting(queue.slug, queue.variant)):
+                _log.info("%d tokens were put into %s", added, queue.name)
+
+    def _readable(self, request_id: str) -> Record | None:
+        try:
+            return self.records.get(request_id)
+        except (ValueError, KeyError) as error:
+            _log.error("the record of %s is damaged: %r", request_id, error)
+            return None
+
+    def _drop_images_if_ended(self, request_id: str) -> None:
+        record = self._readable(request_id)
+        if record and record.status.is_final:
+            for name in record.stored_images.values():
+                self.store.drop(name)

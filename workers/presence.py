@@ -48,6 +48,17 @@ class WorkerReport:
     name: str
     device: str
     models: Mapping[str, ModelReport]
+    request: str = ""
+    """Id of the request that it works on, if there is one."""
+
+
+# KEYS: worker, names; ARGV: report, seconds that it counts, name. EXPIRE comes first so that a worker can say that it
+# lives even in a Redis that is full: it refuses only the first write of a script, and only one that may need memory.
+_ANNOUNCE: Final = """
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+redis.call('SADD', KEYS[2], ARGV[3])
+"""
 
 
 class Presence:
@@ -55,14 +66,12 @@ class Presence:
 
     def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
+        self._announce = redis.register_script(_ANNOUNCE)
 
     def announce(self, report: WorkerReport) -> None:
         """Say that the worker lives, for the next `ttl_s` seconds."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.set(_PREFIX + report.name, json.dumps(asdict(report)), ex=self._ttl_s)
-            pipeline.sadd(_NAMES, report.name)
-            pipeline.execute()
+        self._announce(keys=[_PREFIX + report.name, _NAMES], args=[json.dumps(asdict(report)), self.ttl_s, report.name])
 
     def leave(self, name: str) -> None:
         """Say that the worker has ended."""
@@ -96,4 +105,4 @@ def _parse(raw: bytes | str) -> WorkerReport:
         slug: ModelReport(ModelState(model["state"]), model["weights"], model["detail"], tuple(model["variants"]))
         for slug, model in report["models"].items()
     }
-    return WorkerReport(report["name"], report["device"], models)
+    return WorkerReport(report["name"], report["device"], models, report["request"])

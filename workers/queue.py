@@ -1,90 +1,88 @@
-"""The queue: one RQ queue for each variant of a model, so that a worker listens only to what it can serve.
+"""Tells workers that somebody waits: one RQ queue per variant of a model, so that a worker hears what it can serve.
 
-A job carries a request's id and nothing else; the rest is in its record.
+A job is a token. It says that somebody waits for the variant that its queue is called after, and nothing else: who that
+is, is decided when a worker takes a token, by `Records.take`. A token too many does nothing; one too few is made good
+for by the janitor. What Redis holds of a job besides its place in the queue is never read, and the function that it
+names is never imported: who can write to Redis can neither run code here nor stop a worker with a job it cannot parse.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from models.catalog import MODELS
-from workers.connection import text
-from workers.errors import QueueFull
-from workers.records import Record
 
-FUNCTION: Final = "workers.task.run"
-"""Name of the one job function. `RequestJob` never imports what a job names: this is for people who look at RQ."""
+_FUNCTION: Final = "workers.task.Task"
+"""What a job names as its function, for people who look at RQ."""
+_JOB: Final = b"rq:job:"
+_SURPLUS: Final = 100
+"""So many tokens too many are left in a queue: requests may be on their way."""
+_REFILL: Final = 200
+"""So many tokens are made good for at once."""
 
 
-class RequestJob(Job):
-    """An RQ job that can only do one thing: call the task that the worker has bound to it.
+class TokenQueue(Queue):
+    """The RQ queue of a model's variant."""
 
-    The name of a function that arrives over Redis is never imported, so who can write to Redis cannot run code here.
-    """
+    def __init__(self, slug: str, variant: str, redis: Redis) -> None:
+        super().__init__(f"facelight-{slug}-{variant}", connection=redis, serializer=JSONSerializer)
+        self.slug = slug
+        self.variant = variant
 
-    task: Any = None
+    @classmethod
+    def dequeue_any(  # type: ignore[override]  # RQ calls it with names for all but the first two
+        cls, queues: Sequence[Queue], timeout: int | None, connection: Redis, **_unused: Any
+    ) -> tuple[Job, Queue] | None:
+        """Take a token from the first of the queues that has one; for RQ's worker.
 
-    def _execute(self) -> None:
-        self.task(self.kwargs["request_id"])
+        Waits `timeout` seconds and raises RQ's `DequeueTimeout`; with None it does not wait and returns None.
+        """
+        by_key = {queue.key: queue for queue in queues}
+        try:
+            found = cls.lpop(list(by_key), timeout, connection=connection)
+        except RedisTimeoutError as error:  # RQ's worker tries again after the one, and ends after the other
+            raise RedisConnectionError(str(error)) from error
+        if found is None:
+            return None
+        key, token = (word if isinstance(word, bytes) else word.encode() for word in found)
+        connection.delete(_JOB + token)
+        return Job(connection=connection, serializer=JSONSerializer), by_key[key.decode()]
 
 
 class JobQueue:
-    """Puts requests before the workers. `limit` is the number of waiting requests per model."""
+    """Puts tokens before the workers; one that nobody takes is forgotten after `ttl_s` seconds."""
 
-    def __init__(self, redis: Redis, ttl_s: int, limit: int | None = None) -> None:
+    def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
-        self._limit = limit
 
-    def queue_of(self, slug: str, variant: str) -> Queue:
+    def queue_of(self, slug: str, variant: str) -> TokenQueue:
         """The RQ queue of a model's variant."""
-        name = f"facelight-{slug}-{variant}"
-        return Queue(name, connection=self._redis, serializer=JSONSerializer, job_class=RequestJob)
+        return TokenQueue(slug, variant, self._redis)
 
-    def check_room(self, slug: str) -> None:
-        """Raise `QueueFull` if no more requests are taken for this model now."""
-        if self._limit is not None and self.depth(slug) >= self._limit:
-            raise QueueFull(f"{self._limit} requests are waiting for {slug} already.")
+    def all(self) -> Iterator[TokenQueue]:
+        """The queues of every variant of every model."""
+        return (self.queue_of(slug, variant) for slug in MODELS for variant in MODELS[slug].params.variants)
 
-    def depth(self, slug: str) -> int:
-        """How many requests wait for a worker, for any variant of a model."""
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for key in self._keys(slug):
-                pipeline.llen(key)
-            return sum(pipeline.execute())
-
-    def put(self, request_id: str, slug: str, variant: str, attempt: int) -> None:
-        """Put a request at the end of its variant's queue; putting it twice does no harm, it starts only once."""
+    def put(self, slug: str, variant: str) -> None:
+        """Say that one more request waits for a variant."""
         self.queue_of(slug, variant).enqueue_call(
-            FUNCTION,
-            kwargs={"request_id": request_id},
-            job_id=job_id(request_id, attempt),
-            timeout=self._ttl_s,
-            ttl=self._ttl_s,
-            result_ttl=0,
-            failure_ttl=60,
+            _FUNCTION, timeout=self._ttl_s, ttl=self._ttl_s, result_ttl=0, failure_ttl=0
         )
 
-    def waiting(self) -> set[str]:
-        """Ids of all requests that stand in a queue."""
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for key in (key for slug in MODELS for key in self._keys(slug)):
-                pipeline.lrange(key, 0, -1)
-            return {text(job).rpartition("-")[0] for jobs in pipeline.execute() for job in jobs}
-
-    def discard(self, record: Record) -> None:
-        """Remove what RQ keeps of the attempt that `record` shows, whose worker is dead."""
-        self._redis.delete(Job.key_for(job_id(record.request_id, record.attempt - 1)))
-
-    def _keys(self, slug: str) -> list[str]:
-        return [self.queue_of(slug, variant).key for variant in MODELS[slug].params.variants]
-
-
-def job_id(request_id: str, attempt: int) -> str:
-    """Name of the job that carries attempt number `attempt` (from 0) of a request."""
-    return f"{request_id}-{attempt}"
+    def balance(self, queue: TokenQueue, waiting: int) -> int:
+        """Have about as many tokens in a queue as requests wait for it; returns how many were added."""
+        tokens = queue.count
+        for _ in range(missing := min(max(0, waiting - tokens), _REFILL)):
+            self.put(queue.slug, queue.variant)
+        if tokens > waiting + _SURPLUS:
+            self._redis.ltrim(queue.key, 0, waiting + _SURPLUS - 1)
+        return missing

@@ -1,30 +1,35 @@
 """The request record: the only truth of a request's state.
 
-    QUEUED ──start──→ PROCESSING ──complete──→ COMPLETED
-      ↑  │                 │  └─────fail─────→ FAILED
-      │  └────────fail─────│────────────────→ FAILED
-      └──────requeue───────┘
+    QUEUED ──take──→ PROCESSING ──complete──→ COMPLETED
+      ↑  │                │  └─────fail─────→ FAILED
+      │  └─────cancel─────│────────────────→ FAILED
+      └──────requeue──────┘
 
-Every arrow is one atomic step in Redis that checks the state, and the attempt, it starts from, so a worker that was
-given up for dead cannot overwrite what its successor wrote. COMPLETED and FAILED are final. Times are Redis' own.
+Every arrow is one atomic step in Redis (`workers.scripts`) that checks the state, the attempt and the worker it starts
+from, so a worker that was given up for dead cannot overwrite what its successor wrote. Every step may be sent twice,
+as happens when its answer gets lost. COMPLETED and FAILED are final. Times are Redis' own.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, Final
 
 from redis import Redis
 
 from models.catalog import MODELS
+from workers import scripts
 from workers.connection import text
+from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 
-FINISHED_CHANNEL: Final = "facelight:finished"
-"""Redis publishes the id of every request here as it becomes COMPLETED or FAILED."""
-_OPEN: Final = "facelight:open"
+_log = logging.getLogger(__name__)
+_OVERDUE_LIVES_S: Final = 600
+"""An unfinished record outlives the time it may wait by so much, so that the janitor can end it in words."""
 
 
 class Status(StrEnum):
@@ -61,6 +66,8 @@ class Record:
     owner: str
     params: Mapping[str, Any]
     """JSON form of the model's `Params`; image fields hold names in the store, the seed is resolved."""
+    variant: str = ""
+    """Which variant of its model the request needs."""
     status: Status = Status.QUEUED
     attempt: int = 0
     """How often a worker has begun on it."""
@@ -70,14 +77,14 @@ class Record:
     started_at: float | None = None
     finished_at: float | None = None
     inference_time: float | None = None
+    step: int = 0
+    """How many of `total` denoise steps the worker had done a moment ago; both 0 before the first."""
+    total: int = 0
+    cancel_requested: bool = False
+    cost: float = 0.0
+    """Credits that were taken for it; given back if it FAILED."""
     outputs: tuple[Output, ...] = field(default=())
     error: str | None = None
-
-    @property
-    def variant(self) -> str:
-        """Which variant of its model the request needs."""
-        # Its parameters were checked when it was accepted, and stay as they were.
-        return MODELS[self.slug].params.model_construct(**self.params).variant
 
     @property
     def queue_time(self) -> float | None:
@@ -89,129 +96,217 @@ class Record:
         """Seconds between acceptance and the end."""
         return None if self.finished_at is None else max(0.0, self.finished_at - self.created_at)
 
+    @property
+    def stored_images(self) -> dict[str, str]:
+        """Names in the store of the request's pictures, by field; optional fields may have none."""
+        fields = MODELS[self.slug].params.image_fields
+        return {field: name for field in fields if (name := self.params.get(field)) is not None}
 
-_CREATE: Final = """
-local now = redis.call('TIME')
-local stamp = now[1] .. '.' .. string.format('%06d', now[2])
-redis.call('HSET', KEYS[1], 'status', 'QUEUED', 'attempt', 0, 'created_at', stamp, 'queued_at', stamp,
-           'slug', ARGV[3], 'owner', ARGV[4], 'params', ARGV[5])
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-redis.call('ZADD', KEYS[2], stamp, ARGV[1])
-"""
 
-# ARGV: request id, allowed state, allowed attempt or '', new state, stamped field, ttl, channel, field, value, ...
-_MOVE: Final = """
-local status, attempt = unpack(redis.call('HMGET', KEYS[1], 'status', 'attempt'))
-if status == 'COMPLETED' or status == 'FAILED' then return 0 end
-if status ~= ARGV[2] or (ARGV[3] ~= '' and attempt ~= ARGV[3]) then return 0 end
-local now = redis.call('TIME')
-redis.call('HSET', KEYS[1], 'status', ARGV[4], ARGV[5], now[1] .. '.' .. string.format('%06d', now[2]))
-if #ARGV > 7 then redis.call('HSET', KEYS[1], unpack(ARGV, 8)) end
-redis.call('EXPIRE', KEYS[1], ARGV[6])
-if ARGV[4] == 'PROCESSING' then redis.call('HINCRBY', KEYS[1], 'attempt', 1) end
-if ARGV[4] == 'COMPLETED' or ARGV[4] == 'FAILED' then
-  redis.call('ZREM', KEYS[2], ARGV[1])
-  redis.call('PUBLISH', ARGV[7], ARGV[1])
-end
-return 1
-"""
+@dataclass(frozen=True)
+class Idempotency:
+    """What a caller sends to have a request made once only: a key, and the digest of everything that was asked for."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many requests may wait for one model: of all owners, of one owner. None: any number."""
+
+    queue: int | None = None
+    per_owner: int | None = None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `Records.audit` saw: how many requests, and the ids of those it had to end or mend."""
+
+    seen: int
+    mended: tuple[str, ...]
+
+
+NO_LIMITS: Final = Limits()
 
 
 class Records:
-    """All request records in one Redis.
+    """All request records in one Redis, and the order in which they are served.
 
-    A finished record expires `result_ttl_s` after its end, an unfinished one `request_ttl_s` after its last step.
+    A finished record expires `result_ttl_s` after its end. One that has waited `request_ttl_s` is ended by `audit`.
     """
 
     def __init__(self, redis: Redis, result_ttl_s: int, request_ttl_s: int) -> None:
         self._redis = redis
         self._result_ttl_s = result_ttl_s
         self._request_ttl_s = request_ttl_s
-        self._create = redis.register_script(_CREATE)
-        self._move_script = redis.register_script(_MOVE)
+        self._open_ttl_s = request_ttl_s + _OVERDUE_LIVES_S
+        self._create = redis.register_script(scripts.CREATE)
+        self._take = redis.register_script(scripts.TAKE)
+        self._end = redis.register_script(scripts.END)
+        self._requeue = redis.register_script(scripts.REQUEUE)
+        self._cancel = redis.register_script(scripts.CANCEL)
+        self._report = redis.register_script(scripts.REPORT)
+        self._audit = redis.register_script(scripts.AUDIT)
 
-    def create(self, request_id: str, slug: str, owner: str, params: Mapping[str, Any]) -> None:
-        """Write a new record in state QUEUED."""
-        self._create(
-            keys=[_key(request_id), _OPEN],
-            args=[request_id, self._request_ttl_s, slug, owner, json.dumps(params)],
-        )
+    def create(
+        self,
+        request_id: str,
+        slug: str,
+        variant: str,
+        owner: str,
+        params: Mapping[str, Any],
+        cost: float = 0.0,
+        idempotency: Idempotency | None = None,
+        limits: Limits = NO_LIMITS,
+    ) -> str:
+        """Put a new request into the queue and take its credits; returns the id of the request that stands for it.
+
+        That is another one if a call with the same Idempotency-Key was there before. Raises `QueueFull`, `OutOfCredits`
+        or `IdempotencyConflict`, and nothing has changed then.
+        """
+        known = "" if idempotency is None else _idempotency(owner, idempotency.key)
+        fingerprint = "" if idempotency is None else idempotency.fingerprint
+        bounds: list[Any] = ["" if limit is None else limit for limit in (limits.queue, limits.per_owner)]
+        new: list[Any] = [request_id, slug, variant, owner, json.dumps(params), repr(cost), self._open_ttl_s]
+        verdict, detail = map(text, self._create(args=[*new, *bounds, known, fingerprint, *_variants(slug)]))
+        if verdict == "accepted":
+            return detail
+        if verdict == "conflict":
+            raise IdempotencyConflict("This Idempotency-Key was used for another request.")
+        if verdict == "out of credits":
+            raise OutOfCredits(f"The request costs {cost:g} credits; {float(detail):g} are left.")
+        raise _queue_full(slug, limits, of_owner=verdict == "owner is full")
+
+    def check_room(self, slug: str, owner: str, limits: Limits) -> None:
+        """Raise `QueueFull` if `create` would now: told before pictures are fetched."""
+        if limits.queue is not None and self.depth(slug) >= limits.queue:
+            raise _queue_full(slug, limits, of_owner=False)
+        if limits.per_owner is not None and self._depth_of_owner(slug, owner) >= limits.per_owner:
+            raise _queue_full(slug, limits, of_owner=True)
+
+    def depth(self, slug: str) -> int:
+        """How many requests wait for a worker, for any variant of a model."""
+        return sum(self.waiting(slug, variant) for variant in _variants(slug))
+
+    def waiting(self, slug: str, variant: str) -> int:
+        """How many requests wait for a worker that serves a variant of a model."""
+        return int(self._redis.zcard(f"facelight:waiting:{slug}:{variant}"))
 
     def get(self, request_id: str) -> Record | None:
         """Read a record; None if there is none, or no more."""
         raw = self._redis.hgetall(_key(request_id))
         return _parse(request_id, {text(name): text(value) for name, value in raw.items()}) if raw else None
 
-    def start(self, request_id: str, worker: str) -> Record | None:
-        """QUEUED to PROCESSING by `worker`; None if the request is not waiting any more."""
-        moved = self._move(request_id, Status.QUEUED, None, Status.PROCESSING, "started_at", {"worker": worker})
-        record = self.get(request_id)
-        # An answer may get lost and the step be sent again: it counts as taken if it shows.
-        begun = record is not None and record.status is Status.PROCESSING and record.worker == worker
-        return record if moved or begun else None
+    def take(self, slug: str, variant: str, worker: str) -> Record | None:
+        """Begin on the request whose turn it is: QUEUED to PROCESSING by `worker`. None if nobody waits.
+
+        A worker that has not ended its last request is given that one again.
+        """
+        taken = self._take(args=[slug, variant, worker, self._open_ttl_s])
+        if not taken:
+            return None
+        request_id, words = text(taken[0]), list(map(text, taken[1]))
+        raw = dict(zip(words[::2], words[1::2], strict=True))
+        try:
+            return _parse(request_id, raw)
+        except (ValueError, KeyError):
+            _log.exception("the record of %s is damaged", request_id)
+            must_be = [Status.PROCESSING, raw["attempt"], worker]
+            self._finish(request_id, must_be, Status.FAILED, {"error": "The request's record was damaged."})
+            return None
+
+    def report(self, record: Record, step: int, total: int) -> bool:
+        """Note how far the worker is; returns whether the request is to be ended because its caller wishes so."""
+        return bool(self._report(args=[record.request_id, *_at_work(record), self._open_ttl_s, step, total]))
 
     def complete(self, record: Record, outputs: tuple[Output, ...], inference_time: float) -> bool:
-        """PROCESSING to COMPLETED; False if this attempt has been given up meanwhile."""
-        written = json.dumps([asdict(output) for output in outputs])
-        fields = {"outputs": written, "inference_time": repr(inference_time)}
-        moved = self._move(
-            record.request_id, Status.PROCESSING, record.attempt, Status.COMPLETED, "finished_at", fields
-        )
-        return moved or self._shows(record, Status.COMPLETED, outputs=outputs)
+        """PROCESSING to COMPLETED; False if it was cancelled, or this attempt has been given up meanwhile."""
+        fields = {"outputs": json.dumps([asdict(output) for output in outputs]), "inference_time": repr(inference_time)}
+        ended = self._finish(record.request_id, _at_work(record), Status.COMPLETED, fields)
+        return ended or self._shows(record, Status.COMPLETED, outputs=outputs)
 
     def fail(self, record: Record, error: str, inference_time: float = 0.0) -> bool:
-        """From the state and attempt that `record` shows to FAILED, with a sentence for the caller.
+        """From the state, attempt and worker that `record` shows to FAILED, with a sentence for the caller.
 
-        False if the request has moved on meanwhile.
+        Its credits are given back. False if the request has moved on meanwhile.
         """
         fields = {"error": error, "inference_time": repr(inference_time)}
-        moved = self._move(record.request_id, record.status, record.attempt, Status.FAILED, "finished_at", fields)
-        return moved or self._shows(record, Status.FAILED, error=error)
+        ended = self._finish(record.request_id, [record.status, record.attempt, record.worker], Status.FAILED, fields)
+        return ended or self._shows(record, Status.FAILED, error=error)
 
     def requeue(self, record: Record) -> bool:
-        """PROCESSING back to QUEUED, because the worker died; False if the request has moved on meanwhile."""
-        return self._move(record.request_id, Status.PROCESSING, record.attempt, Status.QUEUED, "queued_at", {})
+        """PROCESSING back to QUEUED, before all others, because the worker died.
 
-    def forget(self, request_id: str) -> None:
-        """Remove what there is of a request that no worker was offered, or whose record has expired unfinished."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.delete(_key(request_id))
-            pipeline.zrem(_OPEN, request_id)
-            pipeline.execute()
+        False if the request has moved on meanwhile, or was cancelled: it is FAILED then.
+        """
+        return bool(self._requeue(args=[record.request_id, *_at_work(record), self._open_ttl_s, self._result_ttl_s]))
+
+    def cancel(self, request_id: str) -> Record | None:
+        """End a request that waits, have a worker end one that it is at, leave a finished one as it is.
+
+        Returns the record as it is now; None if there is none.
+        """
+        self._cancel(args=[request_id, self._result_ttl_s, self._open_ttl_s])
+        return self.get(request_id)
+
+    def running(self) -> list[str]:
+        """Ids of the requests that workers are at, or were when they died."""
+        return [text(request_id) for request_id in self._redis.hvals("facelight:running")]
 
     def unfinished(self) -> list[str]:
         """Ids of all requests that are neither COMPLETED nor FAILED, oldest first; some may have expired."""
-        return [text(member) for member in self._redis.zrange(_OPEN, 0, -1)]
+        return [text(member) for member in self._redis.zrange("facelight:open", 0, -1)]
+
+    def audit(self, start: int, count: int) -> Audit:
+        """Look at `count` unfinished requests, from number `start` on (0: the oldest), and mend what does not fit.
+
+        Puts back what stands nowhere, forgets what has expired, ends what has waited for too long.
+        """
+        lives = [self._open_ttl_s, self._result_ttl_s, self._request_ttl_s]
+        seen, mended = self._audit(args=[start, count, *lives, scripts.OVERDUE])
+        return Audit(int(seen), tuple(map(text, mended)))
 
     def now(self) -> float:
         """Redis' clock: the one that stamps the records."""
         seconds, microseconds = self._redis.time()
         return float(seconds) + float(microseconds) / 1e6
 
+    def _depth_of_owner(self, slug: str, owner: str) -> int:
+        return sum(int(self._redis.zcard(f"facelight:line:{slug}:{variant}:{owner}")) for variant in _variants(slug))
+
+    def _finish(self, request_id: str, must_be: list[Any], to: Status, fields: Mapping[str, str]) -> bool:
+        pairs = [word for pair in fields.items() for word in pair]
+        return bool(self._end(args=[request_id, *must_be, to, self._result_ttl_s, *pairs]))
+
     def _shows(self, before: Record, status: Status, **fields: object) -> bool:
         """Whether a step whose answer got lost was taken after all: the record holds what it would have written."""
         now = self.get(before.request_id)
-        expected = {"status": status, "attempt": before.attempt, **fields}
+        expected = {"status": status, "attempt": before.attempt, "worker": before.worker, **fields}
         return now is not None and all(getattr(now, name) == value for name, value in expected.items())
 
-    def _move(
-        self,
-        request_id: str,
-        allowed: Status,
-        attempt: int | None,
-        to: Status,
-        stamped: str,
-        fields: Mapping[str, str],
-    ) -> bool:
-        ttl = self._result_ttl_s if to.is_final else self._request_ttl_s
-        pairs = [word for pair in fields.items() for word in pair]
-        checked = "" if attempt is None else attempt
-        args = [request_id, allowed, checked, to, stamped, ttl, FINISHED_CHANNEL, *pairs]
-        return bool(self._move_script(keys=[_key(request_id), _OPEN], args=args))
+
+def _queue_full(slug: str, limits: Limits, *, of_owner: bool) -> QueueFull:
+    if of_owner:
+        return QueueFull(f"{limits.per_owner} requests of this API key are waiting for {slug} already.")
+    return QueueFull(f"{limits.queue} requests are waiting for {slug} already.")
+
+
+def _at_work(record: Record) -> list[Any]:
+    """State, attempt and worker that a record has while the worker that took it is at it."""
+    return [Status.PROCESSING, record.attempt, record.worker]
+
+
+def _variants(slug: str) -> tuple[str, ...]:
+    return MODELS[slug].params.variants
 
 
 def _key(request_id: str) -> str:
     return f"facelight:request:{request_id}"
+
+
+def _idempotency(owner: str, key: str) -> str:
+    return f"facelight:idempotency:{owner}:{sha256(key.encode()).hexdigest()}"
 
 
 def _parse(request_id: str, raw: Mapping[str, str]) -> Record:
@@ -220,6 +315,7 @@ def _parse(request_id: str, raw: Mapping[str, str]) -> Record:
         slug=raw["slug"],
         owner=raw["owner"],
         params=json.loads(raw["params"]),
+        variant=raw["variant"],
         status=Status(raw["status"]),
         attempt=int(raw["attempt"]),
         worker=raw.get("worker", ""),
@@ -228,6 +324,10 @@ def _parse(request_id: str, raw: Mapping[str, str]) -> Record:
         started_at=_seconds(raw, "started_at"),
         finished_at=_seconds(raw, "finished_at"),
         inference_time=_seconds(raw, "inference_time"),
+        step=int(raw.get("step", 0)),
+        total=int(raw.get("total", 0)),
+        cancel_requested="cancel" in raw,
+        cost=float(raw["cost"]),
         outputs=tuple(Output(**output) for output in json.loads(raw.get("outputs", "[]"))),
         error=raw.get("error"),
     )

@@ -82,7 +82,7 @@ local function finish(id, state, ttl, ...)
   redis.call('ZREM', OPEN, id)
   if status == 'QUEUED' then leave(slug, variant, owner, member_of(ticket, owner, id)) end
   release(id, worker or '')
-  if state == 'FAILED' and tonumber(cost) > 0 and is_metered(owner) then
+  if state == 'FAILED' and tonumber(cost or 0) > 0 and is_metered(owner) then
     redis.call('HINCRBYFLOAT', account_of(owner), 'credits', cost)
   end
   redis.call('PUBLISH', CHANNEL, id)
@@ -157,6 +157,7 @@ _UNLESS_MOVED_ON: Final = """
 local id = ARGV[1]
 local status, attempt, worker, cancel =
   unpack(redis.call('HMGET', record_of(id), 'status', 'attempt', 'worker', 'cancel'))
+if status == 'COMPLETED' or status == 'FAILED' then return 0 end
 if status ~= ARGV[2] or attempt ~= ARGV[3] or (worker or '') ~= ARGV[4] then return 0 end
 """
 
@@ -204,9 +205,10 @@ if ARGV[6] ~= '0' then redis.call('HSET', record_of(id), 'step', ARGV[6], 'total
 return cancel and 1 or 0
 """
 
-# ARGV: rank of the first request to look at, and how many; time to live if it waits, and if it ends; seconds that it may
-# wait; the sentence for who has waited longer. Returns how many it saw and the ids of those that it ended or mended.
+# ARGV: rank of the first request to look at, and how many; time to live if it waits, and if it ends; seconds that it
+# may wait; the sentence for who has waited longer. Returns how many it saw, and the ids of those it ended or mended.
 AUDIT: Final = f"""{_COMMON}
+redis.call('EXPIRE', OPEN, ARGV[3])
 local ids = redis.call('ZRANGE', OPEN, ARGV[1], ARGV[1] + ARGV[2] - 1)
 local mended, now = {{}}, tonumber(redis.call('TIME')[1])
 local function mend(id, step, ...)
@@ -216,7 +218,7 @@ end
 for _, id in ipairs(ids) do
   local status, slug, variant, owner, ticket, worker, created_at =
     unpack(redis.call('HMGET', record_of(id), 'status', 'slug', 'variant', 'owner', 'ticket', 'worker', 'created_at'))
-  if status == 'QUEUED' then
+  if status == 'QUEUED' and ticket then
     local member = member_of(ticket, owner, id)
     local turn = redis.call('ZSCORE', waiting_of(slug, variant), member)
     if now - created_at > tonumber(ARGV[5]) then
@@ -232,6 +234,12 @@ for _, id in ipairs(ids) do
     end
   else
     mend(id, redis.call, 'ZREM', OPEN, id)
+  end
+end
+local held = redis.call('HGETALL', RUNNING)
+for number = 1, #held, 2 do
+  if redis.call('HGET', record_of(held[number + 1]), 'status') ~= 'PROCESSING' then
+    redis.call('HDEL', RUNNING, held[number])
   end
 end
 return {{#ids, mended}}

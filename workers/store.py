@@ -3,8 +3,8 @@
 A file is called `<token>-<unix seconds>.<ext>`: the token cannot be guessed, the seconds are the moment it expires. So
 its name alone tells everything: nothing is lost when Redis is, there is no index that could disagree, and any process
 can clean up. Who knows a name may read the file, unless the name ends in an owner's tag: `<token>-<unix
-seconds>-<tag>.<ext>` is for that owner alone. Where the bytes lie is said by `FACELIGHT_STORE`: in a folder that
-all processes see (`store_folder`) or in an S3 bucket (`store_s3`).
+seconds>-<tag>.<ext>` is for that owner alone. Where the bytes lie is said by `FACELIGHT_STORE`, which
+`workers.stores` reads: in a folder that all processes see (`store_folder`) or in an S3 bucket (`store_s3`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Final
 
 from workers.errors import SettingsError, StoreRefused, StoreUnavailable
@@ -131,20 +130,6 @@ class Store(ABC):
 
     @abstractmethod
     def _remove(self, name: str) -> None: ...
-
-
-def open_store(location: str) -> Store:
-    """The store at `location`, a folder or `s3://bucket/prefix`; nothing is written yet.
-
-    Raises `SettingsError` if boto3's own settings do not fit together.
-    """
-    if found := S3_LOCATION.fullmatch(location):
-        from workers.store_s3 import S3Store  # boto3 takes half a second to import: only those wait who use it
-
-        return S3Store(found["bucket"], found["prefix"] or "")
-    from workers.store_folder import FolderStore
-
-    return FolderStore(Path(location))
 
 
 def is_name(text: str) -> bool:

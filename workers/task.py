@@ -1,4 +1,4 @@
-"""The one job there is: take a request from its record to its pictures in the store."""
+"""The one job there is: take a request from the queue to its pictures in the store."""
 
 from __future__ import annotations
 
@@ -6,97 +6,141 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from models.catalog import MODELS
 from models.errors import InputRefused
 from models.images import MEDIA_TYPES
 from models.params import CommonParams
-from models.pipeline import Pipeline
+from models.pipeline import Pipeline, Pixels
+from workers.accidents import free_device_memory, is_broken_device, is_out_of_memory
 from workers.connection import insist
-from workers.errors import DeadlineExceeded, StoreUnavailable
+from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
 from workers.records import Output, Record, Records
+from workers.reporter import Progress, Reporter
+from workers.scripts import CANCELLED
 from workers.store import Store
+from workers.watchdog import GRACE_S, process_ends_after
 
 _log = logging.getLogger(__name__)
-_FILES_OUTLIVE_RECORD_S = 1.0
+_FILES_OUTLIVE_RECORD_S: Final = 1.0
 
 
 @dataclass(frozen=True)
 class Task:
-    """Serves one request after another with pipelines that stay loaded. Called with a request's id."""
+    """Serves one request after another with pipelines that stay loaded. Called with what a token stands for."""
 
     worker: str
     records: Records
     store: Store
     pipelines: Mapping[str, Pipeline[Any, Any]]
+    reporter: Reporter
     result_ttl_s: int
     timeout_s: int
 
-    def __call__(self, request_id: str) -> None:
-        """Serve the request, unless another worker has it or had it. Only the record tells how it ended."""
-        record = self.records.start(request_id, self.worker)
+    def __call__(self, slug: str, variant: str) -> None:
+        """Serve the request whose turn it is, if any waits. Only its record tells how it ended.
+
+        Raises `DeviceBroken`; the request is left to be tried again by another process then.
+        """
+        record = insist(lambda: self.records.take(slug, variant, self.worker))
         if record is None:
-            _log.info("%s is not waiting any more", request_id)
+            _log.debug("nobody waits for %s %s", slug, variant)
             return
+        with self.reporter.following(record) as progress:
+            self._serve(record, progress)
+        ended = insist(lambda: self.records.get(record.request_id))
+        if ended is None or ended.status.is_final:
+            self._drop(record.stored_images.values())
+
+    def _serve(self, record: Record, progress: Progress) -> None:
         began = time.monotonic()
         try:
-            outputs = self._generate(record, began + self.timeout_s)
-        except (InputRefused, DeadlineExceeded) as refusal:
-            ended = self._fail(record, str(refusal), began)
+            with process_ends_after(self.timeout_s + GRACE_S, record.request_id):
+                outputs = self._generate(record, progress, began + self.timeout_s)
+        except (InputRefused, DeadlineExceeded, Cancelled) as refusal:
+            self._fail(record, str(refusal), began)
         except StoreUnavailable as outage:
-            _log.error("%s failed, for the result store did: %s", request_id, outage)
-            ended = self._fail(record, "The result store cannot be used. Try again later.", began)
-        except Exception:  # noqa: BLE001 - a defect in a model must not end the worker
-            _log.exception("%s failed", request_id)
-            ended = self._fail(record, "The model failed on this request.", began)
+            _log.error("%s failed, for the result store did: %s", record.request_id, outage)
+            self._fail(record, "The result store cannot be used. Try again later.", began)
+        except Exception as error:  # a defect in a model must not end the worker
+            if is_broken_device(error):
+                raise DeviceBroken(str(error)) from error
+            _log.exception("%s failed", record.request_id)
+            self._fail(record, _sentence(error), began)
         else:
-            ended = self._complete(record, outputs, began)
-        if ended:
-            self._drop(_stored_images(record).values())
+            self._complete(record, outputs, began)
 
-    def _generate(self, record: Record, deadline: float) -> tuple[Output, ...]:
+    def _generate(self, record: Record, progress: Progress, deadline: float) -> tuple[Output, ...]:
         params = MODELS[record.slug].params.model_validate(record.params)
-        pipeline = self.pipelines[record.slug]
+        pipeline, inputs = self.pipelines[record.slug], self._inputs(record)
 
         def on_step(step: int, total: int) -> None:
-            if time.monotonic() > deadline:
-                raise DeadlineExceeded(f"The request took longer than {self.timeout_s} s (step {step} of {total}).")
+            progress.step, progress.total = step, total
+            self._check(progress, deadline)
 
-        prepared = pipeline.prepare(params, self._inputs(record))
-        pixels = pipeline.run(prepared, on_step)
-        height, width = pixels.shape[1:3]
-        return tuple(self._keep(params, file, width, height) for file in pipeline.finish(params, pixels))
+        def paint() -> Pixels:
+            self._check(progress, deadline)
+            return pipeline.run(pipeline.prepare(params, inputs), on_step)
+
+        try:
+            pixels = paint()
+        except Exception as error:  # torch is not imported here, so its class has no name; others pass on
+            if not is_out_of_memory(error):
+                raise
+            pixels = None
+        if pixels is None:  # only now nothing refers to the stack, and what it held, any more
+            _log.warning("%s ran out of device memory; it is tried once more", record.request_id)
+            free_device_memory()
+            pixels = paint()
+        return self._keep(params, pipeline.finish(params, pixels), pixels)
+
+    def _check(self, progress: Progress, deadline: float) -> None:
+        if progress.cancelled:
+            raise Cancelled(CANCELLED)
+        if time.monotonic() > deadline:
+            at = f"step {progress.step} of {progress.total}" if progress.total else "before the first step"
+            raise DeadlineExceeded(f"The request took longer than {self.timeout_s} s ({at}).")
 
     def _inputs(self, record: Record) -> dict[str, bytes]:
-        files = {field: self.store.read(name) for field, name in _stored_images(record).items()}
+        files = {field: self.store.read(name) for field, name in record.stored_images.items()}
         if missing := [name for name, data in files.items() if data is None]:
             raise InputRefused(f"{missing[0]} has expired before the request was served.")
         return {name: data for name, data in files.items() if data is not None}
 
-    def _keep(self, params: CommonParams, file: bytes, width: int, height: int) -> Output:
-        name = self.store.put(file, params.output_format, self.result_ttl_s + _FILES_OUTLIVE_RECORD_S)
-        return Output(name, MEDIA_TYPES[params.output_format], len(file), width, height)
+    def _keep(self, params: CommonParams, files: list[bytes], pixels: Pixels) -> tuple[Output, ...]:
+        """Store all pictures, or none."""
+        height, width = pixels.shape[1:3]
+        media_type, ttl_s = MEDIA_TYPES[params.output_format], self.result_ttl_s + _FILES_OUTLIVE_RECORD_S
+        outputs: list[Output] = []
+        try:
+            for file in files:
+                name = self.store.put(file, params.output_format, ttl_s)
+                outputs.append(Output(name, media_type, len(file), width, height))
+        except StoreUnavailable:
+            self._drop(output.name for output in outputs)
+            raise
+        return tuple(outputs)
 
-    def _complete(self, record: Record, outputs: tuple[Output, ...], began: float) -> bool:
+    def _complete(self, record: Record, outputs: tuple[Output, ...], began: float) -> None:
         seconds = time.monotonic() - began
         if insist(lambda: self.records.complete(record, outputs, seconds)):
             _log.info("%s completed in %.2f s", record.request_id, seconds)
-            return True
-        _log.warning("%s was given to another worker after %.2f s", record.request_id, seconds)
-        self._drop(output.name for output in outputs)
-        return False
+        else:
+            _log.warning("%s was cancelled, or given to another worker, in its %.2f s", record.request_id, seconds)
+            self._drop(output.name for output in outputs)
 
-    def _fail(self, record: Record, error: str, began: float) -> bool:
+    def _fail(self, record: Record, error: str, began: float) -> None:
         _log.info("%s failed: %s", record.request_id, error)
-        return insist(lambda: self.records.fail(record, error, time.monotonic() - began))
+        seconds = time.monotonic() - began
+        insist(lambda: self.records.fail(record, error, seconds))
 
     def _drop(self, names: Iterable[str]) -> None:
         for name in names:
             self.store.drop(name)
 
 
-def _stored_images(record: Record) -> dict[str, str]:
-    """Names in the store of the request's pictures, by field; optional fields may have none."""
-    fields = MODELS[record.slug].params.image_fields
-    return {field: name for field in fields if (name := record.params.get(field)) is not None}
+def _sentence(error: Exception) -> str:
+    if is_out_of_memory(error):
+        return "The GPU has not enough memory for this request."
+    return "The model failed on this request."

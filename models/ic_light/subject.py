@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import UnreadableImage
-from models.images import to_rgb8
+from models.images import to_pixels, to_rgb8
 
 GREY: Final = 127
 """The level that the networks' normalisation maps to 0: the backdrop of everything that is not subject."""
@@ -28,9 +28,7 @@ def to_rgb(picture: Image.Image) -> Rgb:
     A transparent level in 16-bit grey is ignored, since Pillow cannot convert it. Raises `UnreadableImage` if the
     file's transparency is malformed.
     """
-    if picture.has_transparency_data and not picture.mode.startswith("I"):
-        picture = _composite(picture)
-    return np.asarray(to_rgb8(picture))
+    return to_pixels(picture, _flatten)
 
 
 def resample(picture: Rgb, width: int, height: int) -> Rgb:
@@ -38,9 +36,11 @@ def resample(picture: Rgb, width: int, height: int) -> Rgb:
     return np.asarray(Image.fromarray(picture).resize((width, height), RESAMPLING))
 
 
-def _composite(picture: Image.Image) -> Image.Image:
+def _flatten(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return to_rgb8(picture)
     try:
         layer = picture.convert("RGBA")
     except ValueError as error:
         raise UnreadableImage("The image's transparency is malformed.") from error
-    return Image.alpha_composite(Image.new("RGBA", layer.size, (GREY, GREY, GREY, 255)), layer)
+    return to_rgb8(Image.alpha_composite(Image.new("RGBA", layer.size, (GREY, GREY, GREY, 255)), layer))

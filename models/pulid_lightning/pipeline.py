@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
-import numpy as np
 import torch
 
 from models.errors import InputRefused, WeightsError
-from models.images import decode, to_rgb8
+from models.images import decode, to_pixels
 from models.loading import load_part
 from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Pipeline, Pixels
 from models.pulid_lightning.adapter import Projection, read_adapter
@@ -120,7 +119,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         return decode_latents(checkpoint.vae, sample(denoise, latents, sigmas, noise, on_step))
 
     def _find(self, file: bytes) -> FoundFace:
-        return self._faces.find(np.asarray(to_rgb8(decode(file))))
+        return self._faces.find(to_pixels(decode(file)))
 
     def _conditions(self, prepared: Prepared, checkpoint: Checkpoint) -> Conditions:
         params = prepared.params

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NoReturn
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
+from redis.exceptions import RedisError
+from starlette.requests import ClientDisconnect
 
 from models.catalog import MODELS, Model
 from server import answers
@@ -15,13 +19,23 @@ from server.auth import CallerDep, OwnerDep, balance, may_submit
 from server.bodies import read_body
 from server.context import Gateway, GatewayDep
 from server.errors import NotFound, Unfinished
+from server.idempotency import IdempotencyDep
 from server.links import Links, LinksDep
-from server.lookup import find_record
-from server.openapi import error_responses, failed_response, picture_response, request_body, unfinished_response
+from server.lookup import cancel, find_record
+from server.openapi import (
+    error_responses,
+    failed_response,
+    picture_response,
+    request_body,
+    submitted_response,
+    unfinished_response,
+)
 from server.schemas import SubmitAnswer
 from server.submit import submit
 from workers.records import Record, Status
 
+_log = logging.getLogger(__name__)
+_OUTAGE_PAUSE_S: Final = 0.5
 Endpoint = Callable[..., Awaitable[Response | SubmitAnswer]]
 
 
@@ -34,7 +48,7 @@ def build_router() -> APIRouter:
 
 
 def _add_operations(router: APIRouter, model: Model) -> None:
-    errors = error_responses(400, 401, 403, 406, 413, 429, 503)
+    errors = error_responses(400, 401, 403, 406, 409, 413, 429, 503)
     permission = [Depends(may_submit(model.slug))]
     router.add_api_route(
         f"/v1/{model.slug}",
@@ -56,14 +70,16 @@ def _add_operations(router: APIRouter, model: Model) -> None:
         operation_id=f"submit_{model.slug}",
         summary=f"{model.title}: queue a request",
         description=f"{model.summary} Answers at once with the URLs to ask for the result.",
-        responses=errors,
+        responses={**errors, **submitted_response()},
         openapi_extra=request_body(model),
     )
 
 
 def _queued(model: Model) -> Endpoint:
-    async def queue(request: Request, gateway: GatewayDep, owner: OwnerDep, links: LinksDep) -> SubmitAnswer:
-        request_id = await submit(model, await read_body(request), owner, gateway, links)
+    async def queue(
+        request: Request, gateway: GatewayDep, owner: OwnerDep, links: LinksDep, idempotency_key: IdempotencyDep
+    ) -> SubmitAnswer:
+        request_id = await submit(model, await read_body(request), owner, gateway, links, idempotency_key)
         return answers.submitted(request_id, links)
 
     return queue
@@ -71,10 +87,17 @@ def _queued(model: Model) -> Endpoint:
 
 def _waiting(model: Model) -> Endpoint:
     async def generate(
-        request: Request, gateway: GatewayDep, caller: CallerDep, links: LinksDep, told: Response
+        request: Request,
+        gateway: GatewayDep,
+        caller: CallerDep,
+        links: LinksDep,
+        idempotency_key: IdempotencyDep,
+        told: Response,
     ) -> Response:
-        request_id = await submit(model, await read_body(request), caller.owner, gateway, links)
-        record = await _finished(request_id, caller.owner, gateway, links)
+        body = await read_body(request)
+        request_id = await submit(model, body, caller.owner, gateway, links, idempotency_key)
+        gone = _departure(request, request_id, idempotency_key is None, gateway)
+        record = await _finished(request_id, caller.owner, gone, gateway, links)
         if record.status is Status.FAILED:
             return JSONResponse(answers.failed(record), 422, {**told.headers, "X-Request-Id": request_id})
         credits_left = await run_sync(balance, caller, gateway)
@@ -86,24 +109,47 @@ def _waiting(model: Model) -> Endpoint:
     return generate
 
 
-async def _finished(request_id: str, owner: str, gateway: Gateway, links: Links) -> Record:
+async def _finished(
+    request_id: str, owner: str, gone: Coroutine[Any, Any, NoReturn], gateway: Gateway, links: Links
+) -> Record:
     """The record of a request once it has ended; raises `Unfinished` when that takes too long.
 
-    A server that is told to stop cancels those who still wait when it has waited long enough itself.
+    A server that is told to stop cancels those who still wait when it has waited long enough itself. `gone` raises as
+    soon as the client is not there any more.
     """
+    ended, left = asyncio.ensure_future(_end_of(request_id, owner, gateway)), asyncio.ensure_future(gone)
     try:
         async with asyncio.timeout(gateway.settings.sync_timeout_s):
-            return await _end_of(request_id, owner, gateway)
+            await asyncio.wait({ended, left}, return_when=asyncio.FIRST_COMPLETED)
+        return ended.result() if ended.done() else left.result()
     except (TimeoutError, asyncio.CancelledError) as error:
         answer = answers.unfinished(request_id, links)
         raise Unfinished(answer["error"], extra=answer) from error
+    finally:
+        ended.cancel()
+        left.cancel()
+
+
+async def _departure(request: Request, request_id: str, alone: bool, gateway: Gateway) -> NoReturn:
+    """Wait until the client has hung up. Its request is cancelled then, if nobody else can know of it."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    if alone:
+        _log.info("%s is cancelled: its client has left", request_id)
+        await run_sync(cancel, request_id, gateway)
+    raise ClientDisconnect
 
 
 async def _end_of(request_id: str, owner: str, gateway: Gateway) -> Record:
+    """The record once it is final. Outages of Redis are waited out: the request has been accepted."""
     with gateway.wakeups.waiter(request_id) as may_have_ended:
         while True:
             may_have_ended.clear()
-            record = await run_sync(find_record, request_id, owner, gateway)
+            try:
+                record = await run_sync(find_record, request_id, owner, gateway)
+            except RedisError:
+                await asyncio.sleep(_OUTAGE_PAUSE_S)
+                continue
             if record.status.is_final:
                 return record
             await may_have_ended.wait()

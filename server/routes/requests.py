@@ -1,6 +1,8 @@
-"""State and result of requests."""
+"""State, result and end of requests."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -8,27 +10,37 @@ from fastapi.responses import JSONResponse
 from server import answers
 from server.auth import CallerDep, balance
 from server.context import GatewayDep
+from server.errors import NotFound
 from server.links import LinksDep
-from server.lookup import find_record
+from server.lookup import cancel, find_record
 from server.openapi import error_responses, failed_response
 from server.schemas import FailedAnswer, ResultAnswer, StatusAnswer
 from workers.records import Status
 
-router = APIRouter(tags=["requests"], responses={**error_responses(401, 404, 503), **failed_response()})
+router = APIRouter(tags=["requests"], responses=error_responses(401, 404, 503))
+_FAILED: Final = failed_response()
 
 
-@router.get("/v2/requests/{request_id}/status", operation_id="request_status", response_model=StatusAnswer)
+@router.get(
+    "/v2/requests/{request_id}/status", operation_id="request_status", response_model=StatusAnswer, responses=_FAILED
+)
 def request_status(request_id: str, gateway: GatewayDep, caller: CallerDep, links: LinksDep) -> JSONResponse:
     """How far a request is. A failed one is answered with 422."""
     record = find_record(request_id, caller.owner, gateway)
     return _answer(answers.status(record, links, balance(caller, gateway)))
 
 
-@router.get("/v2/requests/{request_id}", operation_id="request_result", response_model=ResultAnswer | StatusAnswer)
+@router.get(
+    "/v2/requests/{request_id}",
+    operation_id="request_result",
+    response_model=ResultAnswer | StatusAnswer,
+    responses=_FAILED,
+)
 @router.get(
     "/v1/requests/{request_id}",
     operation_id="request_result_v1",
     response_model=ResultAnswer | StatusAnswer,
+    responses=_FAILED,
     summary="Request Result (poll_url)",
 )
 def request_result(request_id: str, gateway: GatewayDep, caller: CallerDep, links: LinksDep) -> JSONResponse:
@@ -37,6 +49,25 @@ def request_result(request_id: str, gateway: GatewayDep, caller: CallerDep, link
     if record.status is Status.COMPLETED:
         return _answer(answers.result(record, links, balance(caller, gateway)))
     return _answer(answers.status(record, links, balance(caller, gateway)))
+
+
+@router.delete(
+    "/v2/requests/{request_id}",
+    operation_id="cancel_request",
+    response_model=StatusAnswer | FailedAnswer,
+    responses={202: {"model": StatusAnswer, "description": "The worker ends the request within a step."}},
+)
+def cancel_request(request_id: str, gateway: GatewayDep, caller: CallerDep, links: LinksDep) -> JSONResponse:
+    """Cancel a request: an extension, unknown to the hosted API. Answers with the state that the request is in now.
+
+    One that waits is FAILED at once; one that a worker is at is so within a denoise step (202 until then); one that
+    has ended stays as it is. Credits are given back.
+    """
+    record = cancel(find_record(request_id, caller.owner, gateway).request_id, gateway)
+    if record is None:
+        raise NotFound(f"Request {request_id} not found")
+    body = answers.status(record, links, balance(caller, gateway))
+    return JSONResponse(body, 200 if record.status.is_final else 202)
 
 
 def _answer(body: StatusAnswer | ResultAnswer | FailedAnswer) -> JSONResponse:

@@ -86,7 +86,7 @@ def test_the_exporter_looks_at_the_keys_that_are_written(redis_url: str) -> None
     Presence(redis, 60).announce(WorkerReport("host-1-0a1b2c", "cpu", {}))
     queues = JobQueue(redis, 60)
     for slug, model in MODELS.items():
-        queues.put(f"request-{slug}", slug, model.params.variants[0], 0)
+        queues.put(slug, model.params.variants[0])
     keys = [key.decode() for key in redis.scan_iter()]
     environment = SERVICES["redis-exporter"]["environment"]
     assert sum(fnmatch(key, environment["REDIS_EXPORTER_COUNT_KEYS"]) for key in keys) == 1

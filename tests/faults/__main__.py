@@ -8,7 +8,7 @@ import time
 
 from tests.faults.finding import Fault, Finding
 from tests.faults.matrix import FAULTS
-from tests.faults.report import DOCUMENT, line, with_findings
+from tests.faults.report import line, publish
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,11 +22,6 @@ def main(arguments: list[str] | None = None) -> int:
         if not options.quick:  # at once: a matrix that is broken off keeps what it has found
             publish(fault, finding)
     return 0 if well else 1
-
-
-def publish(fault: Fault, finding: Finding) -> None:
-    """Write a finding into the document."""
-    DOCUMENT.write_text(with_findings(DOCUMENT.read_text(), [(fault, finding)], [*FAULTS, "F23"]))
 
 
 def _find(fault: Fault, full: bool) -> Finding:

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-Ending = Literal["finish", "defect", "segfault", "hang", "out_of_memory", "device_error"]
+Ending = Literal["finish", "segfault", "hang", "out_of_memory", "device_error"]
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Cluster:
             waiting.difference_update([found for found in waiting if self._has_ended(found)])
             return not waiting
 
-        until(none_left, f"{len(waiting)} requests to end", timeout_s, pause_s=0.2)
+        until(none_left, "accepted requests to end", timeout_s, pause_s=0.2)
 
     def wait_until_ready(self, timeout_s: float = 60) -> None:
         """Wait until every gateway sees every worker."""

@@ -56,3 +56,9 @@ class Fault:
 def unless(holds: bool, words: str) -> str:
     """A complaint, or nothing if all is well."""
     return "" if holds else words
+
+
+def place(fault_id: str) -> tuple[bool, int, str]:
+    """Where a fault stands in lists: numbered ones first, by number."""
+    numbered = fault_id[1:].isdecimal()
+    return not numbered, int(fault_id[1:]) if numbered else 0, fault_id

@@ -16,7 +16,7 @@ Call = Callable[[], Answer]
 class SteadyLoad:
     """Makes `rate` calls per second for as long as the block lasts, from so many threads.
 
-    Every call has its time: if the server lets it wait, the time it waited to be made counts as well (`late`).
+    Every call has its time. If all threads wait for answers then, it is made later, and counts as slow by as much.
     """
 
     call: Call
@@ -27,20 +27,21 @@ class SteadyLoad:
     answers: list[tuple[float, Answer]] = field(default_factory=list)
     """When the call should have been made, by the monotonic clock, and what came."""
     _ended: threading.Event = field(default_factory=threading.Event)
-    _running: list[threading.Thread] = field(default_factory=list)
+    crew: list[threading.Thread] = field(default_factory=list)
+    """The threads."""
     _next: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> SteadyLoad:
         self._next = time.monotonic()
-        self._running = [threading.Thread(target=self._run, daemon=True) for _ in range(self.threads)]
-        for thread in self._running:
+        self.crew = [threading.Thread(target=self._run, daemon=True) for _ in range(self.threads)]
+        for thread in self.crew:
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        for thread in self._running:
+        for thread in self.crew:
             thread.join()
 
     def codes(self) -> dict[int, int]:
@@ -50,10 +51,7 @@ class SteadyLoad:
 
     def latencies(self) -> list[float]:
         """Seconds from the time each call was due to its answer."""
-        return [late + answer.seconds for late, answer in self._late()]
-
-    def _late(self) -> list[tuple[float, Answer]]:
-        return [(max(0.0, answer.began - due), answer) for due, answer in self.answers]
+        return [max(0.0, answer.began - due) + answer.seconds for due, answer in self.answers]
 
     def _run(self) -> None:
         while not self._ended.is_set():

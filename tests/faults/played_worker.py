@@ -97,10 +97,6 @@ def _finish() -> None:
     return
 
 
-def _defect() -> NoReturn:
-    raise ZeroDivisionError("a played defect")
-
-
 def _segfault() -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -123,7 +119,6 @@ def _device_error() -> NoReturn:
 
 
 _ENDINGS = {
-    "defect": _defect,
     "segfault": _segfault,
     "hang": _hang,
     "out_of_memory": _out_of_memory,

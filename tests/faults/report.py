@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.faults.finding import Fault, Finding
+from tests.faults.finding import Fault, Finding, place
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "faults.md"
 _TABLE = re.compile(r"(<!-- measured -->\n).*?(<!-- end of measured -->)", re.DOTALL)
@@ -17,11 +17,16 @@ _ROW = re.compile(r"^\| `(?P<id>[A-Z0-9]+)` \|.*$", re.MULTILINE)
 _HEAD = ("", "Fault", "Trials", "Survived", "Figure", "Target", "Measured")
 
 
-def with_findings(document: str, findings: Sequence[tuple[Fault, Finding]], order: Sequence[str]) -> str:
-    """The document with the rows of these faults as they were found now; other rows stay. Sorted by `order`."""
+def publish(fault: Fault, finding: Finding) -> None:
+    """Write a finding into the document."""
+    DOCUMENT.write_text(with_finding(DOCUMENT.read_text(), fault, finding))
+
+
+def with_finding(document: str, fault: Fault, finding: Finding) -> str:
+    """The document with the row of this fault as it was found now; other rows stay."""
     rows = {found["id"]: found[0] for found in _ROW.finditer(document)}
-    rows |= {fault.id: row(fault, finding) for fault, finding in findings}
-    lines = [_line(_HEAD), _line(["---"] * len(_HEAD)), *(rows[key] for key in order if key in rows)]
+    rows[fault.id] = row(fault, finding)
+    lines = [_line(_HEAD), _line(["---"] * len(_HEAD)), *(rows[key] for key in sorted(rows, key=place))]
     table = "\n".join(lines)
     return _TABLE.sub(lambda found: f"{found[1]}{table}\n{found[2]}", document)
 
@@ -29,17 +34,21 @@ def with_findings(document: str, findings: Sequence[tuple[Fault, Finding]], orde
 def row(fault: Fault, finding: Finding) -> str:
     """One row of the table."""
     name = f"**{fault.name}**: {fault.how}"
-    figure = finding.figure or "the trials could not be finished"
     counts = [str(finding.trials), str(finding.survived)]
-    return _line([f"`{fault.id}`", name, *counts, figure, fault.target, _circumstances()])
+    return _line([f"`{fault.id}`", name, *counts, said(finding), fault.target, _circumstances()])
 
 
 def line(fault: Fault, finding: Finding, seconds: float) -> str:
     """What the terminal shows of it."""
     verdict = "FAIL" if finding.complaints or not finding.trials else "PASS"
-    head = f"{verdict} {fault.id:<5} {finding.survived}/{finding.trials} in {seconds:.0f} s: {finding.figure}"
-    shown = [f"       {complaint}" for complaint in finding.complaints[:20]]
+    head = f"{verdict} {fault.id:<5} {finding.survived}/{finding.trials} in {seconds:.0f} s: {said(finding)}"
+    shown = [f"       {complaint}" for complaint in finding.complaints[1:20]]
     return "\n".join([head, *shown]) + "\n"
+
+
+def said(finding: Finding) -> str:
+    """What was measured; where something went wrong, what that was first."""
+    return finding.complaints[0] if finding.complaints else finding.figure
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -22,7 +22,6 @@ class Shim:
         self._thread = threading.Thread(target=self._loop.run_forever, name="shim", daemon=True)
         self._open: asyncio.Event
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
-        self._refusing = False
 
     @property
     def url(self) -> str:
@@ -52,11 +51,6 @@ class Shim:
         """Break all connections at once, with whatever is on its way in them; returns how many there were."""
         return int(self._do(self._cut()))
 
-    def refuse(self, refusing: bool) -> None:
-        """Break all connections and every new one, until told otherwise."""
-        self._refusing = refusing
-        self.cut()
-
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
@@ -84,9 +78,6 @@ class Shim:
         return len(pairs)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._refusing:
-            writer.transport.abort()
-            return
         try:
             there_reader, there = await asyncio.open_unix_connection(self._target)
         except OSError:

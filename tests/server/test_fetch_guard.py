@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -60,6 +61,7 @@ class Names:
         "169.254.169.254",
         "172.16.0.1",
         "192.0.0.1",
+        "192.0.0.192",
         "192.0.2.1",
         "192.88.99.1",
         "192.168.1.1",
@@ -78,6 +80,9 @@ class Names:
         "100::1",
         "2001:0:4136:e378:8000:63bf:3fff:fdd2",
         "2001:db8::1",
+        "2606:4700::5efe:808:808",
+        "2606:4700::200:5efe:808:808",
+        "3fff::1",
         "2002:7f00:1::",
         "2002:808:808::1",
         "5f00::1",
@@ -178,6 +183,20 @@ def test_rebinding_changes_nothing(host: Host) -> None:
     with pytest.raises(ImageUnavailable):
         fetch(f"http://rebind.example:{port}/photo.png", allowed=("192.0.2.0/24",), resolver=names, total_s=0.3)
     assert names.asked == ["rebind.example"]
+    assert not host.requests
+
+
+def test_where_the_connection_ends_is_checked_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should the way to a checked address lead elsewhere, nothing is said there."""
+    port = int(host.url.rpartition(":")[2])
+    connect = asyncio.SelectorEventLoop.create_connection
+
+    async def led_astray(loop: Any, factory: Any, _host: str, _port: int, **options: Any) -> Any:
+        return await connect(loop, factory, "127.0.0.1", port, **options)
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "create_connection", led_astray)
+    with pytest.raises(ImageUnavailable, match="not public"):
+        fetch(f"http://photos.example:{port}/photo.png", allowed=("192.0.2.0/24",), resolver=Names("192.0.2.1"))
     assert not host.requests
 
 

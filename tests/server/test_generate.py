@@ -21,7 +21,7 @@ def call(client: Client, act: Callable[[str], Any], worker: PlayedWorker, **fiel
     """Send a v1 call and let `act` play the worker once its request has arrived; answer and request id."""
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[httpx.Response] = pool.submit(client.post, "/v1/ic-light", json=body_for("ic-light", **fields))
-        request_id = worker.take("ic-light")
+        request_id = worker.await_request("ic-light")
         assert not waiting.done()
         act(request_id)
         return waiting.result(20), request_id
@@ -64,7 +64,7 @@ def test_a_server_that_stops_answers_those_who_wait(make_settings: MakeSettings)
             waiting = pool.submit(
                 httpx.post, client.base_url.join("/v1/ic-light"), json=body_for("ic-light"), timeout=30
             )
-            request_id = worker.take("ic-light")
+            request_id = worker.await_request("ic-light")
         answer = waiting.result()
     assert (answer.status_code, answer.json()["request_id"]) == (504, request_id)
     worker.complete(request_id)
@@ -89,7 +89,7 @@ def test_an_end_before_the_first_look_is_seen(client: Client, worker: PlayedWork
     with ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(client.post, f"/v1/{slug}", json=body_for(slug)) for _ in range(8)]
         for _ in calls:
-            worker.complete(worker.take(slug))
+            worker.complete(worker.await_request(slug))
         assert [waiting.result(20).status_code for waiting in calls] == [200] * 8
 
 
@@ -118,7 +118,7 @@ def test_other_calls_are_served_while_many_wait(client: Client, worker: PlayedWo
     limits = httpx.Limits(max_connections=100)
     with ThreadPoolExecutor(60) as pool, httpx.Client(base_url=client.base_url, limits=limits, timeout=30) as many:
         calls = [pool.submit(many.post, "/v1/ic-light", json=body_for("ic-light")) for _ in range(60)]
-        ids = [worker.take("ic-light") for _ in calls]
+        ids = [worker.await_request("ic-light") for _ in calls]
         assert _listeners(worker) == 1, "one connection listens for all"
         assert client.get("/v1/get-user-credits").status_code == 200
         assert client.get(f"/v2/requests/{ids[0]}/status").json()["status"] == "QUEUED"

@@ -141,7 +141,7 @@ def test_a_waiting_call_tells_rate_and_balance(
     with ThreadPoolExecutor(1) as pool:
         body = body_for("ic-light", number_of_images=pictures)
         call = pool.submit(guarded.post, "/v1/ic-light", json=body, headers={"x-api-key": secret})
-        worker.complete(worker.take("ic-light"))
+        worker.complete(worker.await_request("ic-light"))
     answer = call.result()
     assert answer.status_code == 200
     assert answer.headers["ratelimit"].startswith('"requests";r=2;')

@@ -172,7 +172,7 @@ def test_nothing_is_left_of_a_refused_request(client: Client, worker: PlayedWork
     refused(client.post("/v2/ic-light", json=body_for("ic-light", subject_image="cat.png")))
     assert set(Path(settings.store_location).rglob("*")) == before
     assert worker.records.unfinished() == []
-    assert worker.queue.depth("ic-light") == 0
+    assert worker.records.depth("ic-light") == 0
 
 
 def test_output_megapixels(client: Client, make_settings: MakeSettings) -> None:

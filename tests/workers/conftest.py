@@ -11,7 +11,8 @@ from workers.connection import connect
 from workers.presence import Presence
 from workers.queue import JobQueue
 from workers.records import Records
-from workers.store import Store, open_store
+from workers.store import Store
+from workers.stores import open_store
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def records(redis: Redis) -> Records:
 
 @pytest.fixture
 def queue(redis: Redis) -> JobQueue:
-    return JobQueue(redis, ttl_s=86_400, limit=3)
+    return JobQueue(redis, ttl_s=86_400)
 
 
 @pytest.fixture

@@ -29,6 +29,19 @@ def test_an_outage_is_ridden_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert step.calls == 6
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Error running script: @user_script:1: -OOM command not allowed when used memory > 'maxmemory'.",
+        "MISCONF Errors writing to the AOF file: No space left on device",
+        "READONLY You can't write against a read only replica.",
+    ],
+)
+def test_a_redis_that_cannot_write_is_ridden_out(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setattr("workers.connection._PAUSE_S", 0.01)
+    assert insist(Flaky(3, ResponseError(words))) == "done"
+
+
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.connection._PAUSE_S", 0.01)
     with pytest.raises(RedisConnectionError):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from dataclasses import replace
+
 import pytest
 from redis import Redis
+from redis.exceptions import RedisError
 
 from workers.janitor import Janitor
 from workers.presence import ModelReport, ModelState, Presence, WorkerReport
 from workers.queue import JobQueue
-from workers.records import Records, Status
+from workers.records import Record, Records, Status
 from workers.store import Store
 
-ALIVE = WorkerReport("alive", "cpu", {"ic-light": ModelReport(ModelState.READY, "demo")})
+ALIVE = WorkerReport("alive", "cpu", {"ic-light": ModelReport(ModelState.READY, "demo")}, request="r1")
 
 
 @pytest.fixture
@@ -20,90 +25,165 @@ def janitor(records: Records, queue: JobQueue, store: Store, presence: Presence)
     return Janitor(records, queue, store, presence, max_attempts=2)
 
 
-def begin(records: Records, queue: JobQueue, request_id: str, worker: str) -> None:
-    """Bring a request to PROCESSING as a worker does: its job is taken from the queue."""
-    records.create(request_id, "ic-light", "", {})
-    assert records.start(request_id, worker)
+def begin(records: Records, worker: str, request_id: str = "r1", **params: str) -> Record:
+    """Bring a request to PROCESSING."""
+    records.create(request_id, "ic-light", "foreground", "", params)
+    record = records.take("ic-light", "foreground", worker)
+    assert record is not None
+    return record
 
 
-def status_of(records: Records, request_id: str) -> Status:
+def state(records: Records, request_id: str = "r1") -> Status:
     record = records.get(request_id)
     assert record is not None
     return record.status
 
 
+def tokens(queue: JobQueue) -> int:
+    return queue.queue_of("ic-light", "foreground").count
+
+
 def test_a_request_of_a_dead_worker_is_queued_again(janitor: Janitor, records: Records, queue: JobQueue) -> None:
-    begin(records, queue, "r1", "dead")
+    begin(records, "dead")
     janitor.tidy()
-    assert status_of(records, "r1") is Status.QUEUED
-    assert queue.queue_of("ic-light", "foreground").job_ids == ["r1-1"]
+    assert state(records) is Status.QUEUED
+    assert tokens(queue) == 1
     janitor.tidy()
-    assert queue.queue_of("ic-light", "foreground").job_ids == ["r1-1"], "a second round finds nothing to mend"
+    assert tokens(queue) == 1, "a second round finds nothing to mend"
 
 
 def test_a_request_goes_back_to_its_own_queue(janitor: Janitor, records: Records, queue: JobQueue) -> None:
-    records.create("r1", "pulid-lightning", "", {"face_image": "x", "checkpoint_model": "artistic"})
-    assert records.start("r1", "dead")
+    records.create("r1", "pulid-lightning", "artistic", "", {"face_image": "x"})
+    assert records.take("pulid-lightning", "artistic", "dead")
     janitor.tidy()
-    assert queue.queue_of("pulid-lightning", "artistic").job_ids == ["r1-1"]
+    assert records.waiting("pulid-lightning", "artistic") == 1
+    assert queue.queue_of("pulid-lightning", "artistic").count == 1
 
 
-def test_a_request_that_kills_its_workers_fails(janitor: Janitor, records: Records, queue: JobQueue) -> None:
-    begin(records, queue, "r1", "dead")
+def test_a_request_that_kills_its_workers_fails(janitor: Janitor, records: Records, store: Store) -> None:
+    name = store.put(b"x", "bin", 600)
+    begin(records, "dead", subject_image=name)
     janitor.tidy()
-    queue.queue_of("ic-light", "foreground").empty()
-    assert records.start("r1", "dead too")
+    assert store.find(name), "it is tried once more"
+    assert records.take("ic-light", "foreground", "dead too")
     janitor.tidy()
     record = records.get("r1")
     assert record is not None
-    assert record.status is Status.FAILED
-    assert record.error is not None
-    assert "2 times" in record.error
+    assert (record.status, record.error) == (Status.FAILED, "The worker died on this request, 2 times in a row.")
+    assert store.find(name) is None
 
 
-def test_a_living_worker_is_left_alone(janitor: Janitor, records: Records, queue: JobQueue) -> None:
-    begin(records, queue, "r1", "alive")
+def test_a_cancelled_request_of_a_dead_worker_ends(janitor: Janitor, records: Records, store: Store) -> None:
+    name = store.put(b"x", "bin", 600)
+    begin(records, "dead", subject_image=name)
+    records.cancel("r1")
     janitor.tidy()
-    assert status_of(records, "r1") is Status.PROCESSING
+    record = records.get("r1")
+    assert record is not None
+    assert (record.status, record.error) == (Status.FAILED, "The request was cancelled.")
+    assert store.find(name) is None
 
 
-def test_a_record_without_job_is_queued_after_a_while(
-    janitor: Janitor, records: Records, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_at_work_is_left_alone(janitor: Janitor, records: Records) -> None:
+    begin(records, "alive")
+    janitor.tidy()
+    assert state(records) is Status.PROCESSING
+
+
+def test_a_living_worker_that_knows_nothing_of_its_request_has_lost_it(
+    records: Records, queue: JobQueue, store: Store, redis: Redis
 ) -> None:
-    """The gateway died between writing the record and enqueuing, or a worker between taking the job and starting."""
-    records.create("r1", "ic-light", "", {})
+    """Redis has lost its last second, and with it the end of the request."""
+    presence = Presence(redis, ttl_s=1)
+    janitor = Janitor(records, queue, store, presence, max_attempts=2)
+    begin(records, "alive")
+    presence.announce(replace(ALIVE, request=""))
     janitor.tidy()
-    assert queue.depth("ic-light") == 0, "it may be on its way"
-    monkeypatch.setattr("workers.janitor._QUEUE_GRACE_S", -1.0)
+    assert state(records) is Status.PROCESSING, "its report may be older than the request"
+    time.sleep(1.1)
+    presence.announce(replace(ALIVE, request=""))
     janitor.tidy()
-    janitor.tidy()
-    assert queue.queue_of("ic-light", "foreground").job_ids == ["r1-0"]
+    assert state(records) is Status.QUEUED
 
 
-def test_waiting_requests_are_left_alone(
-    janitor: Janitor, records: Records, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+def test_after_an_outage_workers_have_time_to_say_that_they_live(
+    records: Records, queue: JobQueue, store: Store, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.janitor._QUEUE_GRACE_S", -1.0)
-    records.create("r1", "ic-light", "", {})
-    queue.put("r1", "ic-light", "foreground", 0)
+    janitor = Janitor(records, queue, store, Presence(redis, ttl_s=1), max_attempts=2)
+    begin(records, "silent")
+    with monkeypatch.context() as patch, pytest.raises(RedisError):
+        patch.setattr(records, "running", lambda: redis.execute_command("NONSENSE"))
+        janitor.tidy()
     janitor.tidy()
-    assert queue.queue_of("ic-light", "foreground").job_ids == ["r1-0"]
-
-
-def test_ids_of_expired_records_leave_the_list(janitor: Janitor, records: Records, redis: Redis) -> None:
-    records.create("r1", "ic-light", "", {})
-    redis.delete("facelight:request:r1")
+    assert state(records) is Status.PROCESSING
+    time.sleep(1.1)
     janitor.tidy()
-    assert records.unfinished() == []
+    assert state(records) is Status.QUEUED
 
 
-def test_nothing_of_a_dead_job_stays_in_redis(
+def test_lost_tokens_are_made_good_for(janitor: Janitor, records: Records, queue: JobQueue) -> None:
+    """The gateway died between record and token, or a worker between token and record."""
+    for number in range(3):
+        records.create(f"r{number}", "ic-light", "foreground", "", {})
+    queue.put("ic-light", "foreground")
+    janitor.tidy()
+    janitor.tidy()
+    assert tokens(queue) == 3
+
+
+def test_tokens_far_too_many_are_removed(janitor: Janitor, queue: JobQueue) -> None:
+    for _ in range(150):
+        queue.put("ic-light", "foreground")
+    janitor.tidy()
+    assert tokens(queue) == 100
+
+
+def test_requests_that_stand_nowhere_wait_again(
     janitor: Janitor, records: Records, queue: JobQueue, redis: Redis
 ) -> None:
-    records.create("r1", "ic-light", "", {})
-    queue.put("r1", "ic-light", "foreground", 0)
-    redis.persist("rq:job:r1-0")  # as RQ does when a job starts
-    redis.lpop(queue.queue_of("ic-light", "foreground").key)
-    assert records.start("r1", "dead")
+    records.create("r1", "ic-light", "foreground", "", {})
+    redis.delete("facelight:waiting:ic-light:foreground")
     janitor.tidy()
-    assert not redis.exists("rq:job:r1-0")
+    assert tokens(queue) == records.depth("ic-light") == 1
+
+
+def test_all_of_many_are_looked_at_in_the_end(
+    janitor: Janitor, records: Records, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.janitor._AUDITED", 2)
+    for number in range(5):
+        records.create(f"r{number}", "ic-light", "foreground", "", {})
+    redis.delete("facelight:waiting:ic-light:foreground")
+    for expected in (2, 4, 5):
+        janitor.tidy()
+        assert records.depth("ic-light") == expected
+
+
+def test_ids_of_expired_records_leave_the_lists(janitor: Janitor, records: Records, redis: Redis) -> None:
+    begin(records, "dead")
+    redis.delete("facelight:request:r1")
+    janitor.tidy()
+    assert records.unfinished() == records.running() == []
+
+
+def test_a_damaged_record_does_not_keep_others_from_being_mended(
+    janitor: Janitor, records: Records, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin(records, "dead", "damaged")
+    begin(records, "dead too")
+    redis.hset("facelight:request:damaged", "params", "not json")
+    with caplog.at_level(logging.ERROR):
+        janitor.tidy()
+    assert "the record of damaged is damaged" in caplog.text
+    assert state(records) is Status.QUEUED
+
+
+def test_expired_files_are_swept(janitor: Janitor, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(b"x", "bin", 1)
+    swept = list[int]()
+    sweep = store.sweep
+    monkeypatch.setattr("time.time", lambda true=time.time: true() + 1000)
+    monkeypatch.setattr(store, "sweep", lambda: swept.append(sweep()))
+    janitor.tidy()
+    janitor.tidy()
+    assert swept == [1], "and not at every round"

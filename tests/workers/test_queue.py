@@ -1,57 +1,63 @@
-"""Jobs carry an id and nothing else, wait in order, and never name code that would be imported."""
+"""Tokens say for which variant somebody waits, and nothing that anybody would have to trust."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from rq.exceptions import DequeueTimeout
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from workers.errors import QueueFull
-from workers.queue import JobQueue, RequestJob, job_id
+from workers.queue import JobQueue, TokenQueue
 
 
-def test_jobs_wait_in_order_per_variant(queue: JobQueue) -> None:
-    queue.put("a", "ic-light", "foreground", 0)
-    queue.put("b", "ic-light", "foreground", 0)
-    queue.put("c", "pulid-lightning", "artistic", 0)
-    assert queue.queue_of("ic-light", "foreground").job_ids == ["a-0", "b-0"]
-    queue.put("d", "ic-light", "background", 0)
-    assert queue.queue_of("ic-light", "background").job_ids == ["d-0"]
-    assert (queue.depth("pulid-lightning"), queue.depth("ic-light")) == (1, 3)
-    assert queue.waiting() == {"a", "b", "c", "d"}
+def test_tokens_lie_in_the_queue_of_their_variant(queue: JobQueue) -> None:
+    queue.put("ic-light", "foreground")
+    queue.put("ic-light", "foreground")
+    queue.put("pulid-lightning", "artistic")
+    counts = {(one.slug, one.variant): one.count for one in queue.all()}
+    assert {name: count for name, count in counts.items() if count} == {
+        ("ic-light", "foreground"): 2,
+        ("pulid-lightning", "artistic"): 1,
+    }
 
 
-def test_a_job_holds_the_request_id_and_nothing_more(queue: JobQueue, redis: Redis) -> None:
-    queue.put("4711", "ic-light", "foreground", 0)
-    job = RequestJob.fetch("4711-0", connection=redis, serializer=JSONSerializer)
-    assert (job.args, job.kwargs) == ([], {"request_id": "4711"})
+def test_a_token_tells_nothing_and_expires(queue: JobQueue, redis: Redis) -> None:
+    queue.put("ic-light", "foreground")
+    (name,) = queue.queue_of("ic-light", "foreground").job_ids
+    job = Job.fetch(name, connection=redis, serializer=JSONSerializer)
+    assert (list(job.args), job.kwargs, job.result_ttl, job.failure_ttl) == ([], {}, 0, 0)
+    assert 0 < redis.ttl(Job.key_for(name)) <= 86_400
 
 
-def test_a_full_queue_says_so(queue: JobQueue) -> None:
-    for name, variant in (("a", "foreground"), ("b", "background"), ("c", "foreground")):
-        queue.check_room("ic-light")
-        queue.put(name, "ic-light", variant, 0)
-    with pytest.raises(QueueFull):
-        queue.check_room("ic-light")
-    queue.check_room("pulid-lightning")
+def test_taking_a_token_leaves_nothing(queue: JobQueue, redis: Redis) -> None:
+    queue.put("ic-light", "foreground")
+    first, second = queue.queue_of("pulid-lightning", "default"), queue.queue_of("ic-light", "foreground")
+    taken = TokenQueue.dequeue_any([first, second], None, redis)
+    assert taken is not None
+    assert taken[1] is second
+    assert redis.keys("rq:job:*") == []
+    assert TokenQueue.dequeue_any([first, second], None, redis) is None
+    with pytest.raises(DequeueTimeout):
+        TokenQueue.dequeue_any([first, second], 1, redis)
 
 
-def test_every_key_of_a_waiting_job_expires(queue: JobQueue, redis: Redis) -> None:
-    queue.put("a", "ic-light", "foreground", 0)
-    assert 0 < redis.ttl(Job.key_for(job_id("a", 0))) <= 86_400
+def test_a_redis_that_does_not_answer_counts_as_away(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RQ's worker tries again after the one error, and ends after the other."""
+
+    def hang(*_args: object, **_options: object) -> None:
+        raise RedisTimeoutError("no answer")
+
+    monkeypatch.setattr(TokenQueue, "lpop", hang)
+    with pytest.raises(RedisConnectionError):
+        TokenQueue.dequeue_any([queue.queue_of("ic-light", "foreground")], 1, Redis())
 
 
-def test_a_job_that_names_a_function_cannot_run_it(queue: JobQueue, redis: Redis) -> None:
-    """Whoever can write to Redis can name any function; the job calls what the worker has bound, and only that."""
-    queue.queue_of("ic-light", "foreground").enqueue_call(
-        "os.system", args=("true",), kwargs={"request_id": "x"}, job_id="evil-0"
-    )
-    job = RequestJob.fetch("evil-0", connection=redis, serializer=JSONSerializer)
-    called: list[str] = []
-    job.task = called.append
-    job.perform()
-    assert called == ["x"]
-    assert json.loads(json.dumps(job.kwargs)) == {"request_id": "x"}
+def test_as_many_tokens_as_requests(queue: JobQueue) -> None:
+    one = queue.queue_of("ic-light", "foreground")
+    assert (queue.balance(one, 3), one.count) == (3, 3)
+    assert (queue.balance(one, 2), one.count) == (0, 3), "a few too many do nothing"
+    assert (queue.balance(one, 500), one.count) == (200, 203), "the rest next time"
+    assert (queue.balance(one, 1), one.count) == (0, 101)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workers.store import Store, is_name, is_private, is_swept, may_read, open_store
+from workers.store import Store, is_name, is_private, is_swept, may_read
+from workers.stores import open_store
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from workers.errors import SettingsError, StoreUnavailable
-from workers.store import Store, open_store
+from workers.store import Store
+from workers.stores import open_store
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:

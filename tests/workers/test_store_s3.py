@@ -22,7 +22,8 @@ from tests.live_server import FACELIGHT, free_port
 from tests.s3_server import keys
 from workers import store_s3
 from workers.errors import SettingsError, StoreUnavailable
-from workers.store import StoredFile, open_store
+from workers.store import StoredFile
+from workers.stores import open_store
 
 NAME = "a" * 32 + "-4102444800.png"
 
@@ -154,7 +155,7 @@ def test_without_prefix_files_lie_at_the_top(bucket: str) -> None:
 
 
 def test_boto3_is_loaded_only_where_it_is_used(tmp_path: Path) -> None:
-    program = "import sys, server.app, workers.store as s; s.open_store(sys.argv[1]); sys.exit('boto3' in sys.modules)"
+    program = "import sys, server.app, workers.stores as s; s.open_store(sys.argv[1]); sys.exit('boto3' in sys.modules)"
     for location, loaded in ((str(tmp_path), 0), ("s3://bucket", 1)):
         result = subprocess.run([sys.executable, "-c", program, location], cwd=Path(__file__).parents[2])
         assert result.returncode == loaded, location

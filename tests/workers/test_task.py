@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from models.errors import InputRefused
 from models.ic_light.params import Params
 from models.images import decode
 from models.pipeline import OnStep, Pipeline, Pixels
 from tests.s3_server import environment, new_bucket, s3_server, url_of
-from workers.records import Records, Status
-from workers.store import Store, open_store
+from workers.errors import DeviceBroken
+from workers.records import Record, Records, Status
+from workers.reporter import Reporter
+from workers.store import Store
+from workers.stores import open_store
 from workers.task import Task
 
 
@@ -40,17 +48,30 @@ class Painter(Pipeline[Params, bytes]):
 def submitted(records: Records, store: Store, **params: object) -> str:
     name = store.put(b"\x40", "bin", 600)
     body = Params(subject_image=name, prompt="x", output_format="png", **params)
-    records.create("r1", "ic-light", "", body.model_dump(mode="json"))
+    records.create("r1", "ic-light", "foreground", "", body.model_dump(mode="json"))
     return name
 
 
-def task_of(records: Records, store: Store, pipeline: Painter, timeout_s: int = 60) -> Task:
-    return Task("worker-a", records, store, {"ic-light": pipeline}, result_ttl_s=3600, timeout_s=timeout_s)
+def serve(records: Records, store: Store, pipeline: Painter, timeout_s: int = 60) -> None:
+    """Serve one request."""
+    reporter = Reporter(records, interval_s=0.01)
+    reporter.start()
+    try:
+        Task("worker-a", records, store, {"ic-light": pipeline}, reporter, 3600, timeout_s)("ic-light", "foreground")
+    finally:
+        reporter.stop()
+    assert reporter.request_id == ""
+
+
+def ended(records: Records) -> tuple[Status, str | None]:
+    record = records.get("r1")
+    assert record is not None
+    return record.status, record.error
 
 
 def test_pictures_are_in_the_store_when_the_record_says_completed(records: Records, store: Store) -> None:
     submitted(records, store, number_of_images=3)
-    task_of(records, store, Painter())("r1")
+    serve(records, store, Painter())
     record = records.get("r1")
     assert record is not None
     assert record.status is Status.COMPLETED
@@ -67,7 +88,7 @@ def test_pictures_are_in_the_store_when_the_record_says_completed(records: Recor
 
 def test_inputs_are_dropped_at_the_end(records: Records, store: Store) -> None:
     name = submitted(records, store)
-    task_of(records, store, Painter())("r1")
+    serve(records, store, Painter())
     assert store.find(name) is None
 
 
@@ -81,7 +102,7 @@ def test_an_optional_picture_is_given_and_dropped_like_the_first(records: Record
 
     background = store.put(b"\x80", "bin", 600)
     submitted(records, store, background_image=background)
-    task_of(records, store, Watcher())("r1")
+    serve(records, store, Watcher())
     assert given == [{"subject_image": b"\x40", "background_image": b"\x80"}]
     assert store.find(background) is None
 
@@ -91,7 +112,7 @@ def test_a_refusal_reaches_the_caller_in_words(records: Records, store: Store) -
         raise InputRefused("No face was found in face_image.")
 
     submitted(records, store)
-    task_of(records, store, Painter(refuse))("r1")
+    serve(records, store, Painter(refuse))
     record = records.get("r1")
     assert record is not None
     assert (record.status, record.error) == (Status.FAILED, "No face was found in face_image.")
@@ -103,7 +124,7 @@ def test_a_defect_fails_the_request_and_keeps_its_text(records: Records, store: 
         raise ZeroDivisionError("secret path /weights/x")
 
     submitted(records, store)
-    task_of(records, store, Painter(break_down))("r1")
+    serve(records, store, Painter(break_down))
     record = records.get("r1")
     assert record is not None
     assert record.status is Status.FAILED
@@ -113,17 +134,21 @@ def test_a_defect_fails_the_request_and_keeps_its_text(records: Records, store: 
 def test_results_that_cannot_be_kept_fail_the_request_and_leave_nothing(
     records: Records, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The disk is full after the first of three pictures."""
+    written = list[int]()
+
     def fill_disk() -> None:
-        def full(_file: int) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
+        def full(file: int) -> None:
+            written.append(file)
+            if len(written) > 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr("os.fsync", full)
 
-    submitted(records, store)
-    task_of(records, store, Painter(fill_disk))("r1")
-    record = records.get("r1")
-    assert record is not None
-    assert (record.status, record.error) == (Status.FAILED, "The result store cannot be used. Try again later.")
+    submitted(records, store, number_of_images=3)
+    serve(records, store, Painter(fill_disk))
+    assert ended(records) == (Status.FAILED, "The result store cannot be used. Try again later.")
+    assert len(written) == 2
     assert list((tmp_path / "store").rglob("*.*")) == []
 
 
@@ -133,7 +158,7 @@ def test_s3_lost_in_the_middle_of_a_job(records: Records, monkeypatch: pytest.Mo
             monkeypatch.setenv(name, value)
         store = open_store(f"s3://{new_bucket()}")
         submitted(records, store)
-        task_of(records, store, Painter(server.stop))("r1")
+        serve(records, store, Painter(server.stop))
     record = records.get("r1")
     assert record is not None
     assert (record.status, record.error) == (Status.FAILED, "The result store cannot be used. Try again later.")
@@ -141,7 +166,7 @@ def test_s3_lost_in_the_middle_of_a_job(records: Records, monkeypatch: pytest.Mo
 
 def test_a_request_past_its_deadline_fails(records: Records, store: Store) -> None:
     submitted(records, store)
-    task_of(records, store, Painter(), timeout_s=-1)("r1")
+    serve(records, store, Painter(), timeout_s=-1)
     record = records.get("r1")
     assert record is not None
     assert record.status is Status.FAILED
@@ -150,7 +175,7 @@ def test_a_request_past_its_deadline_fails(records: Records, store: Store) -> No
 
 def test_an_expired_input_is_told(records: Records, store: Store) -> None:
     store.drop(submitted(records, store))
-    task_of(records, store, Painter())("r1")
+    serve(records, store, Painter())
     record = records.get("r1")
     assert record is not None
     assert (record.status, record.error) == (
@@ -161,12 +186,12 @@ def test_an_expired_input_is_told(records: Records, store: Store) -> None:
 
 def test_a_request_served_by_another_is_left_alone(records: Records, store: Store) -> None:
     submitted(records, store)
-    records.start("r1", "worker-b")
+    records.take("ic-light", "foreground", "worker-b")
 
     def must_not_run() -> None:
         pytest.fail("the request belongs to worker-b")
 
-    task_of(records, store, Painter(must_not_run))("r1")
+    serve(records, store, Painter(must_not_run))
     record = records.get("r1")
     assert record is not None
     assert (record.status, record.worker) == (Status.PROCESSING, "worker-b")
@@ -179,9 +204,113 @@ def test_a_result_that_comes_too_late_changes_nothing(records: Records, store: S
         assert records.requeue(record)
 
     name = submitted(records, store)
-    task_of(records, store, Painter(lose_the_request))("r1")
+    serve(records, store, Painter(lose_the_request))
     record = records.get("r1")
     assert record is not None
     assert record.status is Status.QUEUED
     assert store.read(name) is not None, "the next worker needs the picture"
     assert [file.name for file in (tmp_path / "store").rglob("*.*")] == [name], "no result is left lying about"
+
+
+def test_progress_is_told_while_the_work_goes_on(records: Records, store: Store) -> None:
+    seen = list[Record]()
+
+    class Slow(Painter):
+        def run(self, prepared: bytes, on_step: OnStep) -> Pixels:
+            on_step(3, 25)
+            while not seen or not seen[-1].total:
+                seen.append(current(records))
+            return super().run(prepared, lambda *_: None)
+
+    submitted(records, store)
+    serve(records, store, Slow())
+    assert (seen[-1].status, seen[-1].step, seen[-1].total) == (Status.PROCESSING, 3, 25)
+
+
+def current(records: Records) -> Record:
+    record = records.get("r1")
+    assert record is not None
+    return record
+
+
+def test_a_cancelled_request_ends_at_the_next_step(records: Records, store: Store, tmp_path: Path) -> None:
+    steps = list[int]()
+
+    class Endless(Painter):
+        def run(self, prepared: bytes, on_step: OnStep) -> Pixels:
+            records.cancel("r1")
+            for step in range(1, 1000):
+                time.sleep(0.01)
+                steps.append(step)
+                on_step(step, 1000)
+            return super().run(prepared, on_step)
+
+    submitted(records, store)
+    serve(records, store, Endless())
+    assert ended(records) == (Status.FAILED, "The request was cancelled.")
+    assert len(steps) < 999
+    assert list((tmp_path / "store").rglob("*.*")) == [], "its picture is dropped, and nothing is stored"
+
+
+def test_a_request_cancelled_after_its_last_step_leaves_nothing(records: Records, store: Store, tmp_path: Path) -> None:
+    class Late(Painter):
+        def finish(self, params: Params, pixels: Pixels) -> list[bytes]:
+            records.cancel("r1")
+            return super().finish(params, pixels)
+
+    submitted(records, store)
+    serve(records, store, Late())
+    assert ended(records) == (Status.FAILED, "The request was cancelled.")
+    assert list((tmp_path / "store").rglob("*.*")) == []
+
+
+def failing(*errors: Exception | None) -> tuple[Callable[[], None], list[Exception | None]]:
+    """What raises the errors, one at each call."""
+    left = list(errors)
+
+    def act() -> None:
+        if error := left.pop(0):
+            raise error
+
+    return act, left
+
+
+def test_after_running_out_of_memory_it_is_tried_once_more(records: Records, store: Store) -> None:
+    act, left = failing(torch.OutOfMemoryError("CUDA out of memory."), None)
+    submitted(records, store)
+    serve(records, store, Painter(act))
+    assert ended(records) == (Status.COMPLETED, None)
+    assert left == []
+
+
+def test_a_request_too_large_for_the_device_fails_in_words(records: Records, store: Store) -> None:
+    act, left = failing(*[torch.OutOfMemoryError("CUDA out of memory.")] * 2)
+    submitted(records, store)
+    serve(records, store, Painter(act))
+    assert ended(records) == (Status.FAILED, "The GPU has not enough memory for this request.")
+    assert left == []
+
+
+def test_a_broken_device_leaves_the_request_to_another_process(records: Records, store: Store) -> None:
+    act, _ = failing(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+    name = submitted(records, store)
+    with pytest.raises(DeviceBroken):
+        serve(records, store, Painter(act))
+    assert ended(records) == (Status.PROCESSING, None)
+    assert store.read(name) is not None
+
+
+def test_an_outage_at_the_end_is_ridden_out(records: Records, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [RedisConnectionError("gone"), ResponseError("-OOM command not allowed when used memory > 'maxmemory'.")]
+    complete = records.complete
+
+    def unreliable(*args: Any) -> bool:
+        if answers:
+            raise answers.pop()
+        return complete(*args)
+
+    monkeypatch.setattr(records, "complete", unreliable)
+    monkeypatch.setattr("workers.connection._PAUSE_S", 0.01)
+    submitted(records, store)
+    serve(records, store, Painter())
+    assert ended(records) == (Status.COMPLETED, None)

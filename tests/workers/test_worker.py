@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from redis import Redis
+from redis.exceptions import ResponseError
 from rq.worker import DequeueStrategy
 
 from models.ic_light.params import Params
@@ -24,10 +25,11 @@ from workers.loading import LoadedModels, ensure_weights
 from workers.presence import ModelReport, ModelState, Presence, WorkerReport
 from workers.queue import JobQueue
 from workers.records import Records, Status
+from workers.reporter import Reporter
 from workers.settings import WorkerSettings
 from workers.store import Store
 from workers.task import Task
-from workers.worker import RequestWorker, serve
+from workers.worker import DEVICE_BROKEN, RequestWorker, serve
 
 READY = {"ic-light": ModelReport(ModelState.READY, "demo", variants=("foreground",))}
 PULID = ("default", "artistic", "realistic")
@@ -53,47 +55,130 @@ class Recorder(Pipeline[Params, str]):
 def submit(records: Records, queue: JobQueue, store: Store, request_id: str, slug: str = "ic-light") -> None:
     field = {"ic-light": "subject_image", "pulid-lightning": "face_image"}[slug]
     params = {field: store.put(b"x", "bin", 600), "prompt": request_id}
-    records.create(request_id, slug, "", params)
-    queue.put(request_id, slug, VARIANTS[slug], 0)
+    records.create(request_id, slug, VARIANTS[slug], "", params)
+    queue.put(slug, VARIANTS[slug])
 
 
-def work(redis: Redis, records: Records, queue: JobQueue, store: Store, recorder: Recorder) -> None:
+def work(redis: Redis, records: Records, queue: JobQueue, store: Store, recorder: Recorder) -> RequestWorker:
     """Serve whatever waits, then return."""
     pipelines = {"ic-light": recorder, "pulid-lightning": recorder}
-    task = Task("worker-a", records, store, pipelines, result_ttl_s=60, timeout_s=60)
+    task = Task("worker-a", records, store, pipelines, Reporter(records), result_ttl_s=60, timeout_s=60)
     worker = RequestWorker([queue.queue_of(*names) for names in VARIANTS.items()], task, connection=redis)
     worker.work(burst=True, logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
+    return worker
 
 
-def test_jobs_run_in_order_in_this_process_and_leave_nothing_in_rq(
-    redis: Redis, records: Records, store: Store
+def statuses(records: Records, *names: str) -> list[Status | None]:
+    return [record.status if (record := records.get(name)) else None for name in names]
+
+
+def test_requests_are_served_in_order_in_this_process_and_leave_nothing_in_rq(
+    redis: Redis, records: Records, queue: JobQueue, store: Store
 ) -> None:
-    queue, recorder = JobQueue(redis, 600), Recorder()
-    for name in ("first", "second", "third"):
+    names = ("first", "second", "third")
+    for name in names:
         submit(records, queue, store, name)
-    work(redis, records, queue, store, recorder)
-    assert recorder.served == [(name, os.getpid()) for name in ("first", "second", "third")]
-    assert [records.get(name).status for name in ("first", "second", "third")] == [Status.COMPLETED] * 3
-    assert list(redis.scan_iter("rq:job:*")) == []
+    work(redis, records, queue, store, recorder := Recorder())
+    assert recorder.served == [(name, os.getpid()) for name in names]
+    assert statuses(records, *names) == [Status.COMPLETED] * 3
+    assert [key for key in redis.scan_iter("rq:*") if redis.ttl(key) == -1] == [b"rq:queues"]
 
 
-def test_models_take_turns(redis: Redis, records: Records, store: Store) -> None:
-    queue, recorder = JobQueue(redis, 600), Recorder()
+def test_models_take_turns(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
     for number in range(3):
         submit(records, queue, store, f"light-{number}")
     submit(records, queue, store, "face", slug="pulid-lightning")
-    work(redis, records, queue, store, recorder)
+    work(redis, records, queue, store, recorder := Recorder())
     order = [name for name, _ in recorder.served]
     assert order.index("face") <= 1, "a long queue of one model does not hold up the other"
 
 
-def test_a_forged_job_runs_nothing_of_its_own(redis: Redis, records: Records, store: Store, tmp_path: Path) -> None:
-    queue, target = JobQueue(redis, 600), tmp_path / "forged"
-    queue.queue_of("ic-light", "foreground").enqueue_call("pathlib.Path.touch", args=(str(target),), job_id="forged")
+def test_tokens_too_many_do_nothing(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
+    for _ in range(3):
+        queue.put("ic-light", "foreground")
+    submit(records, queue, store, "one")
+    work(redis, records, queue, store, recorder := Recorder())
+    assert [name for name, _ in recorder.served] == ["one"]
+    assert queue.queue_of("ic-light", "foreground").count == 0
+
+
+JUNK: dict[str, dict[str, str | bytes]] = {
+    "of a function elsewhere": {"data": '["pathlib.Path.touch", null, ["TARGET"], {}]'},
+    "pickled": {"data": b"\x80\x04\x95TARGET"},
+    "noise": {
+        "data": b"\xff\xfe\x00",
+        "origin": b"\xff",
+        "timeout": "soon",
+        "status": "odd",
+        "created_at": "yesterday",
+    },
+    "of ours with odd arguments": {"data": '["workers.task.Task", null, [1], {"request_id": [{"a": null}]}]'},
+}
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_a_forged_job_runs_nothing_and_stops_nobody(
+    redis: Redis, records: Records, queue: JobQueue, store: Store, tmp_path: Path, junk: str
+) -> None:
+    target = tmp_path / "forged"
+    fields = {
+        key: str(value).replace("TARGET", str(target)) if isinstance(value, str) else value
+        for key, value in JUNK[junk].items()
+    }
+    redis.hset("rq:job:forged", mapping=fields)
+    redis.rpush(queue.queue_of("ic-light", "foreground").key, "forged")
     submit(records, queue, store, "honest")
     work(redis, records, queue, store, recorder := Recorder())
     assert not target.exists()
+    assert not redis.exists("rq:job:forged")
     assert [name for name, _ in recorder.served] == ["honest"]
+
+
+@pytest.mark.parametrize("name", [b"no such job", b"\xff\xfe\x00", b""])
+def test_a_name_that_is_none_stops_nobody(
+    redis: Redis, records: Records, queue: JobQueue, store: Store, name: bytes
+) -> None:
+    redis.rpush(queue.queue_of("ic-light", "foreground").key, name)
+    redis.set(b"rq:job:" + name, "a string where a hash should be")
+    submit(records, queue, store, "honest")
+    work(redis, records, queue, store, recorder := Recorder())
+    assert [name for name, _ in recorder.served] == ["honest"]
+
+
+def test_a_broken_device_ends_the_worker_at_once(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
+    class Broken(Recorder):
+        def prepare(self, params: Params, images: Mapping[str, bytes]) -> str:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    for name in ("first", "second"):
+        submit(records, queue, store, name)
+    worker = work(redis, records, queue, store, Broken())
+    assert worker.exit_status == DEVICE_BROKEN
+    assert statuses(records, "first", "second") == [Status.PROCESSING, Status.QUEUED]
+
+
+def test_what_cannot_even_fail_does_not_end_the_worker(
+    redis: Redis, records: Records, queue: JobQueue, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object) -> bool:
+        raise ResponseError("WRONGTYPE")
+
+    monkeypatch.setattr(records, "complete", refuse)
+    submit(records, queue, store, "first")
+    worker = work(redis, records, queue, store, Recorder())
+    assert worker.exit_status == 0
+    assert statuses(records, "first") == [Status.PROCESSING]
+
+
+def test_a_redis_that_is_full_is_worked_off(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
+    for number in range(3):
+        submit(records, queue, store, f"r{number}")
+    redis.config_set("maxmemory", 1)
+    try:
+        work(redis, records, queue, store, Recorder())
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert statuses(records, "r0", "r1", "r2") == [Status.COMPLETED] * 3
 
 
 def test_a_heartbeat_keeps_a_worker_alive_and_stops_with_it(redis: Redis) -> None:

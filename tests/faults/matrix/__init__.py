@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from tests.faults.finding import Fault
-from tests.faults.matrix import borrowed, clocks, crowd, device, disk, door, leaving, outage, slow, weights, workers
+from tests.faults.finding import place
+from tests.faults.matrix import (
+    borrowed,
+    clocks,
+    crowd,
+    device,
+    disk,
+    door,
+    garbage,
+    leaving,
+    outage,
+    slow,
+    weights,
+    workers,
+)
 
-MODULES = (workers, device, outage, disk, door, leaving, clocks, borrowed, slow, crowd, weights)
+MODULES = (workers, garbage, device, outage, disk, door, leaving, clocks, borrowed, slow, crowd, weights)
 
+_ALL = [fault for module in MODULES for fault in module.FAULTS]
 
-def _place(fault: Fault) -> tuple[bool, int, str]:
-    """Numbered ones first, by number."""
-    numbered = fault.id[1:].isdecimal()
-    return not numbered, int(fault.id[1:]) if numbered else 0, fault.id
-
-
-FAULTS = {fault.id: fault for fault in sorted((found for module in MODULES for found in module.FAULTS), key=_place)}
+FAULTS = {fault.id: fault for fault in sorted(_ALL, key=lambda fault: place(fault.id))}
 """All faults by id."""

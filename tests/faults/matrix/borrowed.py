@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,10 +23,11 @@ def tests_of(figure: str, *paths: str) -> Callable[[bool, Finding], None]:
             command = [sys.executable, "-m", "pytest", "-q", "-m", "slow or not slow", f"--junit-xml={report}", *paths]
             done = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True)
             assert report.exists(), done.stdout + done.stderr
-            for case in ElementTree.parse(report).iter("testcase"):
-                _count(case, finding)
-        assert finding.trials, f"there are no tests in {', '.join(paths)}"
-        finding.figure = f"{figure}: {finding.survived} of {finding.trials} cases"
+            cases = list(ElementTree.parse(report).iter("testcase"))
+        assert cases, f"there are no tests in {', '.join(paths)}"
+        for case in cases:
+            _count(case, finding)
+        finding.figure = "; ".join([f"{figure}: {finding.survived} of {finding.trials} cases", *_measured(cases)])
 
     return inflict
 
@@ -34,6 +35,15 @@ def tests_of(figure: str, *paths: str) -> Callable[[bool, Finding], None]:
 def _count(case: ElementTree.Element, finding: Finding) -> None:
     amiss = [f"{case.get('name')}: {child.tag}" for child in case if child.tag in {"failure", "error", "skipped"}]
     finding.trial(*amiss[:1])
+
+
+def _measured(cases: list[ElementTree.Element]) -> Iterator[str]:
+    """The largest of what the tests have recorded (pytest's `record_property`), by name."""
+    found: dict[str, float] = {}
+    for recorded in (recorded for case in cases for recorded in case.iter("property")):
+        name, value = recorded.get("name", "").replace("_", " "), float(recorded.get("value", "nan"))
+        found[name] = max(value, found.get(name, value))
+    return (f"{name} at most {value:.3g}" for name, value in found.items())
 
 
 FAULTS = (

@@ -28,6 +28,7 @@ def slow_peers(full: bool, finding: Finding) -> None:
     seconds = 20.0 if full else 4.0
     allowed = {"fetch_allow_cidrs": "127.0.0.0/8", "fetches_per_key": 64}
     with cluster(workers=2, **allowed) as made, dribbling_host() as host:
+        _latency(made, seconds / 4)  # warms everything up
         calm = _latency(made, seconds)
         with _fetching(made, host, 8, finding):
             fetching = _latency(made, seconds)

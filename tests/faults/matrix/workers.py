@@ -1,13 +1,11 @@
-"""Workers that are killed, stopped, told to end, or fed with garbage."""
+"""Workers that are killed, stopped, or told to end."""
 
 from __future__ import annotations
 
-import pickle
 import random
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from tests.faults.behaviour import Behaviour
@@ -30,25 +28,32 @@ def killed(full: bool, finding: Finding) -> None:
             _kill_all(made, finding, delays)
         finding.blame(*made.audit())
     finding.figure = f"re-run starts after {percentile(delays, 0.5):.1f} s (p50), {max(delays):.1f} s (max)"
-    return finding
 
 
 def _kill_all(made: Cluster, finding: Finding, delays: list[float]) -> None:
+    """Kill each worker once; a trial is what met one between the beginning of a job and the end of its record."""
+    until(lambda: all(worker.alive for worker in made.workers), "the workers to be back")
     job = Behaviour(steps=40, step_ms=50)
     for _ in made.workers:
         made.caller.accept(Behaviour(job.steps, job.step_ms), number_of_images=2)
-    ids = {label: request_id for request_id, label in made.caller.accepted.items()}
     moments = sorted((random.uniform(0.1, job.seconds * 1.1), number) for number in range(len(made.workers)))
-    began, victims = time.monotonic(), list[tuple[str, float]]()
+    began, victims = time.monotonic(), list[tuple[str, str, float]]()
     for moment, number in moments:
         time.sleep(max(0.0, began + moment - time.monotonic()))
-        pid = made.workers[number].pid
-        made.workers[number].send(signal.SIGKILL)
-        victims += [(run.label, time.monotonic()) for run in made.runs.all()[-100:] if run.pid == pid][-1:]
-    victims = [(label, at) for label, at in victims if made.caller.status(ids[label]) == "PROCESSING"]
+        victims += _kill(made, made.workers[number])
     made.settled()
-    for label, at in victims:
-        finding.trial(_of_rerun(made, ids[label], label, at, delays))
+    for request_id, label, at in victims:
+        finding.trial(_of_rerun(made, request_id, label, at, delays))
+
+
+def _kill(made: Cluster, worker: Member) -> list[tuple[str, str, float]]:
+    """Kill one; returns id and label of the request that it was at, if any, and when that was."""
+    pid = worker.pid
+    worker.send(signal.SIGKILL)
+    at = time.monotonic()
+    ids = {label: request_id for request_id, label in made.caller.accepted.items()}
+    last = [ids[run.label] for run in made.runs.all() if run.pid == pid][-1:]
+    return [(found, made.caller.accepted[found], at) for found in last if made.caller.status(found) == "PROCESSING"]
 
 
 def _of_rerun(made: Cluster, request_id: str, label: str, killed_at: float, delays: list[float]) -> str:
@@ -78,7 +83,6 @@ def poisoned(full: bool, finding: Finding) -> None:
         finding.blame(unless(statuses == {"COMPLETED"}, f"the others are {statuses}"))
         finding.blame(*made.audit())
     finding.figure = f"FAILED {max(seconds, default=0):.1f} s after its submission at the latest; the others completed"
-    return finding
 
 
 def _of_poison(made: Cluster, request_id: str, label: str, seconds: list[float]) -> str:
@@ -97,7 +101,6 @@ def told_to_end(full: bool, finding: Finding) -> None:
             _end_all(made, finding)
         finding.blame(*made.audit())
     finding.figure = "each ended with status 0 after its job; those who waited were served by the next workers"
-    return finding
 
 
 def _end_all(made: Cluster, finding: Finding) -> None:
@@ -125,7 +128,6 @@ def stopped(full: bool, finding: Finding) -> None:
         finding.blame(*made.audit(), *_leftovers(made))
         finding.blame(*[f"{worker.name} ended" for worker in made.workers if not worker.alive])
     finding.figure = "the late result was thrown away each time: one end per request, no file left over"
-    return finding
 
 
 def _stop_half(made: Cluster, finding: Finding) -> None:
@@ -163,95 +165,6 @@ def _occupy(made: Cluster, job: Behaviour, count: int | None = None) -> dict[str
     return ids
 
 
-def garbage(full: bool, finding: Finding) -> None:
-    """Jobs that nobody of this application has written, put before the honest ones."""
-    with cluster(workers=2, keep=False) as made:
-        made.caller.accept(Behaviour())
-        made.settled()  # RQ knows the queue now
-        for round_ in range(20 if full else 1):
-            for number, put in enumerate(_GARBAGE):
-                _feed(made, put, f"garbage-{round_}-{number}", finding)
-        finding.blame(unless(not (made.folder / "touched").exists(), "a forged job ran code of its own"))
-        finding.blame(*made.audit())
-    finding.figure = f"{len(_GARBAGE)} kinds; no worker ended, nothing forged was run, honest jobs went on"
-    return finding
-
-
-def _feed(made: Cluster, put: Any, job: str, finding: Finding) -> None:
-    workers: list[Member] = made.workers
-    for queue in made.redis.client.smembers("rq:queues"):
-        put(made.redis.client, queue, job, made.folder / "touched")
-    honest = [made.caller.accept(Behaviour()) for _ in range(2)]
-    made.settled(timeout_s=30)
-    states = {made.caller.status(request_id) for request_id in honest}
-    finding.trial(unless(states == {"COMPLETED"}, f"after {put.__name__} honest jobs are {states}"))
-    finding.blame(*[f"{worker.name} ended after {put.__name__}" for worker in workers if not worker.alive])
-
-
-def _missing(client: Any, queue: bytes, job: str, _: Path) -> None:
-    client.lpush(queue, job)
-
-
-def _no_text(client: Any, queue: bytes, job: str, _: Path) -> None:
-    client.lpush(queue, b"\xff\xfe\x00" + job.encode())
-
-
-def _wrong_type(client: Any, queue: bytes, job: str, _: Path) -> None:
-    client.set(f"rq:job:{job}", "a string where a hash should be", ex=600)
-    client.lpush(queue, job)
-
-
-def _put_fields(client: Any, queue: bytes, job: str, **fields: Any) -> None:
-    client.hset(f"rq:job:{job}", mapping={"created_at": "2026-01-01T00:00:00.000000Z", "status": "queued", **fields})
-    client.expire(f"rq:job:{job}", 600)
-    client.lpush(queue, job)
-
-
-def _noise(client: Any, queue: bytes, job: str, _: Path) -> None:
-    _put_fields(client, queue, job, data=random.randbytes(200), origin=random.randbytes(20))
-
-
-def _bad_date(client: Any, queue: bytes, job: str, _: Path) -> None:
-    _put_fields(client, queue, job, data="[]", created_at="yesterday", timeout="soon", status="odd")
-
-
-def _pickled(client: Any, queue: bytes, job: str, target: Path) -> None:
-    class Touch:
-        def __reduce__(self) -> Any:
-            return Path.touch, (target,)
-
-    _put_fields(client, queue, job, data=pickle.dumps(Touch()))
-
-
-def _foreign(client: Any, queue: bytes, job: str, target: Path) -> None:
-    _put_fields(client, queue, job, data=f'["pathlib.Path.touch", null, ["{target}"], {{}}]')
-
-
-def _no_request(client: Any, queue: bytes, job: str, _: Path) -> None:
-    _put_fields(client, queue, job, data='["workers.task.run", null, [], {}]')
-
-
-def _odd_request(client: Any, queue: bytes, job: str, _: Path) -> None:
-    _put_fields(client, queue, job, data='["workers.task.run", null, [], {"request_id": [{"a": null}]}]')
-
-
-def _unknown_request(client: Any, queue: bytes, job: str, _: Path) -> None:
-    _put_fields(client, queue, job, data='["workers.task.run", null, [], {"request_id": "nobody"}]')
-
-
-_GARBAGE = (
-    _missing,
-    _no_text,
-    _wrong_type,
-    _noise,
-    _bad_date,
-    _pickled,
-    _foreign,
-    _no_request,
-    _odd_request,
-    _unknown_request,
-)
-
 FAULTS = (
     Fault(
         "F1",
@@ -280,12 +193,5 @@ FAULTS = (
         "SIGSTOP in the middle of a job, SIGCONT after another worker served its request",
         "one end per request, no double result",
         stopped,
-    ),
-    Fault(
-        "JUNK",
-        "garbage stands in the queue",
-        "job hashes that are missing, of other types, noise, pickles, foreign functions, odd arguments",
-        "no worker ends, nothing forged runs, honest jobs go on",
-        garbage,
     ),
 )

@@ -1,0 +1,47 @@
+"""The `Idempotency-Key` header: a submission that is sent again, since its answer got lost, is made only once.
+
+An extension after the IETF's draft-ietf-httpapi-idempotency-key-header. The key is the caller's own; what else was
+sent with it is remembered as a digest, so that a key which is used for something else is noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Annotated, Final
+
+from fastapi import Depends, Header
+
+from models.params import CommonParams
+from server.errors import BadRequest
+
+_KEY: Final = re.compile(r"[ -~]{1,255}")
+
+
+def _idempotency_key(
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="Extension: up to 255 characters of your own, such as a UUID. A second call with the same key "
+            "and the same body is given the first one's request instead of making another; with another body it is "
+            "refused with 409.",
+        ),
+    ] = None,
+) -> str | None:
+    if key is not None and not _KEY.fullmatch(key):
+        raise BadRequest("Idempotency-Key must have 1 to 255 printable ASCII characters.")
+    return key
+
+
+IdempotencyDep = Annotated[str | None, Depends(_idempotency_key)]
+"""The header's value, in a route; None if it was not sent."""
+
+
+def fingerprint(slug: str, params: CommonParams, images: Mapping[str, bytes]) -> str:
+    """Digest of all that a caller asks for: model, parameters, and the pictures themselves, however they were sent."""
+    fields = params.model_dump(mode="json", exclude=set(params.image_fields))
+    digests = {name: sha256(data).hexdigest() for name, data in images.items()}
+    return sha256(json.dumps([slug, fields, digests], sort_keys=True).encode()).hexdigest()

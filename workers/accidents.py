@@ -1,0 +1,40 @@
+"""Tells what an exception says of the device: nothing, that its memory ran out, or that it is lost to this process.
+
+torch is looked up only if something has loaded it already.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+import sys
+from typing import Final
+
+_BROKEN: Final = re.compile(
+    r"CUDA error|device-side assert|illegal memory access|(CUDNN|CUBLAS)_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR)"
+)
+_OUT_OF_MEMORY: Final = re.compile(r"CUDA (error: )?out of memory|(CUDNN|CUBLAS)_STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device had not enough memory; it can be used again."""
+    torch = sys.modules.get("torch")
+    known = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return known or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None)
+
+
+def is_broken_device(error: BaseException) -> bool:
+    """Whether the device has given an error after which everything that this process asks of it fails as well."""
+    if is_out_of_memory(error):
+        return False
+    torch = sys.modules.get("torch")
+    known = torch is not None and isinstance(error, torch.AcceleratorError)
+    return known or (isinstance(error, RuntimeError) and _BROKEN.search(str(error)) is not None)
+
+
+def free_device_memory() -> None:
+    """Give back what is cached; nothing that is in use."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,20 @@
+"""Which kind of result store a location names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workers.store import S3_LOCATION, Store
+from workers.store_folder import FolderStore
+
+
+def open_store(location: str) -> Store:
+    """The store at `location`, a folder or `s3://bucket/prefix`; nothing is written yet.
+
+    Raises `SettingsError` if boto3's own settings do not fit together.
+    """
+    if found := S3_LOCATION.fullmatch(location):
+        from workers.store_s3 import S3Store  # boto3 takes half a second to import: only those wait who use it
+
+        return S3Store(found["bucket"], found["prefix"] or "")
+    return FolderStore(Path(location))
