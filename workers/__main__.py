@@ -11,7 +11,7 @@ from workers.errors import SettingsError
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings, read_settings
 from workers.stores import open_store
-from workers.worker import serve
+from workers.worker import DEVICE_BROKEN, serve
 
 _ENVIRONMENT: Final = {
     # Weights are files that are there: no library is to ask a hub for newer ones.
@@ -38,7 +38,10 @@ def main() -> None:
         open_store(settings.store_location).check()
     except SettingsError as error:
         sys.exit(str(error))
-    sys.exit(serve(settings))
+    status = serve(settings)
+    if status == DEVICE_BROKEN:
+        os._exit(status)  # an orderly end would have the libraries tidy up on a device that may never answer
+    sys.exit(status)
 
 
 main()

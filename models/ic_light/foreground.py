@@ -10,6 +10,8 @@ from torch import Tensor
 
 from models.ic_light.subject import GREY, Rgb, resample
 
+_STRIP: Final = 512
+"""Rows that are blended at a time."""
 MAX_STRETCH: Final = 16
 """How much wider or higher than the target a scaled picture may become before its ends are cut off unscaled."""
 
@@ -19,9 +21,14 @@ def composite_on_grey(picture: Rgb, alpha: Tensor, sigma: float = 0.0) -> Rgb:
 
     `sigma` is added to the subject's levels; relighting adds none.
     """
-    levels = torch.tensor(picture, dtype=torch.float32, device=alpha.device)
-    blended = GREY + (levels - GREY + sigma) * alpha
-    return np.asarray(blended.clip(0, 255).to(torch.uint8).cpu().numpy())
+    blended = np.empty_like(picture)
+    # In strips: as floating-point numbers a large picture takes a gigabyte.
+    for top in range(0, len(picture), _STRIP):
+        rows = slice(top, top + _STRIP)
+        levels = torch.tensor(picture[rows], dtype=torch.float32, device=alpha.device)
+        mixed = GREY + (levels - GREY + sigma) * alpha[rows]
+        blended[rows] = mixed.clip(0, 255).to(torch.uint8).cpu().numpy()
+    return blended
 
 
 def resize_and_center_crop(picture: Rgb, width: int, height: int) -> Rgb:

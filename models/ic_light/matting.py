@@ -41,7 +41,7 @@ class Matting(ABC):
 def fit_alpha(alpha: Tensor, width: int, height: int) -> Tensor:
     """Scale a network's map [1, 1, h, w] to a picture: [height, width, 1] in 0..1, not stretched to that range."""
     alpha = F.interpolate(alpha, size=(height, width), mode="bilinear", align_corners=False)
-    return alpha[0].movedim(0, -1).clip(0, 1)
+    return alpha[0].movedim(0, -1).clip_(0, 1)
 
 
 class RmbgMatting(Matting):

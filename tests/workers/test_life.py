@@ -28,7 +28,6 @@ CREDITS = 30.0
 LIMITS = Limits(queue=9, per_owner=6)
 MAX_ATTEMPTS = 2
 SLUG, VARIANT = "ic-light", "foreground"
-WORKERS = st.integers(0, 2)
 
 
 @dataclass
@@ -113,27 +112,48 @@ class Life(RuleBasedStateMachine):
         expected.status = Status.PROCESSING
         self.held[name] = record
 
-    @precondition(lambda self: self.held)
-    @rule(data=st.data(), well=st.booleans(), calls=st.integers(1, 2))
-    def finish(self, data: st.DataObject, well: bool, calls: int) -> None:
-        """A worker ends its request."""
-        record = self.held.pop(data.draw(st.sampled_from(sorted(self.held))))
+    @precondition(lambda self: bool(self.held))
+    @rule(data=st.data(), calls=st.integers(1, 2))
+    def complete(self, data: st.DataObject, calls: int) -> None:
+        """A worker has made the pictures."""
+        self._finish(data.draw(st.sampled_from(sorted(self.held))), True, calls)
+
+    @precondition(lambda self: bool(self.held))
+    @rule(data=st.data(), calls=st.integers(1, 2))
+    def fail(self, data: st.DataObject, calls: int) -> None:
+        """A worker has found something wrong."""
+        self._finish(data.draw(st.sampled_from(sorted(self.held))), False, calls)
+
+    @precondition(lambda self: bool(self.held))
+    @rule(data=st.data())
+    def cancel_running(self, data: st.DataObject) -> None:
+        """A caller wants no more of what a worker is at."""
+        record = self.held[data.draw(st.sampled_from(sorted(self.held)))]
+        self.expected[record.request_id].cancelled = True
+        cancelled = self.records.cancel(record.request_id)
+        assert cancelled is not None
+        assert cancelled.cancel_requested
+
+    def _finish(self, name: str, well: bool, calls: int) -> None:
+        record = self.held.pop(name)
         expected = self.expected[record.request_id]
         completes = well and not expected.cancelled
         for _ in range(calls):
             assert self._end(record, well) == (completes or not well)
         expected.status = Status.COMPLETED if completes else Status.FAILED
 
-    @rule(number=WORKERS)
-    def die(self, number: int) -> None:
-        """A worker is gone, and so, a while later, is its sign of life; its successor has another name."""
-        name = self.names[number]
-        self.names[number] = f"{name}'"
-        self.presence.leave(name)
-        if record := self.held.pop(name, None):
-            self.dead[name] = record
+    @precondition(lambda self: bool(self.held))
+    @rule(data=st.data())
+    def die(self, data: st.DataObject) -> None:
+        """A busy worker is gone, and so, a while later, is its sign of life; its successor has another name."""
+        self._die(data.draw(st.sampled_from(sorted(self.held))))
 
-    @precondition(lambda self: self.dead)
+    def _die(self, name: str) -> None:
+        self.names[self.names.index(name)] = f"{name}'"
+        self.presence.leave(name)
+        self.dead[name] = self.held.pop(name)
+
+    @precondition(lambda self: bool(self.dead))
     @rule(data=st.data(), well=st.booleans())
     def come_too_late(self, data: st.DataObject, well: bool) -> None:
         """One that was only frozen ends its request; that counts unless the janitor has been there."""
@@ -147,7 +167,7 @@ class Life(RuleBasedStateMachine):
         if its_own:
             expected.status = Status.COMPLETED if well and not expected.cancelled else Status.FAILED
 
-    @precondition(lambda self: self.expected)
+    @precondition(lambda self: bool(self.expected))
     @rule(data=st.data(), calls=st.integers(1, 2))
     def cancel(self, data: st.DataObject, calls: int) -> None:
         """A caller wants no more of a request, whatever state it is in."""
@@ -217,8 +237,8 @@ class Life(RuleBasedStateMachine):
             self.ends.close()
 
     def _come_to_the_end(self) -> None:
-        for number in range(len(self.names)):
-            self.die(number)
+        for name in list(self.held):
+            self._die(name)
         self.tidy()
         while self.redis.lpop(self.queue.queue_of(SLUG, VARIANT).key):
             if record := self.records.take(SLUG, VARIANT, "last"):

@@ -22,7 +22,9 @@ def broken_device(full: bool, finding: Finding) -> None:
         finding.blame(*made.audit())
         exits = [status for worker in made.workers for status in worker.exits]
     finding.blame(unless(bool(exits) and 0 not in exits, f"the processes ended with {exits}"))
-    finding.figure = f"{len(exits)} processes left with status {sorted(set(exits))}; each request ran twice"
+    finding.figure = (
+        f"{len(exits)} processes left, status {', '.join(map(str, sorted(set(exits))))}; each request ran twice"
+    )
 
 
 def _break(made: Cluster, on_runs: int | None, finding: Finding) -> None:
@@ -75,7 +77,7 @@ def hung(full: bool, finding: Finding) -> None:
             finding.trial(unless((runs, state) == (attempts, "FAILED"), f"{request_id}: {runs} runs, {state}"))
         finding.blame(*made.audit())
     finding.blame(*[f"a process was ended {s:+.1f} s from its time" for s in late if abs(s) > _EXACT_S])
-    finding.figure = f"ended {min(late):+.1f} … {max(late):+.1f} s from deadline + 10 s"
+    finding.figure = f"ended {min(late):+.2f} … {max(late):+.2f} s from deadline + 10 s"
 
 
 def _submit(made: Cluster, ending: Ending, on_runs: int | None) -> tuple[str, str]:
