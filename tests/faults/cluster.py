@@ -60,7 +60,7 @@ class Cluster:
         added = [_worker(len(self.workers) + number, self.environment, self.folder) for number in range(count)]
         for member in added:
             member.start()
-        self.workers += added
+        self.workers = [*self.workers, *added]  # the cluster's own keeper must not see them
         try:
             with Keeper(added):
                 yield

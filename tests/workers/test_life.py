@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from redis import Redis
 
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
@@ -90,6 +97,12 @@ class Life(RuleBasedStateMachine):
         """A call without."""
         self._submit(owner, cost, None, "", calls, token)
 
+    @initialize(owners=st.lists(st.integers(0, 2), min_size=1, max_size=4))
+    def begin(self, owners: list[int]) -> None:
+        """Some wait already."""
+        for owner in owners:
+            self._submit(owner, 1.0, None, "", 1, True)
+
     @rule(owner=st.integers(0, 2), count=st.integers(2, 5))
     def submit_many(self, owner: int, count: int) -> None:
         """An owner in a hurry."""
@@ -97,10 +110,14 @@ class Life(RuleBasedStateMachine):
             self._submit(owner, 1.0, None, "", 1, True)
 
     @precondition(lambda self: len(self.held) < len(self.names))
-    @rule(data=st.data(), asks=st.integers(1, 2))
-    def take(self, data: st.DataObject, asks: int) -> None:
-        """A worker takes the next request; its answer may get lost, so it asks again."""
-        name = data.draw(st.sampled_from(sorted(set(self.names) - set(self.held))))
+    @rule(asks=st.lists(st.integers(1, 2), min_size=1, max_size=3))
+    def take(self, asks: list[int]) -> None:
+        """Workers with nothing to do take what is next."""
+        for name, times in zip(sorted(set(self.names) - set(self.held)), asks, strict=False):
+            self._take(name, times)
+
+    def _take(self, name: str, asks: int) -> None:
+        """The answer may get lost; then the worker asks again."""
         record = [self.records.take(SLUG, VARIANT, name) for _ in range(asks)][-1]
         assert (record is None) == (not self._waiting())
         if record is None:
@@ -317,5 +334,5 @@ def test_any_life(redis: Redis, store: Store) -> None:
     checks: Any = [HealthCheck.too_slow]
     run_state_machine_as_test(
         lambda: Life(redis, store),
-        settings=settings(max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=checks),
+        settings=settings(max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=checks),
     )

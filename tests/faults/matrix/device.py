@@ -21,10 +21,9 @@ def broken_device(full: bool, finding: Finding) -> None:
             _break(made, on_runs, finding)
         finding.blame(*made.audit())
         exits = [status for worker in made.workers for status in worker.exits]
+    statuses = ", ".join(map(str, sorted(set(exits))))
     finding.blame(unless(bool(exits) and 0 not in exits, f"the processes ended with {exits}"))
-    finding.figure = (
-        f"{len(exits)} processes left, status {', '.join(map(str, sorted(set(exits))))}; each request ran twice"
-    )
+    finding.figure = f"{len(exits)} processes left, status {statuses}; each request ran twice"
 
 
 def _break(made: Cluster, on_runs: int | None, finding: Finding) -> None:
