@@ -15,6 +15,7 @@ from server.rates import Rates
 from server.settings import GatewaySettings
 from server.upload_quota import UploadQuota
 from server.wakeups import Wakeups
+from workers.clock import SharedClock
 from workers.connection import connect
 from workers.janitor import Janitor
 from workers.keys import Keys
@@ -53,7 +54,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
     redis = connect(settings.redis_url)
     records = Records(redis, settings.result_ttl_s, settings.request_ttl_s)
     queue = JobQueue(redis, settings.request_ttl_s)
-    store = open_store(settings.store_location)
+    store = open_store(settings.store_location, SharedClock(records.now))
     presence = Presence(redis, settings.heartbeat_ttl_s)
     return Gateway(
         settings=settings,

@@ -13,9 +13,8 @@ import logging
 import math
 import re
 import secrets
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -28,7 +27,7 @@ _NAME: Final = re.compile(
     r"(?P<token>[A-Za-z0-9_-]{32})-(?P<expires>[0-9]{10})(?:-(?P<tag>[0-9a-f]{16}))?\.(?:png|jpg|webp|bin)"
 )
 _TOKEN_BYTES: Final = 24
-GRACE_S: Final = 300
+_GRACE_S: Final = 300
 """An expired file is kept for so long, so that a download under way is not torn."""
 _PROBE_TTL_S: Final = 60
 S3_LOCATION: Final = re.compile(
@@ -63,6 +62,10 @@ class Store(ABC):
     full, or refuses.
     """
 
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` tells the seconds since the epoch: all who share a store must agree on them."""
+        self._clock = clock
+
     def check(self) -> None:
         """Try the store at start. Raises `SettingsError` if it refuses; if it does not answer yet, that is logged."""
         try:
@@ -79,19 +82,19 @@ class Store(ABC):
         """
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         tag = f"-{_tag(token, owner)}" if owner else ""
-        name = f"{token}-{math.ceil(time.time() + ttl_s)}{tag}.{extension}"
+        name = f"{token}-{math.ceil(self._clock() + ttl_s)}{tag}.{extension}"
         self._write(name, data)
         return name
 
     def find(self, name: str) -> StoredFile | None:
         """Look a file up by its name; None if there is none, it has expired, or `name` is not a name at all."""
-        lives_s = _lives_s(name)
+        lives_s = self._lives_s(name)
         size = self._size(name) if lives_s > 0 else None
         return StoredFile(name, size, lives_s) if size is not None else None
 
     def read(self, name: str) -> bytes | None:
         """Read a whole file; None as for `find`."""
-        return self._read(name) if _lives_s(name) > 0 else None
+        return self._read(name) if self._lives_s(name) > 0 else None
 
     @abstractmethod
     def open(self, found: StoredFile, start: int, length: int) -> Iterator[bytes] | None:
@@ -113,6 +116,15 @@ class Store(ABC):
     @abstractmethod
     def sweep(self) -> int:
         """Remove files that have expired a while ago, and what writers that died left behind; returns how many."""
+
+    def _is_swept(self, name: str) -> bool:
+        """Whether `name` is that of a file that has expired so long ago that nobody can still be reading it."""
+        return is_name(name) and self._lives_s(name) < -_GRACE_S
+
+    def _lives_s(self, name: str) -> float:
+        """Seconds until the file expires; what is not a name has expired for ever."""
+        found = _NAME.fullmatch(name)
+        return int(found["expires"]) - self._clock() if found else -math.inf
 
     def _probe(self) -> None:
         name = self.put(b"probe", "bin", _PROBE_TTL_S)
@@ -149,16 +161,5 @@ def may_read(name: str, owner: str) -> bool:
     return found is not None and found["tag"] in (None, _tag(found["token"], owner))
 
 
-def is_swept(name: str) -> bool:
-    """Whether `name` is that of a file that has expired so long ago that nobody can still be reading it."""
-    return is_name(name) and _lives_s(name) < -GRACE_S
-
-
 def _tag(token: str, owner: str) -> str:
     return sha256(f"{token}:{owner}".encode()).hexdigest()[:16]
-
-
-def _lives_s(name: str) -> float:
-    """Seconds until the file expires; what is not a name has expired for ever."""
-    found = _NAME.fullmatch(name)
-    return int(found["expires"]) - time.time() if found else -math.inf

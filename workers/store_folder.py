@@ -5,22 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from workers.errors import StoreRefused, StoreUnavailable
-from workers.store import GRACE_S, Store, StoredFile, is_name, is_swept
+from workers.store import Store, StoredFile, is_name
 
 _CHUNK: Final = 256 * 1024
+_STRAY_S: Final = 86_400
 _REFUSALS: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 
 class FolderStore(Store):
     """Files in folders named by the first two characters of their names, so that none of them grows too long."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
         self._root = root
 
     def open(self, found: StoredFile, start: int, length: int) -> Iterator[bytes] | None:
@@ -35,7 +37,12 @@ class FolderStore(Store):
     def sweep(self) -> int:
         """See `Store.sweep`."""
         with _translated():
-            return sum(_remove_if_old(path) for path in self._root.glob("??/*"))
+            return sum(_remove(path) for path in self._root.glob("??/*") if self._is_old(path))
+
+    def _is_old(self, path: Path) -> bool:
+        """By the name that it has, or was to have; what has no such name does not belong here, and goes in time."""
+        name = path.name.removeprefix(".")
+        return self._is_swept(name) if is_name(name) else _age_s(path) > _STRAY_S
 
     def _write(self, name: str, data: bytes) -> None:
         """Under a temporary name first: a file is there as a whole or not at all, even after a power cut."""
@@ -99,16 +106,17 @@ def _chunks(file: BinaryIO, start: int, length: int) -> Iterator[bytes]:
             yield chunk
 
 
-def _remove_if_old(path: Path) -> bool:
+def _age_s(path: Path) -> float:
+    """Seconds since the last change; 0 if the file is gone."""
     try:
-        if not _is_old(path):
-            return False
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _remove(path: Path) -> bool:
+    try:
         path.unlink()
     except FileNotFoundError:  # another process swept it first
         return False
     return True
-
-
-def _is_old(path: Path) -> bool:
-    """By its name; drafts of writers that died, and what else lies here, by its last change."""
-    return is_swept(path.name) if is_name(path.name) else path.stat().st_mtime + GRACE_S < time.time()

@@ -7,7 +7,7 @@ AWS_DEFAULT_REGION, a role of the machine, …). Objects of other names below th
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from workers.errors import SettingsError, StoreRefused, StoreUnavailable
-from workers.store import Store, StoredFile, is_swept
+from workers.store import Store, StoredFile
 
 _log = logging.getLogger(__name__)
 _CHUNK: Final = 256 * 1024
@@ -50,7 +50,8 @@ _CONFIG: Final = Config(
 class S3Store(Store):
     """Objects called `<prefix>/<name>`."""
 
-    def __init__(self, bucket: str, prefix: str) -> None:
+    def __init__(self, bucket: str, prefix: str, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         try:
@@ -114,7 +115,7 @@ class S3Store(Store):
 
     def _remove_expired(self, listed: Any) -> int:
         names = [entry["Key"].removeprefix(self._prefix) for entry in listed]
-        expired = [{"Key": self._prefix + name} for name in names if is_swept(name)]
+        expired = [{"Key": self._prefix + name} for name in names if self._is_swept(name)]
         if not expired:
             return 0
         answer = self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": expired, "Quiet": True})

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from workers.store import S3_LOCATION, Store
 from workers.store_folder import FolderStore
 
 
-def open_store(location: str) -> Store:
+def open_store(location: str, clock: Callable[[], float] = time.time) -> Store:
     """The store at `location`, a folder or `s3://bucket/prefix`; nothing is written yet.
 
-    Raises `SettingsError` if boto3's own settings do not fit together.
+    `clock` tells the seconds since the epoch; processes that share a store must share it. Raises `SettingsError` if
+    boto3's own settings do not fit together.
     """
     if found := S3_LOCATION.fullmatch(location):
         from workers.store_s3 import S3Store  # boto3 takes half a second to import: only those wait who use it
 
-        return S3Store(found["bucket"], found["prefix"] or "")
-    return FolderStore(Path(location))
+        return S3Store(found["bucket"], found["prefix"] or "", clock)
+    return FolderStore(Path(location), clock)

@@ -21,6 +21,7 @@ from rq.utils import now as _now
 from rq.worker import DequeueStrategy, WorkerStatus
 from rq.worker_registration import clean_worker_registry
 
+from workers.clock import SharedClock
 from workers.connection import connect
 from workers.errors import DeviceBroken
 from workers.heartbeat import Heartbeat
@@ -128,7 +129,7 @@ def _work(name: str, settings: WorkerSettings, models: LoadedModels, records: Re
     task = Task(
         worker=name,
         records=records,
-        store=open_store(settings.store_location),
+        store=open_store(settings.store_location, SharedClock(records.now)),
         pipelines=models.pipelines,
         reporter=reporter,
         result_ttl_s=settings.result_ttl_s,

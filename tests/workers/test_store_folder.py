@@ -27,13 +27,20 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_drafts_of_dead_writers_are_swept(store: Store, tmp_path: Path) -> None:
+def test_drafts_of_dead_writers_are_swept_like_what_they_were_to_become(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "store" / "ab"
     folder.mkdir(parents=True)
-    draft = folder / f".{'a' * 32}-4102444800.png"
-    draft.write_bytes(b"half a pict")
-    assert store.sweep() == 0, "its writer may be at it"
-    os.utime(draft, (0, time.time() - 301))
+    for expires in (time.time() - 301, time.time() - 1):
+        (folder / f".{'a' * 32}-{expires:.0f}.png").write_bytes(b"half a pict")
+    assert store.sweep() == 1
+
+
+def test_what_does_not_belong_there_is_swept_after_a_day(store: Store, tmp_path: Path) -> None:
+    stray = tmp_path / "store" / "ab" / "notes.txt"
+    stray.parent.mkdir(parents=True)
+    stray.write_text("?")
+    assert store.sweep() == 0
+    os.utime(stray, (0, time.time() - 86_401))
     assert store.sweep() == 1
 
 
