@@ -12,9 +12,10 @@ What they keep, all of it below `facelight:` and with an expiry:
 
 Owners take turns (start-time fair queueing, Goyal, Vin, Cheng 1996): a request's turn is one behind the last of its
 owner, or that of the head of the queue if its owner has none waiting. The least turn is served first, and within a turn
-the one that came first. So one request of an owner does not wait for a thousand of another. The turn
-of a cancelled request passes unused. A member of `waiting` and
-`line` is `<ticket>:<owner>:<id>`, tickets being numbers that grow and have the same length.
+the one that came first. So one request of an owner does not wait for a thousand of another. The turn of a cancelled
+request passes unused. Who has lost a worker comes before all others.
+
+A member of `waiting` and `line` is `<ticket>:<owner>:<id>`, tickets being numbers that grow and have the same length.
 
 A Redis that is full (noeviction) refuses only the first write of a script, and only one that may need memory. So every
 step of a request that is already there begins with EXPIRE: what was accepted can end, and what is new is refused.
