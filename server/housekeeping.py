@@ -14,7 +14,7 @@ from workers.errors import StoreUnavailable
 
 _log = logging.getLogger(__name__)
 _LOCK: Final = "facelight:janitor"
-_LOCK_S: Final = 60
+_LOCK_S: Final = 15
 """A process that dies in the middle of a round blocks the others for so long."""
 
 

@@ -159,7 +159,9 @@ def send(url: str, data: bytes, slug: str = "ic-light") -> httpx.Response:
     return httpx.post(f"{url}/v2/{slug}", data={"prompt": "p"}, files={image_field(slug): ("x", data)}, timeout=60)
 
 
-def test_the_gateway(process: tuple[int, str], bomb: tuple[bytes, str]) -> None:
+def test_the_gateway(
+    process: tuple[int, str], bomb: tuple[bytes, str], record_property: Callable[[str, object], None]
+) -> None:
     pid, url = process
     data, outcome = bomb
     with Peak(pid) as peak:
@@ -170,6 +172,7 @@ def test_the_gateway(process: tuple[int, str], bomb: tuple[bytes, str]) -> None:
         assert answer.status_code == 400
         assert outcome in answer.json()["error"]
     assert answer.status_code in (200, 400)
+    record_property("memory_rise_in_MB", peak.rise_mb)
     assert peak.rise_mb <= RISE_MB
 
 
