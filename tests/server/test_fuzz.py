@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlencode
 
 import httpx
@@ -24,7 +25,10 @@ from tests.server.conftest import NEVER
 from tests.server.support import PNG, SLUGS, Client, PlayedWorker, body_for, image_field, serving
 from workers.presence import ModelReport, ModelState
 
-_LEAK = re.compile(r'Traceback|File "|\.py\b|site-packages|/work/|/home/|/root/|/tmp/|/var/|redis://|unix://|line \d+')
+_HERE = re.escape(str(Path(__file__).parents[2]))
+_LEAK = re.compile(
+    rf'{_HERE}|Traceback|File "|\.py\b|site-packages|/home/|/root/|/tmp/|/var/|redis://|unix://|line \d+'
+)
 _PATHS = (*(f"/{version}/{slug}" for version in ("v1", "v2") for slug in SLUGS), "/upload-asset")
 _STRANGE = (
     None, True, 0, -1, 1e308, 10**30, "", " ", "\0", "\ud800", "é" * 50, "x" * 20_000, "None", "NaN", "-0", "٣", "1_0",
