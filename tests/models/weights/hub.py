@@ -67,7 +67,7 @@ class Hub:
     etags: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Hub:
-        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), _handler(self)) for _ in range(2)]
+        self._servers = [ThreadingHTTPServer((host, 0), _handler(self)) for host in ("127.0.0.1", "127.0.0.2")]
         for server in self._servers:
             server.daemon_threads = True
             threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -86,7 +86,7 @@ class Hub:
     @property
     def cdn(self) -> str:
         """The second host."""
-        return f"http://localhost:{self._servers[1].server_port}"
+        return f"http://127.0.0.2:{self._servers[1].server_port}"
 
     def put(self, repo: str, revision: str, origin: str, data: bytes) -> None:
         """Publish a file on the hub."""
@@ -133,7 +133,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self._content(data, _metadata(hub, path, data), body, fault)
 
         def _redirects(self, data: bytes | None) -> bool:
-            return data is not None and len(data) >= LARGE and not self.headers["Host"].startswith("localhost")
+            return data is not None and len(data) >= LARGE and not self.headers["Host"].startswith("127.0.0.2")
 
         def _content(self, data: bytes, headers: dict[str, str], body: bool, fault: Fault) -> None:
             if fault.flip is not None:

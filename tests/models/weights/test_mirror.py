@@ -45,7 +45,7 @@ def test_a_mirror_is_laid_out_by_origin(mirror: Path):
         SUMS_NAME,
         "some/repo/main/one.safetensors",
         "some/repo/main/two.safetensors",
-        "localhost/files/three.onnx",
+        "127.0.0.2/files/three.onnx",
     }
     checked = subprocess.run(
         ["sha256sum", "--check", "--strict", SUMS_NAME], cwd=mirror, capture_output=True, text=True
@@ -83,9 +83,9 @@ def test_a_byte_that_flipped_on_the_way_is_found(mirror: Path, weights: list[Wei
 
 
 def test_a_file_that_was_not_carried_is_named_with_its_place(mirror: Path, weights: list[Weight], tmp_path: Path):
-    (mirror / "localhost/files/three.onnx").unlink()
+    (mirror / "127.0.0.2/files/three.onnx").unlink()
     (failure,) = install(weights, mirror, tmp_path / "weights").failures
-    assert failure.startswith("three: three.onnx is not in the mirror: ") and "localhost/files/three.onnx" in failure
+    assert failure.startswith("three: three.onnx is not in the mirror: ") and "127.0.0.2/files/three.onnx" in failure
 
 
 def test_nothing_is_taken_on_trust(mirror: Path, weights: list[Weight], tmp_path: Path):
@@ -96,7 +96,7 @@ def test_nothing_is_taken_on_trust(mirror: Path, weights: list[Weight], tmp_path
 
 
 def test_a_file_fetched_by_hand_may_be_put_there(hub: Hub, tmp_path: Path):
-    place = tmp_path / "mirror/localhost/files"
+    place = tmp_path / "mirror/127.0.0.2/files"
     place.mkdir(parents=True)
     (place / "one.onnx").write_bytes(DATA)
     assert install([on_server(hub, "one")], tmp_path / "mirror", tmp_path / "weights") == Report(["one"], [])

@@ -102,7 +102,7 @@ def test_the_token_is_shown_to_the_hub_and_to_nobody_else(hub: Hub, network: Net
     network.fetch(item(on_hub(hub, "w")), part, lambda count: None)
     network.fetch(item(on_server(hub, "plain")), tmp_path / "other", lambda count: None)
     shown = {(seen.host.split(":")[0], seen.headers.get("authorization")) for seen in hub.seen}
-    assert shown == {("127.0.0.1", f"Bearer {TOKEN}"), ("localhost", None)}
+    assert shown == {("127.0.0.1", f"Bearer {TOKEN}"), ("127.0.0.2", None)}
 
 
 def test_a_redirect_to_a_stranger_takes_no_token_along(hub: Hub, network: Network, part: Path):
