@@ -90,10 +90,16 @@ def pick_device(wanted: str) -> torch.device:
 
 def ensure_weights(settings: WorkerSettings) -> Path:
     """Folder of the weights; if none is set and none were fetched, demo weights, which are built if need be."""
-    if settings.weights_dir is not None or (settings.real_dir / INSTALLED_NAME).is_file():
-        return settings.real_dir
-    from models.demo_weights.build import build
+    folder = weights_folder(settings)
+    if folder == settings.demo_dir:
+        from models.demo_weights.build import build
 
-    if build(settings.demo_dir):
-        _log.info("built demo weights in %s", settings.demo_dir)
-    return settings.demo_dir
+        if build(folder):
+            _log.info("built demo weights in %s", folder)
+    return folder
+
+
+def weights_folder(settings: WorkerSettings) -> Path:
+    """The folder that a worker with these settings uses, whether or not it is there."""
+    fetched = settings.weights_dir or (settings.real_dir / INSTALLED_NAME).is_file()
+    return settings.real_dir if fetched else settings.demo_dir

@@ -20,6 +20,6 @@ def replace_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         Path(draft).chmod(_READABLE)
         Path(draft).replace(path)
-    except BaseException:
+    except BaseException:  # whatever it is passes on; no draft may be left
         Path(draft).unlink(missing_ok=True)
         raise

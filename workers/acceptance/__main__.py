@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 
 from workers.acceptance import CannotRun
-from workers.acceptance.command import Options, accept, weights_folder
+from workers.acceptance.command import Options, accept
 from workers.acceptance.verdict import Outcome
 from workers.errors import SettingsError
+from workers.loading import weights_folder
 from workers.settings import WorkerSettings, read_settings
 
 

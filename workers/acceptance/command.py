@@ -16,7 +16,6 @@ from workers.acceptance.page import write_page
 from workers.acceptance.photos import ASTRONAUT, CAT, CUP
 from workers.acceptance.plan import plan
 from workers.acceptance.run import Report, Tell, examine_all
-from workers.settings import WorkerSettings
 
 Models = Mapping[str, Mapping[str, Any]]
 """What the server says of each of its models, by slug."""
@@ -62,12 +61,6 @@ def _chosen(models: Models, only: Sequence[str]) -> Models:
     if unknown := set(only) - set(models):
         raise CannotRun(f"There is no model {unknown.pop()!r}; there are {', '.join(models)}.")
     return {slug: model for slug, model in models.items() if not only or slug in only}
-
-
-def weights_folder(settings: WorkerSettings) -> Path:
-    """The folder that a worker with these settings uses, whether or not it is there."""
-    fetched = settings.weights_dir or (settings.real_dir / "installed.toml").is_file()
-    return settings.real_dir if fetched else settings.demo_dir
 
 
 def _scope(options: Options, models: Models, local: LocalWeights) -> Scope:

@@ -11,10 +11,10 @@ import pytest
 from models.weights.installed import Installed, InstalledWeight, read_installed, write_installed
 from tests.live_server import FACELIGHT, LiveServer, free_port
 from tests.workers.acceptance.pictures import brightened
-from workers.acceptance.command import weights_folder
 from workers.acceptance.judges.identity import cosine
 from workers.acceptance.local_weights import read_local_weights
 from workers.acceptance.photos import ASTRONAUT, CAT
+from workers.loading import weights_folder
 from workers.settings import WorkerSettings
 
 
