@@ -4,7 +4,8 @@
     ├── InputRefused         the caller's picture or parameters cannot be served; the message is for the caller
     │   ├── UnreadableImage  not a picture, damaged, of a format or size that is not accepted
     │   └── NoFaceFound      a portrait needs a face and the picture shows none
-    └── WeightsError         weight files are missing, damaged or of another shape; the message is for the operator
+    ├── WeightsError         weight files are missing, damaged or of another shape; the message is for the operator
+    └── DeviceUnfit          the device cannot do what the operator chose; the message is for the operator
 
 Whatever else leaves a pipeline is a defect (or the hardware's), and its text is not shown to callers.
 `OnStep` callbacks raise their own exceptions through a pipeline: it must let them pass.
@@ -31,3 +32,7 @@ class NoFaceFound(InputRefused):
 
 class WeightsError(ModelError):
     """Weight files are missing, damaged or do not fit the network; `str()` is for the operator."""
+
+
+class DeviceUnfit(ModelError):
+    """The device cannot do what the operator chose; `str()` is for the operator."""

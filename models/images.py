@@ -1,4 +1,4 @@
-"""Encoded pictures in, RGB in memory; RGB in memory, encoded pictures out. Free of torch."""
+"""Encoded pictures in, RGB in memory; what both ends must know of formats. Free of torch; `models.encoding` writes."""
 
 from __future__ import annotations
 
@@ -117,16 +117,3 @@ def to_pixels(picture: Image.Image, convert: Callable[[Image.Image], Image.Image
         bottom = min(top + _STRIP, picture.height)
         pixels[top:bottom] = np.asarray(convert(picture.crop((0, top, picture.width, bottom))))
     return pixels
-
-
-def encode(pixels: NDArray[np.uint8], image_format: ImageFormat, quality: int) -> bytes:
-    """Encode one RGB picture [height, width, 3]; `quality` 0..100 applies to webp and jpg. No metadata is written."""
-    picture = Image.fromarray(pixels, mode="RGB")
-    out = io.BytesIO()
-    if image_format == "png":
-        picture.save(out, "PNG")
-    elif image_format == "jpg":
-        picture.save(out, "JPEG", quality=quality, optimize=True)
-    else:
-        picture.save(out, "WEBP", quality=quality)
-    return out.getvalue()

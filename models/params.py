@@ -14,6 +14,8 @@ from models.images import ImageFormat
 
 RANDOM_SEED: Final = -1
 _SEED_SPACE: Final = 2**64
+_SHARED_PIXELS: Final = 1_600_000
+"""Larger pictures keep a device busy on their own."""
 
 ImageReference = Annotated[
     str,
@@ -84,6 +86,21 @@ class CommonParams(BaseModel, ABC):
     @abstractmethod
     def variant(self) -> str:
         """Which of `variants` these parameters need."""
+
+    @property
+    def shape(self) -> str:
+        """What requests of one variant must agree in to be worth drawing in one run; empty for those that never are.
+
+        No more than a hint to whom to take out of the queue together: `Pipeline.kinship` decides.
+        """
+        width, height = self.output_size
+        fills_the_device = self.number_of_images > 1 or width * height > _SHARED_PIXELS
+        return "" if fills_the_device else self._shape
+
+    @property
+    @abstractmethod
+    def _shape(self) -> str:
+        """Sizes, steps, methods, as a word."""
 
     @property
     @abstractmethod

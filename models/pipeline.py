@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.images import encode
+from models.encoding import encode_all
 from models.params import CommonParams
 
 Params = TypeVar("Params", bound=CommonParams)
@@ -29,6 +29,8 @@ Pixels = NDArray[np.uint8]
 
 CheckpointMemory = Literal["auto", "device", "host"]
 """Where checkpoints that are not in use wait: on the device, or in the host's memory, one on the device at a time."""
+Compile = Literal["auto", "off", "on", "max"]
+"""Whether networks are compiled: for CUDA alone, never, always, or with a long search for the fastest kernels."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,16 @@ class LoadOptions:
     `cpu_noise`: draw random numbers on the CPU, so that a seed means the same on every device.
     `pulid_body_share`: how pulid-lightning measures the share of the face's embedding in the attention.
     `checkpoints`: those that pulid-lightning keeps; empty for all that the weights hold. `checkpoint_memory`: where.
+    `compile`: whether networks are compiled. `fp8`: compute pulid-lightning's transformers in float8, which changes its
+    pictures.
     """
 
     cpu_noise: bool = False
     pulid_body_share: Literal["comfyui", "official"] = "comfyui"
     checkpoints: tuple[str, ...] = ()
     checkpoint_memory: CheckpointMemory = "auto"
+    compile: Compile = "auto"
+    fp8: bool = False
 
 
 DEFAULT_OPTIONS: Final = LoadOptions()
@@ -51,7 +57,7 @@ DEFAULT_OPTIONS: Final = LoadOptions()
 
 
 class Pipeline(ABC, Generic[Params, Prepared]):
-    """One loaded model. Calls come from one thread at a time for `run`; `prepare` and `finish` may overlap it."""
+    """One loaded model. `run` and `warm_up` are called by one thread; `prepare` and `finish` may overlap them."""
 
     @property
     @abstractmethod
@@ -67,9 +73,20 @@ class Pipeline(ABC, Generic[Params, Prepared]):
         """
 
     @abstractmethod
-    def run(self, prepared: Prepared, on_step: OnStep) -> Pixels:
-        """Generate the pictures, on the device and nothing but the device; `on_step` after every denoise step."""
+    def kinship(self, prepared: Prepared) -> Hashable:
+        """What requests must agree in to be drawn in one run; equal for any two that `run` takes together."""
+
+    @abstractmethod
+    def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Pixels]:
+        """Generate the pictures of requests of one kinship, on the device and nothing but the device, in their order.
+
+        `on_step` after every denoise step, which all of them share. Each has its own noise, so its pictures do not
+        depend on its neighbours beyond rounding.
+        """
+
+    def warm_up(self) -> None:
+        """Do once what would delay the first requests: compile, choose kernels. Nothing, if there is none of that."""
 
     def finish(self, params: Params, pixels: Pixels) -> list[bytes]:
         """Encode every picture in the format and quality that `params` ask for; same order as `pixels`."""
-        return [encode(picture, params.output_format, params.output_quality) for picture in pixels]
+        return encode_all(pixels, params.output_format, params.output_quality)

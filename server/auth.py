@@ -1,13 +1,18 @@
-"""Who is calling, and what that one may do: keys of the settings and keys that `facelight keys` has issued."""
+"""Who is calling, and what that one may do: keys of the settings and keys that `facelight keys` has issued.
+
+The dependencies are coroutines, since the framework sends every plain function to a thread of its own: only what asks
+Redis goes there.
+"""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated
 
+from anyio.to_thread import run_sync
 from fastapi import Depends, Response
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
@@ -38,14 +43,14 @@ _KeyDep = Annotated[str | None, Depends(_api_key_header)]
 _BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def authenticate(gateway: GatewayDep, key: _KeyDep, bearer: _BearerDep) -> Caller:
+async def authenticate(gateway: GatewayDep, key: _KeyDep, bearer: _BearerDep) -> Caller:
     """Find out who is calling; raises `Unauthorized`, whatever is wrong with the key."""
     if not gateway.settings.asks_for_key:
         return Caller(ANYONE)
     offered = key or (bearer.credentials if bearer else "")
     if is_known(offered, gateway.settings.api_keys):
         return Caller(owner_of(offered))
-    if issued := gateway.keys.find(offered):
+    if issued := await run_sync(gateway.keys.find, offered):
         return Caller(issued.id, issued)
     raise Unauthorized
 
@@ -53,35 +58,35 @@ def authenticate(gateway: GatewayDep, key: _KeyDep, bearer: _BearerDep) -> Calle
 CallerDep = Annotated[Caller, Depends(authenticate)]
 
 
-def _owner(caller: CallerDep) -> str:
+async def _owner(caller: CallerDep) -> str:
     return caller.owner
 
 
 OwnerDep = Annotated[str, Depends(_owner)]
 
 
-def may_submit(slug: str) -> Callable[..., None]:
+def may_submit(slug: str) -> Callable[..., Awaitable[None]]:
     """A dependency of routes that take requests for a model: raises `Forbidden` or `TooManyRequests`.
 
     Counts the request, whatever becomes of it; what is left of the key's rate is told in the answer's headers.
     """
 
-    def check(caller: CallerDep, gateway: GatewayDep, response: Response) -> None:
+    async def check(caller: CallerDep, gateway: GatewayDep, response: Response) -> None:
         if caller.key is None:
             return
         if not caller.key.may_use(slug):
             raise Forbidden(f"This API key may not use {slug}.")
-        response.headers.update(gateway.rates.count(caller.key))
+        response.headers.update(await run_sync(gateway.rates.count, caller.key))
 
     return check
 
 
-def may_download(name: str, gateway: GatewayDep, key: _KeyDep, bearer: _BearerDep) -> None:
+async def may_download(name: str, gateway: GatewayDep, key: _KeyDep, bearer: _BearerDep) -> None:
     """A dependency of routes that serve the file `name`: one with an owner asks for a key, and for that owner's.
 
     Raises `Unauthorized` or `NotFound`, neither of which tells whether there is such a file.
     """
-    if is_private(name) and not may_read(name, authenticate(gateway, key, bearer).owner):
+    if is_private(name) and not may_read(name, (await authenticate(gateway, key, bearer)).owner):
         raise NotFound("There is no such file, or no longer.")
 
 

@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 from server.errors import BadRequest
 
 _MAX_FIELDS: Final = 200
+_SMALL: Final = 64 * 1024
+"""Bytes of a body that is parsed sooner (in under 0.5 ms) than a thread has taken it over."""
 _NO_LIMIT: Final = 2**63
 """Of one part: the limit of the whole body holds for it."""
 
@@ -29,7 +31,7 @@ async def read_body(request: Request) -> Body:
         return await _read_multipart(request)
     parse = _parser_of(media_type)
     data = await request.body()
-    return await run_sync(parse, data)
+    return parse(data) if len(data) <= _SMALL else await run_sync(parse, data)
 
 
 def _parser_of(media_type: str) -> Callable[[bytes], Body]:

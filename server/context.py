@@ -74,7 +74,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
     )
 
 
-def _gateway(request: Request) -> Gateway:
+async def _gateway(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
 

@@ -15,7 +15,7 @@ class Drain:
     begun: bool = False
 
 
-def _drain(request: Request) -> Drain:
+async def _drain(request: Request) -> Drain:
     drain: Drain = request.app.state.drain
     return drain
 

@@ -69,7 +69,7 @@ def _ipv4_inside(address: Address) -> IPv4Address | None:
 
 async def resolve(host: str, port: int) -> Sequence[Address]:
     """Ask the system's resolver; also understands the octal, hexadecimal and integer spellings of IPv4."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.to_thread(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     return [ip_address(entry[4][0]) for entry in found]
 
 

@@ -20,7 +20,7 @@ from server.errors import BadRequest
 _KEY: Final = re.compile(r"[ -~]{1,255}")
 
 
-def _idempotency_key(
+async def _idempotency_key(
     key: Annotated[
         str | None,
         Header(

@@ -44,7 +44,7 @@ class Links:
         """Name of the stored picture that `reference` (absolute, or relative to the host) means; None if it is none."""
         if reference.startswith(_FILES):
             return urlsplit(reference).path.removeprefix(_FILES)
-        if not reference.lower().startswith(("http://", "https://")):
+        if not reference[:8].lower().startswith(("http://", "https://")):
             return None
         try:
             parts = urlsplit(reference)
@@ -67,7 +67,7 @@ def base_url(scheme: str, headers: Headers, fallback: str) -> str:
     return f"{proto if proto in _DEFAULT_PORTS else scheme}://{host}{prefix if _PREFIX.fullmatch(prefix) else ''}"
 
 
-def links(request: Request, gateway: GatewayDep) -> Links:
+async def links(request: Request, gateway: GatewayDep) -> Links:
     """The `Links` for the caller of this request."""
     settings = gateway.settings
     scheme = request.scope["scheme"]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-import uuid
 from collections.abc import Mapping
 from typing import Final
 
 from anyio.to_thread import run_sync
-from redis.exceptions import RedisError
 
 from models.catalog import Model
 from models.errors import UnreadableImage
@@ -19,7 +17,7 @@ from server.bodies import Body
 from server.context import Gateway
 from server.errors import ImageUnavailable, InvalidParameters
 from server.idempotency import fingerprint
-from server.inputs import PRIVATE_EXTENSION, load_image
+from server.inputs import PRIVATE_EXTENSION, is_at_hand, load_image
 from server.links import Links
 from server.parameters import References, parse_params
 from server.schemas import FieldError
@@ -31,20 +29,33 @@ _RANDOM_SEEDS: Final = 2**32
 
 
 async def submit(
-    model: Model, body: Body, owner: str, gateway: Gateway, links: Links, idempotency_key: str | None = None
+    new_id: str,
+    model: Model,
+    body: Body,
+    owner: str,
+    gateway: Gateway,
+    links: Links,
+    idempotency_key: str | None = None,
 ) -> str:
-    """Accept a request and return its id; that of an earlier one, if the same was sent with the same key before.
+    """Accept a request as `new_id` and return its id; that of an earlier one, if it was sent with its key before.
 
     Raises `InvalidParameters` for what the caller must mend, `QueueFull`, `OutOfCredits`, `IdempotencyConflict` or
     `RedisError`; nothing is left behind then.
     """
     params, references = parse_params(model, body, gateway.settings.max_output_megapixels)
-    await run_sync(_check_servable, model.slug, params, gateway)
-    if idempotency_key is None:  # what was accepted already needs no room
-        await run_sync(gateway.records.check_room, model.slug, owner, _limits(owner, gateway))
+    if not all(is_at_hand(reference, links) for reference in references.values()):
+        await run_sync(_check_acceptable, model.slug, owner, params, idempotency_key, gateway)
     images = {field: await _load(field, references, owner, gateway, links) for field in references}
-    once = Idempotency(idempotency_key, fingerprint(model.slug, params, images)) if idempotency_key else None
-    return await run_sync(_accept, model.slug, owner, params, images, once, gateway)
+    return await run_sync(_accept, new_id, model.slug, owner, params, images, idempotency_key, gateway)
+
+
+def _check_acceptable(
+    slug: str, owner: str, params: CommonParams, idempotency_key: str | None, gateway: Gateway
+) -> None:
+    """Refuse what `_accept` would refuse now, before pictures are fetched for nothing."""
+    _check_servable(slug, params, gateway)
+    if idempotency_key is None:  # what was accepted already needs no room
+        gateway.records.check_room(slug, owner, _limits(owner, gateway))
 
 
 def _check_servable(slug: str, params: CommonParams, gateway: Gateway) -> None:
@@ -66,14 +77,16 @@ async def _load(field: str, references: References, owner: str, gateway: Gateway
 
 
 def _accept(
+    new_id: str,
     slug: str,
     owner: str,
     params: CommonParams,
     images: Mapping[str, bytes],
-    once: Idempotency | None,
+    idempotency_key: str | None,
     gateway: Gateway,
 ) -> str:
-    new_id = str(uuid.uuid4())
+    _check_servable(slug, params, gateway)
+    once = Idempotency(idempotency_key, fingerprint(slug, params, images)) if idempotency_key else None
     seed = secrets.randbelow(_RANDOM_SEEDS) if params.seed == RANDOM_SEED else params.seed
     stored: dict[str, str] = {}
     request_id = None
@@ -95,12 +108,7 @@ def _enqueue(
 ) -> str:
     cost = gateway.settings.cost_of(slug, params.number_of_images)
     fields, limits = params.model_dump(mode="json"), _limits(owner, gateway)
-    request_id = gateway.records.create(new_id, slug, params.variant, owner, fields, cost, once, limits)
-    try:
-        gateway.queue.put(slug, params.variant)
-    except RedisError as error:
-        _log.warning("%s is accepted; the janitor will call a worker for it: %s", request_id, error)
-    return request_id
+    return gateway.records.create(new_id, slug, params.variant, owner, fields, cost, once, limits, params.shape)
 
 
 def _limits(owner: str, gateway: Gateway) -> Limits:

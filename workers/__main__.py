@@ -9,9 +9,10 @@ from typing import Final
 
 from workers.errors import SettingsError
 from workers.logs import configure_logging
+from workers.loop import DEVICE_BROKEN
 from workers.settings import WorkerSettings, read_settings
 from workers.stores import open_store
-from workers.worker import DEVICE_BROKEN, serve
+from workers.worker import serve
 
 _ENVIRONMENT: Final = {
     # Weights are files that are there: no library is to ask a hub for newer ones.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -58,17 +58,17 @@ class Janitor:
 
     def _mend_running(self) -> None:
         running = self.records.running()
-        at_work = {worker.name: worker.request for worker in self.presence.workers()} if running else {}
+        at_work = {worker.name: worker.requests for worker in self.presence.workers()} if running else {}
         for request_id in running:
             record = self._readable(request_id)
             if record and record.status is Status.PROCESSING and self._is_abandoned(record, at_work):
                 self._mend(record)
 
-    def _is_abandoned(self, record: Record, at_work: Mapping[str, str]) -> bool:
+    def _is_abandoned(self, record: Record, at_work: Mapping[str, Sequence[str]]) -> bool:
         """Whether its worker is dead, or knows nothing of it for longer than a report needs to arrive."""
         if record.worker not in at_work:
             return time.monotonic() >= self._silence_counts_from
-        unknown = at_work[record.worker] != record.request_id
+        unknown = record.request_id not in at_work[record.worker]
         return unknown and self.records.now() - (record.started_at or 0.0) > self.presence.ttl_s
 
     def _mend(self, record: Record) -> None:
@@ -88,7 +88,7 @@ class Janitor:
 
     def _balance(self) -> None:
         for queue in self.queue.all():
-            if added := self.queue.balance(queue, self.records.waiting(queue.slug, queue.variant)):
+            if added := self.queue.balance(queue):
                 _log.info("%d tokens were put into %s", added, queue.name)
 
     def _readable(self, request_id: str) -> Record | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from models.catalog import MODELS
-from models.errors import WeightsError
+from models.errors import DeviceUnfit, WeightsError
+from models.execution.kernel_cache import dismiss_compilers, keep_kernels
 from models.pipeline import LoadOptions, Pipeline
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import INSTALLED_NAME
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger(__name__)
+_KERNELS: Final = "compiled"
 _ADVICE: Final = "FACELIGHT_MODELS, FACELIGHT_CHECKPOINTS and FACELIGHT_CHECKPOINT_MEMORY choose what is kept there."
 
 
@@ -44,38 +47,58 @@ class LoadedModels:
         from diffusers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
+        keep_kernels(self._settings.data_dir / _KERNELS)
         device = pick_device(self._settings.device)
         self._device = str(device)
         root = ensure_weights(self._settings)
-        for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].flexible):
-            self._reports = {**self._reports, slug: self._load_one(slug, root, device)}
+
+        def tell(slug: str, report: ModelReport) -> None:
+            self._reports = {**self._reports, slug: report}
             on_change()
 
-    def _load_one(self, slug: str, root: Path, device: torch.device) -> ModelReport:
+        for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].flexible):
+            tell(slug, self._load_one(slug, root, device, partial(tell, slug)))
+        dismiss_compilers()
+
+    def _load_one(
+        self, slug: str, root: Path, device: torch.device, tell: Callable[[ModelReport], None]
+    ) -> ModelReport:
         import torch
 
         began, options = time.monotonic(), self._options()
         try:
             weights = WeightSet.open(root, slug, self._hashes, skip=MODELS[slug].unused_roles(options))
             pipeline = MODELS[slug].load(weights, device, options)
-        except WeightsError as error:
+            loaded = time.monotonic()
+            tell(ModelReport(ModelState.LOADING, detail="warming up"))
+            pipeline.warm_up()
+        except (WeightsError, DeviceUnfit) as error:
             _log.error("cannot serve %s: %s", slug, error)
             return ModelReport(ModelState.FAILED, detail=str(error))
         except torch.OutOfMemoryError as error:
             _log.error("cannot serve %s: %s", slug, error)
             return ModelReport(ModelState.FAILED, detail=f"The memory of {device} is too small for {slug}. {_ADVICE}")
         self.pipelines[slug] = pipeline
-        _log.info("%s loaded on %s in %.1f s (%s weights)", slug, device, time.monotonic() - began, weights.kind)
+        load_s, warm_up_s = loaded - began, time.monotonic() - loaded
+        _log.info(
+            "%s loaded on %s in %.1f s and warmed up in %.1f s (%s weights)",
+            *(slug, device, load_s, warm_up_s, weights.kind),
+        )
         if weights.kind == "demo":
             _log.warning("%s runs on demo weights: small random stand-ins, its pictures are noise", slug)
-        return ModelReport(ModelState.READY, weights=weights.kind, variants=pipeline.variants)
+        return ModelReport(
+            ModelState.READY, weights.kind, variants=pipeline.variants, load_s=load_s, warm_up_s=warm_up_s
+        )
 
     def _options(self) -> LoadOptions:
         return LoadOptions(
             cpu_noise=self._settings.cpu_noise,
             pulid_body_share=self._settings.pulid_body_share,
             checkpoints=self._settings.checkpoints,
-            checkpoint_memory=self._settings.checkpoint_memory,
+            # Weights that wait in the host's memory are not rounded, so with float8 none may.
+            checkpoint_memory="device" if self._settings.fp8 else self._settings.checkpoint_memory,
+            compile=self._settings.compile,
+            fp8=self._settings.fp8,
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -32,13 +32,16 @@ class ModelState(StrEnum):
 class ModelReport:
     """What a worker says of one model.
 
-    Its state, the kind of weights (`demo` or `real`), why it failed, and the variants of the model that it serves.
+    Its state, the kind of weights (`demo` or `real`), why it failed or how far it is, the variants of the model that it
+    serves, and the seconds that loading and warming up took.
     """
 
     state: ModelState
     weights: str = ""
     detail: str = ""
     variants: tuple[str, ...] = ()
+    load_s: float = field(default=0.0, compare=False)
+    warm_up_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class WorkerReport:
     name: str
     device: str
     models: Mapping[str, ModelReport]
-    request: str = ""
-    """Id of the request that it works on, if there is one."""
+    requests: tuple[str, ...] = ()
+    """Ids of the requests that it has in hand: one in work, some behind it, some ahead."""
 
 
 # KEYS: worker, names; ARGV: report, seconds that it counts, name. EXPIRE comes first so that a worker can say that it
@@ -102,7 +105,14 @@ def served_variants(workers: Sequence[WorkerReport], slug: str) -> set[str] | No
 def _parse(raw: bytes | str) -> WorkerReport:
     report = json.loads(raw)
     models = {
-        slug: ModelReport(ModelState(model["state"]), model["weights"], model["detail"], tuple(model["variants"]))
+        slug: ModelReport(
+            ModelState(model["state"]),
+            model["weights"],
+            model["detail"],
+            tuple(model["variants"]),
+            model["load_s"],
+            model["warm_up_s"],
+        )
         for slug, model in report["models"].items()
     }
-    return WorkerReport(report["name"], report["device"], models, report["request"])
+    return WorkerReport(report["name"], report["device"], models, tuple(report["requests"]))

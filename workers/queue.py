@@ -19,14 +19,21 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from models.catalog import MODELS
+from workers import scripts
+from workers.records import Place
 
-_FUNCTION: Final = "workers.task.Task"
-"""What a job names as its function, for people who look at RQ."""
-_JOB: Final = b"rq:job:"
 _SURPLUS: Final = 100
 """So many tokens too many are left in a queue: requests may be on their way."""
 _REFILL: Final = 200
 """So many tokens are made good for at once."""
+
+
+class Token(Job):
+    """What RQ's worker gets for a token; its `name` is all that there is of it."""
+
+    def __init__(self, name: bytes, redis: Redis) -> None:
+        super().__init__(connection=redis, serializer=JSONSerializer)
+        self.name = name
 
 
 class TokenQueue(Queue):
@@ -36,6 +43,11 @@ class TokenQueue(Queue):
         super().__init__(f"facelight-{slug}-{variant}", connection=redis, serializer=JSONSerializer)
         self.slug = slug
         self.variant = variant
+
+    @property
+    def place(self) -> Place:
+        """The model's slug and its variant."""
+        return self.slug, self.variant
 
     @classmethod
     def dequeue_any(  # type: ignore[override]  # RQ calls it with names for all but the first two
@@ -53,16 +65,16 @@ class TokenQueue(Queue):
         if found is None:
             return None
         key, token = (word if isinstance(word, bytes) else word.encode() for word in found)
-        connection.delete(_JOB + token)
-        return Job(connection=connection, serializer=JSONSerializer), by_key[key.decode()]
+        return Token(token, connection), by_key[key.decode()]
 
 
 class JobQueue:
-    """Puts tokens before the workers; one that nobody takes is forgotten after `ttl_s` seconds."""
+    """All the queues. `Records.create` puts a token for each request; one that nobody takes is forgotten in time."""
 
     def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
+        self._balance = redis.register_script(scripts.BALANCE)
 
     def queue_of(self, slug: str, variant: str) -> TokenQueue:
         """The RQ queue of a model's variant."""
@@ -72,17 +84,6 @@ class JobQueue:
         """The queues of every variant of every model."""
         return (self.queue_of(slug, variant) for slug in MODELS for variant in MODELS[slug].params.variants)
 
-    def put(self, slug: str, variant: str) -> None:
-        """Say that one more request waits for a variant."""
-        self.queue_of(slug, variant).enqueue_call(
-            _FUNCTION, timeout=self._ttl_s, ttl=self._ttl_s, result_ttl=0, failure_ttl=0
-        )
-
-    def balance(self, queue: TokenQueue, waiting: int) -> int:
+    def balance(self, queue: TokenQueue) -> int:
         """Have about as many tokens in a queue as requests wait for it; returns how many were added."""
-        tokens = queue.count
-        for _ in range(missing := min(max(0, waiting - tokens), _REFILL)):
-            self.put(queue.slug, queue.variant)
-        if tokens > waiting + _SURPLUS:
-            self._redis.ltrim(queue.key, 0, waiting + _SURPLUS - 1)
-        return missing
+        return int(self._balance(args=[*queue.place, self._ttl_s, _REFILL, _SURPLUS]))

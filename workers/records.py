@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -128,6 +129,15 @@ class Audit:
 
 
 NO_LIMITS: Final = Limits()
+Place = tuple[str, str]
+"""Where a request waits: the slug of a model and a variant of it."""
+_ANY_TOKEN: Final = b"none"
+"""Nobody's: who shows it takes a request and leaves all tokens where they are."""
+
+
+def new_call() -> str:
+    """A name for a call that may have to be sent again."""
+    return secrets.token_hex(8)
 
 
 class Records:
@@ -159,9 +169,12 @@ class Records:
         cost: float = 0.0,
         idempotency: Idempotency | None = None,
         limits: Limits = NO_LIMITS,
+        shape: str = "",
     ) -> str:
-        """Put a new request into the queue and take its credits; returns the id of the request that stands for it.
+        """Put a new request into the queue, take its credits, call a worker.
 
+        Returns the id of the request that stands for it.
+        Requests that wait for one variant and have the same `shape` may be drawn together; with none it is drawn alone.
         That is another one if a call with the same Idempotency-Key was there before. Raises `QueueFull`, `OutOfCredits`
         or `IdempotencyConflict`, and nothing has changed then.
         """
@@ -169,7 +182,7 @@ class Records:
         fingerprint = "" if idempotency is None else idempotency.fingerprint
         bounds: list[Any] = ["" if limit is None else limit for limit in (limits.queue, limits.per_owner)]
         new: list[Any] = [request_id, slug, variant, owner, json.dumps(params), repr(cost), self._open_ttl_s]
-        verdict, detail = map(text, self._create(args=[*new, *bounds, known, fingerprint, *_variants(slug)]))
+        verdict, detail = map(text, self._create(args=[*new, *bounds, known, fingerprint, shape, *_variants(slug)]))
         if verdict == "accepted":
             return detail
         if verdict == "conflict":
@@ -199,14 +212,31 @@ class Records:
         return _parse(request_id, {text(name): text(value) for name, value in raw.items()}) if raw else None
 
     def take(self, slug: str, variant: str, worker: str) -> Record | None:
-        """Begin on the request whose turn it is: QUEUED to PROCESSING by `worker`. None if nobody waits.
+        """Begin on the one request whose turn it is: QUEUED to PROCESSING by `worker`. None if nobody waits."""
+        records = self.take_alike([(slug, variant)], worker, new_call(), token=_ANY_TOKEN)
+        return records[0] if records else None
 
-        A worker that has not ended its last request is given that one again.
+    def take_alike(
+        self,
+        places: Sequence[Place],
+        worker: str,
+        call: str,
+        at_most: int = 1,
+        token: bytes = b"",
+        only_new: bool = False,
+    ) -> list[Record]:
+        """Begin on whose turn it is in the first of the places where anybody is, and on those behind of the same shape.
+
+        More than one is taken only while many wait, see `workers.scripts`. Whoever holds the `token` of a place asks
+        for that place; without one nothing is taken for which another worker has been called. `only_new`: nothing that
+        was tried before. `call` is a name for this call (`new_call`): sent again under it, it has the same answer.
         """
-        taken = self._take(args=[slug, variant, worker, self._open_ttl_s])
-        if not taken:
-            return None
-        request_id, words = text(taken[0]), list(map(text, taken[1]))
+        where = [word for place in places for word in place]
+        taken = self._take(args=[worker, call, self._open_ttl_s, at_most, token, int(only_new), *where])
+        parsed = [self._begun(text(request_id), list(map(text, words)), worker) for request_id, words in taken]
+        return [record for record in parsed if record is not None]
+
+    def _begun(self, request_id: str, words: list[str], worker: str) -> Record | None:
         raw = dict(zip(words[::2], words[1::2], strict=True))
         try:
             return _parse(request_id, raw)
@@ -251,8 +281,8 @@ class Records:
         return self.get(request_id)
 
     def running(self) -> list[str]:
-        """Ids of the requests that workers are at, or were when they died."""
-        return [text(request_id) for request_id in self._redis.hvals("facelight:running")]
+        """Ids of the requests that workers have in hand, or had when they died."""
+        return [text(request_id) for request_id in self._redis.hkeys("facelight:running")]
 
     def unfinished(self) -> list[str]:
         """Ids of all requests that are neither COMPLETED nor FAILED, oldest first; some may have expired."""

@@ -5,7 +5,8 @@ What they keep, all of it below `facelight:` and with an expiry:
     request:<id>                     hash    the record; see `workers.records`
     waiting:<slug>:<variant>         zset    who waits for a worker, by turn: the queue
     line:<slug>:<variant>:<owner>    zset    the same requests again, those of one owner
-    running                          hash    worker → id of the request that it works on
+    running                          hash    id → worker of all requests that workers have in hand
+    taken:<worker>                   string  what its last call of TAKE was given: the call's name, then ids
     open                             zset    ids of all requests that have not ended, by the time they were accepted
     tickets                          string  counts all requests
     idempotency:<owner>:<digest>     hash    the request that stands for all calls with one Idempotency-Key
@@ -14,6 +15,9 @@ Owners take turns (start-time fair queueing, Goyal, Vin, Cheng 1996): a request'
 owner, or that of the head of the queue if its owner has none waiting. The least turn is served first, and within a turn
 the one that came first. So one request of an owner does not wait for a thousand of another. The turn of a cancelled
 request passes unused. Who has lost a worker comes before all others.
+
+Beside the queue lies a list of tokens, an RQ queue, which wakes a worker: see `workers.queue`. Whoever writes a request
+into the queue puts a token there in the same step. What RQ's own keys hold never stops a step.
 
 A member of `waiting` and `line` is `<ticket>:<owner>:<id>`, tickets being numbers that grow and have the same length.
 
@@ -29,10 +33,16 @@ FINISHED_CHANNEL: Final = "facelight:finished"
 """Redis publishes the id of every request here as it becomes COMPLETED or FAILED."""
 CANCELLED: Final = "The request was cancelled."
 OVERDUE: Final = "The request has waited too long for a worker."
+_JOB: Final = '["workers.task.Task", null, [], {}]'
+"""What a token names as its function, for people who look at RQ."""
+_CALL_COUNTS_S: Final = 600
+"""A worker that hears no answer for so long is not given the same requests again; the janitor finds them."""
 
 _COMMON: Final = f"""
-local CANCELLED, CHANNEL = '{CANCELLED}', '{FINISHED_CHANNEL}'
+local CANCELLED, CHANNEL, JOB = '{CANCELLED}', '{FINISHED_CHANNEL}', '{_JOB}'
 local OPEN, RUNNING, TICKETS = 'facelight:open', 'facelight:running', 'facelight:tickets'
+local TOKENS = 'rq:job:'
+local function tokens_of(slug, variant) return 'rq:queue:facelight-' .. slug .. '-' .. variant end
 local function record_of(id) return 'facelight:request:' .. id end
 local function account_of(owner) return 'facelight:key:' .. owner end
 local function waiting_of(slug, variant) return 'facelight:waiting:' .. slug .. ':' .. variant end
@@ -65,9 +75,20 @@ local function leave(slug, variant, owner, member)
   redis.call('ZREM', line_of(slug, variant, owner), member)
 end
 
-local function release(id, worker)
-  for _, field in ipairs({{worker, id}}) do
-    if redis.call('HGET', RUNNING, field) == id then redis.call('HDEL', RUNNING, field) end
+-- Says that somebody waits. RQ's tools read the job; no worker does. RQ's keys may be of any type, hence pcall.
+local function put_token(slug, variant, name, ttl)
+  local list, job = tokens_of(slug, variant), TOKENS .. name
+  redis.pcall('SADD', 'rq:queues', list)
+  redis.pcall('HSET', job, 'data', JOB, 'origin', 'facelight-' .. slug .. '-' .. variant, 'status', 'queued',
+              'description', slug .. ' ' .. variant, 'result_ttl', 0, 'failure_ttl', 0)
+  redis.pcall('RPUSH', list, name)
+  for _, key in ipairs({{job, list}}) do redis.pcall('EXPIRE', key, ttl) end
+end
+
+local function pop_tokens(slug, variant, count)
+  for _ = 1, count do
+    local name = redis.pcall('LPOP', tokens_of(slug, variant))
+    if type(name) == 'string' then redis.call('DEL', TOKENS .. name) end
   end
 end
 
@@ -78,12 +99,12 @@ end
 local function finish(id, state, ttl, ...)
   local key = record_of(id)
   redis.call('EXPIRE', key, ttl)
-  local status, slug, variant, owner, ticket, worker, cost =
-    unpack(redis.call('HMGET', key, 'status', 'slug', 'variant', 'owner', 'ticket', 'worker', 'cost'))
+  local status, slug, variant, owner, ticket, cost =
+    unpack(redis.call('HMGET', key, 'status', 'slug', 'variant', 'owner', 'ticket', 'cost'))
   redis.call('HSET', key, 'status', state, 'finished_at', stamp(), ...)
   redis.call('ZREM', OPEN, id)
   if status == 'QUEUED' then leave(slug, variant, owner, member_of(ticket, owner, id)) end
-  release(id, worker or '')
+  redis.call('HDEL', RUNNING, id)
   if state == 'FAILED' and tonumber(cost or 0) > 0 and is_metered(owner) then
     redis.call('HINCRBYFLOAT', account_of(owner), 'credits', cost)
   end
@@ -92,7 +113,7 @@ end
 """
 
 # ARGV: id, slug, variant, owner, params, cost, time to live, limit of the model or '', limit of the owner or '',
-# key for idempotency or '', fingerprint, variants of the model, ...
+# key for idempotency or '', fingerprint, shape, variants of the model, ...
 CREATE: Final = f"""{_COMMON}
 local id, slug, variant, owner, params, cost, ttl = unpack(ARGV, 1, 7)
 if redis.call('EXISTS', record_of(id)) == 1 then return {{'accepted', id}} end
@@ -103,7 +124,7 @@ if ARGV[10] ~= '' then
   end
 end
 local total, own = 0, 0
-for number = 12, #ARGV do
+for number = 13, #ARGV do
   total = total + redis.call('ZCARD', waiting_of(slug, ARGV[number]))
   own = own + redis.call('ZCARD', line_of(slug, ARGV[number], owner))
 end
@@ -115,7 +136,7 @@ if tonumber(cost) > 0 and tonumber(credits) < tonumber(cost) then return {{'out 
 
 local now, ticket = stamp(), string.format('%015d', redis.call('INCR', TICKETS))
 redis.call('HSET', record_of(id), 'status', 'QUEUED', 'attempt', 0, 'created_at', now, 'queued_at', now, 'slug', slug,
-           'variant', variant, 'owner', owner, 'params', params, 'cost', cost, 'ticket', ticket)
+           'variant', variant, 'owner', owner, 'params', params, 'cost', cost, 'ticket', ticket, 'shape', ARGV[12])
 redis.call('ZADD', OPEN, now, id)
 if tonumber(cost) > 0 then redis.call('HINCRBYFLOAT', account_of(owner), 'credits', '-' .. cost) end
 local last = redis.call('ZREVRANGE', line_of(slug, variant, owner), 0, 0, 'WITHSCORES')[2] or 0
@@ -126,33 +147,83 @@ if ARGV[10] ~= '' then
   redis.call('EXPIRE', ARGV[10], ttl)
 end
 for _, key in ipairs({{record_of(id), OPEN, TICKETS}}) do redis.call('EXPIRE', key, ttl) end
+put_token(slug, variant, ticket, ttl)
 return {{'accepted', id}}
 """
 
-# ARGV: slug, variant, worker, time to live. A worker serves one request at a time: if it has one, the answer that said
-# so got lost on the way, and is given again.
+# ARGV: worker, name of the call, time to live, how many at most, token that is held or '', 1 if only requests that were
+# never tried; slug, variant, ... of the queues to look at, in this order. A worker takes a token for every request, the
+# one that it holds included: where none is left, other workers are on their way. Requests of one shape are taken
+# together while many wait: at most one more than an eighth of them, so a short queue is served in order and at once. A
+# call that is sent again because its answer got lost gets the same answer.
 TAKE: Final = f"""{_COMMON}
-local slug, variant, worker, ttl = unpack(ARGV)
-local held = redis.call('HGET', RUNNING, worker)
-if held then
-  local status, by = unpack(redis.call('HMGET', record_of(held), 'status', 'worker'))
-  if status == 'PROCESSING' and by == worker then return {{held, redis.call('HGETALL', record_of(held))}} end
-end
-while true do
-  local member = redis.call('ZPOPMIN', waiting_of(slug, variant))[1]
-  if not member then return false end
-  local owner, id = string.match(member, '^%d+:(.*):([^:]+)$')
-  redis.call('ZREM', line_of(slug, variant, owner), member)
-  local key = record_of(id)
-  if redis.call('HGET', key, 'status') == 'QUEUED' then
-    redis.call('HSET', key, 'status', 'PROCESSING', 'worker', worker, 'started_at', stamp())
-    redis.call('HINCRBY', key, 'attempt', 1)
-    redis.call('HSET', RUNNING, worker, id)
-    redis.call('EXPIRE', key, ttl)
-    redis.call('EXPIRE', RUNNING, ttl)
-    return {{id, redis.call('HGETALL', key)}}
+local worker, call, ttl, most, token, fresh = unpack(ARGV, 1, 6)
+local TAKEN = 'facelight:taken:' .. worker
+
+local function head(slug, variant)
+  while true do
+    local member = redis.call('ZRANGE', waiting_of(slug, variant), 0, 0)[1]
+    if not member then return nil end
+    local owner, id = string.match(member, '^%d+:(.*):([^:]+)$')
+    local status, attempt, shape = unpack(redis.call('HMGET', record_of(id), 'status', 'attempt', 'shape'))
+    if status == 'QUEUED' then
+      return {{id = id, owner = owner, member = member, new = attempt == '0', shape = shape or ''}}
+    end
+    leave(slug, variant, owner, member)
   end
 end
+
+local function begin(slug, variant, found)
+  local key = record_of(found.id)
+  leave(slug, variant, found.owner, found.member)
+  redis.call('HSET', key, 'status', 'PROCESSING', 'worker', worker, 'started_at', stamp())
+  redis.call('HINCRBY', key, 'attempt', 1)
+  redis.call('EXPIRE', key, ttl)
+  redis.call('HSET', RUNNING, found.id, worker)
+  redis.call('EXPIRE', RUNNING, ttl)
+end
+
+local function begin_alike(slug, variant, first)
+  local room = math.min(most, 1 + math.floor(redis.call('ZCARD', waiting_of(slug, variant)) / 8))
+  local ids, found = {{}}, first
+  repeat
+    begin(slug, variant, found)
+    table.insert(ids, found.id)
+    found = #ids < room and first.new and first.shape ~= '' and head(slug, variant)
+  until not found or not found.new or found.shape ~= first.shape
+  return ids
+end
+
+local function answer(ids)
+  local held = {{}}
+  for _, id in ipairs(ids) do
+    local status, by = unpack(redis.call('HMGET', record_of(id), 'status', 'worker'))
+    if status == 'PROCESSING' and by == worker then
+      table.insert(held, {{id, redis.call('HGETALL', record_of(id))}})
+    end
+  end
+  return held
+end
+
+local words = {{}}
+for word in string.gmatch(redis.call('GET', TAKEN) or '', '%S+') do table.insert(words, word) end
+if table.remove(words, 1) == call then return answer(words) end
+if token ~= '' then
+  redis.call('DEL', TOKENS .. token)
+elseif redis.call('EXISTS', 'rq:suspended') == 1 then
+  return {{}}
+end
+for number = 7, #ARGV, 2 do
+  local slug, variant = ARGV[number], ARGV[number + 1]
+  local first = (token ~= '' or redis.call('EXISTS', tokens_of(slug, variant)) == 1) and head(slug, variant)
+  if first and (first.new or fresh ~= '1') then
+    local ids = begin_alike(slug, variant, first)
+    pop_tokens(slug, variant, token == '' and #ids or #ids - 1)
+    redis.call('SET', TAKEN, call .. ' ' .. table.concat(ids, ' '), 'EX', {_CALL_COUNTS_S})
+    return answer(ids)
+  end
+end
+return {{}}
 """
 
 _UNLESS_MOVED_ON: Final = """
@@ -183,7 +254,7 @@ local key = record_of(id)
 redis.call('EXPIRE', key, ARGV[5])
 redis.call('HSET', key, 'status', 'QUEUED', 'queued_at', stamp())
 redis.call('HDEL', key, 'step', 'total')
-release(id, worker)
+redis.call('HDEL', RUNNING, id)
 local slug, variant, owner, ticket = unpack(redis.call('HMGET', key, 'slug', 'variant', 'owner', 'ticket'))
 enter_in_front(slug, variant, owner, member_of(ticket, owner, id), ARGV[5])
 return 1
@@ -231,18 +302,24 @@ for _, id in ipairs(ids) do
       mend(id, enter, slug, variant, owner, member, turn, ARGV[3])
     end
   elseif status == 'PROCESSING' then
-    if redis.call('HGET', RUNNING, worker) ~= id and redis.call('HSETNX', RUNNING, id, id) == 1 then
-      mend(id, redis.call, 'EXPIRE', RUNNING, ARGV[3])
-    end
+    if redis.call('HSETNX', RUNNING, id, worker) == 1 then mend(id, redis.call, 'EXPIRE', RUNNING, ARGV[3]) end
   else
     mend(id, redis.call, 'ZREM', OPEN, id)
   end
 end
-local held = redis.call('HGETALL', RUNNING)
-for number = 1, #held, 2 do
-  if redis.call('HGET', record_of(held[number + 1]), 'status') ~= 'PROCESSING' then
-    redis.call('HDEL', RUNNING, held[number])
-  end
+for _, id in ipairs(redis.call('HKEYS', RUNNING)) do
+  if redis.call('HGET', record_of(id), 'status') ~= 'PROCESSING' then redis.call('HDEL', RUNNING, id) end
 end
 return {{#ids, mended}}
+"""
+
+# ARGV: slug, variant, time to live of a token, how many are added at most, how many too many are left. Returns how many
+# were added.
+BALANCE: Final = f"""{_COMMON}
+local slug, variant, ttl, refill, surplus = unpack(ARGV)
+local waiting, tokens = redis.call('ZCARD', waiting_of(slug, variant)), redis.call('LLEN', tokens_of(slug, variant))
+local missing = math.max(0, math.min(waiting - tokens, refill))
+for number = 1, missing do put_token(slug, variant, stamp() .. '-' .. number, ttl) end
+if tokens > waiting + surplus then redis.call('LTRIM', tokens_of(slug, variant), 0, waiting + surplus - 1) end
+return missing
 """

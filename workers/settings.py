@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -115,7 +115,25 @@ class WorkerSettings(CommonSettings):
         description="Where checkpoints wait: `device` keeps them side by side; `host` keeps their UNets in the host's "
         "memory, one on the device at a time; `auto` takes `device` if they fit and leave 8 GiB to work in.",
     )
+    compile: Literal["auto", "off", "on", "max"] = Field(
+        "auto",
+        description="Compile networks at start, before anything is served: `auto` does so for a GPU alone; `off` and "
+        "`on` always mean what they say; `max` also searches for the fastest kernels, which takes many minutes at the "
+        "first start. Kernels are kept for later starts: in TORCHINDUCTOR_CACHE_DIR and TRITON_CACHE_DIR, else in "
+        "`compiled` in the data folder.",
+    )
+    fp8: bool = Field(
+        False,
+        description="Compute pulid-lightning's transformers in float8. Faster, and **changes pictures**. Needs a GPU "
+        "of compute capability 8.9 or more (Ada, Hopper and later), and keeps all checkpoints on it.",
+    )
     job_timeout_s: int = Field(900, ge=1, description="A job that runs longer ends as FAILED.")
+    max_batch: int = Field(
+        4,
+        ge=1,
+        description="How many requests of the same sizes and steps are drawn in one run at most, while many wait; 1 "
+        "draws each alone.",
+    )
 
     _split = field_validator("models", "checkpoints", mode="before")(split_words)
 
@@ -133,6 +151,12 @@ class WorkerSettings(CommonSettings):
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"unknown checkpoint {unknown[0]!r}; there are {', '.join(known)}")
         return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _rounded_on_the_device(self) -> Self:
+        if self.fp8 and self.checkpoint_memory == "host":
+            raise ValueError("FACELIGHT_FP8 cannot be used with FACELIGHT_CHECKPOINT_MEMORY=host")
+        return self
 
     @property
     def real_dir(self) -> Path:

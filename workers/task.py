@@ -1,146 +1,103 @@
-"""The one job there is: take a request from the queue to its pictures in the store."""
+"""The stages of a worker, so that the device waits for nothing but requests.
+
+    intake thread       take, prepare     one run ahead
+    the main thread     run               it alone uses the device
+    finisher threads    finish, store     up to four requests behind
+
+What waits between two stages is bounded: on a disk that has become slow, the device waits when a fifth request is drawn
+and none of the last four is stored. A request is taken ahead only when the run at hand is about to end, and only if no
+other worker waits for one. Requests complete in the order in which they were taken.
+
+A request that was tried before has perhaps killed its worker, so it is alone in the next: nothing is taken beside it,
+and what was drawn before it is stored first.
+"""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby
+from threading import Event
+from typing import Final
 
-from models.catalog import MODELS
-from models.errors import InputRefused
-from models.images import MEDIA_TYPES
-from models.params import CommonParams
-from models.pipeline import Pipeline, Pixels
-from workers.accidents import free_device_memory, is_broken_device, is_out_of_memory
-from workers.connection import insist
-from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
-from workers.records import Output, Record, Records
-from workers.reporter import Progress, Reporter
-from workers.scripts import CANCELLED
-from workers.store import Store
-from workers.watchdog import GRACE_S, process_ends_after
+from workers.drawing import Drawing, Drawn
+from workers.finisher import Finisher
+from workers.intake import Intake
+from workers.job import Job
+from workers.records import Place
 
-_log = logging.getLogger(__name__)
-_FILES_OUTLIVE_RECORD_S: Final = 1.0
+_BEHIND: Final = 4
+"""Storing a picture is to wait for a disk, several at a time as long as for one: more than one of small requests."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Task:
-    """Serves one request after another with pipelines that stay loaded. Called with what a token stands for."""
+    """The one job there is: called with what a token stands for, it serves whoever waits, until nobody does."""
 
-    worker: str
-    records: Records
-    store: Store
-    pipelines: Mapping[str, Pipeline[Any, Any]]
-    reporter: Reporter
-    result_ttl_s: int
-    timeout_s: int
+    intake: Intake
+    drawing: Drawing
+    finisher: Finisher
+    _ahead: Future[list[Job]] | None = field(default=None, init=False)
+    _behind: deque[Future[None]] = field(default_factory=deque, init=False)
 
-    def __call__(self, slug: str, variant: str) -> None:
-        """Serve the request whose turn it is, if any waits. Only its record tells how it ended.
+    def __post_init__(self) -> None:
+        self._intake_thread = ThreadPoolExecutor(1, "intake")
+        self._finisher_threads = ThreadPoolExecutor(_BEHIND, "finisher")
+        self._closing = Event()
 
-        Raises `DeviceBroken`; the request is left to be tried again by another process then.
+    def __call__(self, place: Place, token: bytes) -> Iterator[None]:
+        """Serve who is next at `place`, then anybody else; yields after every run. Only records tell how they ended.
+
+        Raises `DeviceBroken`; all requests in hand are left to be tried again by other processes then.
         """
-        record = insist(lambda: self.records.take(slug, variant, self.worker))
-        if record is None:
-            _log.debug("nobody waits for %s %s", slug, variant)
-            return
-        with self.reporter.following(record) as progress:
-            self._serve(record, progress)
-        ended = insist(lambda: self.records.get(record.request_id))
-        if ended is None or ended.status.is_final:
-            self._drop(record.stored_images.values())
+        jobs = self.intake.take(place, token)
+        while jobs:
+            self._serve(jobs)
+            yield
+            jobs = self._next()
 
-    def _serve(self, record: Record, progress: Progress) -> None:
-        began = time.monotonic()
-        try:
-            with process_ends_after(self.timeout_s + GRACE_S, record.request_id):
-                outputs = self._generate(record, progress, began + self.timeout_s)
-        except (InputRefused, DeadlineExceeded, Cancelled) as refusal:
-            self._fail(record, str(refusal), began)
-        except StoreUnavailable as outage:
-            _log.error("%s failed, for the result store did: %s", record.request_id, outage)
-            self._fail(record, "The result store cannot be used. Try again later.", began)
-        except Exception as error:  # a defect in a model must not end the worker
-            if is_broken_device(error):
-                raise DeviceBroken(str(error)) from error
-            _log.exception("%s failed", record.request_id)
-            self._fail(record, _sentence(error), began)
-        else:
-            self._complete(record, outputs, began)
+    def take_no_more(self) -> None:
+        """Serve what is in hand and take nothing else. May be called by a signal handler."""
+        self._closing.set()
 
-    def _generate(self, record: Record, progress: Progress, deadline: float) -> tuple[Output, ...]:
-        params = MODELS[record.slug].params.model_validate(record.params)
-        pipeline, inputs = self.pipelines[record.slug], self._inputs(record)
+    def close(self) -> None:
+        """Wait for what was drawn to be stored; take nothing more."""
+        self.take_no_more()
+        self._intake_thread.shutdown(wait=False, cancel_futures=True)
+        self._finisher_threads.shutdown()
 
-        def on_step(step: int, total: int) -> None:
-            progress.step, progress.total = step, total
-            self._check(progress, deadline)
+    def _serve(self, jobs: Sequence[Job]) -> None:
+        alone = not all(job.is_new for job in jobs)
+        if alone:
+            self._wait_until_behind(0)
+        runs = [list(kin) for _, kin in groupby(jobs, key=lambda job: (job.pipeline, job.kinship))]
+        for number, run in enumerate(runs, 1):
+            is_last = number == len(runs) and not alone
+            for drawn in self.drawing(run, self._look_ahead if is_last else _look_nowhere):
+                self._hand_over(drawn)
 
-        def paint() -> Pixels:
-            self._check(progress, deadline)
-            return pipeline.run(pipeline.prepare(params, inputs), on_step)
+    def _look_ahead(self) -> None:
+        if self._ahead is None and not self._closing.is_set():
+            self._ahead = self._intake_thread.submit(self.intake.take_more, only_new=True)
 
-        try:
-            pixels = paint()
-        except Exception as error:  # torch is not imported here, so its class has no name; others pass on
-            if not is_out_of_memory(error):
-                raise
-            pixels = None
-        if pixels is None:  # only now nothing refers to the stack, and what it held, any more
-            _log.warning("%s ran out of device memory; it is tried once more", record.request_id)
-            free_device_memory()
-            pixels = paint()
-        return self._keep(params, pipeline.finish(params, pixels), pixels)
+    def _next(self) -> list[Job]:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and (jobs := ahead.result()):
+            return jobs
+        return [] if self._closing.is_set() else self.intake.take_more(only_new=False)
 
-    def _check(self, progress: Progress, deadline: float) -> None:
-        if progress.cancelled:
-            raise Cancelled(CANCELLED)
-        if time.monotonic() > deadline:
-            at = f"step {progress.step} of {progress.total}" if progress.total else "before the first step"
-            raise DeadlineExceeded(f"The request took longer than {self.timeout_s} s ({at}).")
+    def _hand_over(self, drawn: Drawn) -> None:
+        self._wait_until_behind(_BEHIND - 1)
+        before = self._behind[-1] if self._behind else None
+        self._behind.append(self._finisher_threads.submit(self.finisher, drawn, before))
 
-    def _inputs(self, record: Record) -> dict[str, bytes]:
-        files = {field: self.store.read(name) for field, name in record.stored_images.items()}
-        if missing := [name for name, data in files.items() if data is None]:
-            raise InputRefused(f"{missing[0]} has expired before the request was served.")
-        return {name: data for name, data in files.items() if data is not None}
-
-    def _keep(self, params: CommonParams, files: list[bytes], pixels: Pixels) -> tuple[Output, ...]:
-        """Store all pictures, or none."""
-        height, width = pixels.shape[1:3]
-        media_type, ttl_s = MEDIA_TYPES[params.output_format], self.result_ttl_s + _FILES_OUTLIVE_RECORD_S
-        outputs: list[Output] = []
-        try:
-            for file in files:
-                name = self.store.put(file, params.output_format, ttl_s)
-                outputs.append(Output(name, media_type, len(file), width, height))
-        except StoreUnavailable:
-            self._drop(output.name for output in outputs)
-            raise
-        return tuple(outputs)
-
-    def _complete(self, record: Record, outputs: tuple[Output, ...], began: float) -> None:
-        seconds = time.monotonic() - began
-        if insist(lambda: self.records.complete(record, outputs, seconds)):
-            _log.info("%s completed in %.2f s", record.request_id, seconds)
-        else:
-            _log.warning("%s was cancelled, or given to another worker, in its %.2f s", record.request_id, seconds)
-            self._drop(output.name for output in outputs)
-
-    def _fail(self, record: Record, error: str, began: float) -> None:
-        _log.info("%s failed: %s", record.request_id, error)
-        seconds = time.monotonic() - began
-        insist(lambda: self.records.fail(record, error, seconds))
-
-    def _drop(self, names: Iterable[str]) -> None:
-        for name in names:
-            self.store.drop(name)
+    def _wait_until_behind(self, count: int) -> None:
+        """Wait until at most so many requests are behind; raises what the others raised."""
+        while self._behind and (len(self._behind) > count or self._behind[0].done()):
+            self._behind.popleft().result()
 
 
-def _sentence(error: Exception) -> str:
-    if is_out_of_memory(error):
-        return "The GPU has not enough memory for this request."
-    return "The model failed on this request."
+def _look_nowhere() -> None:
+    """Between two runs of what was taken together nothing is taken."""

@@ -10,8 +10,12 @@ import torch
 from torch import Tensor
 
 from models.ic_light.batches import pictures_together
-from models.ic_light.noise import Noise
+from models.ic_light.noise import Noise, Noises
+from models.unet.conditions import TextContext, attend_to_text, text_contexts, time_shifts
+from models.unet.forward import evaluate
 
+Predict = Callable[[Any, Tensor, Tensor, tuple[TextContext, ...]], Tensor]
+"""A UNet, its input, the shift of the timestep and the text's contexts give the predicted noise [rows, 4, h, w]."""
 _LATENT_SIDE: Final = 8
 """Pixels that one latent pixel stands for, along each side."""
 
@@ -35,14 +39,30 @@ class Conditions:
         """Whether the negative text takes part."""
         return self.guidance > 1
 
+    @property
+    def texts(self) -> Tensor:
+        """The text of every row of the UNet's batch: with guidance the negative rows before the positive ones."""
+        return torch.cat((self.negative, self.positive)) if self.guided else self.positive
+
     def split(self, size: int) -> list[Conditions]:
         """The same in groups of at most `size` pictures."""
         rows = zip(*(torch.split(part, size) for part in (self.seen, self.positive, self.negative)), strict=True)
         return [Conditions(seen, positive, negative, self.guidance) for seen, positive, negative in rows]
 
 
+def predict_noise(unet: Any, batch: Tensor, shift: Tensor, contexts: tuple[TextContext, ...]) -> Tensor:
+    """One evaluation; a `Predict`."""
+    return evaluate(unet, batch, shift, contexts, attend_to_text)
+
+
 def denoise(
-    unet: Any, scheduler: Any, latents: Tensor, conditions: Conditions, noise: Noise, on_step: Callable[[], None]
+    predict: Predict,
+    unet: Any,
+    scheduler: Any,
+    latents: Tensor,
+    conditions: Conditions,
+    noise: Noise | Noises,
+    on_step: Callable[[], None],
 ) -> Tensor:
     """Walk the scheduler's remaining steps from noisy latents [n, 4, h, w] to clean ones.
 
@@ -50,10 +70,13 @@ def denoise(
     """
     height, width = latents.shape[2:]
     together = pictures_together(_LATENT_SIDE * width, _LATENT_SIDE * height)
-    groups = conditions.split(together)
-    for timestep in scheduler.timesteps[scheduler.begin_index :]:
+    groups = [(group, text_contexts(unet, group.texts)) for group in conditions.split(together)]
+    timesteps = scheduler.timesteps[scheduler.begin_index :]
+    for timestep, shift in zip(timesteps, time_shifts(unet, timesteps), strict=True):
         parts = zip(torch.split(latents, together), groups, strict=True)
-        epsilon = torch.cat([_predict(unet, part, timestep, group) for part, group in parts])
+        epsilon = torch.cat(
+            [_guided(group, predict(unet, _batch(part, group), shift, contexts)) for part, (group, contexts) in parts]
+        )
         # Float32 whatever the latents are; drawn for the last step too, which multiplies it by zero. One draw is for
         # all groups, so that grouping changes no picture.
         fresh = noise.draw((height, width), torch.float32)
@@ -67,16 +90,15 @@ def unet_input(latents: Tensor, seen: Tensor) -> Tensor:
     return torch.cat((latents, seen), dim=1)
 
 
-def _predict(unet: Any, latents: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
-    """The noise in `latents`: with guidance both branches in one batch, the negative rows before the positive ones."""
+def _batch(latents: Tensor, conditions: Conditions) -> Tensor:
+    """The UNet's input: with guidance both branches in one batch, the negative rows before the positive ones."""
     batch = unet_input(latents, conditions.seen)
-    if not conditions.guided:
-        return _evaluate(unet, batch, timestep, conditions.positive)
     # Guidance is over the text alone: both halves see the foreground.
-    text = torch.cat((conditions.negative, conditions.positive))
-    negative, positive = _evaluate(unet, batch.repeat(2, 1, 1, 1), timestep, text).chunk(2)
+    return batch.repeat(2, 1, 1, 1) if conditions.guided else batch
+
+
+def _guided(conditions: Conditions, predicted: Tensor) -> Tensor:
+    if not conditions.guided:
+        return predicted
+    negative, positive = predicted.chunk(2)
     return negative + conditions.guidance * (positive - negative)
-
-
-def _evaluate(unet: Any, batch: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-    return torch.as_tensor(unet(batch, timestep, encoder_hidden_states=text, return_dict=False)[0])

@@ -67,7 +67,7 @@ class RmbgMatting(Matting):
     def predict(self, feed: Rgb) -> Tensor:
         """Run the network on a picture of its size: float32 [1, 1, height, width]."""
         # The pipeline's own normalisation, not that of the network's model card.
-        return torch.as_tensor(self.network(normalise(feed[None]).to(self._device)))
+        return torch.as_tensor(self.network(normalise(torch.tensor(feed, device=self._device)[None])))
 
 
 def feed_size(width: int, height: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from models.errors import WeightsError
+from models.execution.devices import for_device
 from models.ic_light.matting import Matting, RmbgMatting
 from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
 from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS, load_unet
@@ -70,7 +71,7 @@ def load_networks(weights: WeightSet, device: torch.device, full_precision: bool
             text_encoder=pretrained("text_encoder", CLIPTextModel, dtype=half),
             unet=unet("ic_light_fc", FOREGROUND_CHANNELS),
             background_unet=unet(_BACKGROUND_ROLE, BACKGROUND_CHANNELS) if _BACKGROUND_ROLE in weights.paths else None,
-            vae=pretrained("vae", AutoencoderKL, torch_dtype=brain),
+            vae=for_device(pretrained("vae", AutoencoderKL, torch_dtype=brain), device),
             matting=load_matting(weights, device),
             device=device,
         )

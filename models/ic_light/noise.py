@@ -31,3 +31,15 @@ class Noise:
         # In another precision the CPU's stream would be another one, and precision depends on the device.
         drawn = torch.float32 if self._source.type == "cpu" else dtype
         return torch.randn(shape, generator=self._generator, device=self._source, dtype=drawn).to(self._device, dtype)
+
+
+class Noises:
+    """The streams of several requests that are drawn together: each draws its own, and the rows are put together."""
+
+    def __init__(self, streams: Sequence[Noise]) -> None:
+        """Take the streams, in the order of the requests."""
+        self._streams = streams
+
+    def draw(self, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Draw the next standard normal [pictures of all requests, 4, height, width]."""
+        return torch.cat([stream.draw(size, dtype) for stream in self._streams])

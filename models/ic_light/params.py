@@ -84,6 +84,13 @@ class Params(CommonParams):
         return "foreground" if self.background_image is None else "background"
 
     @property
+    def _shape(self) -> str:
+        """Sizes and steps of both passes, where the first one starts, and guidance."""
+        begins = "noise" if self.light_source == "None" else f"gradient-{self.lowres_denoise}"
+        passes = f"{self.width}x{self.height}-{self.highres_scale}-{self.steps}-{begins}-{self.highres_denoise}"
+        return f"{passes}-{self.cfg}"
+
+    @property
     def output_size(self) -> tuple[int, int]:
         """(width, height) in px of the second pass (specification section 10): ties round to the even 64-px tile."""
         return self._enlarged(self.width), self._enlarged(self.height)

@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from models.errors import WeightsError
+from models.execution.devices import for_device
+from models.unet.conditions import check_supported
 
 FOREGROUND_CHANNELS: Final = 8
 """Input channels with a foreground: 4 of noisy latents, 4 of the foreground's."""
@@ -26,7 +28,7 @@ _WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
 def load_unet(base: Path, offset: Path, channels: int, dtype: torch.dtype, device: torch.device) -> Any:
     """Build the merged UNet of `channels` inputs on `device` from a base folder (config.json, weights) and an offset.
 
-    Raises `WeightsError` if a weight is missing or has another shape.
+    Raises `WeightsError` if a weight is missing or has another shape, or the configuration is of another kind of UNet.
     """
     unet = empty_unet(json.loads((base / "config.json").read_text()), channels)
     try:
@@ -39,7 +41,8 @@ def load_unet(base: Path, offset: Path, channels: int, dtype: torch.dtype, devic
         raise WeightsError(f"{base} and {offset} do not merge into one UNet: {error}") from error
     # Assigned, not copied: the network was built without storage.
     unet.load_state_dict(merged, assign=True)
-    return unet.eval()
+    check_supported(unet)
+    return for_device(unet.eval(), device)
 
 
 def empty_unet(config: Mapping[str, Any], channels: int) -> Any:

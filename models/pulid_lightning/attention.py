@@ -1,23 +1,25 @@
 """Cross-attention that also looks at the identity (PuLID specification section 5).
 
-The identity's keys and values are computed once per request and travel with every call of the UNet, as
-`cross_attention_kwargs={"identity": …}`: the processors keep no state, so nothing is left behind by an aborted run.
+For every layer the identity's keys and values are computed once per request, and travel with every call of the UNet.
+The specification's three ways to add the identity are one formula here, so that one compiled UNet serves all: of the
+identity's attention `delta` as much of the part along the text's is taken away as `removal` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.errors import WeightsError
 from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.identity import BODY_TOKENS, Identity
+from models.unet.conditions import TextContext, repeat
+from models.unet.forward import attention, cross_attentions, split_heads
 
 FaceStyle = Literal["high-fidelity", "stylized"]
 Removal = Literal["neutral", "ortho", "ortho_v2"]
@@ -25,7 +27,9 @@ Removal = Literal["neutral", "ortho", "ortho_v2"]
 BodyShare = Literal["comfyui", "official"]
 """How `ortho_v2` measures the body's share: as the ComfyUI port does, and so the hosted model, or as the original."""
 WEIGHT: Final = 0.8
-_CROSS_ATTENTION: Final = "attn2.processor"
+_PROCESSOR: Final = ".processor"
+_ALIGNED: Final = 8
+"""Width of the removals: attention kernels want a multiple of so many."""
 
 
 @dataclass(frozen=True)
@@ -44,126 +48,85 @@ METHODS: Final[dict[FaceStyle, Method]] = {
 }
 
 
-@dataclass(frozen=True)
-class IdentityAttention:
-    """The identity as every layer needs it.
+class IdentityContext(NamedTuple):
+    """What one cross-attention looks at: the text, and the identity.
 
-    `layers`: (keys, values) by processor index, each [rows, ID tokens, inner width], one row per row of the UNet's
-    batch.
+    `key`, `value`: [rows, ID tokens, width], the values times the identity's weight. `removal`: [1 or heads, ID tokens,
+    8], -1 for the tokens of which a share of attention removes what lies along the text, else 0; all columns are equal.
+    With one head the share is that of a whole picture, with the layer's heads it is each query's own.
     """
 
-    layers: Mapping[int, tuple[Tensor, Tensor]]
-    method: Method
-    weight: float = WEIGHT
+    text: TextContext
+    key: Tensor
+    value: Tensor
+    removal: Tensor
 
 
-def project_identity(
-    identity: Identity, projections: Mapping[int, Projection], method: Method, pictures: int
-) -> IdentityAttention:
-    """Project the ID tokens for every layer: `pictures` unconditional rows, then as many conditional ones."""
-    tokens = torch.cat((identity.uncond, identity.cond))
+def layer_numbers(unet: Any, projections: Mapping[int, Projection]) -> tuple[int, ...]:
+    """The adapter's numbers of the UNet's cross-attentions, in the order in which they are evaluated.
 
-    def rows(weight: Tensor) -> Tensor:
+    An adapter counts attentions as `attn_processors` lists them. Raises `WeightsError` unless `projections` are for
+    exactly these layers.
+    """
+    names = (name.removesuffix(_PROCESSOR) for name in unet.attn_processors)
+    numbers = {unet.get_submodule(name): number for number, name in enumerate(names)}
+    layers = tuple(numbers[layer] for layer in cross_attentions(unet))
+    if set(layers) != set(projections):
+        raise WeightsError(f"The adapter has {len(projections)} layers that are not the UNet's {len(layers)}.")
+    return layers
+
+
+def identity_contexts(
+    texts: Sequence[TextContext],
+    identities: Sequence[Identity],
+    projections: Sequence[Projection],
+    heads: Sequence[int],
+    method: Method,
+    rows: Tensor | None = None,
+    weight: float = WEIGHT,
+) -> tuple[IdentityContext, ...]:
+    """Put identities beside the texts: their unconditional rows, then the conditional ones, repeated for `rows`.
+
+    `projections` and numbers of `heads` belong to the same layers as `texts`.
+    """
+    tokens = torch.cat([identity.uncond for identity in identities] + [identity.cond for identity in identities])
+
+    def project(projection: Tensor) -> Tensor:
         # The projections have no bias: zero tokens are zero keys and values.
-        projected = F.pad(F.linear(tokens.to(weight), weight), (0, 0, 0, method.num_zero))
-        return projected.repeat_interleave(pictures, 0)
+        return repeat(F.pad(F.linear(tokens.to(projection), projection), (0, 0, 0, method.num_zero)), rows)
 
-    layers = {layer: (rows(weights.key), rows(weights.value)) for layer, weights in projections.items()}
-    return IdentityAttention(layers, method)
+    def context(text: TextContext, projection: Projection, heads: int) -> IdentityContext:
+        key, value = project(projection.key), project(projection.value)
+        return IdentityContext(text, key, weight * value, _removal(method, key, heads))
 
-
-class SelfAttention(AttnProcessor2_0):  # type: ignore[misc]  # diffusers is untyped
-    """Plain self-attention that accepts, and does not use, the identity meant for its neighbours."""
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-        identity: IdentityAttention | None = None,  # noqa: ARG002  # diffusers warns of arguments it cannot pass on
-    ) -> Tensor:
-        """Attend from `hidden_states` [rows, tokens, width] to itself."""
-        attended: Tensor = super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
-        return attended
+    return tuple(map(context, texts, projections, heads))
 
 
-class CrossAttention:
-    """Cross-attention to the text, plus the identity where one is given."""
-
-    def __init__(self, layer: int) -> None:
-        """Take the index under which this layer finds its keys and values."""
-        self.layer = layer
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,  # noqa: ARG002  # the signature is diffusers'
-        identity: IdentityAttention | None = None,
-    ) -> Tensor:
-        """Attend from `hidden_states` [rows, tokens, width] to the text [rows, text tokens, context width]."""
-        query = attn.to_q(hidden_states)
-        key, value = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
-        if attention_mask is not None:
-            attention_mask = attention_mask[:, None]
-        attended = _attend(query, key, value, attn.heads, attention_mask)
-        if identity is not None:
-            attended = _with_identity(attended, query, identity, self.layer, attn.heads)
-        projected: Tensor = attn.to_out[0](attended)
-        return projected
-
-
-def install(unet: nn.Module, layers: set[int]) -> None:
-    """Give `unet` the processors above; raises `WeightsError` unless `layers` are exactly its cross-attentions."""
-    names: list[str] = list(unet.attn_processors)  # type: ignore[arg-type]
-    cross = {index for index, name in enumerate(names) if name.endswith(_CROSS_ATTENTION)}
-    if cross != layers:
-        raise WeightsError(f"The adapter has {len(layers)} layers that are not the UNet's {len(cross)}.")
-    processors: dict[str, Any] = {
-        name: CrossAttention(index) if index in cross else SelfAttention() for index, name in enumerate(names)
-    }
-    unet.set_attn_processor(processors)  # type: ignore[operator]
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    query, key, value = (_split(x, heads) for x in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
-
-
-def _split(x: Tensor, heads: int) -> Tensor:
-    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
-
-
-def _with_identity(base: Tensor, query: Tensor, identity: IdentityAttention, layer: int, heads: int) -> Tensor:
-    key, value = identity.layers[layer]
+def attend_with_identity(query: Tensor, context: IdentityContext, heads: int) -> Tensor:
+    """Attention to the text plus that to the identity, for `models.unet.forward.evaluate`."""
     # Sums over thousands of tokens overflow in half precision.
-    text, delta = base.float(), _attend(query, key, value, heads).float()
-    if identity.method.projection == "ortho":
-        delta = delta - _along(text, delta)
-    elif identity.method.projection == "ortho_v2":
-        share = _share_of_picture(query, key) if identity.method.body_share == "comfyui" else _share(query, key, heads)
-        delta = delta + (share - 1) * _along(text, delta)
-    return (text + identity.weight * delta).to(base.dtype)
+    text = attention(query, *context.text[:2], heads, context.text.bias).float()
+    delta = attention(query, context.key, context.value, heads).float()
+    # How much of the text is in delta, channel by channel, over the token axis.
+    along = (text * delta).sum(1, keepdim=True) / (text * text).sum(1, keepdim=True)
+    return (text + delta).addcmul(text, _removed(query, context) * along).to(query.dtype)
 
 
-def _along(text: Tensor, delta: Tensor) -> Tensor:
-    """The part of `delta` along `text`, channel by channel, over the token axis."""
-    return (text * delta).sum(1, keepdim=True) / (text * text).sum(1, keepdim=True) * text
+def _removed(query: Tensor, context: IdentityContext) -> Tensor:
+    """Minus the share of attention that counts for removal: [rows, 1 or queries, 1].
 
-
-def _share_of_picture(query: Tensor, key: Tensor) -> Tensor:
-    """Share of attention that the body tokens get, all heads at once, averaged over the queries: [rows, 1, 1]."""
-    return _share(query, key, heads=1).mean(1, keepdim=True)
-
-
-def _share(query: Tensor, key: Tensor, heads: int) -> Tensor:
-    """Share of attention that the body tokens get of every query, averaged over the heads: [rows, queries, 1].
-
-    Unscaled, unlike the attention itself: both references have it so.
+    Unscaled, unlike the attention itself: both references have it so. As an attention of its own, so that the map of
+    scores never lies in memory, and is summed up in float32.
     """
-    scores = _split(query.float(), heads) @ _split(key.float(), heads).transpose(2, 3)
-    return scores.softmax(-1)[..., :BODY_TOKENS].sum(-1).mean(1)[..., None]
+    heads = len(context.removal)
+    query, key = split_heads(query, heads), split_heads(context.key, heads)
+    value = context.removal.expand(len(query), -1, -1, -1)
+    shares = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., 0].float().mean(1)
+    return (shares.mean(1, keepdim=True) if heads == 1 else shares)[..., None]
+
+
+def _removal(method: Method, key: Tensor, heads: int) -> Tensor:
+    removal = key.new_full((1 if method.body_share == "comfyui" else heads, key.shape[1], _ALIGNED), -1)
+    kept = {"neutral": key.shape[1], "ortho": 0, "ortho_v2": BODY_TOKENS}
+    removal[:, : kept[method.projection]] = 0
+    return removal

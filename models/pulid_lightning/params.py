@@ -56,6 +56,11 @@ class Params(CommonParams):
         return self.checkpoint_model
 
     @property
+    def _shape(self) -> str:
+        """Size and face style."""
+        return f"{self.width}x{self.height}-{self.face_style}"
+
+    @property
     def output_size(self) -> tuple[int, int]:
         """(width, height) in px, as asked for after flooring."""
         return self.width, self.height

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Final, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from models.errors import InputRefused, WeightsError
+from models.execution.runner import EAGER, Execution, Runner, execution_for
 from models.images import decode, to_pixels
 from models.loading import load_part
 from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Pipeline, Pixels
 from models.pulid_lightning.adapter import Projection, read_adapter
-from models.pulid_lightning.attention import METHODS, BodyShare, install, project_identity
+from models.pulid_lightning.attention import METHODS, BodyShare, identity_contexts, layer_numbers
 from models.pulid_lightning.bisenet import load_bisenet
 from models.pulid_lightning.checkpoints import (
     Checkpoint,
@@ -30,19 +34,32 @@ from models.pulid_lightning.identify import Identifier, load_encoder
 from models.pulid_lightning.identity import Identity, IdentityEncoder
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.prompt import Tokenizer, tokenize
-from models.pulid_lightning.recent import Recent
-from models.pulid_lightning.sampler import STEPS, BrownianNoise, initial_latents, karras_sigmas, sample
+from models.pulid_lightning.sampler import (
+    STEPS,
+    DrawnNoise,
+    draw_noise,
+    initial_latents,
+    karras_sigmas,
+    noise_ways,
+    sample,
+)
 from models.pulid_lightning.sdxl import (
     LATENT_CHANNELS,
     LATENT_SCALE,
     Conditions,
-    condition,
     decode_latents,
+    decode_picture,
     denoiser,
     load_tokenizers,
+    predict_noise,
+    time_ids,
+    timestep_shifts,
 )
 from models.pulid_lightning.state_dicts import read_state_dict
-from models.pulid_lightning.text_encoder import PromptTokens, encode_prompt, stack_branches
+from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, encode_prompt, stack_prompts
+from models.recent import Recent
+from models.unet.conditions import added_embedding, repeat, rows_of_pictures, text_contexts
+from models.unet.forward import cross_attentions
 from models.weights.weight_set import WeightSet
 
 Part = TypeVar("Part")
@@ -50,17 +67,27 @@ Part = TypeVar("Part")
 _ALWAYS_NEGATIVE: Final = "nsfw, nude, "
 _REMEMBERED_FACES: Final = 64
 """How many pictures' faces are kept in memory, a megabyte each."""
+_REMEMBERED_PROMPTS: Final = 64
+"""How many prompts' embeddings are kept on the device, a third of a megabyte for every 75 tokens."""
+_SIGMAS: Final = karras_sigmas(STEPS)
+_WAYS: Final = noise_ways(_SIGMAS)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request that waits for the device; `picture` is the SHA-256 of the caller's file."""
+    """A request that waits for the device.
+
+    `picture` is the SHA-256 of the caller's file. `latents` [n, 4, h, w] is where sampling starts, `noise` [ways, n, 4,
+    h, w] what it adds on its way; both lie in the host's memory.
+    """
 
     params: Params
     picture: str
     face: FoundFace
     prompt: PromptTokens
     negative_prompt: PromptTokens
+    latents: Tensor
+    noise: Tensor
 
 
 class PulidLightning(Pipeline[Params, Prepared]):
@@ -75,6 +102,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         checkpoints: Checkpoints,
         device: torch.device,
         body_share: BodyShare = "comfyui",
+        execution: Execution = EAGER,
     ) -> None:
         """Take what `load` has loaded."""
         self._faces, self._tokenizers, self._identifier = faces, tokenizers, identifier
@@ -82,6 +110,9 @@ class PulidLightning(Pipeline[Params, Prepared]):
         self._body_share = body_share
         self._found: Recent[FoundFace] = Recent(_REMEMBERED_FACES)
         self._identities: Recent[Identity] = Recent(_REMEMBERED_FACES)
+        self._texts: Recent[TextEmbeddings] = Recent(_REMEMBERED_PROMPTS)
+        self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
+        self._layers = layer_numbers(checkpoints.unets[0], projections)
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -98,41 +129,57 @@ class PulidLightning(Pipeline[Params, Prepared]):
             raise InputRefused(f"checkpoint_model cannot be served: {params.variant} is not loaded.")
         file = images["face_image"]
         picture = hashlib.sha256(file).hexdigest()
+        shape = _latent_shape(params)
         return Prepared(
             params=params,
             picture=picture,
             face=self._found.get(picture, lambda: self._find(file)),
             prompt=self._tokenize(params.prompt),
             negative_prompt=self._tokenize(_ALWAYS_NEGATIVE + params.negative_prompt),
+            latents=initial_latents(shape, params.seed, _SIGMAS[0]),
+            noise=draw_noise(shape, params.seed, _SIGMAS),
         )
 
-    @torch.inference_mode()
-    def run(self, prepared: Prepared, on_step: OnStep) -> Pixels:
-        """Draw the pictures; `on_step` counts the evaluations of the UNet, seven for all pictures together."""
+    def kinship(self, prepared: Prepared) -> Hashable:
+        """Checkpoint, size and face style: whatever else is asked for may differ from row to row."""
         params = prepared.params
-        checkpoint = self._checkpoints.take(params.checkpoint_model)
-        shape = _latent_shape(params)
-        sigmas = karras_sigmas(STEPS)
-        latents = initial_latents(shape, params.seed, sigmas[0]).to(self._device)
-        denoise = denoiser(checkpoint.unet, self._conditions(prepared, checkpoint))
-        noise = BrownianNoise(shape, params.seed, sigmas)
-        return decode_latents(checkpoint.vae, sample(denoise, latents, sigmas, noise, on_step))
+        return params.checkpoint_model, params.output_size, params.face_style
+
+    @torch.inference_mode()
+    def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Pixels]:
+        """Draw the pictures; `on_step` counts the evaluations of the UNet, seven for all pictures together."""
+        checkpoint = self._checkpoints.take(batch[0].params.checkpoint_model)
+        latents = torch.cat([prepared.latents for prepared in batch]).to(self._device)
+        noise = DrawnNoise(_WAYS, torch.cat([prepared.noise for prepared in batch], 1).to(self._device))
+        denoise = denoiser(self._predict, checkpoint.unet, self._conditions(batch, checkpoint))
+        pixels = decode_latents(self._decode, checkpoint.vae, sample(denoise, latents, _SIGMAS, noise, on_step))
+        return np.split(pixels, list(accumulate(prepared.params.number_of_images for prepared in batch))[:-1])
 
     def _find(self, file: bytes) -> FoundFace:
         return self._faces.find(to_pixels(decode(file)))
 
-    def _conditions(self, prepared: Prepared, checkpoint: Checkpoint) -> Conditions:
-        params = prepared.params
-        identity = self._identities.get(prepared.picture, lambda: self._identifier.identify(prepared.face))
-        method = replace(METHODS[params.face_style], body_share=self._body_share)
-        pictures = params.number_of_images
-        injected = project_identity(identity, self._projections, method, pictures)
-        uncond, cond = (
-            encode_prompt(prompt, checkpoint.clip_l, checkpoint.clip_g)
-            for prompt in (prepared.negative_prompt, prepared.prompt)
+    def _conditions(self, batch: Sequence[Prepared], checkpoint: Checkpoint) -> Conditions:
+        unet, params = checkpoint.unet, batch[0].params
+        prompts = [self._embed(checkpoint, params.checkpoint_model, tokens) for tokens in _branches(batch)]
+        text, bias = stack_prompts(prompts)
+        sizes = time_ids(params.output_size, len(prompts), self._device)
+        rows = rows_of_pictures([prepared.params.number_of_images for prepared in batch] * 2, self._device)
+        added = repeat(added_embedding(unet, text.pooled, sizes), rows)
+        contexts = identity_contexts(
+            text_contexts(unet, text.tokens, bias, rows),
+            [self._identify(prepared) for prepared in batch],
+            [self._projections[layer] for layer in self._layers],
+            [layer.heads for layer in cross_attentions(unet)],
+            replace(METHODS[params.face_style], body_share=self._body_share),
+            rows,
         )
-        text, mask = stack_branches(uncond, cond)
-        return condition(text, mask, injected, pictures, params.output_size)
+        return Conditions(contexts, timestep_shifts(unet, _SIGMAS, added))
+
+    def _identify(self, prepared: Prepared) -> Identity:
+        return self._identities.get(prepared.picture, lambda: self._identifier.identify(prepared.face))
+
+    def _embed(self, checkpoint: Checkpoint, name: str, tokens: PromptTokens) -> TextEmbeddings:
+        return self._texts.get(f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g))
 
     def _tokenize(self, prompt: str) -> PromptTokens:
         return PromptTokens(*(tokenize(prompt, tokenizer) for tokenizer in self._tokenizers))
@@ -159,8 +206,6 @@ def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAUL
     encoder, projections = part("pulid_adapter", lambda path: _load_adapter(path, device))
     # Last, for they go by the memory that is left.
     checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.checkpoint_memory)
-    for unet in checkpoints.unets:
-        install(unet, set(projections))
     return PulidLightning(
         faces=faces,
         tokenizers=load_tokenizers(weights["sdxl_config"]),
@@ -169,6 +214,7 @@ def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAUL
         checkpoints=checkpoints,
         device=device,
         body_share=options.pulid_body_share,
+        execution=execution_for(device, options.compile),
     )
 
 
@@ -187,6 +233,12 @@ def _chosen(weights: WeightSet, options: LoadOptions) -> Sequence[str]:
     if found := [name for name in Params.variants if role_of(name) in weights.paths]:
         return found
     raise WeightsError(f"pulid-lightning needs a role of {', '.join(role_of(name) for name in Params.variants)}.")
+
+
+def _branches(batch: Sequence[Prepared]) -> Iterator[PromptTokens]:
+    """The negative prompts of all requests, then the others: the order of the UNet's rows."""
+    yield from (prepared.negative_prompt for prepared in batch)
+    yield from (prepared.prompt for prepared in batch)
 
 
 def _latent_shape(params: Params) -> tuple[int, int, int, int]:

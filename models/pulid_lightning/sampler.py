@@ -5,7 +5,8 @@ Two evaluations of the model for every step, one for the last: 4 steps are 7 eva
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import count, pairwise
 from typing import Final
 
@@ -19,6 +20,8 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 """Latents [n, 4, h, w] at a sigma (a scalar) give the denoised latents."""
 Noise = Callable[[Tensor, Tensor], Tensor]
 """Unit noise [n, 4, h, w] for the way from one sigma to another."""
+Way = tuple[float, float]
+"""From a sigma down to another."""
 
 STEPS: Final = 4
 _RHO: Final = 7.0
@@ -28,6 +31,7 @@ _BETA_END: Final = 0.012
 _PATH_DIGITS: Final = 6
 
 
+@cache
 def training_sigmas() -> Tensor:
     """Sigma of each of SDXL's 1000 training timesteps, rising, float32."""
     # float64 up to the last line: the product of a thousand factors loses digits that the noise path would notice.
@@ -47,6 +51,12 @@ def karras_sigmas(steps: int) -> Tensor:
 def timestep_of(sigma: Tensor) -> int:
     """The training timestep, 0..999, whose sigma is closest to `sigma` in the logarithm."""
     return int((training_sigmas().log() - sigma.log()).abs().argmin())
+
+
+def evaluated_sigmas(sigmas: Tensor) -> list[Tensor]:
+    """The sigmas, scalars, at which `sample` evaluates its model, in their order."""
+    pairs = pairwise(sigmas[:-1])
+    return [*(evaluated for pair in pairs for evaluated in (pair[0], _midpoint(*pair))), sigmas[-2]]
 
 
 def initial_latents(shape: tuple[int, ...], seed: int, sigma_max: Tensor) -> Tensor:
@@ -71,6 +81,33 @@ class BrownianNoise:
         return -increment / (start - end).sqrt()
 
 
+class DrawnNoise:
+    """Unit noise that was drawn for every way that `sample` goes, so that it need not be drawn between evaluations."""
+
+    def __init__(self, ways: Sequence[Way], drawn: Tensor) -> None:
+        """Take the ways and their noise [ways, n, 4, h, w]."""
+        self._drawn = dict(zip(ways, drawn, strict=True))
+
+    def __call__(self, start: Tensor, end: Tensor) -> Tensor:
+        """Unit noise [n, 4, h, w] for the way from sigma `start` down to `end`."""
+        drawn: Tensor = self._drawn[float(start), float(end)]
+        return drawn
+
+
+def noise_ways(sigmas: Tensor) -> list[Way]:
+    """The ways between sigmas for which `sample` asks for noise, in their order."""
+    ways = []
+    for sigma, sigma_next in pairwise(sigmas[:-1]):
+        ways += [_way(sigma, _midpoint(sigma, sigma_next)), _way(sigma, sigma_next)]
+    return [(float(start), float(end)) for start, end in ways]
+
+
+def draw_noise(shape: tuple[int, ...], seed: int, sigmas: Tensor) -> Tensor:
+    """The noise [ways, n, 4, h, w] of one request, for all of `noise_ways`; on the CPU."""
+    path = BrownianNoise(shape, seed, sigmas)
+    return torch.stack([path(*map(torch.tensor, way)) for way in noise_ways(sigmas)])
+
+
 def sample(denoise: Denoise, latents: Tensor, sigmas: Tensor, noise: Noise, on_step: OnStep) -> Tensor:
     """Denoise `latents` at `sigmas[0]` all the way; `on_step` after every evaluation, `sigmas` end with 0."""
     total, steps = 2 * (len(sigmas) - 1) - 1, count(1)
@@ -93,6 +130,11 @@ def _midpoint(sigma: Tensor, sigma_next: Tensor) -> Tensor:
     return (sigma.log() + (sigma_next.log() - sigma.log()) * 0.5).exp()
 
 
+def _way(sigma: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    # The reference passes sigmas through their logarithm, and the path's values hang on the last bit.
+    return sigma.log().exp(), target.log().exp()
+
+
 def ancestral(sigma: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Parts of the way from `sigma` down to `target`: the sigma to go down to, and that of the fresh noise (eta 1)."""
     up = torch.minimum(target, (target**2 * (sigma**2 - target**2) / sigma**2).sqrt())
@@ -101,8 +143,7 @@ def ancestral(sigma: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 def _ancestral_step(x: Tensor, denoised: Tensor, sigma: Tensor, target: Tensor, noise: Noise) -> Tensor:
     """Move `x` from `sigma` to `target` along `denoised`, part of the way as fresh noise."""
-    # The reference passes sigmas through their logarithm, and the path's values hang on the last bit.
-    sigma, target = sigma.log().exp(), target.log().exp()
+    sigma, target = _way(sigma, target)
     down, up = ancestral(sigma, target)
     keep = down / sigma
     return keep * x + (1 - keep) * denoised + up * noise(sigma, target).to(x.device)

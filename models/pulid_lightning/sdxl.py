@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,10 +13,11 @@ from transformers import CLIPTokenizer
 
 from models.errors import WeightsError
 from models.pipeline import Pixels
-from models.pulid_lightning.attention import IdentityAttention
+from models.pulid_lightning.attention import IdentityContext, attend_with_identity
 from models.pulid_lightning.prompt import Tokenizer
-from models.pulid_lightning.sampler import Denoise, timestep_of
-from models.pulid_lightning.text_encoder import TextEmbeddings
+from models.pulid_lightning.sampler import Denoise, evaluated_sigmas, timestep_of
+from models.unet.conditions import time_shifts
+from models.unet.forward import evaluate
 
 LATENT_CHANNELS: Final = 4
 LATENT_SCALE: Final = 8
@@ -26,19 +28,28 @@ _SECOND_PADDING: Final = 0
 """Token id with which the second text encoder's rows are filled up (PuLID specification section 6)."""
 
 
+Predict = Callable[[Any, Tensor, Tensor, tuple[IdentityContext, ...]], Tensor]
+"""A UNet, its input, the shift of the timestep and the contexts give the predicted noise [rows, 4, h, w]."""
+
+
+Decode = Callable[[Any, Tensor], Tensor]
+"""A VAE and the latents of one picture give the picture."""
+
+
 @dataclass(frozen=True)
 class Conditions:
-    """What the pictures are to show, for the UNet's batch: n unconditional rows, then n conditional ones.
+    """What n pictures are to show, for the UNet's batch: n unconditional rows, then n conditional ones.
 
-    `tokens` [2n, text tokens, context width]; `mask` [2n, text tokens], True for real tokens, or None if all are;
-    `pooled` [2n, pooled width]; `time_ids` [2n, 6].
+    `contexts`: one for each cross-attention. `shifts`: what each timestep that is evaluated adds, [2n, channels].
     """
 
-    tokens: Tensor
-    mask: Tensor | None
-    pooled: Tensor
-    time_ids: Tensor
-    identity: IdentityAttention
+    contexts: tuple[IdentityContext, ...]
+    shifts: Mapping[int, Tensor]
+
+
+def predict_noise(unet: Any, latents: Tensor, shift: Tensor, contexts: tuple[IdentityContext, ...]) -> Tensor:
+    """One evaluation with text and identity; a `Predict`."""
+    return evaluate(unet, latents, shift, contexts, attend_with_identity)
 
 
 def load_tokenizers(config: Path) -> tuple[Tokenizer, Tokenizer]:
@@ -48,36 +59,26 @@ def load_tokenizers(config: Path) -> tuple[Tokenizer, Tokenizer]:
     return first, second
 
 
-def condition(
-    text: TextEmbeddings, mask: Tensor | None, identity: IdentityAttention, pictures: int, size: tuple[int, int]
-) -> Conditions:
-    """Repeat both branches for every picture; `size` is (width, height) in px, of the pictures as they are drawn."""
+def time_ids(size: tuple[int, int], rows: int, device: torch.device) -> Tensor:
+    """Sizes as the UNet is told them [rows, 6]; `size` is (width, height) in px, of the pictures as they are drawn."""
     width, height = size
-    time_ids = text.tokens.new_tensor([[height, width, 0, 0, height, width]])
-    return Conditions(
-        tokens=text.tokens.repeat_interleave(pictures, 0),
-        mask=None if mask is None else mask.repeat_interleave(pictures, 0),
-        pooled=text.pooled.repeat_interleave(pictures, 0),
-        time_ids=time_ids.repeat(2 * pictures, 1),
-        identity=identity,
-    )
+    return torch.tensor([[height, width, 0, 0, height, width]], device=device).expand(rows, -1)
 
 
-def denoiser(unet: Any, conditions: Conditions) -> Denoise:
+def timestep_shifts(unet: Any, sigmas: Tensor, added: Tensor) -> dict[int, Tensor]:
+    """For every timestep that sampling along `sigmas` evaluates, what it adds: [rows, channels]."""
+    timesteps = [timestep_of(sigma) for sigma in evaluated_sigmas(sigmas)]
+    # Whole timesteps, where diffusers' own schedulers would pass fractions.
+    return dict(zip(timesteps, time_shifts(unet, torch.tensor(timesteps, device=added.device), added), strict=True))
+
+
+def denoiser(predict: Predict, unet: Any, conditions: Conditions) -> Denoise:
     """The UNet with guidance, as a function of latents [n, 4, h, w] (float32) and sigma."""
 
     def denoise(latents: Tensor, sigma: Tensor) -> Tensor:
         scaled = (latents / (sigma**2 + 1).sqrt()).to(unet.dtype)
         # One batch for both branches: twice the rows cost less than twice the calls.
-        noise = unet(
-            torch.cat((scaled, scaled)),
-            timestep_of(sigma),  # whole timesteps, where diffusers' own schedulers would pass fractions
-            encoder_hidden_states=conditions.tokens,
-            encoder_attention_mask=conditions.mask,
-            added_cond_kwargs={"text_embeds": conditions.pooled, "time_ids": conditions.time_ids},
-            cross_attention_kwargs={"identity": conditions.identity},
-            return_dict=False,
-        )[0]
+        noise = predict(unet, torch.cat((scaled, scaled)), conditions.shifts[timestep_of(sigma)], conditions.contexts)
         uncond, cond = noise.float().chunk(2)
         guided: Tensor = uncond + GUIDANCE * (cond - uncond)
         return latents - sigma * guided
@@ -85,18 +86,18 @@ def denoiser(unet: Any, conditions: Conditions) -> Denoise:
     return denoise
 
 
-def decode_latents(vae: Any, latents: Tensor) -> Pixels:
-    """Decode latents [n, 4, h, w] to pictures [n, 8h, 8w, 3], one after the other to bound memory."""
-    pictures = [_decode_one(vae, row[None]) for row in latents]
-    pixels: Pixels = torch.cat(pictures).cpu().numpy()
-    return pixels
-
-
-def _decode_one(vae: Any, latents: Tensor) -> Tensor:
-    decoded: Tensor = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
+def decode_picture(vae: Any, latents: Tensor) -> Tensor:
+    """Decode latents [1, 4, h, w] (float32) to a picture [1, 8h, 8w, 3] of 8 bits; a `Decode`."""
+    decoded: Tensor = vae.decoder(vae.post_quant_conv((latents / vae.config.scaling_factor).to(vae.dtype)))
     unit = ((decoded.float() + 1) / 2).clamp(0, 1)
     # Truncated, not rounded: as the reference writes its pictures.
     return (unit * 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def decode_latents(decode: Decode, vae: Any, latents: Tensor) -> Pixels:
+    """Decode latents [n, 4, h, w] to pictures [n, 8h, 8w, 3], one after the other to bound memory."""
+    pixels: Pixels = torch.cat([decode(vae, row) for row in torch.split(latents, 1)]).cpu().numpy()
+    return pixels
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer:

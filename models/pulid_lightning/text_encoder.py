@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,15 +68,20 @@ def _weighted(states: Tensor, empty: Tensor, weights: Tensor) -> Tensor:
     return torch.where(weights == 1, states, moved.to(states.dtype))
 
 
-def stack_branches(uncond: TextEmbeddings, cond: TextEmbeddings) -> tuple[TextEmbeddings, Tensor | None]:
-    """Both branches of classifier-free guidance in one batch, unconditional first.
+def stack_prompts(prompts: Sequence[TextEmbeddings]) -> tuple[TextEmbeddings, Tensor | None]:
+    """All prompts in one batch, a row each.
 
-    Prompts of different length are padded, and a mask [2, tokens] comes along (True: a real token); else it is None.
+    Prompts of different length are padded, and a bias [rows, 1, 1, tokens] comes along that keeps attention from the
+    padding; else it is None.
     """
-    pooled = torch.cat((uncond.pooled, cond.pooled))
-    pair = [uncond.tokens[0], cond.tokens[0]]
+    pooled = torch.cat([prompt.pooled for prompt in prompts])
+    rows = [prompt.tokens[0] for prompt in prompts]
     # The reference repeats both to a common length, which gives the same attention; that length has no bound.
-    stacked = torch.nn.utils.rnn.pad_sequence(pair, batch_first=True)
-    lengths = torch.tensor([len(tokens) for tokens in pair], device=stacked.device)
-    mask = torch.arange(stacked.shape[1], device=stacked.device) < lengths[:, None]
-    return TextEmbeddings(stacked, pooled), None if mask.all() else mask
+    stacked = TextEmbeddings(torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), pooled)
+    lengths = {len(row) for row in rows}
+    if len(lengths) == 1:
+        return stacked, None
+    bias = stacked.tokens.new_zeros(len(rows), 1, 1, max(lengths))
+    for number, row in enumerate(rows):
+        bias[number, ..., len(row) :] = -torch.inf
+    return stacked, bias

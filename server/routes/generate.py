@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from anyio.to_thread import run_sync
@@ -15,7 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from models.catalog import MODELS, Model
 from server import answers
-from server.auth import CallerDep, OwnerDep, balance, may_submit
+from server.auth import Caller, CallerDep, OwnerDep, balance, may_submit
 from server.bodies import read_body
 from server.context import Gateway, GatewayDep
 from server.errors import NotFound, Unfinished
@@ -79,10 +82,15 @@ def _queued(model: Model) -> Endpoint:
     async def queue(
         request: Request, gateway: GatewayDep, owner: OwnerDep, links: LinksDep, idempotency_key: IdempotencyDep
     ) -> SubmitAnswer:
-        request_id = await submit(model, await read_body(request), owner, gateway, links, idempotency_key)
+        body = await read_body(request)
+        request_id = await submit(_new_request_id(), model, body, owner, gateway, links, idempotency_key)
         return answers.submitted(request_id, links)
 
     return queue
+
+
+def _new_request_id() -> str:
+    return str(uuid.uuid4())
 
 
 def _waiting(model: Model) -> Endpoint:
@@ -94,30 +102,34 @@ def _waiting(model: Model) -> Endpoint:
         idempotency_key: IdempotencyDep,
         told: Response,
     ) -> Response:
-        body = await read_body(request)
-        request_id = await submit(model, body, caller.owner, gateway, links, idempotency_key)
-        gone = _departure(request, request_id, idempotency_key is None, gateway)
-        record = await _finished(request_id, caller.owner, gone, gateway, links)
-        if record.status is Status.FAILED:
-            return JSONResponse(answers.failed(record), 422, {**told.headers, "X-Request-Id": request_id})
-        credits_left = await run_sync(balance, caller, gateway)
-        headers = {**told.headers, **answers.result_headers(record, credits_left)}
-        if len(record.outputs) > 1:
-            return JSONResponse(answers.result(record, links, credits_left), 200, headers)
-        return await run_sync(_picture, record, headers, gateway)
+        body, new_id = await read_body(request), _new_request_id()
+        with ExitStack() as waiting:
+            # Registered before there is a request: its end cannot be missed, and nobody has to look for it before.
+            may_have_ended = waiting.enter_context(gateway.wakeups.waiter(new_id))
+            request_id = await submit(new_id, model, body, caller.owner, gateway, links, idempotency_key)
+            if request_id != new_id:
+                may_have_ended = waiting.enter_context(gateway.wakeups.waiter(request_id))
+                may_have_ended.set()
+            look = partial(_result, request_id, caller, told, gateway, links)
+            gone = _departure(request, request_id, idempotency_key is None, gateway)
+            return await _finished(request_id, _once_ended(look, may_have_ended), gone, gateway, links)
 
     return generate
 
 
 async def _finished(
-    request_id: str, owner: str, gone: Coroutine[Any, Any, NoReturn], gateway: Gateway, links: Links
-) -> Record:
-    """The record of a request once it has ended; raises `Unfinished` when that takes too long.
+    request_id: str,
+    result: Coroutine[Any, Any, Response],
+    gone: Coroutine[Any, Any, NoReturn],
+    gateway: Gateway,
+    links: Links,
+) -> Response:
+    """The answer for a request once it has ended; raises `Unfinished` when that takes too long.
 
     A server that is told to stop cancels those who still wait when it has waited long enough itself. `gone` raises as
     soon as the client is not there any more.
     """
-    ended, left = asyncio.ensure_future(_end_of(request_id, owner, gateway)), asyncio.ensure_future(gone)
+    ended, left = asyncio.ensure_future(result), asyncio.ensure_future(gone)
     try:
         async with asyncio.timeout(gateway.settings.sync_timeout_s):
             await asyncio.wait({ended, left}, return_when=asyncio.FIRST_COMPLETED)
@@ -140,19 +152,33 @@ async def _departure(request: Request, request_id: str, alone: bool, gateway: Ga
     raise ClientDisconnect
 
 
-async def _end_of(request_id: str, owner: str, gateway: Gateway) -> Record:
-    """The record once it is final. Outages of Redis are waited out: the request has been accepted."""
-    with gateway.wakeups.waiter(request_id) as may_have_ended:
-        while True:
-            may_have_ended.clear()
-            try:
-                record = await run_sync(find_record, request_id, owner, gateway)
-            except RedisError:
-                await asyncio.sleep(_OUTAGE_PAUSE_S)
-                continue
-            if record.status.is_final:
-                return record
-            await may_have_ended.wait()
+async def _once_ended(look: Callable[[], Response | None], may_have_ended: asyncio.Event) -> Response:
+    """What `look` finds once it finds something. Outages of Redis are waited out: the request has been accepted."""
+    while True:
+        await may_have_ended.wait()
+        may_have_ended.clear()
+        try:
+            found = await run_sync(look)
+        except RedisError:
+            await asyncio.sleep(_OUTAGE_PAUSE_S)
+            may_have_ended.set()
+            continue
+        if found is not None:
+            return found
+
+
+def _result(request_id: str, caller: Caller, told: Response, gateway: Gateway, links: Links) -> Response | None:
+    """The answer for a request that has ended, with the headers that were `told` before; None while it goes on."""
+    record = find_record(request_id, caller.owner, gateway)
+    if not record.status.is_final:
+        return None
+    if record.status is Status.FAILED:
+        return JSONResponse(answers.failed(record), 422, {**told.headers, "X-Request-Id": request_id})
+    credits_left = balance(caller, gateway)
+    headers = {**told.headers, **answers.result_headers(record, credits_left)}
+    if len(record.outputs) > 1:
+        return JSONResponse(answers.result(record, links, credits_left), 200, headers)
+    return _picture(record, headers, gateway)
 
 
 def _picture(record: Record, headers: dict[str, str], gateway: Gateway) -> Response:

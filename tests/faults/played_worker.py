@@ -11,13 +11,12 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 
-import workers.worker
 from models.catalog import MODELS
 from models.params import CommonParams
 from models.pipeline import OnStep, Pipeline, Pixels
@@ -25,8 +24,10 @@ from tests.faults import played_clock
 from tests.faults.behaviour import Behaviour
 from tests.faults.runs import RunLog
 from workers.logs import configure_logging
+from workers.loop import DEVICE_BROKEN
 from workers.presence import ModelReport, ModelState, WorkerReport
 from workers.settings import WorkerSettings, read_settings
+from workers.worker import serve
 
 _SIDE = 16
 
@@ -56,16 +57,30 @@ class PlayedPipeline(Pipeline[CommonParams, Played]):
         """Read the prompt."""
         return Played(Behaviour.from_prompt(params.prompt), params.seed, params.number_of_images)
 
-    def run(self, prepared: Played, on_step: OnStep) -> Pixels:
-        """Take the steps and come to the end that was asked for; everything is noted as it happens."""
-        behaviour, run = prepared.behaviour, secrets.token_hex(3)
-        earlier = self._runs.count(behaviour.label) if behaviour.on_runs is not None else 0
-        self._runs.note("begin", run, label=behaviour.label, seed=prepared.seed, pid=os.getpid())
+    def kinship(self, prepared: Played) -> tuple[int, float]:
+        """Requests that take the same steps."""
+        return prepared.behaviour.steps, prepared.behaviour.step_ms
+
+    def run(self, batch: Sequence[Played], on_step: OnStep) -> list[Pixels]:
+        """Take the steps, and come to the ends that were asked for; everything is noted as it happens."""
+        runs = [self._begin(prepared) for prepared in batch]
+        behaviour = batch[0].behaviour
         for step in range(1, behaviour.steps + 1):
             time.sleep(behaviour.step_ms / 1000)
             if behaviour.step_ms:
-                self._runs.note("step", run)
+                for run in runs:
+                    self._runs.note("step", run)
             on_step(step, behaviour.steps)
+        return [self._end(prepared, run) for prepared, run in zip(batch, runs, strict=True)]
+
+    def _begin(self, prepared: Played) -> str:
+        run = secrets.token_hex(3)
+        self._runs.note("begin", run, label=prepared.behaviour.label, seed=prepared.seed, pid=os.getpid())
+        return run
+
+    def _end(self, prepared: Played, run: str) -> Pixels:
+        behaviour = prepared.behaviour
+        earlier = self._runs.count(behaviour.label) - 1 if behaviour.on_runs is not None else 0
         if behaviour.on_runs is None or earlier < behaviour.on_runs:
             _ENDINGS.get(behaviour.ending, _finish)()
         self._runs.note("painted", run)
@@ -131,8 +146,10 @@ def main() -> None:
     played_clock.install("worker")
     settings = read_settings(WorkerSettings)
     configure_logging("worker", settings.log_level)
-    workers.worker.LoadedModels = PlayedModels  # type: ignore[assignment,misc]  # the only thing that is played
-    sys.exit(workers.worker.serve(settings))
+    status = serve(settings, PlayedModels)
+    if status == DEVICE_BROKEN:
+        os._exit(status)  # as `python -m workers` does
+    sys.exit(status)
 
 
 if __name__ == "__main__":

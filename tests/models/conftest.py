@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+
+from tests.models.small_unets import small_sd15, small_sdxl
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -15,3 +18,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", name="small_sd15")
+def _small_sd15() -> Any:
+    return small_sd15()
+
+
+@pytest.fixture(scope="session", name="small_sdxl")
+def _small_sdxl() -> Any:
+    return small_sdxl()

@@ -17,7 +17,8 @@ import psutil
 import pytest
 from PIL import Image, PngImagePlugin
 
-from models.images import MAX_BYTES, MAX_PIXELS, encode, open_checked, to_pixels
+from models.encoding import encode
+from models.images import MAX_BYTES, MAX_PIXELS, open_checked, to_pixels
 from models.picture_memory import MAX_SCANS
 from server.settings import GatewaySettings
 from tests.server.support import image_field, picture

@@ -16,7 +16,7 @@ from workers.queue import JobQueue
 from workers.records import Record, Records, Status
 from workers.store import Store
 
-ALIVE = WorkerReport("alive", "cpu", {"ic-light": ModelReport(ModelState.READY, "demo")}, request="r1")
+ALIVE = WorkerReport("alive", "cpu", {"ic-light": ModelReport(ModelState.READY, "demo")}, requests=("r1",))
 
 
 @pytest.fixture
@@ -43,8 +43,16 @@ def tokens(queue: JobQueue) -> int:
     return queue.queue_of("ic-light", "foreground").count
 
 
-def test_a_request_of_a_dead_worker_is_queued_again(janitor: Janitor, records: Records, queue: JobQueue) -> None:
+def forget_tokens(redis: Redis) -> None:
+    """As if the worker that was called had died with its token."""
+    redis.delete("rq:queue:facelight-ic-light-foreground")
+
+
+def test_a_request_of_a_dead_worker_is_queued_again(
+    janitor: Janitor, records: Records, queue: JobQueue, redis: Redis
+) -> None:
     begin(records, "dead")
+    forget_tokens(redis)
     janitor.tidy()
     assert state(records) is Status.QUEUED
     assert tokens(queue) == 1
@@ -90,6 +98,17 @@ def test_a_worker_at_work_is_left_alone(janitor: Janitor, records: Records) -> N
     assert state(records) is Status.PROCESSING
 
 
+def test_all_that_a_dead_worker_had_in_hand_is_queued_again(
+    janitor: Janitor, records: Records, presence: Presence
+) -> None:
+    """One in work, one behind it, one ahead; and what a living worker has in hand is left alone."""
+    presence.announce(replace(ALIVE, requests=("r3", "r4")))
+    for number, worker in enumerate(["dead", "dead", "dead", "alive", "alive"]):
+        begin(records, worker, f"r{number}")
+    janitor.tidy()
+    assert [state(records, f"r{number}").name[0] for number in range(5)] == ["Q", "Q", "Q", "P", "P"]
+
+
 def test_a_living_worker_that_knows_nothing_of_its_request_has_lost_it(
     records: Records, queue: JobQueue, store: Store, redis: Redis
 ) -> None:
@@ -97,11 +116,11 @@ def test_a_living_worker_that_knows_nothing_of_its_request_has_lost_it(
     presence = Presence(redis, ttl_s=1)
     janitor = Janitor(records, queue, store, presence, max_attempts=2)
     begin(records, "alive")
-    presence.announce(replace(ALIVE, request=""))
+    presence.announce(replace(ALIVE, requests=()))
     janitor.tidy()
     assert state(records) is Status.PROCESSING, "its report may be older than the request"
     time.sleep(1.1)
-    presence.announce(replace(ALIVE, request=""))
+    presence.announce(replace(ALIVE, requests=()))
     janitor.tidy()
     assert state(records) is Status.QUEUED
 
@@ -121,19 +140,18 @@ def test_after_an_outage_workers_have_time_to_say_that_they_live(
     assert state(records) is Status.QUEUED
 
 
-def test_lost_tokens_are_made_good_for(janitor: Janitor, records: Records, queue: JobQueue) -> None:
-    """The gateway died between record and token, or a worker between token and record."""
+def test_lost_tokens_are_made_good_for(janitor: Janitor, records: Records, queue: JobQueue, redis: Redis) -> None:
+    """Workers died between token and record."""
     for number in range(3):
         records.create(f"r{number}", "ic-light", "foreground", "", {})
-    queue.put("ic-light", "foreground")
+    redis.lpop("rq:queue:facelight-ic-light-foreground", 2)
     janitor.tidy()
     janitor.tidy()
     assert tokens(queue) == 3
 
 
-def test_tokens_far_too_many_are_removed(janitor: Janitor, queue: JobQueue) -> None:
-    for _ in range(150):
-        queue.put("ic-light", "foreground")
+def test_tokens_far_too_many_are_removed(janitor: Janitor, queue: JobQueue, redis: Redis) -> None:
+    redis.rpush("rq:queue:facelight-ic-light-foreground", *map(str, range(150)))
     janitor.tidy()
     assert tokens(queue) == 100
 

@@ -16,10 +16,11 @@ from workers.connection import is_outage
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.keys import Keys
 from workers.presence import Presence, WorkerReport
-from workers.records import Idempotency, Limits, Output, Record, Records, Status
+from workers.records import Idempotency, Limits, Output, Record, Records, Status, new_call
 from workers.scripts import FINISHED_CHANNEL
 
 PARAMS = {"prompt": "a “quoted” prompt \N{GRINNING FACE}", "seed": 2**64 - 1, "cfg": 1.5}
+TOKENS = "rq:queue:facelight-ic-light-foreground"
 OUTPUTS = (Output("a" * 32 + ".png", "image/png", 1234, 64, 32),)
 
 
@@ -38,6 +39,11 @@ def taken(records: Records, worker: str = "worker-a") -> Record:
     record = records.take("ic-light", "foreground", worker)
     assert record is not None
     return record
+
+
+def together(records: Records, at_most: int = 4, call: str | None = None) -> list[Record]:
+    """Take as a worker does that holds a token."""
+    return records.take_alike([("ic-light", "foreground")], "worker-a", call or new_call(), at_most, b"token")
 
 
 def started(records: Records, request_id: str = "r1") -> Record:
@@ -89,9 +95,9 @@ def test_every_record_expires(records: Records, redis: Redis) -> None:
     """… and so does everything that Redis holds of it."""
     records.create("r1", "ic-light", "foreground", "owner", PARAMS, idempotency=Idempotency("key", "print"))
     assert 0 < redis.ttl("facelight:request:r1") <= 87_000
-    assert [key for key in redis.scan_iter() if redis.ttl(key) == -1] == []
+    assert [key for key in redis.scan_iter() if redis.ttl(key) == -1] == [b"rq:queues"]
     taken(records)
-    assert [key for key in redis.scan_iter() if redis.ttl(key) == -1] == []
+    assert [key for key in redis.scan_iter() if redis.ttl(key) == -1] == [b"rq:queues"]
 
 
 def test_a_request_can_fail_in_the_queue_and_at_work(records: Records) -> None:
@@ -133,9 +139,15 @@ def test_a_worker_given_up_for_dead_cannot_overwrite_its_successor(records: Reco
 def test_a_step_sent_twice_counts_once(records: Records) -> None:
     """The connection broke behind the step and before its answer, and the client sent it again."""
     created(records)
-    first, again = taken(records), taken(records)
+    created(records, "next")
+    call = new_call()
+    first, again = together(records, call=call), together(records, call=call)
     assert again == first
+    assert [record.request_id for record in again] == ["r1"]
+    (first,) = first
     assert records.complete(first, OUTPUTS, 1.0)
+    assert together(records, call=call) == [], "it is not at work any more, and the next was not meant"
+    assert records.fail(taken(records), "that was the next")
     done = records.get("r1")
     assert records.complete(first, OUTPUTS, 1.0)
     assert records.get("r1") == done
@@ -352,14 +364,54 @@ def test_progress_is_that_of_the_attempt(records: Records) -> None:
     assert found(records).step == 0, "the first worker is not at it any more"
 
 
-def test_a_worker_is_given_the_request_it_has_not_ended(records: Records) -> None:
-    """Redis has lost its last second, and with it the end that the worker believes in."""
-    first = started(records)
-    created(records, "r2")
-    assert taken(records) == first
-    records.requeue(first)
-    records.cancel("r1")
-    assert taken(records).request_id == "r2"
+def test_requests_of_one_shape_are_taken_together_while_many_wait(records: Records) -> None:
+    for number in range(24):
+        records.create(f"r{number:02}", "ic-light", "foreground", "", {}, shape="512x640")
+    assert [len(together(records, most)) for most in (1, 2, 8)] == [1, 2, 3], "21 wait: at most 1 + 21 // 8"
+    assert len(together(records, 8)) == 3
+    assert [len(together(records, 8)) for _ in range(5)] == [2] * 4 + [1]
+    assert len(together(records, 8)) == 1, "a short queue is served one by one"
+
+
+def test_together_means_in_order(records: Records) -> None:
+    shapes = ["a", "a", "b", "a", "", "", *"c" * 60]
+    for number, shape in enumerate(shapes):
+        records.create(f"r{number:02}", "ic-light", "foreground", "", {}, shape=shape)
+    found = [[record.request_id for record in together(records, 4)] for _ in range(6)]
+    assert found[:5] == [["r00", "r01"], ["r02"], ["r03"], ["r04"], ["r05"]]
+    assert found[5] == ["r06", "r07", "r08", "r09"]
+
+
+def test_who_was_tried_before_is_alone(records: Records) -> None:
+    for number in range(40):
+        records.create(f"r{number:02}", "ic-light", "foreground", "", {}, shape="a")
+    for lost in together(records, 3):
+        assert records.requeue(lost)
+    assert [len(together(records, 4)) for _ in range(4)] == [1, 1, 1, 4]
+
+
+def test_without_a_token_only_what_nobody_was_called_for_is_taken(records: Records, redis: Redis) -> None:
+    places = [("pulid-lightning", "default"), ("ic-light", "foreground")]
+    for number in range(20):
+        records.create(f"r{number:02}", "ic-light", "foreground", "", {}, shape="a")
+
+    def ahead(**options: bool) -> list[str]:
+        found = records.take_alike(places, "worker-a", new_call(), 2, **options)
+        return [record.request_id for record in found]
+
+    assert ahead() == ["r00", "r01"]
+    assert redis.llen(TOKENS) == 18, "as many tokens as requests"
+    redis.ltrim(TOKENS, 0, 0)
+    assert ahead() == ["r02", "r03"]
+    assert ahead() == [], "other workers are on their way"
+    redis.rpush(TOKENS, "token")
+    redis.set("rq:suspended", 1)
+    assert ahead() == [], "the operator has RQ's workers wait"
+    redis.delete("rq:suspended")
+    assert records.requeue(found(records, "r00"))
+    assert ahead(only_new=True) == []
+    assert redis.llen(TOKENS) == 1, "the token is left to who takes it alone"
+    assert ahead() == ["r00"]
 
 
 def test_a_damaged_record_fails_and_the_next_is_served(records: Records, redis: Redis) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,11 @@ from models.ic_light.params import Params
 from models.images import decode
 from models.pipeline import OnStep, Pipeline, Pixels
 from tests.s3_server import environment, new_bucket, s3_server, url_of
+from tests.workers.support import PLACE, stages
 from workers.errors import DeviceBroken
 from workers.records import Record, Records, Status
-from workers.reporter import Reporter
 from workers.store import Store
 from workers.stores import open_store
-from workers.task import Task
 
 
 class Painter(Pipeline[Params, bytes]):
@@ -38,11 +37,14 @@ class Painter(Pipeline[Params, bytes]):
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> bytes:
         return images["subject_image"] + bytes([params.number_of_images])
 
-    def run(self, prepared: bytes, on_step: OnStep) -> Pixels:
+    def kinship(self, prepared: bytes) -> None:
+        return None
+
+    def run(self, batch: Sequence[bytes], on_step: OnStep) -> list[Pixels]:
         self.act()
         on_step(1, 2)
         on_step(2, 2)
-        return np.full((prepared[-1], 40, 60, 3), prepared[0], np.uint8)
+        return [np.full((prepared[-1], 40, 60, 3), prepared[0], np.uint8) for prepared in batch]
 
 
 def submitted(records: Records, store: Store, **params: object) -> str:
@@ -54,13 +56,10 @@ def submitted(records: Records, store: Store, **params: object) -> str:
 
 def serve(records: Records, store: Store, pipeline: Painter, timeout_s: int = 60) -> None:
     """Serve one request."""
-    reporter = Reporter(records, interval_s=0.01)
-    reporter.start()
-    try:
-        Task("worker-a", records, store, {"ic-light": pipeline}, reporter, 3600, timeout_s)("ic-light", "foreground")
-    finally:
-        reporter.stop()
-    assert reporter.request_id == ""
+    with stages(records, store, {"ic-light": pipeline}, timeout_s) as (task, reporter):
+        for _ in task(PLACE, b"token"):
+            pass
+    assert reporter.request_ids == ()
 
 
 def ended(records: Records) -> tuple[Status, str | None]:
@@ -216,11 +215,11 @@ def test_progress_is_told_while_the_work_goes_on(records: Records, store: Store)
     seen = list[Record]()
 
     class Slow(Painter):
-        def run(self, prepared: bytes, on_step: OnStep) -> Pixels:
+        def run(self, batch: Sequence[bytes], on_step: OnStep) -> list[Pixels]:
             on_step(3, 25)
             while not seen or not seen[-1].total:
                 seen.append(current(records))
-            return super().run(prepared, lambda *_: None)
+            return super().run(batch, lambda *_: None)
 
     submitted(records, store)
     serve(records, store, Slow())
@@ -237,13 +236,13 @@ def test_a_cancelled_request_ends_at_the_next_step(records: Records, store: Stor
     steps = list[int]()
 
     class Endless(Painter):
-        def run(self, prepared: bytes, on_step: OnStep) -> Pixels:
+        def run(self, batch: Sequence[bytes], on_step: OnStep) -> list[Pixels]:
             records.cancel("r1")
             for step in range(1, 1000):
                 time.sleep(0.01)
                 steps.append(step)
                 on_step(step, 1000)
-            return super().run(prepared, on_step)
+            return super().run(batch, on_step)
 
     submitted(records, store)
     serve(records, store, Endless())

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from workers.watchdog import EXIT_STATUS, process_ends_after
+from workers.watchdog import EXIT_STATUS, Watchdog
 
 HANGS = {
     "in Python": "while True: pass",
@@ -20,8 +20,10 @@ HANGS = {
 @pytest.mark.parametrize("hang", HANGS)
 def test_a_process_that_hangs_is_ended(hang: str) -> None:
     program = (
-        "import ctypes, logging, time\nfrom workers.watchdog import process_ends_after\nlogging.basicConfig()\n"
-        f"with process_ends_after(0.5, 'request r1'):\n    print('begun', flush=True)\n    {HANGS[hang]}"
+        "import ctypes, logging, time\nfrom workers.watchdog import Watchdog\nlogging.basicConfig()\n"
+        "dog = Watchdog()\ndog.start()\n"
+        "with dog.ends_process_after(100, 'request r0'), dog.ends_process_after(0.5, 'request r1'):\n"
+        f"    print('begun', flush=True)\n    {HANGS[hang]}"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
@@ -35,8 +37,14 @@ def test_a_process_that_hangs_is_ended(hang: str) -> None:
         assert b"request r1 does not come back" in log
 
 
-def test_who_comes_back_in_time_is_left_alone() -> None:
-    for _ in range(3):
-        with process_ends_after(0.2, "quick"):
-            pass
-    time.sleep(0.5)  # past every one of their times
+def test_who_comes_back_in_time_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """… though others that began before are still watched, and the alarm of each stands a while longer."""
+    monkeypatch.setattr("workers.watchdog._LOOK_EVERY_S", 0.1)
+    watchdog = Watchdog()
+    watchdog.start()
+    with watchdog.ends_process_after(30, "slow"):
+        for _ in range(3):
+            with watchdog.ends_process_after(0.2, "quick"):
+                pass
+        time.sleep(1.5)  # past every one of their times, and the native alarms behind them
+    watchdog.stop()

@@ -6,7 +6,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,16 @@ from models.ic_light.params import Params
 from models.pipeline import LoadOptions, OnStep, Pipeline, Pixels
 from models.weights.installed import INSTALLED_NAME
 from models.weights.weight_set import WeightSet
+from tests.workers.support import stages
 from workers.heartbeat import Heartbeat
 from workers.loading import LoadedModels, ensure_weights
+from workers.loop import DEVICE_BROKEN, RequestWorker
 from workers.presence import ModelReport, ModelState, Presence, WorkerReport
 from workers.queue import JobQueue
 from workers.records import Records, Status
-from workers.reporter import Reporter
 from workers.settings import WorkerSettings
 from workers.store import Store
-from workers.task import Task
-from workers.worker import DEVICE_BROKEN, RequestWorker, serve
+from workers.worker import serve
 
 READY = {"ic-light": ModelReport(ModelState.READY, "demo", variants=("foreground",))}
 PULID = ("default", "artistic", "realistic")
@@ -47,24 +48,28 @@ class Recorder(Pipeline[Params, str]):
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> str:
         return params.prompt
 
-    def run(self, prepared: str, on_step: OnStep) -> Pixels:
-        self.served.append((prepared, os.getpid()))
-        return np.zeros((1, 8, 8, 3), np.uint8)
+    def kinship(self, prepared: str) -> None:
+        return None
+
+    def run(self, batch: Sequence[str], on_step: OnStep) -> list[Pixels]:
+        self.served += [(prepared, os.getpid()) for prepared in batch]
+        return [np.zeros((1, 8, 8, 3), np.uint8) for _ in batch]
 
 
-def submit(records: Records, queue: JobQueue, store: Store, request_id: str, slug: str = "ic-light") -> None:
+def submit(records: Records, store: Store, request_id: str, slug: str = "ic-light") -> None:
     field = {"ic-light": "subject_image", "pulid-lightning": "face_image"}[slug]
     params = {field: store.put(b"x", "bin", 600), "prompt": request_id}
     records.create(request_id, slug, VARIANTS[slug], "", params)
-    queue.put(slug, VARIANTS[slug])
 
 
-def work(redis: Redis, records: Records, queue: JobQueue, store: Store, recorder: Recorder) -> RequestWorker:
+def work(redis: Redis, records: Records, store: Store, recorder: Recorder) -> RequestWorker:
     """Serve whatever waits, then return."""
-    pipelines = {"ic-light": recorder, "pulid-lightning": recorder}
-    task = Task("worker-a", records, store, pipelines, Reporter(records), result_ttl_s=60, timeout_s=60)
-    worker = RequestWorker([queue.queue_of(*names) for names in VARIANTS.items()], task, connection=redis)
-    worker.work(burst=True, logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
+    pipelines = {slug: copy(recorder) for slug in VARIANTS}
+    for slug, variant in VARIANTS.items():
+        pipelines[slug].variants = (variant,)
+    with stages(records, store, pipelines) as (task, _):
+        worker = RequestWorker(task, redis)
+        worker.work(burst=True, logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
     return worker
 
 
@@ -73,12 +78,12 @@ def statuses(records: Records, *names: str) -> list[Status | None]:
 
 
 def test_requests_are_served_in_order_in_this_process_and_leave_nothing_in_rq(
-    redis: Redis, records: Records, queue: JobQueue, store: Store
+    redis: Redis, records: Records, store: Store
 ) -> None:
     names = ("first", "second", "third")
     for name in names:
-        submit(records, queue, store, name)
-    work(redis, records, queue, store, recorder := Recorder())
+        submit(records, store, name)
+    work(redis, records, store, recorder := Recorder())
     assert recorder.served == [(name, os.getpid()) for name in names]
     assert statuses(records, *names) == [Status.COMPLETED] * 3
     assert [key for key in redis.scan_iter("rq:*") if redis.ttl(key) == -1] == [b"rq:queues"]
@@ -86,18 +91,18 @@ def test_requests_are_served_in_order_in_this_process_and_leave_nothing_in_rq(
 
 def test_models_take_turns(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
     for number in range(3):
-        submit(records, queue, store, f"light-{number}")
-    submit(records, queue, store, "face", slug="pulid-lightning")
-    work(redis, records, queue, store, recorder := Recorder())
+        submit(records, store, f"light-{number}")
+    submit(records, store, "face", slug="pulid-lightning")
+    work(redis, records, store, recorder := Recorder())
     order = [name for name, _ in recorder.served]
     assert order.index("face") <= 1, "a long queue of one model does not hold up the other"
 
 
 def test_tokens_too_many_do_nothing(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
-    for _ in range(3):
-        queue.put("ic-light", "foreground")
-    submit(records, queue, store, "one")
-    work(redis, records, queue, store, recorder := Recorder())
+    key = queue.queue_of("ic-light", "foreground").key
+    redis.rpush(key, "surplus-1", "surplus-2", "surplus-3")
+    submit(records, store, "one")
+    work(redis, records, store, recorder := Recorder())
     assert [name for name, _ in recorder.served] == ["one"]
     assert queue.queue_of("ic-light", "foreground").count == 0
 
@@ -127,8 +132,8 @@ def test_a_forged_job_runs_nothing_and_stops_nobody(
     }
     redis.hset("rq:job:forged", mapping=fields)
     redis.rpush(queue.queue_of("ic-light", "foreground").key, "forged")
-    submit(records, queue, store, "honest")
-    work(redis, records, queue, store, recorder := Recorder())
+    submit(records, store, "honest")
+    work(redis, records, store, recorder := Recorder())
     assert not target.exists()
     assert not redis.exists("rq:job:forged")
     assert [name for name, _ in recorder.served] == ["honest"]
@@ -140,8 +145,8 @@ def test_a_name_that_is_none_stops_nobody(
 ) -> None:
     redis.rpush(queue.queue_of("ic-light", "foreground").key, name)
     redis.set(b"rq:job:" + name, "a string where a hash should be")
-    submit(records, queue, store, "honest")
-    work(redis, records, queue, store, recorder := Recorder())
+    submit(records, store, "honest")
+    work(redis, records, store, recorder := Recorder())
     assert [name for name, _ in recorder.served] == ["honest"]
 
 
@@ -151,8 +156,8 @@ def test_a_broken_device_ends_the_worker_at_once(redis: Redis, records: Records,
             raise RuntimeError("CUDA error: device-side assert triggered")
 
     for name in ("first", "second"):
-        submit(records, queue, store, name)
-    worker = work(redis, records, queue, store, Broken())
+        submit(records, store, name)
+    worker = work(redis, records, store, Broken())
     assert worker.exit_status == DEVICE_BROKEN
     assert statuses(records, "first", "second") == [Status.PROCESSING, Status.QUEUED]
 
@@ -164,18 +169,18 @@ def test_what_cannot_even_fail_does_not_end_the_worker(
         raise ResponseError("WRONGTYPE")
 
     monkeypatch.setattr(records, "complete", refuse)
-    submit(records, queue, store, "first")
-    worker = work(redis, records, queue, store, Recorder())
+    submit(records, store, "first")
+    worker = work(redis, records, store, Recorder())
     assert worker.exit_status == 0
     assert statuses(records, "first") == [Status.PROCESSING]
 
 
 def test_a_redis_that_is_full_is_worked_off(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
     for number in range(3):
-        submit(records, queue, store, f"r{number}")
+        submit(records, store, f"r{number}")
     redis.config_set("maxmemory", 1)
     try:
-        work(redis, records, queue, store, Recorder())
+        work(redis, records, store, Recorder())
     finally:
         redis.config_set("maxmemory", 0)
     assert statuses(records, "r0", "r1", "r2") == [Status.COMPLETED] * 3

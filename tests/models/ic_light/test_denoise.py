@@ -6,26 +6,26 @@ import pytest
 import torch
 
 from models.ic_light import batches
-from models.ic_light.denoise import Conditions, denoise
+from models.ic_light.denoise import Conditions, denoise, predict_noise
 from models.ic_light.networks import Networks
-from models.ic_light.noise import Noise
+from models.ic_light.noise import Noise, Noises
 from models.ic_light.scheduler import make_scheduler, whole_span
+from models.unet.forward import cross_attentions
 
 CPU = torch.device("cpu")
 
 
 class Watch:
-    """A UNet that keeps what it was given."""
+    """Evaluates the UNet and keeps what it was given."""
 
-    def __init__(self, unet: torch.nn.Module) -> None:
-        self.unet = unet
+    def __init__(self) -> None:
         self.inputs: list[torch.Tensor] = []
-        self.texts: list[torch.Tensor] = []
+        self.keys: list[torch.Tensor] = []
 
-    def __call__(self, sample, timestep, encoder_hidden_states, return_dict):
-        self.inputs.append(sample)
-        self.texts.append(encoder_hidden_states)
-        return self.unet(sample, timestep, encoder_hidden_states=encoder_hidden_states, return_dict=return_dict)
+    def __call__(self, unet, batch, shift, contexts):
+        self.inputs.append(batch)
+        self.keys.append(contexts[0].key)
+        return predict_noise(unet, batch, shift, contexts)
 
 
 def conditions(rows: int, guidance: float) -> Conditions:
@@ -36,28 +36,36 @@ def conditions(rows: int, guidance: float) -> Conditions:
 
 
 @torch.inference_mode()
-def walk(unet, rows: int = 1, guidance: float = 2.0, steps: int = 2) -> torch.Tensor:
+def project(networks: Networks, text: torch.Tensor) -> torch.Tensor:
+    """The text's keys for the first cross-attention."""
+    return cross_attentions(networks.unet)[0].to_k(text)
+
+
+@torch.inference_mode()
+def walk(unet, rows: int = 1, guidance: float = 2.0, steps: int = 2, predict=predict_noise) -> torch.Tensor:
     noise = Noise(3, rows, CPU)
     scheduler = make_scheduler(whole_span(steps), CPU)
     start = noise.draw((8, 8), torch.float32)
-    return denoise(unet, scheduler, start, conditions(rows, guidance), noise, lambda: None)
+    return denoise(predict, unet, scheduler, start, conditions(rows, guidance), noise, lambda: None)
 
 
 def test_guidance_takes_both_texts_in_one_batch_negative_first(networks: Networks):
-    watch = Watch(networks.unet)
-    walk(watch, rows=2)
+    watch = Watch()
+    walk(networks.unet, rows=2, predict=watch)
     given = conditions(2, 2.0)
     assert [batch.shape for batch in watch.inputs] == [(4, 8, 8, 8)] * 2
-    assert torch.equal(watch.texts[0], torch.cat((given.negative, given.positive)))
+    expected = project(networks, torch.cat((given.negative, given.positive)))
+    assert torch.allclose(watch.keys[0], expected, atol=1e-5)
+    assert watch.keys[0] is watch.keys[1]
     assert torch.equal(watch.inputs[0][:, 4:], given.seen.repeat(2, 1, 1, 1))
     assert torch.equal(watch.inputs[0][:2], watch.inputs[0][2:])
 
 
 def test_guidance_of_one_runs_the_positive_text_alone(networks: Networks):
-    watch = Watch(networks.unet)
-    walk(watch, guidance=1.0)
+    watch = Watch()
+    walk(networks.unet, guidance=1.0, predict=watch)
     assert [batch.shape for batch in watch.inputs] == [(1, 8, 8, 8)] * 2
-    assert torch.equal(watch.texts[0], conditions(1, 1.0).positive)
+    assert torch.allclose(watch.keys[0], project(networks, conditions(1, 1.0).positive), atol=1e-5)
 
 
 def test_guidance_extrapolates_from_the_negative_to_the_positive_text(networks: Networks):
@@ -74,7 +82,8 @@ def test_every_step_draws_noise_for_all_pictures_once(networks: Networks):
     noise = Noise(3, 2, CPU)
     start = noise.draw((8, 8), torch.float32)
     with torch.inference_mode():
-        denoise(networks.unet, make_scheduler(whole_span(3), CPU), start, conditions(2, 2.0), noise, lambda: None)
+        scheduler = make_scheduler(whole_span(3), CPU)
+        denoise(predict_noise, networks.unet, scheduler, start, conditions(2, 2.0), noise, lambda: None)
     assert torch.equal(noise.draw((8, 8), torch.float32), expected.draw((8, 8), torch.float32))
 
 
@@ -84,8 +93,8 @@ def test_more_pictures_than_fit_go_in_groups_and_come_out_the_same(
 ):
     whole = walk(networks.unet, rows=3)
     monkeypatch.setattr(batches, "MAX_PIXELS", together * 64 * 64)
-    watch = Watch(networks.unet)
-    assert torch.allclose(walk(watch, rows=3), whole, rtol=1e-4, atol=1e-2)
+    watch = Watch()
+    assert torch.allclose(walk(networks.unet, rows=3, predict=watch), whole, rtol=1e-4, atol=1e-2)
     sizes = {1: [2, 2, 2], 2: [4, 2]}[together]
     assert [len(batch) for batch in watch.inputs] == sizes * 2
 
@@ -107,3 +116,12 @@ def test_every_seed_has_its_own_repeatable_stream(seed: int):
     assert draws[0].shape == (1, 4, 4, 6)
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+def test_streams_drawn_together_are_those_drawn_alone():
+    streams = [Noise(seed, count, CPU) for seed, count in ((3, 1), (9, 2))]
+    alone = [Noise(seed, count, CPU) for seed, count in ((3, 1), (9, 2))]
+    together = Noises(streams)
+    for size in ((4, 6), (8, 8)):
+        expected = torch.cat([noise.draw(size, torch.float32) for noise in alone])
+        assert torch.equal(together.draw(size, torch.float32), expected)

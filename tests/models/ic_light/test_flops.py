@@ -57,7 +57,7 @@ def model(networks: Networks) -> IcLight:
 def calls(networks: Networks):
     """The calls of all networks in the test, of the VAE those of its halves."""
     entries = {
-        "unet": networks.unet,
+        "unet": networks.unet.conv_in,
         "encode": networks.vae.encoder,
         "decode": networks.vae.decoder,
         "text": networks.text_encoder,
@@ -78,7 +78,7 @@ def of_size(calls: list[tuple[int, ...]], size: tuple[int, int], pixels: int = 1
 
 def test_a_default_request_does_little_more_than_it_must(model: IcLight, calls, coffee: bytes):
     prepared = prepare(model, coffee)
-    work = teraflops(lambda: model.run(prepared, lambda step, total: None))
+    work = teraflops(lambda: model.run([prepared], lambda step, total: None))
     assert (1 - ROUNDING) * MINIMUM <= work <= 1.02 * MINIMUM
     assert calls["unet"] == [(2, 8, *SMALL)] * 25 + [(2, 8, *LARGE)] * 25
     assert len(calls["encode"]) == of_size(calls["encode"], SMALL, 8) + of_size(calls["encode"], LARGE, 8) == 3
@@ -92,7 +92,7 @@ def test_a_default_request_does_little_more_than_it_must(model: IcLight, calls, 
 def test_a_light_source_costs_one_more_encode(model: IcLight, calls, coffee: bytes):
     assert [span.evaluations for span in prepare(model, coffee, light_source="Left Light").spans] == [25, 25]
     with ReadAsZero():
-        model.run(prepare(model, coffee, light_source="Left Light", steps=5), lambda step, total: None)
+        model.run([prepare(model, coffee, light_source="Left Light", steps=5)], lambda step, total: None)[0]
     assert calls["unet"] == [(2, 8, *SMALL)] * 5 + [(2, 8, *LARGE)] * 5
     assert of_size(calls["encode"], SMALL, 8) == of_size(calls["encode"], LARGE, 8) == 2
     assert len(calls["decode"]) == 2
@@ -101,13 +101,13 @@ def test_a_light_source_costs_one_more_encode(model: IcLight, calls, coffee: byt
 
 def test_without_guidance_the_unet_runs_for_one_branch(model: IcLight, calls, coffee: bytes):
     with ReadAsZero():
-        model.run(prepare(model, coffee, cfg=1, steps=2), lambda step, total: None)
+        model.run([prepare(model, coffee, cfg=1, steps=2)], lambda step, total: None)[0]
     assert calls["unet"] == [(1, 8, *SMALL)] * 2 + [(1, 8, *LARGE)] * 2
 
 
 def test_several_pictures_share_every_evaluation_and_the_matting(model: IcLight, calls, coffee: bytes):
     with ReadAsZero():
-        pixels = model.run(prepare(model, coffee, number_of_images=3, steps=2), lambda step, total: None)
+        pixels = model.run([prepare(model, coffee, number_of_images=3, steps=2)], lambda step, total: None)[0]
     assert pixels.shape == (3, 960, 768, 3)
     assert calls["unet"] == [(6, 8, *SMALL)] * 2 + [(6, 8, *LARGE)] * 2
     assert of_size(calls["encode"], SMALL, 8) == 1

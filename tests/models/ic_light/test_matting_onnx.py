@@ -100,5 +100,5 @@ def test_a_whole_request_runs_with_the_role_that_the_weights_hold(
     paths = {name: path for name, path in weights.paths.items() if name != "rmbg"}
     model = IcLight(load_networks(WeightSet("real", {**paths, role: write_red(tmp_path / "n.onnx")}), CPU))
     params = Params(subject_image="file", prompt="a cat", width=256, height=256, steps=1, highres_scale=1, seed=1)
-    pixels = model.run(model.prepare(params, {"subject_image": astronaut}), lambda step, total: None)
+    pixels = model.run([model.prepare(params, {"subject_image": astronaut})], lambda step, total: None)[0]
     assert pixels.std() > 10

@@ -23,7 +23,7 @@ def draw(model: IcLight, picture: bytes, **changes: Any) -> np.ndarray:
     background = changes.pop("background", None)
     images = {"subject_image": picture} | ({} if background is None else {"background_image": background})
     params = Params(**{name: "file" for name in images}, **(QUICK | changes))
-    return model.run(model.prepare(params, images), lambda step, total: None)
+    return model.run([model.prepare(params, images)], lambda step, total: None)[0]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_without_guidance_the_negative_prompt_is_ignored(model: IcLight, astrona
 def test_progress_counts_the_steps_of_both_passes(model: IcLight, astronaut: bytes, changes, total):
     params = Params(subject_image="subject", **(QUICK | changes))
     seen: list[tuple[int, int]] = []
-    model.run(model.prepare(params, {"subject_image": astronaut}), lambda *progress: seen.append(progress))
+    model.run([model.prepare(params, {"subject_image": astronaut})], lambda *progress: seen.append(progress))
     assert seen == [(step, total) for step in range(1, total + 1)]
 
 
@@ -113,7 +113,7 @@ def test_a_call_stopped_in_either_pass_leaves_no_trace(model: IcLight, astronaut
 
     prepared = model.prepare(Params(subject_image="subject", **QUICK), {"subject_image": astronaut})
     with pytest.raises(Stop):
-        model.run(prepared, stop)
+        model.run([prepared], stop)
     assert np.array_equal(draw(model, astronaut), plain)
 
 

@@ -14,13 +14,15 @@ from models.pulid_lightning.attention import (
     METHODS,
     NEUTRAL,
     WEIGHT,
-    CrossAttention,
+    IdentityContext,
     Method,
-    SelfAttention,
-    install,
-    project_identity,
+    attend_with_identity,
+    identity_contexts,
+    layer_numbers,
 )
 from models.pulid_lightning.identity import Identity
+from models.unet.conditions import TextContext, rows_of_pictures
+from models.unet.forward import cross_attentions
 
 HEADS, WIDTH, CONTEXT = 2, 16, 12
 
@@ -29,8 +31,7 @@ HEADS, WIDTH, CONTEXT = 2, 16, 12
 def attention() -> Attention:
     torch.manual_seed(0)
     layer = Attention(query_dim=WIDTH, cross_attention_dim=CONTEXT, heads=HEADS, dim_head=WIDTH // HEADS)
-    layer.requires_grad_(False).set_processor(CrossAttention(1))
-    return layer
+    return layer.requires_grad_(False)
 
 
 @pytest.fixture
@@ -78,70 +79,56 @@ def by_formula(layer, hidden, text, tokens, projection: Projection, method: Meth
 OFFICIAL = replace(METHODS["high-fidelity"], body_share="official")
 
 
+def context(attention, text, identity, projection, method: Method, **options) -> IdentityContext:
+    """What the one layer looks at."""
+    seen = TextContext(attention.to_k(text), attention.to_v(text))
+    return identity_contexts([seen], [identity], [projection], [HEADS], method, **options)[0]
+
+
 @pytest.mark.parametrize(
     "method", [NEUTRAL, *METHODS.values(), OFFICIAL], ids=["neutral", "fidelity", "style", "official fidelity"]
 )
 def test_the_formulas(attention, identity, projection, inputs, method: Method):
     hidden, text = inputs
-    injected = project_identity(identity, {1: projection}, method, pictures=1)
-    got = attention(hidden, encoder_hidden_states=text, identity=injected)
+    seen = context(attention, text, identity, projection, method)
+    got = attention.to_out[0](attend_with_identity(attention.to_q(hidden), seen, HEADS))
     for row, tokens in enumerate((identity.uncond[0], identity.cond[0])):
         expected = by_formula(attention, hidden[row], text[row], tokens, projection, method)
         assert torch.allclose(got[row], expected, atol=1e-5)
 
 
-def test_rows_are_unconditional_first_and_repeated(identity, projection):
-    key, value = project_identity(identity, {1: projection}, METHODS["high-fidelity"], pictures=3).layers[1]
-    assert key.shape == value.shape == (6, 18, WIDTH)
-    assert torch.allclose(key[2, :10], identity.uncond[0] @ projection.key.T, atol=1e-6)
-    assert torch.allclose(value[3, :10], identity.cond[0] @ projection.value.T, atol=1e-6)
-    assert not key[:, 10:].any()
+def test_rows_are_unconditional_first_and_repeated(attention, identity, projection, inputs):
+    rows = rows_of_pictures([3, 3], torch.device("cpu"))
+    found = context(attention, inputs[1], identity, projection, METHODS["high-fidelity"], rows=rows)
+    assert found.key.shape == found.value.shape == (6, 18, WIDTH)
+    assert torch.allclose(found.key[2, :10], identity.uncond[0] @ projection.key.T, atol=1e-6)
+    assert torch.allclose(found.value[3, :10], WEIGHT * identity.cond[0] @ projection.value.T, atol=1e-6)
+    assert not found.key[:, 10:].any()
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_without_identity_it_is_ordinary_attention(attention, inputs, masked: bool):
+def test_without_weight_it_is_ordinary_attention(attention, identity, projection, inputs):
     hidden, text = inputs
-    mask = torch.zeros(2, 1, 7)
-    mask[1, 0, 4:] = -10_000.0
-    extra = {"attention_mask": mask} if masked else {}
-    got = attention(hidden, encoder_hidden_states=text, **extra)
+    seen = context(attention, text, identity, projection, METHODS["high-fidelity"], weight=0.0)
+    got = attention.to_out[0](attend_with_identity(attention.to_q(hidden), seen, HEADS))
     attention.set_processor(AttnProcessor2_0())
-    assert torch.allclose(got, attention(hidden, encoder_hidden_states=text, **extra), atol=1e-6)
+    assert torch.allclose(got, attention(hidden, encoder_hidden_states=text), atol=1e-6)
 
 
-def test_masked_text_does_not_count(attention, inputs):
-    hidden, text = inputs
-    mask = torch.zeros(2, 1, 7)
-    mask[:, 0, 4:] = -10_000.0
-    got = attention(hidden, encoder_hidden_states=text, attention_mask=mask)
-    assert torch.allclose(got, attention(hidden, encoder_hidden_states=text[:, :4]), atol=1e-6)
-
-
-def test_the_identity_is_computed_in_the_precision_of_the_weights(identity, projection):
+def test_the_identity_is_computed_in_the_precision_of_the_weights(attention, identity, projection, inputs):
     half = projection.to(torch.device("cpu"), torch.float16)
-    key, _ = project_identity(identity, {1: half}, NEUTRAL, pictures=1).layers[1]
-    assert key.dtype == torch.float16
+    assert context(attention, inputs[1], identity, half, NEUTRAL).key.dtype == torch.float16
 
 
-class Unet:
-    """As much of a UNet as `install` looks at."""
-
-    def __init__(self) -> None:
-        self.attn_processors = dict.fromkeys(["a.attn1.processor", "a.attn2.processor", "b.attn1.processor"])
-
-    def set_attn_processor(self, processors) -> None:
-        self.attn_processors = processors
+@pytest.mark.parametrize("layers", [{}, {1: None, 3: None}])
+def test_an_adapter_for_another_unet_is_refused(small_sdxl, layers):
+    with pytest.raises(WeightsError, match=f"has {len(layers)} layers that are not the UNet's 11"):
+        layer_numbers(small_sdxl, layers)
 
 
-def test_every_cross_attention_gets_its_layer():
-    unet = Unet()
-    install(unet, {1})
-    kinds = [type(processor) for processor in unet.attn_processors.values()]
-    assert kinds == [SelfAttention, CrossAttention, SelfAttention]
-    assert unet.attn_processors["a.attn2.processor"].layer == 1
-
-
-@pytest.mark.parametrize("layers", [set(), {2}, {1, 3}])
-def test_an_adapter_for_another_unet_is_refused(layers: set[int]):
-    with pytest.raises(WeightsError, match="the UNet's 1"):
-        install(Unet(), layers)
+def test_layers_are_numbered_as_the_processors_are_listed(small_sdxl):
+    names = list(small_sdxl.attn_processors)
+    projections = dict.fromkeys(number for number, name in enumerate(names) if "attn2" in name)
+    numbers = layer_numbers(small_sdxl, projections)
+    found = [small_sdxl.get_submodule(names[number].removesuffix(".processor")) for number in numbers]
+    assert found == cross_attentions(small_sdxl)
+    assert sorted(numbers) == sorted(projections) != list(numbers)

@@ -42,7 +42,7 @@ def test_pictures_are_the_same_to_the_bit_in_any_order(
 ):
     def draw(model: PulidLightning, name: str) -> np.ndarray:
         params = Params(face_image="x", seed=1, width=256, height=256, checkpoint_model=name)
-        return model.run(model.prepare(params, {"face_image": png(portrait)}), lambda step, total: None)
+        return model.run([model.prepare(params, {"face_image": png(portrait)})], lambda step, total: None)[0]
 
     expected = {name: draw(pipeline, name) for name in NAMES}
     order = ["default", "artistic", "realistic", "artistic", "default", "realistic", "realistic", "default"]

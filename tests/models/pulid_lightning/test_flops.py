@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from models.pulid_lightning import full_size
-from models.pulid_lightning.attention import install
 from models.pulid_lightning.checkpoints import Checkpoint, Checkpoints
 from models.pulid_lightning.eva_clip import EvaClip
 from models.pulid_lightning.face import FaceFinder
@@ -51,7 +50,6 @@ def full_size_pipeline(networks, weights: WeightSet) -> PulidLightning:
         identifier = Identifier(
             networks["face_parser"], EvaClip(networks["vision_tower"]), networks["id_encoder"], META
         )
-    install(unet, set(projections))
     clip_l, clip_g = penultimate(networks["clip_l"]), penultimate(networks["clip_g"])
     return PulidLightning(
         faces=FaceFinder(weights["face_analysis"]),
@@ -67,7 +65,12 @@ def full_size_pipeline(networks, weights: WeightSet) -> PulidLightning:
 def calls(networks):
     """The calls of all networks in the test; of the VAE those of its halves, of the tower those of its first layer."""
     vae, tower = networks["vae"], networks["vision_tower"]
-    entries = networks | {"vision_tower": tower.patch_embed, "encode": vae.encoder, "decode": vae.decoder}
+    entries = networks | {
+        "unet": networks["unet"].conv_in,
+        "vision_tower": tower.patch_embed,
+        "encode": vae.encoder,
+        "decode": vae.decoder,
+    }
     del entries["vae"]
     with recorded(entries) as calls:
         yield calls
@@ -79,7 +82,7 @@ def prepare(pipeline: PulidLightning, photo: bytes, **changes) -> Prepared:
 
 def test_a_default_request_does_little_more_than_it_must(full_size_pipeline, calls, portrait, png):
     prepared = prepare(full_size_pipeline, png(portrait))
-    work = teraflops(lambda: full_size_pipeline.run(prepared, lambda step, total: None))
+    work = teraflops(lambda: full_size_pipeline.run([prepared], lambda step, total: None)[0])
     assert MINIMUM <= work <= 1.02 * MINIMUM
     assert calls["unet"] == [(2, 4, 128, 128)] * 7
     assert calls["decode"] == [(1, 4, 128, 128)]
@@ -96,7 +99,7 @@ def test_several_pictures_share_every_evaluation_and_one_photo_is_looked_at_once
     def run(**changes) -> np.ndarray:
         with ReadAsZero():
             prepared = prepare(full_size_pipeline, png(portrait[:, ::-1]), width=512, height=256, **changes)
-            return full_size_pipeline.run(prepared, lambda step, total: None)
+            return full_size_pipeline.run([prepared], lambda step, total: None)[0]
 
     assert run(number_of_images=3).shape == (3, 256, 512, 3)
     assert run(prompt="a statue").shape == (1, 256, 512, 3)

@@ -29,7 +29,7 @@ def draw(pipeline: PulidLightning, portrait, png):
 
     def run(picture=None, on_step=lambda step, total: None, **changes):
         photo = png(portrait if picture is None else picture)
-        return pipeline.run(pipeline.prepare(Params(**SMALL | changes), {"face_image": photo}), on_step)
+        return pipeline.run([pipeline.prepare(Params(**SMALL | changes), {"face_image": photo})], on_step)[0]
 
     return run
 
@@ -113,19 +113,19 @@ def test_a_face_is_looked_at_once(weights: WeightSet, portrait, png, monkeypatch
         work = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *args, work=work, name=name: seen.append(name) or work(*args))
     pictures = [
-        fresh.run(fresh.prepare(Params(**SMALL | change), {"face_image": png(portrait)}), lambda step, total: None)
+        fresh.run([fresh.prepare(Params(**SMALL | change), {"face_image": png(portrait)})], lambda step, total: None)[0]
         for change in ({}, {"seed": 3}, {"checkpoint_model": "artistic", "face_style": "stylized"}, {})
     ]
     assert seen == ["find", "identify"]
     assert np.array_equal(pictures[0], pictures[-1])
-    fresh.run(fresh.prepare(Params(**SMALL), {"face_image": png(portrait[:, ::-1])}), lambda step, total: None)
+    fresh.run([fresh.prepare(Params(**SMALL), {"face_image": png(portrait[:, ::-1])})], lambda step, total: None)[0]
     assert seen == ["find", "identify"] * 2
 
 
 def test_the_operator_may_choose_the_original_share(weights: WeightSet, portrait, png, usual: np.ndarray):
     official = load(weights, torch.device("cpu"), LoadOptions(pulid_body_share="official"))
     prepared = official.prepare(Params(**SMALL), {"face_image": png(portrait)})
-    assert not np.array_equal(official.run(prepared, lambda step, total: None), usual)
+    assert not np.array_equal(official.run([prepared], lambda step, total: None)[0], usual)
 
 
 def test_checkpoints_share_what_is_equal(weights: WeightSet):

@@ -11,31 +11,26 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.errors import WeightsError
-from models.pulid_lightning.attention import IdentityAttention
 from models.pulid_lightning.checkpoints import Checkpoint, load_checkpoint
+from models.pulid_lightning.sampler import STEPS, evaluated_sigmas, karras_sigmas, timestep_of
 from models.pulid_lightning.sdxl import (
     Conditions,
-    condition,
     decode_latents,
+    decode_picture,
     denoiser,
     load_tokenizers,
+    time_ids,
+    timestep_shifts,
 )
 from models.pulid_lightning.single_file import SingleFile
-from models.pulid_lightning.text_encoder import TextEmbeddings
 from models.weights.weight_set import WeightSet
 
 CPU = torch.device("cpu")
-NOBODY = IdentityAttention({}, "neutral")
 
 
 @pytest.fixture(scope="module")
 def checkpoint(weights: WeightSet) -> Checkpoint:
     return load_checkpoint(SingleFile(weights["sdxl_checkpoint_default"], weights["sdxl_config"]), CPU)
-
-
-def conditions(rows: int = 2) -> Conditions:
-    empty = torch.zeros(rows, 1, 1)
-    return Conditions(tokens=empty, mask=None, pooled=empty, time_ids=empty, identity=NOBODY)
 
 
 def test_weights_arrive_where_they_belong(checkpoint: Checkpoint, weights: WeightSet):
@@ -89,45 +84,50 @@ def test_files_that_are_no_checkpoint_are_refused(weights: WeightSet, tmp_path: 
         load_tokenizers(tmp_path)
 
 
-def test_conditions_are_repeated_for_every_picture():
-    text = TextEmbeddings(torch.arange(2.0).view(2, 1, 1), torch.arange(2.0).view(2, 1))
-    mask = torch.tensor([[True], [False]])
-    stacked = condition(text, mask, NOBODY, pictures=3, size=(640, 512))
-    assert stacked.tokens.flatten().tolist() == [0, 0, 0, 1, 1, 1]
-    assert stacked.mask is not None
-    assert stacked.mask.flatten().tolist() == [True] * 3 + [False] * 3
-    assert stacked.time_ids.tolist() == [[512, 640, 0, 0, 512, 640]] * 6
+def test_sizes_are_told_with_the_height_first():
+    assert time_ids((640, 512), 3, CPU).tolist() == [[512, 640, 0, 0, 512, 640]] * 3
 
 
 def test_guidance():
     """Of a UNet that answers 1 without and 3 with the prompt, the guided noise is 1 + 1.2 x 2."""
+    seen = []
 
-    class Unet:
-        dtype = torch.float32
+    def predict(unet, latents, shift, contexts):
+        seen.append((unet, latents, shift, contexts))
+        return torch.cat((torch.ones(1, 4, 2, 2), torch.full((1, 4, 2, 2), 3.0)))
 
-        def __call__(self, latents, timestep, **_):
-            self.seen, self.timestep = latents, timestep
-            return (torch.cat((torch.ones(1, 4, 2, 2), torch.full((1, 4, 2, 2), 3.0))),)
-
-    unet = Unet()
+    unet, shift = SimpleNamespace(dtype=torch.float32), torch.zeros(2, 5)
     latents = torch.full((1, 4, 2, 2), 20.0)
-    denoised = denoiser(unet, conditions())(latents, torch.tensor(3.168605))
+    denoised = denoiser(predict, unet, Conditions((), {687: shift}))(latents, torch.tensor(3.168605))
     assert torch.allclose(denoised, 20 - 3.168605 * torch.tensor(3.4), atol=1e-4)
-    assert torch.allclose(unet.seen, torch.full((2, 4, 2, 2), 20 / (3.168605**2 + 1) ** 0.5))
-    assert unet.timestep == 687
+    ((given, scaled, told, contexts),) = seen
+    assert (given, contexts) == (unet, ())
+    assert torch.allclose(scaled, torch.full((2, 4, 2, 2), 20 / (3.168605**2 + 1) ** 0.5))
+    assert told is shift
+
+
+def test_every_timestep_of_a_run_has_its_shift(checkpoint: Checkpoint):
+    sigmas = karras_sigmas(STEPS)
+    shifts = timestep_shifts(
+        checkpoint.unet, sigmas, torch.zeros(2, checkpoint.unet.time_embedding.linear_2.out_features)
+    )
+    assert (
+        list(shifts) == [timestep_of(sigma) for sigma in evaluated_sigmas(sigmas)] == [999, 860, 687, 407, 146, 14, 0]
+    )
+    assert {shift.shape[0] for shift in shifts.values()} == {2}
+    assert not torch.equal(shifts[999], shifts[860])
 
 
 def test_pictures_are_cut_off_at_black_and_white_and_truncated():
-    class Vae:
-        config, dtype = SimpleNamespace(scaling_factor=0.5), torch.float32
-
-        def decode(self, latents, return_dict):
-            assert not return_dict
-            return (latents[:, :3],)
-
+    vae = SimpleNamespace(
+        config=SimpleNamespace(scaling_factor=0.5),
+        dtype=torch.float32,
+        post_quant_conv=lambda latents: latents,
+        decoder=lambda latents: latents[:, :3],
+    )
     values = [-3.0, 3.0, 0.0, 0.999]
     latents = torch.tensor(values).view(1, 1, 2, 2).expand(2, 4, 2, 2) * 0.5
-    pixels = decode_latents(Vae(), latents)
+    pixels = decode_latents(decode_picture, vae, latents)
     assert pixels.dtype == np.uint8
     assert pixels.shape == (2, 2, 2, 3)
     assert pixels[1, :, :, 0].ravel().tolist() == [0, 255, 127, 254]

@@ -13,12 +13,13 @@ from models.demo_weights.original_keys import clip_g_state, clip_l_key, unet_key
 from models.errors import WeightsError
 from models.pulid_lightning import full_size, single_file
 from models.pulid_lightning.adapter import parse_adapter
-from models.pulid_lightning.attention import install
+from models.pulid_lightning.attention import layer_numbers
 from models.pulid_lightning.bisenet import load_bisenet
 from models.pulid_lightning.eva_clip import EvaClip, load_eva_clip
 from models.pulid_lightning.id_former import load_id_former
 from models.pulid_lightning.identity import load_id_encoder
 from models.pulid_lightning.single_file import SingleFile
+from models.unet.forward import cross_attentions
 from models.weights.weight_set import WeightSet
 from tests.models.published import GOLDEN, Shapes, Stored, file_size, half, key_list, shapes
 
@@ -91,8 +92,8 @@ def test_the_adapter_meets_the_cross_attentions_of_the_unet():
     assert found == [{key: value for key, value in row.items() if key != "comfy_block"} for row in LAYERS]
     projections = full_size.projections(unet)
     assert len(projections) == 70
-    install(unet, set(projections))
-    assert [unet.attn_processors[row["diffusers"]].layer for row in LAYERS] == [row["index"] for row in LAYERS]
+    numbers = dict(zip(cross_attentions(unet), layer_numbers(unet, projections), strict=True))
+    assert [numbers[attentions[row["index"]]] for row in LAYERS] == [row["index"] for row in LAYERS]
 
 
 @pytest.mark.parametrize(

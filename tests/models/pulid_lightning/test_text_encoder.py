@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from models.pulid_lightning.prompt import CHUNK, TokenChunks
-from models.pulid_lightning.text_encoder import TextEmbeddings, encode_chunks, stack_branches
+from models.pulid_lightning.text_encoder import TextEmbeddings, encode_chunks, stack_prompts
 
 EMPTY = [1, 2, *[0] * 75]
 
@@ -55,15 +55,17 @@ def branch(tokens: int) -> TextEmbeddings:
     return TextEmbeddings(torch.full((1, tokens, 3), float(tokens)), torch.full((1, 2), float(tokens)))
 
 
-def test_branches_of_one_length_need_no_mask():
-    text, mask = stack_branches(branch(77), branch(77))
-    assert mask is None
+def test_prompts_of_one_length_need_no_bias():
+    text, bias = stack_prompts([branch(77), branch(77)])
+    assert bias is None
     assert text.tokens.shape == (2, 77, 3)
 
 
-def test_the_shorter_branch_is_masked():
-    text, mask = stack_branches(branch(77), branch(154))
-    assert mask is not None
-    assert mask.sum(1).tolist() == [77, 154]
-    assert text.tokens.shape == (2, 154, 3)
-    assert text.pooled[:, 0].tolist() == [77, 154]
+def test_attention_is_kept_from_the_padding_of_shorter_prompts():
+    text, bias = stack_prompts([branch(77), branch(154), branch(77)])
+    assert bias is not None
+    assert bias.shape == (3, 1, 1, 154)
+    assert (bias == 0).sum(-1).flatten().tolist() == [77, 154, 77]
+    assert bias[0, 0, 0, 77:].tolist() == [-torch.inf] * 77
+    assert text.tokens.shape == (3, 154, 3)
+    assert text.pooled[:, 0].tolist() == [77, 154, 77]

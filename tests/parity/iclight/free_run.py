@@ -17,7 +17,7 @@ def free_run(case: Case) -> Iterator[Row]:
     """Run the pipeline and compare what passed through it."""
     steps: list[int] = []
     with recording(case.golden.networks.vae) as run:
-        pictures = case.golden.model.run(case.prepared, lambda step, _total: steps.append(step))
+        (pictures,) = case.golden.model.run([case.prepared], lambda step, _total: steps.append(step))
     yield exact("free steps", steps, list(range(1, 1 + case.facts["p1"]["n_evals"] + case.facts["p2"]["n_evals"])))
     yield from _draws(case, run.draws)
     yield from _vae_calls(case, run)

@@ -32,25 +32,24 @@ class Walk:
 
 def walk(unet: Any, scheduler: Any, latents: Tensor, conditions: Conditions, noise: Noise, on_step: Any) -> Walk:
     """Run the project's denoise loop and keep what passes through it."""
-    calls: list[tuple[Tensor, Tensor, Tensor]] = []
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
     steps: list[Tensor] = []
     take_step = scheduler.step
 
-    def keep_call(_unet: Any, given: Any, named: Any, result: Any) -> None:
-        calls.append((given[0], named["encoder_hidden_states"], result[0]))
+    def keep_call(network: Any, batch: Tensor, shift: Tensor, contexts: Any) -> Tensor:
+        outputs.append(loop.predict_noise(network, batch, shift, contexts))
+        inputs.append(batch)
+        return outputs[-1]
 
     def keep_step(*given: Any, **named: Any) -> Any:
         result = take_step(*given, **named)
         steps.append(result.prev_sample)
         return result
 
-    hook = unet.register_forward_hook(keep_call, with_kwargs=True)
     scheduler.step = keep_step
-    try:
-        last = loop.denoise(unet, scheduler, latents, conditions, noise, on_step)
-    finally:
-        hook.remove()
-    return Walk(conditions, *calls[0], steps=torch.stack(steps), latents=last)
+    last = loop.denoise(keep_call, unet, scheduler, latents, conditions, noise, on_step)
+    return Walk(conditions, inputs[0], conditions.texts, outputs[0], steps=torch.stack(steps), latents=last)
 
 
 @dataclass
@@ -70,7 +69,7 @@ def recording(vae_network: Any) -> Iterator[Run]:
     run = Run()
     draw, decode = Noise.draw, vae.decode
 
-    def keep_walk(*given: Any) -> Tensor:
+    def keep_walk(_predict: Any, *given: Any) -> Tensor:
         run.walks.append(walk(*given))
         return run.walks[-1].latents
 

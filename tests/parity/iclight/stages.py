@@ -68,14 +68,14 @@ def _sights(case: Case) -> Iterator[Row]:
     sizes = ((case.params.width, case.params.height), case.params.output_size)
     for number, (width, height) in enumerate(sizes, start=1):
         cut = [foreground.resize_and_center_crop(picture, width, height) for picture in pictures]
-        seen = vae.encode(case.golden.networks.vae, cut).flatten(0, 1)[None]
+        seen = vae.encode(vae.encode_picture, case.golden.networks.vae, cut).flatten(0, 1)[None]
         yield within(f"p{number}.concat_conds", seen, case.tensors[f"p{number}.concat_conds"], allowed.ENCODED)
     starts = {"p1": None if case.prepared.gradient is None else [case.prepared.gradient]}
     starts["p2"] = list(case.tensors["hires_u8"].numpy())
     for name, start in starts.items():
         yield exact(f"{name} starts from a picture", start is not None, f"{name}.image_latents" in case.tensors)
         if start is not None:
-            latents = vae.encode(case.golden.networks.vae, start)
+            latents = vae.encode(vae.encode_picture, case.golden.networks.vae, start)
             yield within(f"{name}.image_latents", latents, case.tensors[f"{name}.image_latents"], allowed.ENCODED)
 
 
@@ -116,11 +116,11 @@ def _conditions(case: Case, name: str) -> Conditions:
 
 def _pictures(case: Case) -> Iterator[Row]:
     tensors, network, device = case.tensors, case.golden.networks.vae, case.golden.device
-    small = vae.decode(network, tensors["p1.latents"].to(device))
+    small = vae.decode(vae.decode_picture, network, tensors["p1.latents"].to(device))
     yield within("p1.decoded_u8", small, tensors["p1.decoded_u8"], allowed.LEVEL, share=allowed.DECODED_SHARE)
     enlarged = [resample(picture, *case.params.output_size) for picture in tensors["p1.decoded_u8"].numpy()]
     yield exact("hires_u8", np.stack(enlarged), tensors["hires_u8"])
-    final = vae.decode(network, tensors["p2.latents"].to(device))
+    final = vae.decode(vae.decode_picture, network, tensors["p2.latents"].to(device))
     yield within("final_u8", final, tensors["final_u8"], allowed.LEVEL)
     last = tensors["final_float"]
     yield within("final_u8 of final_float", vae.quantise(last), tensors["final_u8"][-len(last) :], allowed.LEVEL)

@@ -44,7 +44,9 @@ def image_ops(golden: GoldenSet) -> Iterator[Row]:
         elif match := re.fullmatch(r"gradient_(fc|fbc)_([a-z]+)_(\d+)x(\d+)_profile", name):
             yield exact(name, _profile(match[1], match[2], int(match[3]), int(match[4])), expected)
         elif match := re.fullmatch(r"norm_out_of_([\d_]+)", name):
-            yield close(name, vae.normalise(_levels(match[1], expected)[None]), expected, 0.0, allowed.NORMALISED)
+            yield close(
+                name, vae.normalise(torch.tensor(_levels(match[1], expected))[None]), expected, 0.0, allowed.NORMALISED
+            )
         elif match := re.fullmatch(r"rmbg_sigma(\d+)_fg_u8", name):
             lifted = foreground.composite_on_grey(golden.picture, golden.alpha, float(match[1]))
             yield within(name, lifted, expected, allowed.LEVEL)

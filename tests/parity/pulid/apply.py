@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from models.pulid_lightning import attention, face
 from models.pulid_lightning.adapter import Projection
-from models.pulid_lightning.attention import Method, project_identity
+from models.pulid_lightning.attention import Method, identity_contexts
 from models.pulid_lightning.eva_clip import TAPS, EvaClip, normalised
 from models.pulid_lightning.full_size import id_encoder
 from models.pulid_lightning.identify import Identifier
 from models.pulid_lightning.identity import Identity, id_condition
+from models.unet.conditions import TextContext
 from tests.parity.pulid.attention import method_of
 from tests.parity.pulid.id_encoder import load
 from tests.parity.pulid.vector import Vector
@@ -118,8 +119,8 @@ def _conditions(vector: Vector) -> Iterator[Row]:
 def _with_zeros(identity: Identity, method: Method) -> Identity:
     """The tokens with the method's zero tokens behind them: its keys under a projection that changes nothing."""
     same = torch.eye(identity.cond.shape[-1], device=identity.cond.device)
-    keys, _ = project_identity(identity, {0: Projection(same, same)}, method, pictures=1).layers[0]
-    uncond, cond = keys.split(1)
+    (context,) = identity_contexts([TextContext(same, same)], [identity], [Projection(same, same)], [1], method)
+    uncond, cond = context.key.split(1)
     return Identity(cond, uncond)
 
 

@@ -14,14 +14,15 @@ from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.attention import (
     METHODS,
     NEUTRAL,
-    CrossAttention,
     FaceStyle,
-    IdentityAttention,
+    IdentityContext,
     Method,
     Removal,
-    project_identity,
+    attend_with_identity,
+    identity_contexts,
 )
 from models.pulid_lightning.identity import Identity
+from models.unet.conditions import TextContext, attend_to_text, rows_of_pictures
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row
 
@@ -36,12 +37,12 @@ _HEADS: Final = 4
 def check_comfy(vector: Vector) -> Iterator[Row]:
     """Both branches x pictures, in either order, before and after the output projection."""
     layer = _layer(vector)
-    yield vector.close("intermediate.base_attention", _run(vector, layer, None)[0])
+    yield vector.close("intermediate.base_attention", _plain(vector, layer)[0])
     pictures = len(vector.tensors["input.hidden_states"]) // 2
     for case in vector.facts["cases"]:
         method = replace(method_of(case["method"]), num_zero=case["num_zero"])
-        injected = project_identity(_ordered(vector, case), {LAYER: _projection(vector)}, method, pictures)
-        before, after = _run(vector, layer, replace(injected, weight=case["weight"]))
+        context = _context(vector, layer, _ordered(vector, case), method, pictures, case["weight"])
+        before, after = _run(vector, layer, context)
         yield vector.close(case["key"], after)
         yield vector.close(case["key"].replace("output.", "pre_to_out."), before)
 
@@ -50,13 +51,13 @@ def check_comfy(vector: Vector) -> Iterator[Row]:
 def check_official(vector: Vector) -> Iterator[Row]:
     """One unconditional and one conditional row, identities of either version."""
     layer = _layer(vector)
-    yield vector.close("output.no_id", _run(vector, layer, None)[1])
+    yield vector.close("output.no_id", _plain(vector, layer)[1])
     for case in vector.facts["cases"]:
         embedding = "input.id_embedding_v11" if case["embedding"] == "v11" else "input.id_embedding"
         uncond, cond = vector.tensors[embedding].split(1)
         method = Method(case["num_zero"], _removal(case), body_share="official")
-        injected = project_identity(Identity(cond, uncond), {LAYER: _projection(vector)}, method, pictures=1)
-        yield vector.close(case["key"], _run(vector, layer, replace(injected, weight=case["scale"]))[1])
+        context = _context(vector, layer, Identity(cond, uncond), method, 1, case["scale"])
+        yield vector.close(case["key"], _run(vector, layer, context)[1])
 
 
 def method_of(name: str) -> Method:
@@ -90,15 +91,29 @@ def _layer(vector: Vector) -> Attention:
     context = state["to_k.weight"].shape[1]
     layer = Attention(query_dim=query_dim, cross_attention_dim=context, heads=heads, dim_head=inner // heads)
     layer.load_state_dict(state)
-    layer.set_processor(CrossAttention(LAYER))
     return layer.to(vector.device)
 
 
-def _run(vector: Vector, layer: Attention, identity: IdentityAttention | None) -> tuple[Tensor, Tensor]:
+def _text(vector: Vector, layer: Attention) -> TextContext:
+    text = vector.tensors["input.encoder_hidden_states"]
+    return TextContext(layer.to_k(text), layer.to_v(text))
+
+
+def _context(
+    vector: Vector, layer: Attention, identity: Identity, method: Method, pictures: int, weight: float
+) -> IdentityContext:
+    rows = rows_of_pictures([pictures] * 2, vector.device)
+    texts, projections = [_text(vector, layer)], [_projection(vector)]
+    return identity_contexts(texts, [identity], projections, [layer.heads], method, rows, weight)[0]
+
+
+def _run(vector: Vector, layer: Attention, context: IdentityContext) -> tuple[Tensor, Tensor]:
     """What goes into the output projection, and what comes out of it."""
-    before: list[Tensor] = []
-    hook = layer.to_out[0].register_forward_pre_hook(lambda _, inputs: before.append(inputs[0]))
-    hidden, text = vector.tensors["input.hidden_states"], vector.tensors["input.encoder_hidden_states"]
-    after = layer(hidden, encoder_hidden_states=text, identity=identity)
-    hook.remove()
-    return before[0], after
+    before = attend_with_identity(layer.to_q(vector.tensors["input.hidden_states"]), context, layer.heads)
+    return before, layer.to_out[0](before)
+
+
+def _plain(vector: Vector, layer: Attention) -> tuple[Tensor, Tensor]:
+    """The same without identity."""
+    before = attend_to_text(layer.to_q(vector.tensors["input.hidden_states"]), _text(vector, layer), layer.heads)
+    return before, layer.to_out[0](before)

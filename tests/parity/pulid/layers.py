@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import torch
 
-from models.pulid_lightning.attention import CrossAttention, install
+from models.pulid_lightning.attention import layer_numbers
+from models.pulid_lightning.full_size import projections
 from models.pulid_lightning.full_size import unet as full_size_unet
+from models.unet.forward import cross_attentions
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row, exact
 
@@ -17,12 +19,11 @@ def check(vector: Vector) -> Iterator[Row]:
 
     ComfyUI's names for the same blocks have no counterpart in the project.
     """
-    rows = vector.facts
     with torch.device("meta"):
         unet = full_size_unet()
-    install(unet, {row["index"] for row in rows})
-    for row in rows:
+        numbers = layer_numbers(unet, projections(unet))
+    number_of = dict(zip(cross_attentions(unet), numbers, strict=True))
+    for row in vector.facts:
         layer = unet.get_submodule(row["diffusers"].removesuffix(".processor"))
-        assert isinstance(layer.processor, CrossAttention)
-        found = {"index": layer.processor.layer, "inner_dim": layer.inner_dim, "heads": layer.heads}
+        found = {"index": number_of[layer], "inner_dim": layer.inner_dim, "heads": layer.heads}
         yield exact(row["diffusers"], found, {key: row[key] for key in found})

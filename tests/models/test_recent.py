@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from models.pulid_lightning.recent import Recent
+from models.recent import Recent
 
 
 def fail() -> str:

@@ -1,0 +1,157 @@
+"""Counts that are the same on every machine, and how long pictures take to encode: `python -m bench.cpu`.
+
+What a request computes against the least that it must, operators of an evaluation, graphs of the compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from bench import baselines_pulid, cpu_encoding, graphs, minimum
+from bench.counting import META, ReadAsZero, flop, operators
+from bench.networks import (
+    IcLightParts,
+    PulidParts,
+    ic_light_parts,
+    ic_light_pipeline,
+    pulid_parts,
+    pulid_pipeline,
+)
+from bench.report import RESULTS, Report, Row, row
+from bench.requests import FirstStepDone, ignore_step, portrait, prepare_portrait, prepare_scene, stop_after_one
+from bench.tracing import recorded_calls
+from models.ic_light.matting import feed_size
+from models.pipeline import Pipeline
+
+PORTRAIT: Final = minimum.Request({(128, 128): 7})
+"""The default portrait: 7 evaluations at 1024 x 1024 px."""
+SCENE: Final = minimum.Request({(80, 64): 25, (120, 96): 25})
+"""The default relighting: 25 evaluations at 512 x 640 px, 25 at 768 x 960 px."""
+_TERA: Final = 1e12
+
+
+def flops() -> Iterator[Row]:
+    """Work of default requests at full size, against the formulas."""
+    parts = pulid_parts(META, reduced=False)
+    pipeline = pulid_pipeline(parts)
+    configs = portrait_configs(parts)
+    first, again, reworded = (prepare_portrait(pipeline, prompt=text) for text in ("a cup", "a cup", "a bowl"))
+    text = minimum.text_encoder(configs["clip_l"], layers_left_out=1) + minimum.text_encoder(configs["clip_g"])
+    known = minimum.portrait_drawing(configs["unet"], configs["vae"], PORTRAIT)
+
+    def work(prepared: Any) -> Callable[[], object]:
+        return lambda: pipeline.run([prepared], ignore_step)
+
+    yield from _against("pulid-lightning, first request", work(first), minimum.portrait(**configs, request=PORTRAIT))
+    yield from _against("pulid-lightning, same face and texts", work(again), known)
+    yield from _against("pulid-lightning, same face, another prompt", work(reworded), known + text)
+    scenes = ic_light_parts(META, reduced=False)
+    relight = ic_light_pipeline(scenes, cpu_noise=True)
+    prepared = prepare_scene(relight)
+    yield from _against("ic-light, first request", lambda: relight.run([prepared], ignore_step), _scene(scenes))
+
+
+def calls_of_known_faces() -> Iterator[Row]:
+    """How often the networks of face and text run for a second request with the same face and the same texts."""
+    parts = pulid_parts(META, reduced=False)
+    pipeline = pulid_pipeline(parts)
+    flop(lambda: pipeline.run([prepare_portrait(pipeline)], ignore_step))
+    calls, numbers = 0, count(1)
+
+    def note(*_: object) -> None:
+        nonlocal calls
+        calls = next(numbers)
+
+    for network in (parts.clip_l, parts.clip_g, *parts.face_networks):
+        network.register_forward_pre_hook(note)
+    flop(lambda: pipeline.run([prepare_portrait(pipeline, seed=7)], ignore_step))
+    yield row("pulid-lightning, same face and texts: face or text networks run", calls, "calls", "== 0")
+
+
+def operator_counts() -> Iterator[Row]:
+    """Operators of one evaluation for both branches at full size, against diffusers' own forward pass."""
+    parts = pulid_parts(META, reduced=False)
+    pipeline = pulid_pipeline(parts)
+    prepared = prepare_portrait(pipeline)
+    ours = _operators_of_run(pipeline, prepared)
+    baselines_pulid.install(parts.unet, parts.projections, wide=False)
+    with ReadAsZero():
+        inputs = baselines_pulid.unet_inputs(portrait(parts, prepared), slice(0, 2))
+    latents, timestep = torch.empty(2, 4, 128, 128, device=META), torch.empty(1, device=META)
+    yield from _fewer("pulid-lightning", ours, operators(lambda: parts.unet(latents, timestep, **inputs)), "<= 0.9")
+    scenes = ic_light_parts(META, reduced=False)
+    relight = ic_light_pipeline(scenes, cpu_noise=True)
+    ours = _operators_of_run(relight, prepare_scene(relight))
+    seen, text = torch.empty(2, 8, 80, 64, device=META), torch.empty(2, 77, 768, device=META)
+    plain = operators(lambda: scenes.unet(seen, timestep, encoder_hidden_states=text))
+    yield from _fewer("ic-light", ours, plain, None)
+
+
+SECTIONS: Final[Mapping[str, Callable[[], Iterator[Row]]]] = {
+    "flops": flops,
+    "known": calls_of_known_faces,
+    "operators": operator_counts,
+    "graphs": graphs.rows,
+    "encoding": cpu_encoding.rows,
+}
+"""What there is to measure, by the word that chooses it."""
+
+
+def main() -> None:
+    """Measure all, or what is chosen, and leave a report."""
+    parser = argparse.ArgumentParser(prog="python -m bench.cpu", description=__doc__)
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="one section, or several by repeating")
+    parser.add_argument("--budget-s", type=float, default=1800, help="seconds after which the run ends (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    arguments = parser.parse_args()
+    chosen = arguments.only or list(SECTIONS)
+    what = "cpu" if chosen == list(SECTIONS) else f"cpu-{'-'.join(chosen)}"
+    with Report(what, folder=arguments.out, budget_s=arguments.budget_s) as report:
+        for name in chosen:
+            for measured in SECTIONS[name]():
+                report.put(measured)
+
+
+def portrait_configs(parts: PulidParts) -> dict[str, minimum.Config]:
+    """The configurations that a portrait's minimum goes by."""
+    texts = {"clip_l": parts.clip_l, "clip_g": parts.clip_g}
+    return {"unet": parts.unet.config, "vae": parts.vae.config} | {
+        name: encoder.config.to_dict() for name, encoder in texts.items()
+    }
+
+
+def _scene(parts: IcLightParts) -> int:
+    """The least work of the default relighting of the picture that all requests look at."""
+    width, height = feed_size(960, 1200)
+    text = parts.text_encoder.config.to_dict()
+    return minimum.relighting(parts.unet.config, parts.vae.config, text, SCENE, (height, width))
+
+
+def _against(name: str, work: Callable[[], object], least: int) -> Iterator[Row]:
+    done = flop(work)
+    yield row(f"{name}: work", done / _TERA, "TFLOP")
+    yield row(f"{name}: work / minimum", done / least, "", "<= 1.005", f"minimum {least / _TERA:.3f} TFLOP")
+
+
+def _operators_of_run(pipeline: Pipeline[Any, Any], prepared: Any) -> int:
+    """Operators of the first evaluation of the UNet in a run."""
+    with recorded_calls() as calls, suppress(FirstStepDone), ReadAsZero():
+        pipeline.run([prepared], stop_after_one)
+    return operators(next(call for call in calls if call.name == "predict_noise").again)
+
+
+def _fewer(name: str, ours: int, plain: int, goal: str | None) -> Iterator[Row]:
+    yield row(f"{name}: operators of an evaluation, ours", ours, "operators")
+    yield row(f"{name}: operators of an evaluation, R1", plain, "operators")
+    yield row(f"{name}: operators ours / R1", ours / plain, "", goal)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""How many graphs Dynamo makes of the networks, and whether requests of all shapes are served by them.
+
+Narrow networks on the processor, with a backend that counts graphs and runs them as they are: what is counted here
+does not depend on the device. A request ends after its first evaluation, for the others are of the same shapes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+import torch
+from torch._dynamo.utils import counters
+from torch.fx import GraphModule
+
+from bench.networks import ic_light_parts, ic_light_pipeline, pulid_parts, pulid_pipeline
+from bench.report import Row, row
+from bench.requests import FirstStepDone, prepare_portrait, prepare_scene, stop_after_one
+from bench.tracing import name_of
+from models.execution.compiler import Compiler
+from models.execution.runner import Execution, Runner
+from models.pipeline import Pipeline
+
+REQUESTS: Final = 100
+_WORDS: Final = ("a", "portrait", "of", "someone", "in", "soft", "light", "before", "the", "sea")
+_CPU: Final = torch.device("cpu")
+
+
+class GraphCounter:
+    """A compiler's backend that counts graphs by the function they are of."""
+
+    def __init__(self) -> None:
+        """Start from zero."""
+        self.graphs: Counter[str] = Counter()
+        self._function = ""
+
+    @property
+    def execution(self) -> Execution:
+        """Compiles with this backend; a call that would need another graph is an error."""
+        return Execution(compiler=Compiler(backend=self._count), stance="fail_on_recompile")
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Note for which function's sake graphs are made."""
+        with patch.object(Runner, "compile", self._noted(Runner.compile)):
+            yield
+
+    def _noted(self, compile_: Callable[..., None]) -> Callable[..., None]:
+        def noted(runner: Any, *arguments: Any) -> None:
+            self._function = name_of(runner)
+            compile_(runner, *arguments)
+
+        return noted
+
+    def _count(self, graph: GraphModule, _inputs: Sequence[Any]) -> Callable[..., Any]:
+        self.graphs[self._function] += 1
+        return graph.forward
+
+
+def rows() -> Iterator[Row]:
+    """Both endpoints; the portrait's twice, with a second checkpoint."""
+    parts = pulid_parts(_CPU, reduced=True)
+    other = pulid_parts(_CPU, reduced=True).unet
+    yield from _counted("pulid-lightning", lambda run: pulid_pipeline(parts, run, {"artistic": other}), _portrait)
+    scene = ic_light_parts(_CPU, reduced=True)
+    yield from _counted("ic-light", lambda run: ic_light_pipeline(scene, run), _scene)
+
+
+def _counted(
+    name: str, make: Callable[[Execution], Any], prepare: Callable[[Any, random.Random], Any]
+) -> Iterator[Row]:
+    torch._dynamo.reset()
+    counters.clear()
+    counter = GraphCounter()
+    # These two choose kernels by size, on the processor alone, and the compiler guards what they look at.
+    with torch.backends.mkldnn.flags(enabled=False), torch.backends.nnpack.flags(enabled=False), counter.watching():
+        pipeline = make(counter.execution)
+        pipeline.warm_up()
+        yield row(f"{name}: graphs of the UNet", counter.graphs["predict_noise"], "graphs", "<= 2")
+        others = sum(counter.graphs.values()) - counter.graphs["predict_noise"]
+        yield row(f"{name}: graphs of the VAE's halves", others, "graphs")
+        failures = _failures(pipeline, prepare)
+    note = failures[0] if failures else "sizes, pictures, texts, styles and checkpoints at random"
+    yield row(f"{name}: of {REQUESTS} random requests not served by them", len(failures), "requests", "== 0", note)
+    yield row(f"{name}: graph breaks", sum(counters["graph_break"].values()), "breaks", "== 0")
+
+
+def _failures(pipeline: Pipeline[Any, Any], prepare: Callable[[Any, random.Random], Any]) -> list[str]:
+    """What went wrong in requests that found no graph."""
+    chance, reasons = random.Random(0), []
+    for _ in range(REQUESTS):
+        try:
+            pipeline.run([prepare(pipeline, chance)], stop_after_one)
+        except FirstStepDone:
+            continue
+        except RuntimeError as error:
+            reasons.append(str(error).strip().partition("\n")[0])
+    return reasons
+
+
+def _portrait(pipeline: Any, chance: random.Random) -> Any:
+    return prepare_portrait(
+        pipeline,
+        width=chance.randrange(256, 449, 8),
+        height=chance.randrange(256, 449, 8),
+        number_of_images=chance.choice((1, 1, 1, 2, 3)),
+        prompt=_text(chance),
+        negative_prompt=_text(chance),
+        face_style=chance.choice(("high-fidelity", "stylized")),
+        checkpoint_model=chance.choice(pipeline.variants),
+        seed=chance.randrange(2**32),
+    )
+
+
+def _scene(pipeline: Any, chance: random.Random) -> Any:
+    return prepare_scene(
+        pipeline,
+        width=chance.randrange(256, 449, 64),
+        height=chance.randrange(256, 449, 64),
+        number_of_images=chance.choice((1, 1, 1, 2, 3)),
+        prompt=_text(chance),
+        negative_prompt=_text(chance),
+        cfg=chance.choice((1, 2, 2, 7)),
+        light_source=chance.choice(("None", "Left Light")),
+        steps=chance.randrange(2, 30),
+        seed=chance.randrange(2**32),
+    )
+
+
+def _text(chance: random.Random) -> str:
+    return " ".join(chance.choices(_WORDS, k=chance.choice((0, 5, 20, 100, 160))))

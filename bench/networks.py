@@ -1,0 +1,224 @@
+"""Networks with random weights, made where they are used: no file is read but the networks' configurations.
+
+At full size, or `reduced`: of the same topology and narrow, so that a processor runs them in moments. The libraries'
+own initialisation keeps activations within float16's range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from bench.stand_ins import AnyFace, WordTokenizer
+from models.execution.devices import for_device
+from models.execution.runner import EAGER, Execution
+from models.ic_light import full_size as full_b
+from models.ic_light.matting import RmbgMatting
+from models.ic_light.networks import Networks
+from models.ic_light.pipeline import IcLight
+from models.ic_light.rmbg import BlockWidths, Rmbg, RmbgWidths
+from models.pipeline import LoadOptions
+from models.pulid_lightning import full_size as full_a
+from models.pulid_lightning.adapter import Projection
+from models.pulid_lightning.bisenet import BiSeNet
+from models.pulid_lightning.checkpoints import Checkpoint, Checkpoints
+from models.pulid_lightning.eva_clip import EvaClip, build_tower
+from models.pulid_lightning.identify import Identifier
+from models.pulid_lightning.identity import IDEncoder
+from models.pulid_lightning.pipeline import PulidLightning
+from models.pulid_lightning.single_file import SDXL
+from models.pulid_lightning.text_encoder import penultimate
+
+Network = TypeVar("Network", bound=nn.Module)
+
+_TEXT_L, _TEXT_G, _TIME = 32, 48, 16
+_NARROW_SDXL: Final = {
+    "block_out_channels": [32, 64, 64],
+    "attention_head_dim": [1, 2, 2],
+    "cross_attention_dim": _TEXT_L + _TEXT_G,
+    "addition_time_embed_dim": _TIME,
+    "projection_class_embeddings_input_dim": _TEXT_G + 6 * _TIME,
+}
+_NARROW_SD15: Final = {
+    "block_out_channels": [32, 32, 64, 64],
+    "attention_head_dim": 2,
+    "cross_attention_dim": _TEXT_L,
+}
+_NARROW_VAE: Final = {"block_out_channels": [8, 16, 24, 24], "norm_num_groups": 8}
+_NARROW_TOWER: Final = 64
+_SHRINK_RMBG: Final = 16
+_IDS: Final = 512
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What the large networks compute in; everything else is float32."""
+
+    network: torch.dtype
+    vae: torch.dtype
+
+
+WIDE: Final = Precision(torch.float32, torch.float32)
+
+
+def serving(device: torch.device) -> Precision:
+    """What the endpoints serve in on that device."""
+    return Precision(torch.float16, torch.bfloat16) if device.type == "cuda" else WIDE
+
+
+@dataclass(frozen=True)
+class PulidParts:
+    """The networks of `pulid-lightning`, on one device; `projections` by layer, `face_networks` to watch."""
+
+    unet: Any
+    vae: Any
+    clip_l: Any
+    clip_g: Any
+    identifier: Identifier
+    face_networks: tuple[nn.Module, ...]
+    projections: Mapping[int, Projection]
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class IcLightParts:
+    """The networks of `ic-light`, on one device."""
+
+    unet: Any
+    vae: Any
+    text_encoder: Any
+    matting: Rmbg
+    device: torch.device
+
+
+def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None = None) -> PulidParts:
+    """Make all networks of a portrait; in the serving precision unless another is named."""
+    wanted = precision or serving(device)
+
+    def made(narrow: Callable[[], Any], full: Callable[[], Any], dtype: torch.dtype) -> Any:
+        return make(narrow if reduced else full, device, dtype)
+
+    unet = made(lambda: _unet(SDXL / "unet", _NARROW_SDXL), full_a.unet, wanted.network)
+    parser = made(lambda: BiSeNet([8] * 5, 8, 16, 4, 16, 19), full_a.face_parser, torch.float32)
+    tower = made(_tower, full_a.vision_tower, torch.float32)
+    encoder = made(lambda: IDEncoder(2 * _IDS, (64, 64), _NARROW_TOWER, 80), full_a.id_encoder, torch.float32)
+    return PulidParts(
+        unet=unet,
+        vae=made(lambda: _vae(SDXL / "vae"), full_a.vae, wanted.vae),
+        clip_l=made(lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder")), full_a.clip_l, wanted.network),
+        clip_g=made(
+            lambda: CLIPTextModelWithProjection(_text(_TEXT_G, "text_encoder_2")), full_a.clip_g, wanted.network
+        ),
+        identifier=Identifier(parser, EvaClip(tower), encoder, device),
+        # Of the tower, which is not called as a whole, the first layer.
+        face_networks=(parser, tower.patch_embed, encoder),
+        projections=projections(unet, wanted.network),
+        device=device,
+    )
+
+
+def ic_light_parts(device: torch.device, reduced: bool, precision: Precision | None = None) -> IcLightParts:
+    """Make all networks of a relighting; in the serving precision unless another is named."""
+    wanted = precision or serving(device)
+
+    def made(narrow: Callable[[], Any], full: Callable[[], Any], dtype: torch.dtype) -> Any:
+        return make(narrow if reduced else full, device, dtype)
+
+    return IcLightParts(
+        unet=made(lambda: _unet(full_b.SD15 / "unet", {**_NARROW_SD15, "in_channels": 8}), full_b.unet, wanted.network),
+        vae=made(lambda: _vae(full_b.SD15 / "vae"), full_b.vae, wanted.vae),
+        text_encoder=made(
+            lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder", full_b.SD15)), full_b.text_encoder, wanted.network
+        ),
+        matting=made(lambda: Rmbg(_narrow_rmbg()), full_b.rmbg, torch.float32),
+        device=device,
+    )
+
+
+def pulid_pipeline(parts: PulidParts, execution: Execution = EAGER, unets: Mapping[str, Any] = {}) -> PulidLightning:
+    """The real pipeline over these networks; `unets` are further checkpoints', by name."""
+    clip_l, clip_g = penultimate(parts.clip_l), penultimate(parts.clip_g)
+    kept = {
+        name: Checkpoint(unet, parts.vae, clip_l, clip_g) for name, unet in {"default": parts.unet, **unets}.items()
+    }
+    faces: Any = AnyFace()
+    return PulidLightning(
+        faces=faces,
+        tokenizers=(WordTokenizer(), WordTokenizer()),
+        identifier=parts.identifier,
+        projections=parts.projections,
+        checkpoints=Checkpoints(kept, {}, "default"),
+        device=parts.device,
+        execution=execution,
+    )
+
+
+def ic_light_pipeline(parts: IcLightParts, execution: Execution = EAGER, cpu_noise: bool = False) -> IcLight:
+    """The real pipeline over these networks."""
+    networks = Networks(
+        tokenizer=WordTokenizer(),
+        text_encoder=parts.text_encoder,
+        unet=parts.unet,
+        background_unet=None,
+        vae=parts.vae,
+        matting=RmbgMatting(parts.matting, parts.device),
+        device=parts.device,
+    )
+    return IcLight(networks, LoadOptions(cpu_noise=cpu_noise), execution)
+
+
+def make(build: Callable[[], Network], device: torch.device, dtype: torch.dtype) -> Network:
+    """Build a network on the device, ready to compute there."""
+    with device:
+        network = build()
+    return for_device(network.eval().requires_grad_(False).to(dtype), device)
+
+
+def projections(unet: Any, dtype: torch.dtype) -> dict[int, Projection]:
+    """Random key and value weights of the adapter for every cross-attention of a UNet."""
+    context = unet.config.cross_attention_dim
+
+    def drawn(width: int) -> torch.Tensor:
+        return torch.randn(width, context, device=unet.device).div_(context**0.5).to(dtype)
+
+    return {
+        index: Projection(*(drawn(unet.get_submodule(name.removesuffix(".processor")).inner_dim) for _ in range(2)))
+        for index, name in enumerate(unet.attn_processors)
+        if name.endswith("attn2.processor")
+    }
+
+
+def _unet(folder: Path, narrow: Mapping[str, Any]) -> Any:
+    return UNet2DConditionModel.from_config({**UNet2DConditionModel.load_config(folder), **narrow})
+
+
+def _vae(folder: Path) -> Any:
+    return AutoencoderKL.from_config({**AutoencoderKL.load_config(folder), **_NARROW_VAE})
+
+
+def _text(width: int, name: str, folder: Path = SDXL) -> Any:
+    config = CLIPTextConfig.from_pretrained(folder / name)
+    narrow = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 3, "num_attention_heads": 2}
+    return CLIPTextConfig.from_dict({**config.to_dict(), **narrow, "projection_dim": width})
+
+
+def _tower() -> Any:
+    return build_tower(_IDS, _NARROW_TOWER, depth=24, heads=1, mlp_width=96, patch=14, grid=4)
+
+
+def _narrow_rmbg() -> RmbgWidths:
+    def narrow(width: int) -> int:
+        return max(1, width // _SHRINK_RMBG)
+
+    blocks = {
+        stage: BlockWidths(narrow(block.inputs), narrow(block.middle), narrow(block.outputs))
+        for stage, block in full_b.RMBG.blocks.items()
+    }
+    return RmbgWidths(stem=narrow(full_b.RMBG.stem), blocks=blocks)

@@ -1,0 +1,56 @@
+"""Where kernels are kept."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.execution.kernel_cache import dismiss_compilers, keep_kernels
+
+VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Set before they are removed, so that what a test leaves behind is removed too.
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def test_kernels_are_kept_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    keep_kernels(Path("var/compiled"))
+    assert [os.environ[name] for name in VARIABLES] == [
+        str(tmp_path / "var/compiled/inductor"),
+        str(tmp_path / "var/compiled/triton"),
+    ]
+
+
+def test_the_libraries_own_variables_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/cache/triton")
+    keep_kernels(Path("/var/compiled"))
+    assert os.environ["TRITON_CACHE_DIR"] == "/cache/triton"
+
+
+def test_where_nothing_was_compiled_nothing_is_ended() -> None:
+    """And Inductor is not imported, which would take seconds."""
+    code = (
+        "import sys; from models.execution.kernel_cache import dismiss_compilers; dismiss_compilers(); "
+        "sys.exit('torch._inductor.async_compile' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_compilers_processes_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import async_compile
+
+    ended: list[bool] = []
+    monkeypatch.setattr(async_compile, "_pool_set", [type("Pool", (), {"shutdown": lambda _: ended.append(True)})()])
+    monkeypatch.setattr(async_compile, "after_fork", lambda: None)
+    dismiss_compilers()
+    assert ended == [True]

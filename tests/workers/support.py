@@ -1,0 +1,35 @@
+"""The stages of a worker, put together for a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+from models.pipeline import Pipeline
+from workers.records import Records
+from workers.reporter import Reporter
+from workers.settings import WorkerSettings
+from workers.store import Store
+from workers.task import Task
+from workers.watchdog import Watchdog
+from workers.worker import build_task
+
+PLACE = ("ic-light", "foreground")
+
+
+@contextmanager
+def stages(
+    records: Records, store: Store, pipelines: Mapping[str, Pipeline[Any, Any]], timeout_s: int = 60, max_batch: int = 4
+) -> Iterator[tuple[Task, Reporter]]:
+    """A worker's task with threads of its own, which end with the block; everything in hand is stored by then."""
+    settings = WorkerSettings().model_copy(update={"job_timeout_s": timeout_s, "max_batch": max_batch})
+    reporter, watchdog = Reporter(records, interval_s=0.01), Watchdog()
+    reporter.start()
+    watchdog.start()
+    try:
+        with closing(build_task("worker-a", settings, pipelines, records, store, reporter, watchdog)) as task:
+            yield task, reporter
+    finally:
+        watchdog.stop()
+        reporter.stop()

@@ -1,0 +1,88 @@
+"""How a request ends in a worker: with pictures, or with a sentence. Its own pictures go, whichever it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from models.errors import InputRefused
+from workers.accidents import is_broken_device, is_out_of_memory
+from workers.connection import insist
+from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
+from workers.records import Output, Records
+from workers.reporter import Progress, Reporter
+from workers.scripts import CANCELLED
+from workers.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Endings:
+    """Ends requests. What Redis refuses is left to the janitor, so that no stage fails for it."""
+
+    records: Records
+    store: Store
+    reporter: Reporter
+
+    def complete(self, progress: Progress, outputs: tuple[Output, ...]) -> None:
+        """End a request with the pictures that are in the store; they go again if nobody wants them any more."""
+        record, seconds = progress.record, progress.seconds
+        if self._end(progress, lambda: self.records.complete(record, outputs, seconds)):
+            _log.info("%s completed in %.2f s", record.request_id, seconds)
+        else:
+            _log.warning("%s was cancelled, or given to another worker, in its %.2f s", record.request_id, seconds)
+            self.drop(output.name for output in outputs)
+
+    def fail(self, progress: Progress, error: Exception) -> None:
+        """End a request because of an error. Raises `DeviceBroken` if another process has to try it again."""
+        if is_broken_device(error):
+            raise DeviceBroken(str(error)) from error
+        record, sentence = progress.record, _sentence(progress, error)
+        _log.info("%s failed: %s", record.request_id, sentence)
+        self._end(progress, lambda: self.records.fail(record, sentence, progress.seconds))
+
+    def is_over(self, progress: Progress) -> bool:
+        """Whether a request needs no more of its stages because its caller cancelled it; it is ended then."""
+        if progress.cancelled:
+            self.fail(progress, Cancelled(CANCELLED))
+        return progress.cancelled
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove pictures from the store."""
+        for name in names:
+            self.store.drop(name)
+
+    def _end(self, progress: Progress, step: Callable[[], bool]) -> bool:
+        try:
+            ended = insist(step)
+            if ended or self._is_final(progress.record.request_id):
+                self.drop(progress.record.stored_images.values())
+        except RedisError:
+            _log.exception("%s could not be ended", progress.record.request_id)
+            ended = False
+        finally:
+            self.reporter.leave(progress)
+        return ended
+
+    def _is_final(self, request_id: str) -> bool:
+        """Unless it is, another worker needs the pictures that the request came with."""
+        record = insist(lambda: self.records.get(request_id))
+        return record is None or record.status.is_final
+
+
+def _sentence(progress: Progress, error: Exception) -> str:
+    """What the caller is told; the log is told the rest."""
+    if isinstance(error, (InputRefused, DeadlineExceeded, Cancelled)):
+        return str(error)
+    request_id = progress.record.request_id
+    if isinstance(error, StoreUnavailable):
+        _log.error("%s failed, for the result store did: %s", request_id, error)
+        return "The result store cannot be used. Try again later."
+    _log.error("%s failed", request_id, exc_info=error)
+    if is_out_of_memory(error):
+        return "The GPU has not enough memory for this request."
+    return "The model failed on this request."
