@@ -1,7 +1,7 @@
 # Two images: `gateway` (no torch) and `worker` (CUDA through torch's own wheels; it runs on a CPU as well).
 #   docker build --target gateway --tag facelight-gateway .
 #   docker build --target worker --tag facelight-worker .
-# No image holds weights, and at run time nothing is written outside /data, /weights and /tmp.
+# No image holds weights, and at run time nothing is written outside /data, /weights, /cache and /tmp.
 ARG PYTHON_IMAGE=python:3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${PYTHON_IMAGE} AS base
@@ -13,9 +13,7 @@ ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
     XDG_CACHE_HOME=/tmp/cache \
     HF_HOME=/tmp/huggingface \
     MPLCONFIGDIR=/tmp/matplotlib \
-    NUMBA_CACHE_DIR=/tmp/numba \
-    TRITON_CACHE_DIR=/tmp/triton \
-    TORCHINDUCTOR_CACHE_DIR=/tmp/torchinductor
+    NUMBA_CACHE_DIR=/tmp/numba
 # A fixed number, so that folders of the host can be given to it; /data and /weights hand it on to new volumes.
 RUN groupadd --gid 10001 facelight \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin facelight \
@@ -47,6 +45,16 @@ COPY --from=sources /app /app
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable /app \
     && python -m compileall -q /app
 
+# Triton builds each kernel's launcher with the host's C compiler. What is compiled is kept in /cache, which holds code
+# that is run as it is: the gateway has no such folder, and must never be given the worker's.
+FROM base AS worker-base
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/* \
+    && install --directory --owner=10001 --group=10001 --mode=0700 /cache
+ENV TORCHINDUCTOR_CACHE_DIR=/cache/inductor \
+    TRITON_CACHE_DIR=/cache/triton
+
 FROM base AS gateway
 LABEL org.opencontainers.image.title="facelight-gateway" \
       org.opencontainers.image.description="HTTP gateway of facelight"
@@ -63,7 +71,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import http.client as h, os; c = h.HTTPConnection('127.0.0.1', int(os.environ['FACELIGHT_PORT']), timeout=4); c.request('GET', '/health/live'); exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "server"]
 
-FROM base AS worker
+FROM worker-base AS worker
 LABEL org.opencontainers.image.title="facelight-worker" \
       org.opencontainers.image.description="GPU worker of facelight, and its commands for weights"
 COPY --from=worker-build /opt/venv /opt/venv

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -17,7 +17,7 @@ import torch
 from torch._dynamo.utils import counters
 from torch.fx import GraphModule
 
-from bench.networks import ic_light_parts, ic_light_pipeline, pulid_parts, pulid_pipeline
+from bench.networks import ic_light_parts, ic_light_pipeline, pulid_parts, pulid_pipeline, pulid_unet
 from bench.report import Row, row
 from bench.requests import FirstStepDone, prepare_portrait, prepare_scene, stop_after_one
 from bench.tracing import name_of
@@ -27,6 +27,8 @@ from models.pipeline import Pipeline
 
 REQUESTS: Final = 100
 _WORDS: Final = ("a", "portrait", "of", "someone", "in", "soft", "light", "before", "the", "sea")
+_REASON: Final = 400
+"""Characters of an error that are told."""
 _CPU: Final = torch.device("cpu")
 
 
@@ -34,8 +36,9 @@ class GraphCounter:
     """A compiler's backend that counts graphs by the function they are of."""
 
     def __init__(self) -> None:
-        """Start from zero."""
+        """Start from zero: graphs made, and calls of them."""
         self.graphs: Counter[str] = Counter()
+        self.served: Counter[str] = Counter()
         self._function = ""
 
     @property
@@ -57,17 +60,23 @@ class GraphCounter:
         return noted
 
     def _count(self, graph: GraphModule, _inputs: Sequence[Any]) -> Callable[..., Any]:
-        self.graphs[self._function] += 1
-        return graph.forward
+        name = self._function
+        self.graphs[name] += 1
+
+        def run(*inputs: Any) -> Any:
+            self.served[name] += 1
+            return graph.forward(*inputs)
+
+        return run
 
 
 def rows() -> Iterator[Row]:
     """Both endpoints; the portrait's twice, with a second checkpoint."""
     parts = pulid_parts(_CPU, reduced=True)
-    other = pulid_parts(_CPU, reduced=True).unet
-    yield from _counted("pulid-lightning", lambda run: pulid_pipeline(parts, run, {"artistic": other}), _portrait)
+    other = pulid_unet(_CPU, reduced=True, dtype=torch.float32)
+    yield from _counted("pulid-lightning", lambda run: pulid_pipeline(parts, run, {"artistic": other}), random_portrait)
     scene = ic_light_parts(_CPU, reduced=True)
-    yield from _counted("ic-light", lambda run: ic_light_pipeline(scene, run), _scene)
+    yield from _counted("ic-light", lambda run: ic_light_pipeline(scene, run), random_scene)
 
 
 def _counted(
@@ -80,33 +89,39 @@ def _counted(
     with torch.backends.mkldnn.flags(enabled=False), torch.backends.nnpack.flags(enabled=False), counter.watching():
         pipeline = make(counter.execution)
         pipeline.warm_up()
-        yield row(f"{name}: graphs of the UNet", counter.graphs["predict_noise"], "graphs", "<= 2")
-        others = sum(counter.graphs.values()) - counter.graphs["predict_noise"]
-        yield row(f"{name}: graphs of the VAE's halves", others, "graphs")
-        failures = _failures(pipeline, prepare)
+        made = dict(counter.graphs)
+        unet = made.pop("predict_noise", 0)
+        yield row(f"{name}: graphs of the UNet", unet, "graphs", "<= 2")
+        yield row(f"{name}: graphs of the VAE's halves", sum(made.values()), "graphs")
+        failures = _failures(pipeline, prepare, counter)
     note = failures[0] if failures else "sizes, pictures, texts, styles and checkpoints at random"
     yield row(f"{name}: of {REQUESTS} random requests not served by them", len(failures), "requests", "== 0", note)
     yield row(f"{name}: graph breaks", sum(counters["graph_break"].values()), "breaks", "== 0")
 
 
-def _failures(pipeline: Pipeline[Any, Any], prepare: Callable[[Any, random.Random], Any]) -> list[str]:
-    """What went wrong in requests that found no graph."""
+def _failures(
+    pipeline: Pipeline[Any, Any], prepare: Callable[[Any, random.Random], Any], counter: GraphCounter
+) -> list[str]:
+    """Why requests were not served by the UNet's graphs."""
     chance, reasons = random.Random(0), []
     for _ in range(REQUESTS):
+        before = counter.served["predict_noise"]
         try:
-            pipeline.run([prepare(pipeline, chance)], stop_after_one)
-        except FirstStepDone:
-            continue
+            with suppress(FirstStepDone):
+                pipeline.run([prepare(pipeline, chance)], stop_after_one)
         except RuntimeError as error:
-            reasons.append(str(error).strip().partition("\n")[0])
+            reasons.append(" ".join(str(error).split())[:_REASON])
+        else:
+            reasons += [] if counter.served["predict_noise"] > before else ["not compiled"]
     return reasons
 
 
-def _portrait(pipeline: Any, chance: random.Random) -> Any:
+def random_portrait(pipeline: Any, chance: random.Random, largest: int = 448) -> Any:
+    """A portrait of any size from 256 to `largest` px, style and checkpoint, with up to 3 pictures and long texts."""
     return prepare_portrait(
         pipeline,
-        width=chance.randrange(256, 449, 8),
-        height=chance.randrange(256, 449, 8),
+        width=chance.randrange(256, largest + 1, 8),
+        height=chance.randrange(256, largest + 1, 8),
         number_of_images=chance.choice((1, 1, 1, 2, 3)),
         prompt=_text(chance),
         negative_prompt=_text(chance),
@@ -116,11 +131,12 @@ def _portrait(pipeline: Any, chance: random.Random) -> Any:
     )
 
 
-def _scene(pipeline: Any, chance: random.Random) -> Any:
+def random_scene(pipeline: Any, chance: random.Random, largest: int = 448) -> Any:
+    """A scene of any size from 256 to `largest` px, with or without guidance and light, up to 3 pictures."""
     return prepare_scene(
         pipeline,
-        width=chance.randrange(256, 449, 64),
-        height=chance.randrange(256, 449, 64),
+        width=chance.randrange(256, largest + 1, 64),
+        height=chance.randrange(256, largest + 1, 64),
         number_of_images=chance.choice((1, 1, 1, 2, 3)),
         prompt=_text(chance),
         negative_prompt=_text(chance),

@@ -41,6 +41,7 @@ Network = TypeVar("Network", bound=nn.Module)
 _TEXT_L, _TEXT_G, _TIME = 32, 48, 16
 _NARROW_SDXL: Final = {
     "block_out_channels": [32, 64, 64],
+    "transformer_layers_per_block": [1, 1, 2],
     "attention_head_dim": [1, 2, 2],
     "cross_attention_dim": _TEXT_L + _TEXT_G,
     "addition_time_embed_dim": _TIME,
@@ -105,7 +106,7 @@ def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None
     def made(narrow: Callable[[], Any], full: Callable[[], Any], dtype: torch.dtype) -> Any:
         return make(narrow if reduced else full, device, dtype)
 
-    unet = made(lambda: _unet(SDXL / "unet", _NARROW_SDXL), full_a.unet, wanted.network)
+    unet = pulid_unet(device, reduced, wanted.network)
     parser = made(lambda: BiSeNet([8] * 5, 8, 16, 4, 16, 19), full_a.face_parser, torch.float32)
     tower = made(_tower, full_a.vision_tower, torch.float32)
     encoder = made(lambda: IDEncoder(2 * _IDS, (64, 64), _NARROW_TOWER, 80), full_a.id_encoder, torch.float32)
@@ -122,6 +123,12 @@ def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None
         projections=projections(unet, wanted.network),
         device=device,
     )
+
+
+def pulid_unet(device: torch.device, reduced: bool, dtype: torch.dtype) -> Any:
+    """The UNet of one checkpoint."""
+    build = (lambda: _unet(SDXL / "unet", _NARROW_SDXL)) if reduced else full_a.unet
+    return make(build, device, dtype)
 
 
 def ic_light_parts(device: torch.device, reduced: bool, precision: Precision | None = None) -> IcLightParts:

@@ -45,7 +45,7 @@ class Stack:
     def running(self, *command: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run `python -m command…` for as long as the block lasts; `settings` are FACELIGHT_* without the prefix."""
         environment = self.environment | {f"FACELIGHT_{name.upper()}": value for name, value in settings.items()}
-        process = subprocess.Popen([sys.executable, "-m", *command], env=environment)
+        process = subprocess.Popen([sys.executable, "-m", *command], env=environment)  # noqa: S603 - our own commands
         try:
             yield process
         finally:
@@ -63,7 +63,7 @@ class Stack:
 
     @contextmanager
     def worker(self, port: int) -> Iterator[int]:
-        """Run a worker whose models compute nothing; yields its process id once the gateway at `port` says it is ready."""
+        """Run a worker whose models compute nothing; yields its process id once the gateway knows it."""
         with self.running(ROLES, "worker") as process:
             wait_until(lambda: answers(port, "/health/ready"))
             yield process.pid
@@ -88,8 +88,10 @@ class Stack:
 def stack(folder: Path) -> Iterator[Stack]:
     """A Redis of its own, configured like that of `facelight serve`."""
     url = f"{folder}/redis.socket"
-    options = ("--port 0 --appendonly yes --appendfsync everysec --loglevel warning --logfile redis.log --save").split()
-    process = subprocess.Popen([redis_server, *options, "", "--unixsocket", url, "--dir", str(folder)], cwd=folder)
+    options = {"port": "0", "unixsocket": url, "dir": str(folder), "logfile": "redis.log", "loglevel": "warning"}
+    options |= {"appendonly": "yes", "appendfsync": "everysec", "save": ""}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    process = subprocess.Popen([redis_server, *words], cwd=folder)  # noqa: S603 - our own command
     redis = Redis.from_url(f"unix://{url}")
     try:
         wait_until(lambda: Path(url).exists() and bool(redis.ping()))

@@ -21,15 +21,15 @@ from PIL import Image
 from models.images import ImageFormat
 from models.png import Map, encode_png
 
-Pixels = NDArray[np.uint8]
-"""One RGB picture: [height, width, 3]."""
+Picture = NDArray[np.uint8]
+"""RGB, 8 bit, [height, width, 3]."""
 
 _FAST: Final = 2
 _THOROUGH: Final = 4
 """libwebp's methods, of 0 to 6; 4 is its default."""
 
 
-def encode(pixels: Pixels, image_format: ImageFormat, quality: int, each: Map = map) -> bytes:
+def encode(pixels: Picture, image_format: ImageFormat, quality: int, each: Map = map) -> bytes:
     """Encode one RGB picture [height, width, 3]; `quality` 0..100 applies to webp and jpg. No metadata is written.
 
     The same pixels, format and quality give the same bytes. PNG is made in strips, which `each` may share out.
@@ -39,7 +39,7 @@ def encode(pixels: Pixels, image_format: ImageFormat, quality: int, each: Map = 
     return _encode_jpeg(pixels, quality) if image_format == "jpg" else _encode_webp(pixels, quality)
 
 
-def encode_all(pictures: Iterable[Pixels], image_format: ImageFormat, quality: int) -> list[bytes]:
+def encode_all(pictures: Iterable[Picture], image_format: ImageFormat, quality: int) -> list[bytes]:
     """Encode several pictures side by side, or one in strips, on all cores but the one that feeds the device."""
     waiting = list(pictures)
     with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) - 1), thread_name_prefix="encode") as pool:
@@ -48,14 +48,14 @@ def encode_all(pictures: Iterable[Pixels], image_format: ImageFormat, quality: i
         return list(pool.map(partial(encode, image_format=image_format, quality=quality), waiting))
 
 
-def _encode_jpeg(pixels: Pixels, quality: int) -> bytes:
+def _encode_jpeg(pixels: Picture, quality: int) -> bytes:
     """Baseline, 4:2:0, Huffman tables made for the picture: the bytes that Pillow writes, which keeps the lock."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     _, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
     return bytes(data)
 
 
-def _encode_webp(pixels: Pixels, quality: int) -> bytes:
+def _encode_webp(pixels: Picture, quality: int) -> bytes:
     """Lossy WebP by libwebp's method 2: 0.4 of the default's time and 1.03 to 1.12 of its size.
 
     Only at quality 100 the files would be up to 1.4 times as large.

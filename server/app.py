@@ -51,9 +51,12 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
     app.add_middleware(AnswerHeaders, drain=app.state.drain)
     add_error_handlers(app)
+    # Routers are tried in turn for every request, so what is asked for most comes first.
+    for router in (requests.router, generate.build_router()):
+        app.include_router(router, dependencies=[Depends(authenticate)])
     for router in PUBLIC:
         app.include_router(router)
-    for router in (generate.build_router(), requests.router, assets.router, account.router):
+    for router in (assets.router, account.router):
         app.include_router(router, dependencies=[Depends(authenticate)])
     return app
 

@@ -13,10 +13,10 @@ from hashlib import sha256
 from typing import Annotated
 
 from anyio.to_thread import run_sync
-from fastapi import Depends, Response
+from fastapi import Depends, Request, Response
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from server.context import Gateway, GatewayDep
+from server.context import Gateway, gateway_of
 from server.errors import Forbidden, NotFound, Unauthorized
 from workers.keys import Key
 from workers.store import is_private, may_read
@@ -43,8 +43,19 @@ _KeyDep = Annotated[str | None, Depends(_api_key_header)]
 _BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-async def authenticate(gateway: GatewayDep, key: _KeyDep, bearer: _BearerDep) -> Caller:
-    """Find out who is calling; raises `Unauthorized`, whatever is wrong with the key."""
+async def authenticate(request: Request, key: _KeyDep, bearer: _BearerDep) -> Caller:
+    """Find out who is calling, for `caller_of`; raises `Unauthorized`, whatever is wrong with the key."""
+    request.state.caller = await _caller(gateway_of(request), key, bearer)
+    return caller_of(request)
+
+
+def caller_of(request: Request) -> Caller:
+    """Who is calling, in a route that depends on `authenticate`; in one that does not, this is an AttributeError."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+async def _caller(gateway: Gateway, key: str | None, bearer: HTTPAuthorizationCredentials | None) -> Caller:
     if not gateway.settings.asks_for_key:
         return Caller(ANYONE)
     offered = key or (bearer.credentials if bearer else "")
@@ -55,38 +66,29 @@ async def authenticate(gateway: GatewayDep, key: _KeyDep, bearer: _BearerDep) ->
     raise Unauthorized
 
 
-CallerDep = Annotated[Caller, Depends(authenticate)]
-
-
-async def _owner(caller: CallerDep) -> str:
-    return caller.owner
-
-
-OwnerDep = Annotated[str, Depends(_owner)]
-
-
 def may_submit(slug: str) -> Callable[..., Awaitable[None]]:
-    """A dependency of routes that take requests for a model: raises `Forbidden` or `TooManyRequests`.
+    """A dependency of routes that take requests for a model, after `authenticate`.
 
-    Counts the request, whatever becomes of it; what is left of the key's rate is told in the answer's headers.
+    Raises `Forbidden` or `TooManyRequests`. Counts the request, whatever becomes of it; what is left of the key's rate is told in the answer's headers.
     """
 
-    async def check(caller: CallerDep, gateway: GatewayDep, response: Response) -> None:
+    async def check(request: Request, response: Response) -> None:
+        caller = caller_of(request)
         if caller.key is None:
             return
         if not caller.key.may_use(slug):
             raise Forbidden(f"This API key may not use {slug}.")
-        response.headers.update(await run_sync(gateway.rates.count, caller.key))
+        response.headers.update(await run_sync(gateway_of(request).rates.count, caller.key))
 
     return check
 
 
-async def may_download(name: str, gateway: GatewayDep, key: _KeyDep, bearer: _BearerDep) -> None:
+async def may_download(name: str, request: Request, key: _KeyDep, bearer: _BearerDep) -> None:
     """A dependency of routes that serve the file `name`: one with an owner asks for a key, and for that owner's.
 
     Raises `Unauthorized` or `NotFound`, neither of which tells whether there is such a file.
     """
-    if is_private(name) and not may_read(name, (await authenticate(gateway, key, bearer)).owner):
+    if is_private(name) and not may_read(name, (await authenticate(request, key, bearer)).owner):
         raise NotFound("There is no such file, or no longer.")
 
 

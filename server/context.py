@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
 from anyio import CapacityLimiter
-from fastapi import Depends, Request
+from fastapi import Request
 from redis import Redis
 
 from server.fetch_guard import Fetcher
@@ -74,10 +74,11 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
     )
 
 
-async def _gateway(request: Request) -> Gateway:
+def gateway_of(request: Request) -> Gateway:
+    """The process' `Gateway`, in a route.
+
+    No dependency, as nothing here is that needs no documentation: the framework takes longer to look for each than a
+    status takes to answer.
+    """
     gateway: Gateway = request.app.state.gateway
     return gateway
-
-
-GatewayDep = Annotated[Gateway, Depends(_gateway)]
-"""The process' `Gateway`, in a route."""

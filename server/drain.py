@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Request
 
 
 @dataclass
@@ -15,10 +14,7 @@ class Drain:
     begun: bool = False
 
 
-async def _drain(request: Request) -> Drain:
+def drain_of(request: Request) -> Drain:
+    """The process' `Drain`, in a route."""
     drain: Drain = request.app.state.drain
     return drain
-
-
-DrainDep = Annotated[Drain, Depends(_drain)]
-"""The process' `Drain`, in a route."""

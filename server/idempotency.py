@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Final
 
-from fastapi import Depends, Header
+from fastapi import Header
 
 from models.params import CommonParams
 from server.errors import BadRequest
@@ -20,24 +20,22 @@ from server.errors import BadRequest
 _KEY: Final = re.compile(r"[ -~]{1,255}")
 
 
-async def _idempotency_key(
-    key: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            description="Extension: up to 255 characters of your own, such as a UUID. A second call with the same key "
-            "and the same body is given the first one's request instead of making another; with another body it is "
-            "refused with 409.",
-        ),
-    ] = None,
-) -> str | None:
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Extension: up to 255 characters of your own, such as a UUID. A second call with the same key "
+        "and the same body is given the first one's request instead of making another; with another body it is "
+        "refused with 409.",
+    ),
+]
+"""The header's value, in a route; None if it was not sent."""
+
+
+def check_key(key: str | None) -> None:
+    """Raise `BadRequest` for a key that is too long or not printable."""
     if key is not None and not _KEY.fullmatch(key):
         raise BadRequest("Idempotency-Key must have 1 to 255 printable ASCII characters.")
-    return key
-
-
-IdempotencyDep = Annotated[str | None, Depends(_idempotency_key)]
-"""The header's value, in a route; None if it was not sent."""
 
 
 def fingerprint(slug: str, params: CommonParams, images: Mapping[str, bytes]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -19,7 +18,8 @@ _SMALL: Final = 64 * 1024
 """Bytes of text that is decoded sooner (in under 0.2 ms) than a thread has taken it over."""
 _SMALL_PX: Final = 512 * 512
 """Of a picture that decodes to 1 MB in a few ms."""
-_BLANKS: Final = re.compile(r"[\t\n\r]+")
+_BREAKS: Final = b"\t\n\r"
+_STANDARD: Final = bytes.maketrans(b" -_", b"++/")
 _EXTENSIONS: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 PRIVATE_EXTENSION: Final = "bin"
 """Of stored inputs: nobody is ever told their names, and `/files/` does not serve them."""
@@ -96,9 +96,10 @@ def parse_base64(text: str) -> bytes:
 
     A blank stands for the plus sign that it was before a client forgot to percent-encode its form.
     """
-    compact = _BLANKS.sub("", text).strip().rstrip("=").translate(str.maketrans(" -_", "++/"))
     try:
-        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+        # Bytes, since these steps take a tenth of the time that they take with text.
+        compact = text.strip().encode("ascii").translate(_STANDARD, _BREAKS).rstrip(b"=")
+        return base64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
     except ValueError as error:
         raise ImageUnavailable("must be an http(s) URL, a data URI or base64 of a picture") from error
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Annotated, Final
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from fastapi import Depends, Request
+from fastapi import Request
 from starlette.datastructures import Headers
 
-from server.context import GatewayDep
+from server.context import gateway_of
 
 _HOST: Final = re.compile(
     r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?"
@@ -67,15 +67,12 @@ def base_url(scheme: str, headers: Headers, fallback: str) -> str:
     return f"{proto if proto in _DEFAULT_PORTS else scheme}://{host}{prefix if _PREFIX.fullmatch(prefix) else ''}"
 
 
-async def links(request: Request, gateway: GatewayDep) -> Links:
+def links_of(request: Request) -> Links:
     """The `Links` for the caller of this request."""
-    settings = gateway.settings
+    settings = gateway_of(request).settings
     scheme = request.scope["scheme"]
     reached = base_url(scheme, request.headers, f"{settings.host}:{settings.port}")
     return Links(settings.public_url, (reached,)) if settings.public_url else Links(reached)
-
-
-LinksDep = Annotated[Links, Depends(links)]
 
 
 def _first(headers: Headers, name: str) -> str:

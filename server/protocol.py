@@ -121,7 +121,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         self._feed(data)
-        if self._framing > _MAX_FRAMING and self._phase is not _Phase.GONE:
+        if self._framing > _MAX_FRAMING:
             self.send_400_response("")
         self._look(begun=True)
 
@@ -189,7 +189,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the words are this server's own
         """Refuse what is not HTTP."""
-        self._hang_up(400, "This is not a valid HTTP/1.1 request.")
+        if self._phase is not _Phase.GONE:
+            self._hang_up(400, "This is not a valid HTTP/1.1 request.")
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._due = cycle

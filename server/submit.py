@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from typing import Final
 
 from anyio.to_thread import run_sync
@@ -19,8 +20,10 @@ from server.errors import ImageUnavailable, InvalidParameters
 from server.idempotency import fingerprint
 from server.inputs import PRIVATE_EXTENSION, is_at_hand, load_image
 from server.links import Links
+from server.lookup import cancel
 from server.parameters import References, parse_params
 from server.schemas import FieldError
+from workers.errors import StoreUnavailable
 from workers.presence import served_variants
 from workers.records import Idempotency, Limits
 
@@ -88,19 +91,25 @@ def _accept(
     _check_servable(slug, params, gateway)
     once = Idempotency(idempotency_key, fingerprint(slug, params, images)) if idempotency_key else None
     seed = secrets.randbelow(_RANDOM_SEEDS) if params.seed == RANDOM_SEED else params.seed
-    stored: dict[str, str] = {}
     request_id = None
     try:
-        for field, data in images.items():
-            stored[field] = gateway.store.put(data, PRIVATE_EXTENSION, gateway.settings.request_ttl_s)
-        settled = params.model_copy(update={**stored, "seed": seed})
-        request_id = _enqueue(new_id, slug, owner, settled, once, gateway)
-    finally:
-        if request_id != new_id:  # no file may be left without its request
-            for name in stored.values():
-                gateway.store.drop(name)
+        with ExitStack() as files:  # at whose end they are durable, while a worker reads them already
+            stored = {field: files.enter_context(_placed(data, gateway)) for field, data in images.items()}
+            settled = params.model_copy(update={**stored, "seed": seed})
+            request_id = _enqueue(new_id, slug, owner, settled, once, gateway)
+    except StoreUnavailable:
+        if request_id == new_id:
+            cancel(new_id, gateway)
+        raise
+    if request_id != new_id:  # no file may be left without its request
+        for name in stored.values():
+            gateway.store.drop(name)
     _log.info("accepted %s for %s", request_id, slug)
     return request_id
+
+
+def _placed(data: bytes, gateway: Gateway) -> AbstractContextManager[str]:
+    return gateway.store.placed(data, PRIVATE_EXTENSION, gateway.settings.request_ttl_s)
 
 
 def _enqueue(

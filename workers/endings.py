@@ -12,7 +12,7 @@ from models.errors import InputRefused
 from workers.accidents import is_broken_device, is_out_of_memory
 from workers.connection import insist
 from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
-from workers.records import Output, Records
+from workers.records import Output, Record, Records
 from workers.reporter import Progress, Reporter
 from workers.scripts import CANCELLED
 from workers.store import Store
@@ -28,14 +28,18 @@ class Endings:
     store: Store
     reporter: Reporter
 
-    def complete(self, progress: Progress, outputs: tuple[Output, ...]) -> None:
-        """End a request with the pictures that are in the store; they go again if nobody wants them any more."""
+    def complete(self, progress: Progress, outputs: tuple[Output, ...]) -> bool:
+        """End a request with the pictures that are in the store; False if nobody wants them any more.
+
+        `tidy` must follow.
+        """
         record, seconds = progress.record, progress.seconds
-        if self._end(progress, lambda: self.records.complete(record, outputs, seconds)):
+        ended = self._end(progress, lambda: self.records.complete(record, outputs, seconds))
+        if ended:
             _log.info("%s completed in %.2f s", record.request_id, seconds)
         else:
             _log.warning("%s was cancelled, or given to another worker, in its %.2f s", record.request_id, seconds)
-            self.drop(output.name for output in outputs)
+        return ended
 
     def fail(self, progress: Progress, error: Exception) -> None:
         """End a request because of an error. Raises `DeviceBroken` if another process has to try it again."""
@@ -43,7 +47,15 @@ class Endings:
             raise DeviceBroken(str(error)) from error
         record, sentence = progress.record, _sentence(progress, error)
         _log.info("%s failed: %s", record.request_id, sentence)
-        self._end(progress, lambda: self.records.fail(record, sentence, progress.seconds))
+        ended = self._end(progress, lambda: self.records.fail(record, sentence, progress.seconds))
+        self.tidy(record, ended)
+
+    def tidy(self, record: Record, ended: bool, outputs: Iterable[Output] = ()) -> None:
+        """Remove the pictures that a request came with, unless another worker needs them, and results in vain."""
+        if not ended:
+            self.drop(output.name for output in outputs)
+        if ended or self._is_final(record.request_id):
+            self.drop(record.stored_images.values())
 
     def is_over(self, progress: Progress) -> bool:
         """Whether a request needs no more of its stages because its caller cancelled it; it is ended then."""
@@ -58,19 +70,18 @@ class Endings:
 
     def _end(self, progress: Progress, step: Callable[[], bool]) -> bool:
         try:
-            ended = insist(step)
-            if ended or self._is_final(progress.record.request_id):
-                self.drop(progress.record.stored_images.values())
+            return insist(step)
         except RedisError:
             _log.exception("%s could not be ended", progress.record.request_id)
-            ended = False
+            return False
         finally:
             self.reporter.leave(progress)
-        return ended
 
     def _is_final(self, request_id: str) -> bool:
-        """Unless it is, another worker needs the pictures that the request came with."""
-        record = insist(lambda: self.records.get(request_id))
+        try:
+            record = insist(lambda: self.records.get(request_id))
+        except RedisError:
+            return False
         return record is None or record.status.is_final
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from threading import Event
 from typing import Final
 
 from models.images import MEDIA_TYPES
@@ -28,19 +28,27 @@ class Finisher:
     allowance: Allowance
     result_ttl_s: int
 
-    def __call__(self, drawn: Drawn, before: Future[None] | None) -> None:
-        """Finish one; it ends after the one `before`, if there is one, so that requests end in their order."""
-        job = drawn.job
-        if self.endings.is_over(job.progress):
+    def __call__(self, drawn: Drawn, before: Event, ended: Event) -> None:
+        """Finish one. It completes after the one `before` has, and tells that it `ended` before it tidies up."""
+        try:
+            self._finish(drawn, before, ended)
+        finally:
+            ended.set()
+
+    def _finish(self, drawn: Drawn, before: Event, ended: Event) -> None:
+        job, progress = drawn.job, drawn.job.progress
+        if self.endings.is_over(progress):
             return
         try:
-            with self.allowance.stage([job.progress]):
+            with self.allowance.stage([progress]):
                 outputs = self._keep(job.params, job.pipeline.finish(job.params, drawn.pixels), drawn.pixels)
         except Exception as error:  # noqa: BLE001 - a defect in a model must not end the worker
-            self.endings.fail(job.progress, error)
-        else:
-            wait([before] if before else [])
-            self.endings.complete(job.progress, outputs)
+            self.endings.fail(progress, error)
+            return
+        before.wait()
+        completed = self.endings.complete(progress, outputs)
+        ended.set()
+        self.endings.tidy(progress.record, completed, outputs)
 
     def _keep(self, params: CommonParams, files: list[bytes], pixels: Pixels) -> tuple[Output, ...]:
         """Store all pictures, or none."""

@@ -64,6 +64,14 @@ redis.call('SADD', KEYS[2], ARGV[3])
 """
 
 
+# KEYS: names; ARGV: prefix of workers. Every submission asks this, so it is one round trip.
+_REPORTS: Final = """
+local names, keys = redis.call('SMEMBERS', KEYS[1]), {}
+for number, name in ipairs(names) do keys[number] = ARGV[1] .. name end
+return {names, #names > 0 and redis.call('MGET', unpack(keys)) or {}}
+"""
+
+
 class Presence:
     """The living workers of one Redis."""
 
@@ -71,6 +79,7 @@ class Presence:
         self._redis = redis
         self.ttl_s = ttl_s
         self._announce = redis.register_script(_ANNOUNCE)
+        self._reports = redis.register_script(_REPORTS)
 
     def announce(self, report: WorkerReport) -> None:
         """Say that the worker lives, for the next `ttl_s` seconds."""
@@ -89,8 +98,8 @@ class Presence:
 
     def workers(self) -> list[WorkerReport]:
         """Reports of all living workers, by name."""
-        names = sorted(text(name) for name in self._redis.smembers(_NAMES))
-        found = dict(zip(names, self._redis.mget([_PREFIX + name for name in names]) if names else [], strict=True))
+        names, raws = self._reports(keys=[_NAMES], args=[_PREFIX])
+        found = dict(sorted(zip(map(text, names), raws, strict=True)))
         if silent := [name for name, raw in found.items() if raw is None]:
             self._redis.srem(_NAMES, *silent)  # one that lives after all is back with its next announcement
         return [_parse(raw) for raw in found.values() if raw is not None]

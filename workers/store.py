@@ -15,6 +15,7 @@ import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -80,11 +81,24 @@ class Store(ABC):
 
         With an owner it is for that one alone: see `may_read`.
         """
+        with self.placed(data, extension, ttl_s, owner) as name:
+            return name
+
+    @contextmanager
+    def placed(self, data: bytes, extension: str, ttl_s: float, owner: str = "") -> Iterator[str]:
+        """Write a file as `put` does, which is there for readers at once and durable only after the block.
+
+        So what is to be done with the file need not wait for the disk. It is gone if the block raises.
+        """
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         tag = f"-{_tag(token, owner)}" if owner else ""
         name = f"{token}-{math.ceil(self._clock() + ttl_s)}{tag}.{extension}"
-        self._write(name, data)
-        return name
+        with self._written(name, data):
+            try:
+                yield name
+            except BaseException:
+                self.drop(name)
+                raise
 
     def find(self, name: str) -> StoredFile | None:
         """Look a file up by its name; None if there is none, it has expired, or `name` is not a name at all."""
@@ -132,7 +146,8 @@ class Store(ABC):
         self._remove(name)
 
     @abstractmethod
-    def _write(self, name: str, data: bytes) -> None: ...
+    def _written(self, name: str, data: bytes) -> AbstractContextManager[None]:
+        """Write a file as a whole; it is durable after the block. If that fails, it is gone."""
 
     @abstractmethod
     def _size(self, name: str) -> int | None: ...

@@ -44,19 +44,24 @@ class FolderStore(Store):
         name = path.name.removeprefix(".")
         return self._is_swept(name) if is_name(name) else _age_s(path) > _STRAY_S
 
-    def _write(self, name: str, data: bytes) -> None:
-        """Under a temporary name first: a file is there as a whole or not at all, even after a power cut."""
+    @contextmanager
+    def _written(self, name: str, data: bytes) -> Iterator[None]:
+        """Under a temporary name first, so that readers see the whole file or none.
+
+        It is synchronised under its own name, which thereby is as durable as what it stands for.
+        """
         path = self._path(name)
         draft = path.with_name(f".{name}")
         with _translated():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                _write_durably(draft, data)
+            file = _begin(draft)
+        with file:
+            with _translated(), _removed_on_error(draft):
+                file.write(data)
+                file.flush()
                 draft.rename(path)
-            except OSError:
-                with suppress(OSError):
-                    draft.unlink()
-                raise
+            yield
+            with _translated(), _removed_on_error(path):
+                os.fsync(file.fileno())
 
     def _size(self, name: str) -> int | None:
         with _translated():
@@ -90,11 +95,23 @@ def _translated() -> Iterator[None]:
         raise kind(f"{error.strerror}: {error.filename}") from error
 
 
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _begin(path: Path) -> BinaryIO:
+    """Open a new file; its folder is made if this is the first in it."""
+    try:
+        return path.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+
+
+@contextmanager
+def _removed_on_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):
+            path.unlink()
+        raise
 
 
 def _chunks(file: BinaryIO, start: int, length: int) -> Iterator[bytes]:

@@ -76,9 +76,11 @@ class S3Store(Store):
             self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         super()._probe()
 
-    def _write(self, name: str, data: bytes) -> None:
+    @contextmanager
+    def _written(self, name: str, data: bytes) -> Iterator[None]:
         with self._translated():
             self._s3.put_object(**self._object(name), Body=data)
+        yield
 
     def _size(self, name: str) -> int | None:
         with self._translated():

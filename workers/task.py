@@ -46,6 +46,8 @@ class Task:
         self._intake_thread = ThreadPoolExecutor(1, "intake")
         self._finisher_threads = ThreadPoolExecutor(_BEHIND, "finisher")
         self._closing = Event()
+        self._last_end = Event()
+        self._last_end.set()
 
     def __call__(self, place: Place, token: bytes) -> Iterator[None]:
         """Serve who is next at `place`, then anybody else; yields after every run. Only records tell how they ended.
@@ -90,8 +92,8 @@ class Task:
 
     def _hand_over(self, drawn: Drawn) -> None:
         self._wait_until_behind(_BEHIND - 1)
-        before = self._behind[-1] if self._behind else None
-        self._behind.append(self._finisher_threads.submit(self.finisher, drawn, before))
+        before, self._last_end = self._last_end, Event()
+        self._behind.append(self._finisher_threads.submit(self.finisher, drawn, before, self._last_end))
 
     def _wait_until_behind(self, count: int) -> None:
         """Wait until at most so many requests are behind; raises what the others raised."""

@@ -40,7 +40,8 @@ class Float8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in] to [..., out], in the precision of `x`."""
-        rows, scale = to_float8(x.flatten(0, -2))
+        # The kernels want rows that lie one after the other, whatever the layout of x.
+        rows, scale = to_float8(x.flatten(0, -2).contiguous())
         product = _multiply(rows, self.weight, scale, self.scale).to(x.dtype).view(*x.shape[:-1], -1)
         return product if self.bias is None else product + self.bias
 

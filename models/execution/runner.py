@@ -21,7 +21,7 @@ from models.pipeline import Compile
 
 Result = TypeVar("Result")
 Stance = Literal["default", "eager_on_recompile", "fail_on_recompile"]
-"""What happens in a call for which nothing is compiled: compile it, run the function as it stands, or `RuntimeError`."""
+"""What a call does that nothing compiled can serve: compile, run the function as it stands, raise `RuntimeError`."""
 
 _log = logging.getLogger(__name__)
 _LONGEST_REASON: Final = 500
@@ -99,9 +99,9 @@ class Runner(Generic[Result]):
     @torch.inference_mode()
     def capture(self, network: Any, *inputs: Value) -> None:
         """Record the function for this network and inputs of these sizes, compiled for them alone if that works."""
-        if self._execution.record is None:
-            return
         given = [_Input(value) for value in inputs]
+        if self._execution.record is None or (id(network), _key(given)) in self._graphs:
+            return
         function = self._fix(network, given)
         try:
             with torch.compiler.set_stance("eager_on_recompile"):
@@ -109,7 +109,7 @@ class Runner(Generic[Result]):
                     partial(function, network), [value.plain for value in given], self._execution.record
                 )
         except Exception as error:  # noqa: BLE001 - without a graph the same work is done, in more time
-            _log.warning("%s cannot be recorded: %s", self._name, _reason(error))
+            _log.warning("%s cannot be recorded: %s", self.name, _reason(error))
             return
         # The network is kept besides: no other one may get its identity.
         self._graphs[id(network), _key(given)] = (network, graph)
@@ -131,7 +131,7 @@ class Runner(Generic[Result]):
             with torch.compiler.set_stance(stance):
                 compiled(network, *inputs)
         except Exception as error:  # noqa: BLE001 - whatever the compiler lacks or stumbles over, requests are served
-            _log.warning("%s runs uncompiled: %s", self._name, _reason(error))
+            _log.warning("%s runs uncompiled: %s", self.name, _reason(error))
             self._compiler = None
             return False
         return True
@@ -146,7 +146,8 @@ class Runner(Generic[Result]):
         return self._seen
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """The function's name."""
         return getattr(self._function, "__qualname__", repr(self._function))
 
 

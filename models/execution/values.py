@@ -26,12 +26,26 @@ def leaves(value: object) -> Iterator[Tensor]:
 
 
 def mapped(change: Callable[[Tensor], Tensor], value: Tree) -> Tree:
-    """The same value with every tensor changed."""
+    """The same value with every tensor changed; what was one and the same tensor in several places still is.
+
+    Compiled functions know which of their inputs are the same.
+    """
+    changed: dict[int, Tensor] = {}
+
+    def once(tensor: Tensor) -> Tensor:
+        if id(tensor) not in changed:
+            changed[id(tensor)] = change(tensor)
+        return changed[id(tensor)]
+
+    return _mapped(once, value)
+
+
+def _mapped(change: Callable[[Tensor], Tensor], value: Tree) -> Tree:
     if isinstance(value, Tensor):
         return cast(Tree, change(value))
     if not isinstance(value, tuple):
         return value
-    parts = [mapped(change, part) for part in value]
+    parts = [_mapped(change, part) for part in value]
     return cast(Tree, type(value)(*parts) if hasattr(value, "_fields") else tuple(parts))
 
 

@@ -22,6 +22,7 @@ from models.ic_light.noise import Noise, Noises
 from models.ic_light.params import Params
 from models.ic_light.scheduler import Span, add_noise, make_scheduler, partial_span, whole_span
 from models.ic_light.subject import Rgb, resample, to_rgb
+from models.ic_light.warm_up import WarmUp
 from models.images import decode
 from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Pipeline, Pixels
 from models.recent import Recent
@@ -87,6 +88,7 @@ class IcLight(Pipeline[Params, Prepared]):
         self._predict = Runner(predict_noise, execution)
         self._encode, self._decode = Runner(vae.encode_picture, execution), Runner(vae.decode_picture, execution)
         self._networks = networks
+        self._is_eager = execution == EAGER
         self._texts: Recent[Tensor] = Recent(_REMEMBERED_TEXTS)
         self._noise_source = torch.device("cpu") if options.cpu_noise else networks.device
 
@@ -124,6 +126,15 @@ class IcLight(Pipeline[Params, Prepared]):
         chunks = max(len(prepared.positive), len(prepared.negative))
         first = prepared.gradient is None, prepared.background is None
         return params.width, params.height, params.output_size, prepared.spans, params.cfg, first, chunks
+
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Compile for all sizes, and record what a default request needs."""
+        if self._is_eager:
+            return
+        warm_up = WarmUp(self._networks, self._predict, self._encode, self._decode)
+        warm_up.compile()
+        warm_up.record()
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Pixels]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
 import torch
@@ -95,10 +96,14 @@ def identity_contexts(
         # The projections have no bias: zero tokens are zero keys and values.
         return repeat(F.pad(F.linear(tokens.to(projection), projection), (0, 0, 0, method.num_zero)), rows)
 
-    def context(text: TextContext, projection: Projection, heads: int) -> IdentityContext:
-        key, value = project(projection.key), project(projection.value)
-        return IdentityContext(text, key, weight * value, _removal(method, key, heads))
+    # One tensor for all layers that have as many heads: what is one input is copied and compiled as one.
+    removal = cache(lambda heads: _removal(method, tokens.shape[1] + method.num_zero, heads).to(texts[0].key))
 
+    def context(text: TextContext, projection: Projection, heads: int) -> IdentityContext:
+        value = weight * project(projection.value)
+        return IdentityContext(text, project(projection.key), value, removal(heads))
+
+    heads = heads if method.body_share == "official" else [1] * len(texts)
     return tuple(map(context, texts, projections, heads))
 
 
@@ -125,8 +130,7 @@ def _removed(query: Tensor, context: IdentityContext) -> Tensor:
     return (shares.mean(1, keepdim=True) if heads == 1 else shares)[..., None]
 
 
-def _removal(method: Method, key: Tensor, heads: int) -> Tensor:
-    removal = key.new_full((1 if method.body_share == "comfyui" else heads, key.shape[1], _ALIGNED), -1)
-    kept = {"neutral": key.shape[1], "ortho": 0, "ortho_v2": BODY_TOKENS}
-    removal[:, : kept[method.projection]] = 0
+def _removal(method: Method, tokens: int, heads: int) -> Tensor:
+    removal = torch.full((heads, tokens, _ALIGNED), -1.0)
+    removal[:, : {"neutral": tokens, "ortho": 0, "ortho_v2": BODY_TOKENS}[method.projection]] = 0
     return removal

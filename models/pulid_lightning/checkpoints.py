@@ -104,7 +104,7 @@ def load_checkpoint(file: SingleFile, device: torch.device, pool: TensorPool | N
     `WeightsError`.
     """
     pool = pool or TensorPool()
-    unet = for_device(pool.share("unet", file.unet(device, serving_dtype(device))), device)
+    unet = pool.share("unet", for_device(file.unet(device, serving_dtype(device)), device))
     return _with_companions(unet, file, device, pool)
 
 
@@ -130,7 +130,7 @@ def _with_companions(unet: Any, file: SingleFile, device: torch.device, pool: Te
     half = serving_dtype(device)
     return Checkpoint(
         unet=unet,
-        vae=for_device(pool.share("vae", file.vae(device, _wide_half() if half == torch.float16 else half)), device),
+        vae=pool.share("vae", for_device(file.vae(device, _wide_half() if half == torch.float16 else half), device)),
         clip_l=penultimate(pool.share("clip_l", file.clip_l(device, half))),
         clip_g=penultimate(pool.share("clip_g", file.clip_g(device, half))),
     )

@@ -3,91 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from models.errors import InputRefused, WeightsError
+from models.execution.fp8 import quantise, require_fp8
 from models.execution.runner import EAGER, Execution, Runner, execution_for
 from models.images import decode, to_pixels
 from models.loading import load_part
 from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Pipeline, Pixels
 from models.pulid_lightning.adapter import Projection, read_adapter
-from models.pulid_lightning.attention import METHODS, BodyShare, identity_contexts, layer_numbers
+from models.pulid_lightning.attention import BodyShare
 from models.pulid_lightning.bisenet import load_bisenet
-from models.pulid_lightning.checkpoints import (
-    Checkpoint,
-    Checkpoints,
-    load_checkpoints,
-    role_of,
-    serving_dtype,
-)
+from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of, serving_dtype
+from models.pulid_lightning.conditions import REMEMBERED_FACES, Conditioner
 from models.pulid_lightning.eva_clip import load_eva_clip
 from models.pulid_lightning.face import FaceFinder, FoundFace
 from models.pulid_lightning.identify import Identifier, load_encoder
-from models.pulid_lightning.identity import Identity, IdentityEncoder
+from models.pulid_lightning.identity import IdentityEncoder
 from models.pulid_lightning.params import Params
+from models.pulid_lightning.prepared import SIGMAS, WAYS, Prepared, draw
 from models.pulid_lightning.prompt import Tokenizer, tokenize
-from models.pulid_lightning.sampler import (
-    STEPS,
-    DrawnNoise,
-    draw_noise,
-    initial_latents,
-    karras_sigmas,
-    noise_ways,
-    sample,
-)
-from models.pulid_lightning.sdxl import (
-    LATENT_CHANNELS,
-    LATENT_SCALE,
-    Conditions,
-    decode_latents,
-    decode_picture,
-    denoiser,
-    load_tokenizers,
-    predict_noise,
-    time_ids,
-    timestep_shifts,
-)
+from models.pulid_lightning.sampler import DrawnNoise, sample
+from models.pulid_lightning.sdxl import decode_latents, decode_picture, denoiser, load_tokenizers, predict_noise
 from models.pulid_lightning.state_dicts import read_state_dict
-from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, encode_prompt, stack_prompts
+from models.pulid_lightning.text_encoder import PromptTokens
+from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.recent import Recent
-from models.unet.conditions import added_embedding, repeat, rows_of_pictures, text_contexts
-from models.unet.forward import cross_attentions
 from models.weights.weight_set import WeightSet
 
 Part = TypeVar("Part")
 
 _ALWAYS_NEGATIVE: Final = "nsfw, nude, "
-_REMEMBERED_FACES: Final = 64
-"""How many pictures' faces are kept in memory, a megabyte each."""
-_REMEMBERED_PROMPTS: Final = 64
-"""How many prompts' embeddings are kept on the device, a third of a megabyte for every 75 tokens."""
-_SIGMAS: Final = karras_sigmas(STEPS)
-_WAYS: Final = noise_ways(_SIGMAS)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A request that waits for the device.
-
-    `picture` is the SHA-256 of the caller's file. `latents` [n, 4, h, w] is where sampling starts, `noise` [ways, n, 4,
-    h, w] what it adds on its way; both lie in the host's memory.
-    """
-
-    params: Params
-    picture: str
-    face: FoundFace
-    prompt: PromptTokens
-    negative_prompt: PromptTokens
-    latents: Tensor
-    noise: Tensor
 
 
 class PulidLightning(Pipeline[Params, Prepared]):
@@ -105,14 +57,11 @@ class PulidLightning(Pipeline[Params, Prepared]):
         execution: Execution = EAGER,
     ) -> None:
         """Take what `load` has loaded."""
-        self._faces, self._tokenizers, self._identifier = faces, tokenizers, identifier
-        self._projections, self._checkpoints, self._device = projections, checkpoints, device
-        self._body_share = body_share
-        self._found: Recent[FoundFace] = Recent(_REMEMBERED_FACES)
-        self._identities: Recent[Identity] = Recent(_REMEMBERED_FACES)
-        self._texts: Recent[TextEmbeddings] = Recent(_REMEMBERED_PROMPTS)
+        self._faces, self._tokenizers, self._checkpoints, self._device = faces, tokenizers, checkpoints, device
+        self._found: Recent[FoundFace] = Recent(REMEMBERED_FACES)
+        self._conditions = Conditioner(identifier, checkpoints.unets[0], projections, body_share, device)
         self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
-        self._layers = layer_numbers(checkpoints.unets[0], projections)
+        self._is_eager = execution == EAGER
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -129,16 +78,9 @@ class PulidLightning(Pipeline[Params, Prepared]):
             raise InputRefused(f"checkpoint_model cannot be served: {params.variant} is not loaded.")
         file = images["face_image"]
         picture = hashlib.sha256(file).hexdigest()
-        shape = _latent_shape(params)
-        return Prepared(
-            params=params,
-            picture=picture,
-            face=self._found.get(picture, lambda: self._find(file)),
-            prompt=self._tokenize(params.prompt),
-            negative_prompt=self._tokenize(_ALWAYS_NEGATIVE + params.negative_prompt),
-            latents=initial_latents(shape, params.seed, _SIGMAS[0]),
-            noise=draw_noise(shape, params.seed, _SIGMAS),
-        )
+        face = self._found.get(picture, lambda: self._find(file))
+        prompts = self._tokenize(params.prompt), self._tokenize(_ALWAYS_NEGATIVE + params.negative_prompt)
+        return Prepared(params, picture, face, *prompts, *draw(params))
 
     def kinship(self, prepared: Prepared) -> Hashable:
         """Checkpoint, size and face style: whatever else is asked for may differ from row to row."""
@@ -146,40 +88,28 @@ class PulidLightning(Pipeline[Params, Prepared]):
         return params.checkpoint_model, params.output_size, params.face_style
 
     @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Compile for all sizes, record what a default request needs of each checkpoint, and draw one."""
+        if self._is_eager:
+            return
+        warm_up = WarmUp(self._tokenize, self._conditions, self._predict, self._decode)
+        warm_up.compile(self._checkpoints.take(self.variants[0]), self.variants[0])
+        for name in self.variants:
+            warm_up.record(self._checkpoints.take(name), name)
+            self.run([warm_up.request(default_of(name))], lambda _step, _total: None)
+
+    @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Pixels]:
         """Draw the pictures; `on_step` counts the evaluations of the UNet, seven for all pictures together."""
         checkpoint = self._checkpoints.take(batch[0].params.checkpoint_model)
         latents = torch.cat([prepared.latents for prepared in batch]).to(self._device)
-        noise = DrawnNoise(_WAYS, torch.cat([prepared.noise for prepared in batch], 1).to(self._device))
+        noise = DrawnNoise(WAYS, torch.cat([prepared.noise for prepared in batch], 1).to(self._device))
         denoise = denoiser(self._predict, checkpoint.unet, self._conditions(batch, checkpoint))
-        pixels = decode_latents(self._decode, checkpoint.vae, sample(denoise, latents, _SIGMAS, noise, on_step))
+        pixels = decode_latents(self._decode, checkpoint.vae, sample(denoise, latents, SIGMAS, noise, on_step))
         return np.split(pixels, list(accumulate(prepared.params.number_of_images for prepared in batch))[:-1])
 
     def _find(self, file: bytes) -> FoundFace:
         return self._faces.find(to_pixels(decode(file)))
-
-    def _conditions(self, batch: Sequence[Prepared], checkpoint: Checkpoint) -> Conditions:
-        unet, params = checkpoint.unet, batch[0].params
-        prompts = [self._embed(checkpoint, params.checkpoint_model, tokens) for tokens in _branches(batch)]
-        text, bias = stack_prompts(prompts)
-        sizes = time_ids(params.output_size, len(prompts), self._device)
-        rows = rows_of_pictures([prepared.params.number_of_images for prepared in batch] * 2, self._device)
-        added = repeat(added_embedding(unet, text.pooled, sizes), rows)
-        contexts = identity_contexts(
-            text_contexts(unet, text.tokens, bias, rows),
-            [self._identify(prepared) for prepared in batch],
-            [self._projections[layer] for layer in self._layers],
-            [layer.heads for layer in cross_attentions(unet)],
-            replace(METHODS[params.face_style], body_share=self._body_share),
-            rows,
-        )
-        return Conditions(contexts, timestep_shifts(unet, _SIGMAS, added))
-
-    def _identify(self, prepared: Prepared) -> Identity:
-        return self._identities.get(prepared.picture, lambda: self._identifier.identify(prepared.face))
-
-    def _embed(self, checkpoint: Checkpoint, name: str, tokens: PromptTokens) -> TextEmbeddings:
-        return self._texts.get(f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g))
 
     def _tokenize(self, prompt: str) -> PromptTokens:
         return PromptTokens(*(tokenize(prompt, tokenizer) for tokenizer in self._tokenizers))
@@ -206,6 +136,10 @@ def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAUL
     encoder, projections = part("pulid_adapter", lambda path: _load_adapter(path, device))
     # Last, for they go by the memory that is left.
     checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.checkpoint_memory)
+    if options.fp8:
+        require_fp8(device, options.checkpoint_memory)
+        for unet in checkpoints.unets:
+            quantise(unet)
     return PulidLightning(
         faces=faces,
         tokenizers=load_tokenizers(weights["sdxl_config"]),
@@ -233,14 +167,3 @@ def _chosen(weights: WeightSet, options: LoadOptions) -> Sequence[str]:
     if found := [name for name in Params.variants if role_of(name) in weights.paths]:
         return found
     raise WeightsError(f"pulid-lightning needs a role of {', '.join(role_of(name) for name in Params.variants)}.")
-
-
-def _branches(batch: Sequence[Prepared]) -> Iterator[PromptTokens]:
-    """The negative prompts of all requests, then the others: the order of the UNet's rows."""
-    yield from (prepared.negative_prompt for prepared in batch)
-    yield from (prepared.prompt for prepared in batch)
-
-
-def _latent_shape(params: Params) -> tuple[int, int, int, int]:
-    width, height = params.output_size
-    return params.number_of_images, LATENT_CHANNELS, height // LATENT_SCALE, width // LATENT_SCALE

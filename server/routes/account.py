@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
-from server.auth import CallerDep, balance
-from server.context import GatewayDep
+from server.auth import balance, caller_of
+from server.context import gateway_of
 from server.openapi import error_responses
 from server.schemas import CreditsAnswer
 
@@ -13,6 +13,6 @@ router = APIRouter(tags=["account"])
 
 
 @router.get("/v1/get-user-credits", operation_id="get_user_credits", responses=error_responses(401, 503))
-def get_user_credits(gateway: GatewayDep, caller: CallerDep) -> CreditsAnswer:
+def get_user_credits(request: Request) -> CreditsAnswer:
     """The balance of the key. Clients also use this to test their key."""
-    return {"credits": balance(caller, gateway), "free-credits": 0.0}
+    return {"credits": balance(caller_of(request), gateway_of(request)), "free-credits": 0.0}

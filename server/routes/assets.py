@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from models.errors import UnreadableImage
-from server.auth import OwnerDep
+from server.auth import caller_of
 from server.bodies import read_body
-from server.context import Gateway, GatewayDep
+from server.context import Gateway, gateway_of
 from server.errors import ImageUnavailable, InvalidParameters
 from server.inputs import load_data_url
-from server.links import LinksDep
+from server.links import links_of
 from server.openapi import error_responses, json_body
 from server.parameters import validate
 from server.schemas import FieldError, UploadAnswer
@@ -38,12 +38,13 @@ class Upload(BaseModel):
     responses=error_responses(400, 401, 413, 429, 503),
     openapi_extra=json_body(Upload),
 )
-async def upload_asset(request: Request, gateway: GatewayDep, owner: OwnerDep, links: LinksDep) -> UploadAnswer:
+async def upload_asset(request: Request) -> UploadAnswer:
     """Store pictures for use as `face_image` or `subject_image`. All are checked before any is stored.
 
     Where keys are asked for, only the key that uploads a picture can use it or download it again. Each key may upload
     so much a day; callers without a key share one such quota.
     """
+    gateway, owner, links = gateway_of(request), caller_of(request).owner, links_of(request)
     upload = validate(Upload, await read_body(request))
     pictures = [await _load(position, url, gateway) for position, url in enumerate(upload.data_urls)]
     urls = [links.file(name) for name in await run_sync(_store, pictures, owner, gateway)]

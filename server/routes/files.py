@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response, StreamingResponse
 
 from models.images import MEDIA_TYPES
 from server.auth import may_download
-from server.context import GatewayDep
+from server.context import Gateway, gateway_of
 from server.errors import NotFound
 from server.openapi import error_responses, file_responses
 from server.ranges import Part, matches, parse_range
@@ -31,7 +31,7 @@ _Text = Annotated[str | None, Header()]
 )
 def get_file(
     name: str,
-    gateway: GatewayDep,
+    request: Request,
     wanted: Annotated[str | None, Header(alias="range")] = None,
     if_range: _Text = None,
     if_none_match: _Text = None,
@@ -40,6 +40,7 @@ def get_file(
 
     A result needs no key; a picture that was uploaded with one needs that key.
     """
+    gateway = gateway_of(request)
     found = _find(name, gateway)
     headers = _headers(found)
     if matches(if_none_match, headers["ETag"]):
@@ -55,14 +56,14 @@ def get_file(
 
 
 @router.head("/files/{name}", include_in_schema=False)
-def head_file(name: str, gateway: GatewayDep) -> Response:
+def head_file(name: str, request: Request) -> Response:
     """What `get_file` would answer, without the picture."""
-    found = _find(name, gateway)
+    found = _find(name, gateway_of(request))
     headers = {**_headers(found), "Content-Length": str(found.size)}
     return Response(status_code=200, headers=headers, media_type=_MEDIA_TYPES[found.extension])
 
 
-def _find(name: str, gateway: GatewayDep) -> StoredFile:
+def _find(name: str, gateway: Gateway) -> StoredFile:
     found = gateway.store.find(name)
     if found is None or found.extension not in _MEDIA_TYPES:
         raise _gone()
@@ -77,7 +78,7 @@ def _headers(found: StoredFile) -> dict[str, str]:
     }
 
 
-def _stream(found: StoredFile, part: Part, gateway: GatewayDep) -> Iterator[bytes]:
+def _stream(found: StoredFile, part: Part, gateway: Gateway) -> Iterator[bytes]:
     """Open the file at once, so that one swept away meanwhile is a 404 or is read to its end, never torn."""
     chunks = gateway.store.open(found, part.start, part.length)
     if chunks is None:

@@ -18,12 +18,12 @@ from starlette.requests import ClientDisconnect
 
 from models.catalog import MODELS, Model
 from server import answers
-from server.auth import Caller, CallerDep, OwnerDep, balance, may_submit
+from server.auth import Caller, balance, caller_of, may_submit
 from server.bodies import read_body
-from server.context import Gateway, GatewayDep
+from server.context import Gateway, gateway_of
 from server.errors import NotFound, Unfinished
-from server.idempotency import IdempotencyDep
-from server.links import Links, LinksDep
+from server.idempotency import IdempotencyKey, check_key
+from server.links import Links, links_of
 from server.lookup import cancel, find_record
 from server.openapi import (
     error_responses,
@@ -79,9 +79,9 @@ def _add_operations(router: APIRouter, model: Model) -> None:
 
 
 def _queued(model: Model) -> Endpoint:
-    async def queue(
-        request: Request, gateway: GatewayDep, owner: OwnerDep, links: LinksDep, idempotency_key: IdempotencyDep
-    ) -> SubmitAnswer:
+    async def queue(request: Request, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
+        check_key(idempotency_key)
+        gateway, owner, links = gateway_of(request), caller_of(request).owner, links_of(request)
         body = await read_body(request)
         request_id = await submit(_new_request_id(), model, body, owner, gateway, links, idempotency_key)
         return answers.submitted(request_id, links)
@@ -94,14 +94,9 @@ def _new_request_id() -> str:
 
 
 def _waiting(model: Model) -> Endpoint:
-    async def generate(
-        request: Request,
-        gateway: GatewayDep,
-        caller: CallerDep,
-        links: LinksDep,
-        idempotency_key: IdempotencyDep,
-        told: Response,
-    ) -> Response:
+    async def generate(request: Request, told: Response, idempotency_key: IdempotencyKey = None) -> Response:
+        check_key(idempotency_key)
+        gateway, caller, links = gateway_of(request), caller_of(request), links_of(request)
         body, new_id = await read_body(request), _new_request_id()
         with ExitStack() as waiting:
             # Registered before there is a request: its end cannot be missed, and nobody has to look for it before.

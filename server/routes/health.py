@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, cast
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
 from models.catalog import MODELS
-from server.context import GatewayDep
-from server.drain import DrainDep
+from server.context import gateway_of
+from server.drain import drain_of
 from server.schemas import LiveAnswer, ModelHealth, ReadyAnswer
 from workers.presence import ModelReport, ModelState, WorkerReport
 
@@ -31,16 +31,16 @@ async def live() -> LiveAnswer:
     response_model=ReadyAnswer,
     responses={503: {"model": ReadyAnswer, "description": "Nothing can be served now."}},
 )
-def ready(gateway: GatewayDep, drain: DrainDep) -> JSONResponse:
+def ready(request: Request) -> JSONResponse:
     """200 once a worker has loaded its models and can serve one, with the kind of weights it has been loaded with.
 
     503 while nothing can be served, and from the moment on when this process is told to end.
     """
     try:
-        answer = readiness(gateway.presence.workers())
+        answer = readiness(gateway_of(request).presence.workers())
     except RedisError:
         answer = readiness([])
-    if drain.begun:
+    if drain_of(request).begun:
         answer = {**answer, "ready": False, "draining": True}
     return JSONResponse(answer, 200 if answer["ready"] else 503)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from server import answers
-from server.auth import CallerDep, balance
-from server.context import GatewayDep
+from server.auth import balance, caller_of
+from server.context import gateway_of
 from server.errors import NotFound
-from server.links import LinksDep
+from server.links import links_of
 from server.lookup import cancel, find_record
 from server.openapi import error_responses, failed_response
 from server.schemas import FailedAnswer, ResultAnswer, StatusAnswer
-from workers.records import Status
+from workers.records import Record, Status
 
 router = APIRouter(tags=["requests"], responses=error_responses(401, 404, 503))
 _FAILED: Final = failed_response()
@@ -24,10 +24,10 @@ _FAILED: Final = failed_response()
 @router.get(
     "/v2/requests/{request_id}/status", operation_id="request_status", response_model=StatusAnswer, responses=_FAILED
 )
-def request_status(request_id: str, gateway: GatewayDep, caller: CallerDep, links: LinksDep) -> JSONResponse:
+def request_status(request_id: str, request: Request) -> JSONResponse:
     """How far a request is. A failed one is answered with 422."""
-    record = find_record(request_id, caller.owner, gateway)
-    return _answer(answers.status(record, links, balance(caller, gateway)))
+    record = find_record(request_id, caller_of(request).owner, gateway_of(request))
+    return _answer(answers.status(record, links_of(request), _credits_left(record, request)))
 
 
 @router.get(
@@ -43,12 +43,11 @@ def request_status(request_id: str, gateway: GatewayDep, caller: CallerDep, link
     responses=_FAILED,
     summary="Request Result (poll_url)",
 )
-def request_result(request_id: str, gateway: GatewayDep, caller: CallerDep, links: LinksDep) -> JSONResponse:
+def request_result(request_id: str, request: Request) -> JSONResponse:
     """The pictures of a request; its state while it is under way. A failed one is answered with 422."""
-    record = find_record(request_id, caller.owner, gateway)
-    if record.status is Status.COMPLETED:
-        return _answer(answers.result(record, links, balance(caller, gateway)))
-    return _answer(answers.status(record, links, balance(caller, gateway)))
+    record = find_record(request_id, caller_of(request).owner, gateway_of(request))
+    tell = answers.result if record.status is Status.COMPLETED else answers.status
+    return _answer(tell(record, links_of(request), _credits_left(record, request)))
 
 
 @router.delete(
@@ -57,17 +56,23 @@ def request_result(request_id: str, gateway: GatewayDep, caller: CallerDep, link
     response_model=StatusAnswer | FailedAnswer,
     responses={202: {"model": StatusAnswer, "description": "The worker ends the request within a step."}},
 )
-def cancel_request(request_id: str, gateway: GatewayDep, caller: CallerDep, links: LinksDep) -> JSONResponse:
+def cancel_request(request_id: str, request: Request) -> JSONResponse:
     """Cancel a request: an extension, unknown to the hosted API. Answers with the state that the request is in now.
 
     One that waits is FAILED at once; one that a worker is at is so within a denoise step (202 until then); one that
     has ended stays as it is. Credits are given back.
     """
-    record = cancel(find_record(request_id, caller.owner, gateway).request_id, gateway)
+    gateway = gateway_of(request)
+    record = cancel(find_record(request_id, caller_of(request).owner, gateway).request_id, gateway)
     if record is None:
         raise NotFound(f"Request {request_id} not found")
-    body = answers.status(record, links, balance(caller, gateway))
+    body = answers.status(record, links_of(request), _credits_left(record, request))
     return JSONResponse(body, 200 if record.status.is_final else 202)
+
+
+def _credits_left(record: Record, request: Request) -> float:
+    """The caller's balance; 0 without asking for it, if the request has not come so far that it is told."""
+    return balance(caller_of(request), gateway_of(request)) if record.status is Status.COMPLETED else 0.0
 
 
 def _answer(body: StatusAnswer | ResultAnswer | FailedAnswer) -> JSONResponse:

@@ -234,6 +234,7 @@ def _check_rights(containers: Sequence[Container]) -> None:
         for path in ("/app/x", "/opt/venv/x", "/etc/x", "/x"):
             assert container.execute("touch", path).returncode != 0, f"{path} can be written"
         assert container.execute("touch", "/data/x", "/tmp/x").returncode == 0
+    assert containers[0].execute("ls", "/cache").returncode != 0, "the gateway has a folder for kernels"
     gateway = containers[0].execute("python", "-c", "import torch")
     assert "ModuleNotFoundError" in gateway.stderr, gateway.stderr
     say(f"both run as {UID}, without capabilities, in trees they cannot write; the gateway has no torch")

@@ -165,6 +165,16 @@ def test_workers_cannot_write_weights() -> None:
     assert mounts(SERVICES["weights"])["/weights"] == "weights"
 
 
+def test_only_the_worker_that_compiles_sees_compiled_kernels() -> None:
+    assert mounts(SERVICES["worker"])["/cache"] == "compiled"
+    assert [name for name, service in SERVICES.items() if "compiled" in mounts(service).values()] == ["worker"]
+    folders = [
+        parse(REPOSITORY / "Dockerfile")["worker-base"].all("ENV")[0].pairs()[f"{name}_CACHE_DIR"]
+        for name in ("TRITON", "TORCHINDUCTOR")
+    ]
+    assert all(folder.startswith("/cache/") for folder in folders)
+
+
 def test_gateway_and_workers_share_the_data_folder() -> None:
     for name in OURS:
         assert mounts(SERVICES[name])["/data"] == "data"
@@ -203,7 +213,7 @@ def test_every_setting_can_be_set_and_no_other(name: str, kind: type[CommonSetti
 
 def test_the_example_explains_every_variable_and_sets_no_secret() -> None:
     lines = (REPOSITORY / ".env.example").read_text(encoding="utf-8").splitlines()
-    assigned = [match for line in lines if (match := re.fullmatch(r"(#?)([A-Z_]+)=(\S*)", line))]
+    assigned = [match for line in lines if (match := re.fullmatch(r"(#?)([A-Z0-9_]+)=(\S*)", line))]
     names = [match[2] for match in assigned]
     assert sorted(names) == sorted(set(names))
     worker_host = interpolated_names(WORKER_HOST.read_text(encoding="utf-8"))
@@ -218,7 +228,7 @@ def test_the_example_explains_every_variable_and_sets_no_secret() -> None:
 def test_the_example_shows_the_defaults() -> None:
     fields = {**GatewaySettings.model_fields, **WorkerSettings.model_fields}
     for name, shown in re.findall(
-        r"^#FACELIGHT_([A-Z_]+)=(\S+)$", (REPOSITORY / ".env.example").read_text(encoding="utf-8"), re.MULTILINE
+        r"^#FACELIGHT_([A-Z0-9_]+)=(\S+)$", (REPOSITORY / ".env.example").read_text(encoding="utf-8"), re.MULTILINE
     ):
         default = fields[name.lower()].default
         words = ",".join(default) if isinstance(default, tuple) else str(default)

@@ -108,9 +108,20 @@ def test_caches_lie_where_a_read_only_tree_can_be_written(name: str) -> None:
     caches = [
         value for key, value in variables.items() if key in ("HOME", "HF_HOME") or "CACHE" in key or "CONFIG" in key
     ]
-    assert len(caches) >= 7
-    assert all(value == "/tmp" or value.startswith("/tmp/") for value in caches)
+    assert len(caches) >= 5
+    assert all(value == "/tmp" or value.startswith(("/tmp/", "/cache/")) for value in caches)
     assert variables["PYTHONDONTWRITEBYTECODE"] == "1"
+
+
+def test_what_compiles_kernels_and_keeps_them_is_the_workers_alone() -> None:
+    """Triton needs a C compiler, and its kernels are code that the worker runs as it finds it."""
+    variables = environment(STAGES, "worker")
+    assert {variables[f"{name}_CACHE_DIR"].rpartition("/")[0] for name in ("TORCHINDUCTOR", "TRITON")} == {"/cache"}
+    (run,) = [step.rest for stage in ancestry(STAGES, "worker") for step in stage.all("RUN") if "/cache" in step.rest]
+    assert re.search(r"apt-get install .*\bgcc libc6-dev\b", run)
+    assert re.search(r"install --directory --owner=10001 --group=10001 --mode=0700 /cache$", run)
+    assert not [value for value in environment(STAGES, "gateway").values() if value.startswith("/cache")]
+    assert not [step for step in image_steps("gateway", "RUN") if re.search(r"gcc|/cache", step.rest)]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("gateway", GatewaySettings), ("worker", WorkerSettings)])

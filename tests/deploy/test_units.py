@@ -57,6 +57,22 @@ def test_units_set_settings_that_exist(path: Path) -> None:
     assert {pair.partition("=")[0] for pair in pairs if pair.startswith("FACELIGHT_")} <= known
 
 
+def test_only_the_worker_can_write_compiled_kernels() -> None:
+    gateway, worker = (
+        service_section(REPOSITORY / "deploy" / "systemd" / f"facelight-{name}.service")
+        for name in ("gateway", "worker@")
+    )
+    (folder,) = worker["CacheDirectory"]
+    assert worker["CacheDirectoryMode"] == ["0700"]
+    caches = [
+        pair for line in worker["Environment"] for pair in line.split() if pair.startswith(("TRITON", "TORCHIND"))
+    ]
+    assert len(caches) == 2
+    assert all(pair.partition("=")[2].startswith(f"/var/cache/{folder}/") for pair in caches)
+    assert "CacheDirectory" not in gateway
+    assert not [line for line in gateway.get("ReadWritePaths", []) if "/var" in line]
+
+
 def test_the_worker_may_finish_its_job() -> None:
     (stop_s,) = service_section(REPOSITORY / "deploy" / "systemd" / "facelight-worker@.service")["TimeoutStopSec"]
     assert int(stop_s) > WorkerSettings.model_fields["job_timeout_s"].default
@@ -80,13 +96,13 @@ def test_the_exporter_looks_at_the_keys_that_are_written(redis_url: str) -> None
     from redis import Redis
 
     from workers.presence import Presence, WorkerReport
-    from workers.queue import JobQueue
+    from workers.records import Records
 
     redis = Redis.from_url(redis_url)
     Presence(redis, 60).announce(WorkerReport("host-1-0a1b2c", "cpu", {}))
-    queues = JobQueue(redis, 60)
+    records = Records(redis, 60, 60)
     for slug, model in MODELS.items():
-        queues.put(slug, model.params.variants[0])
+        records.create(f"of-{slug}", slug, model.params.variants[0], "", {})
     keys = [key.decode() for key in redis.scan_iter()]
     environment = SERVICES["redis-exporter"]["environment"]
     assert sum(fnmatch(key, environment["REDIS_EXPORTER_COUNT_KEYS"]) for key in keys) == 1

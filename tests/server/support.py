@@ -64,13 +64,14 @@ class Client(httpx.Client):
 
 
 @contextmanager
-def serving(settings: GatewaySettings, patience_s: int | None = None) -> Iterator[Client]:
+def serving(settings: GatewaySettings, patience_s: int | None = None, loop: str = "uvloop") -> Iterator[Client]:
     """Run a gateway on a free port of this machine for as long as the block lasts.
 
     It waits `patience_s` for requests under way when it is stopped.
     """
     server = build_server(create_app(settings), settings.model_copy(update={"port": 0}))
     server.config.timeout_graceful_shutdown = patience_s
+    server.config.loop = loop
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -56,13 +56,13 @@ def test_every_row_and_every_channel_has_a_scale_of_its_own() -> None:
     torch.manual_seed(3)
     linear, x = nn.Linear(64, 32, bias=False), torch.randn(4, 64)
     with torch.no_grad():
+        before = Float8Linear(linear)(x)
         linear.weight[5] *= 1e4
         x[2] *= 1e4
-        exact, found = linear(x), Float8Linear(linear)(x)
-    for row in range(4):
-        assert error(found[row], exact[row]) < 0.08
-    for channel in range(32):
-        assert error(found[:, channel], exact[:, channel]) < 0.15
+        after = Float8Linear(linear)(x)
+    others = [row for row in range(4) if row != 2], [channel for channel in range(32) if channel != 5]
+    assert torch.equal(after[others[0]][:, others[1]], before[others[0]][:, others[1]])
+    assert error(after[2, 5], 1e8 * before[2, 5]) < 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -54,3 +54,30 @@ def test_the_compilers_processes_are_ended(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(async_compile, "after_fork", lambda: None)
     dismiss_compilers()
     assert ended == [True]
+
+
+_SECOND_START = """
+import sys
+from pathlib import Path
+from torch._dynamo.utils import counters
+from models.execution.compiler import Compiler
+from models.execution.kernel_cache import keep_kernels
+from models.execution.runner import Execution, Runner
+from tests.models.execution.networks import Little, blend, little_inputs
+
+keep_kernels(Path(sys.argv[1]))
+runner = Runner(blend, Execution(Compiler(), stance="fail_on_recompile"))
+runner.compile(Little(), little_inputs(2, 5, 7, 3), little_inputs(4, 6, 9, 8))
+runner(Little(), *little_inputs(3, 8, 8, 8))
+found = counters["inductor"]
+print(found["fxgraph_cache_hit"], found["fxgraph_cache_miss"])
+"""
+
+
+@pytest.mark.slow
+def test_a_second_start_finds_the_kernels_of_the_first(tmp_path: Path) -> None:
+    """On the CPU it needs a C++ compiler."""
+    repository = Path(__file__).parents[3]
+    command = [sys.executable, "-c", _SECOND_START, str(tmp_path)]
+    runs = [subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True) for _ in range(2)]
+    assert [run.stdout.split() for run in runs] == [["0", "1"], ["1", "0"]]

@@ -142,6 +142,7 @@ def test_recorded_sizes_are_replayed_and_others_are_not() -> None:
     runner = Runner(blend, Execution(record=recorder))
     runner.capture(network, *little_inputs(2, 5, 7))
     runner.capture(network, *little_inputs(2, 8, 8))
+    runner.capture(network, *little_inputs(2, 5, 7))
     assert recorder.recorded == 2
     for count, sizes in ((1, (2, 5, 7)), (2, (2, 8, 8)), (2, (2, 7, 5)), (2, (4, 5, 7)), (3, (2, 5, 7))):
         check(runner, network, little_inputs(*sizes))

@@ -40,6 +40,7 @@ def test_two_graphs_serve_a_hundred_shapes_and_a_second_checkpoint(build: Callab
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_inductors_kernels_compute_the_same() -> None:
     """On the CPU it needs a C++ compiler and a minute."""
     unet = sdxl()

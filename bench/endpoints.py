@@ -1,0 +1,280 @@
+"""The two endpoints as `bench.gpu` measures them: ours, the baselines, and the least work, for any number of pictures.
+
+The baselines have networks of their own with the same weights: laid out in memory as the libraries do it, and with the
+VAE in the precision that each way has.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor
+
+from bench import baselines_ic_light as plain_b
+from bench import baselines_pulid as plain_a
+from bench import minimum
+from bench.cpu import portrait_configs
+from bench.networks import (
+    ic_light_parts,
+    ic_light_pipeline,
+    pulid_parts,
+    pulid_pipeline,
+    pulid_unet,
+)
+from bench.requests import ignore_step, portrait, prepare_portrait, prepare_scene, scene
+from bench.tracing import Call
+from models.execution.runner import Execution
+from models.pipeline import Pipeline
+
+Way = Literal["R0", "R1"]
+WAYS: Final[tuple[Way, ...]] = ("R0", "R1")
+Work = Callable[[], Any]
+Compilation = Callable[[Any], Callable[..., Any]]
+"""Compiles a network or a function of one."""
+
+
+class Endpoint(ABC):
+    """One endpoint with random weights on a device."""
+
+    name: str
+    goals: dict[str, str]
+    """Goals of rows, by the end of their names."""
+
+    def __init__(self, device: torch.device, reduced: bool, execution: Execution) -> None:
+        """Make the networks."""
+        self.device, self.reduced, self.execution = device, reduced, execution
+
+    @property
+    @abstractmethod
+    def pipeline(self) -> Pipeline[Any, Any]:
+        """Ours."""
+
+    @property
+    @abstractmethod
+    def unet(self) -> Any:
+        """Ours, of the checkpoint that a default request asks for."""
+
+    @abstractmethod
+    def prepare(self, **changes: Any) -> Any:
+        """A default request but for `changes`."""
+
+    @abstractmethod
+    def latents(self, way: Way, prepared: Any, unet: Any) -> list[Tensor]:
+        """What a baseline draws with `unet`, float32: the latents of every pass."""
+
+    @abstractmethod
+    def request(self, way: Way, prepared: Any) -> Work:
+        """A whole request, text and face known, by a baseline."""
+
+    @abstractmethod
+    def compiled_request(self, prepared: Any, compilation: Compilation) -> Work:
+        """A whole request by R1 with UNet and VAE compiled, channels-last."""
+
+    @abstractmethod
+    def evaluation(self, way: Way, prepared: Any, call: Call) -> Work:
+        """What a baseline does for one evaluation of ours."""
+
+    @abstractmethod
+    def least(self, pictures: int) -> int:
+        """FLOP of a request whose text and face are known."""
+
+    @abstractmethod
+    def least_evaluation(self, height: int, width: int) -> int:
+        """FLOP of an evaluation for both branches at latents of that size."""
+
+    def run(self, *prepared: Any) -> Work:
+        """Ours, several requests in one batch."""
+        return lambda: self.pipeline.run(prepared, ignore_step)
+
+    @cached_property
+    def plain_unets(self) -> dict[Way, Any]:
+        """A UNet for each baseline; both have the same weights in memory once."""
+        first = plain_copy(self.unet)
+        second = copy.deepcopy(first, {id(weight): weight for weight in first.parameters()})
+        return dict(zip(WAYS, (first, second), strict=True))
+
+
+class Portraits(Endpoint):
+    """`pulid-lightning`."""
+
+    name = "pulid-lightning"
+    goals: Final = {
+        "evaluation / floor": "<= 1.8",
+        "ours / floor": "<= 1.8",
+        "R0 / ours": ">= 2.5",
+        "R1 / ours": ">= 1.8",
+        "R2 / ours": ">= 1",
+        "of 8 / of 1": "<= 0.95",
+    }
+
+    def __init__(self, device: torch.device, reduced: bool, execution: Execution) -> None:
+        """Make the networks, the UNet of a second checkpoint too."""
+        super().__init__(device, reduced, execution)
+        self.parts = pulid_parts(device, reduced)
+        second = pulid_unet(device, reduced, self.parts.unet.dtype)
+        self._pipeline = pulid_pipeline(self.parts, execution, {"artistic": second})
+
+    @property
+    def pipeline(self) -> Pipeline[Any, Any]:
+        """Ours, with two checkpoints."""
+        return self._pipeline
+
+    @property
+    def unet(self) -> Any:
+        """That of the first checkpoint."""
+        return self.parts.unet
+
+    def prepare(self, **changes: Any) -> Any:
+        """A default portrait but for `changes`."""
+        return prepare_portrait(self._pipeline, self.reduced, **changes)
+
+    def latents(self, way: Way, prepared: Any, unet: Any) -> list[Tensor]:
+        """Of the one pass."""
+        request = portrait(self.parts, prepared)
+        request = plain_a.Portrait(
+            **{**vars(request), "tokens": request.tokens.to(unet.dtype), "pooled": request.pooled.to(unet.dtype)}
+        )
+        projections = {layer: weight.to(self.device, unet.dtype) for layer, weight in self.parts.projections.items()}
+        plain_a.install(unet, projections, wide=way == "R0")
+        return [plain_a.draw_latents(plain_a.batched(unet, request), request)]
+
+    def request(self, way: Way, prepared: Any) -> Work:
+        """R0 with a VAE in float32, R1 with one like ours."""
+        request, unet, vae = portrait(self.parts, prepared), self._installed(way), self._vaes[way]
+        predict = (plain_a.separate if way == "R0" else plain_a.batched)(unet, request)
+        return lambda: plain_a.decode(vae, plain_a.draw_latents(predict, request))
+
+    def compiled_request(self, prepared: Any, compilation: Compilation) -> Work:
+        """Timesteps are tensors on the device: as numbers each would be compiled anew."""
+        unet, vae = channels_last(self._installed("R1")), channels_last(self._vaes["R1"])
+        request, compiled = portrait(self.parts, prepared), compilation(unet)
+        timesteps = [torch.tensor(step, device=self.device) for step in range(1000)]
+        predict = plain_a.batched(lambda latents, step, **named: compiled(latents, timesteps[step], **named), request)
+        vae.decode = compilation(vae.decode)
+        return lambda: plain_a.decode(vae, plain_a.draw_latents(predict, request))
+
+    def evaluation(self, way: Way, prepared: Any, call: Call) -> Work:
+        """Both branches, with R0 one after the other."""
+        request, unet = portrait(self.parts, prepared), self._installed(way)
+        predict = (plain_a.separate if way == "R0" else plain_a.batched)(unet, request)
+        latents = call.inputs[0].chunk(2)[0]
+        return lambda: predict(latents, 500)
+
+    def least(self, pictures: int) -> int:
+        """See `bench.minimum.portrait_drawing`."""
+        width, height = self.prepare().params.output_size
+        request = minimum.Request({(height // 8, width // 8): 7}, pictures)
+        configs = portrait_configs(self.parts)
+        return minimum.portrait_drawing(configs["unet"], configs["vae"], request)
+
+    def least_evaluation(self, height: int, width: int) -> int:
+        """With 10 ID tokens."""
+        return 2 * minimum.evaluation(self.parts.unet.config, height, width, 77, 10)
+
+    def _installed(self, way: Way) -> Any:
+        unet = self.plain_unets[way]
+        plain_a.install(unet, self.parts.projections, wide=way == "R0")
+        return unet
+
+    @cached_property
+    def _vaes(self) -> dict[Way, Any]:
+        return {"R0": plain_copy(self.parts.vae).float(), "R1": plain_copy(self.parts.vae)}
+
+
+class Scenes(Endpoint):
+    """`ic-light`."""
+
+    name = "ic-light"
+    goals: Final = {
+        "ours / floor": "<= 2.0",
+        "R1 / ours": ">= 2",
+        "R2 / ours": ">= 1",
+        "of 8 / of 1": "<= 0.8",
+    }
+
+    def __init__(self, device: torch.device, reduced: bool, execution: Execution) -> None:
+        """Make the networks."""
+        super().__init__(device, reduced, execution)
+        self.parts = ic_light_parts(device, reduced)
+        self._pipeline = ic_light_pipeline(self.parts, execution)
+
+    @property
+    def pipeline(self) -> Pipeline[Any, Any]:
+        """Ours."""
+        return self._pipeline
+
+    @property
+    def unet(self) -> Any:
+        """The one that sees a foreground."""
+        return self.parts.unet
+
+    def prepare(self, **changes: Any) -> Any:
+        """A default scene but for `changes`."""
+        return prepare_scene(self._pipeline, self.reduced, **changes)
+
+    def latents(self, way: Way, prepared: Any, unet: Any) -> list[Tensor]:
+        """Of both passes."""
+        request = scene(self.parts, prepared)
+        request = plain_b.Scene(**{**vars(request), "text": request.text.to(unet.dtype)})
+        first: list[Tensor] = []
+        final = plain_b.relight(plain_b.Parts(unet, self._vaes[way], self.parts.matting), request, first)
+        return [*first, final]
+
+    def request(self, way: Way, prepared: Any) -> Work:
+        """R0 with a VAE in float32, R1 with one like ours."""
+        request, vae = scene(self.parts, prepared), self._vaes[way]
+        parts = plain_b.Parts(self.plain_unets[way], vae, self.parts.matting)
+        return lambda: plain_b.decode(vae, plain_b.relight(parts, request))
+
+    def compiled_request(self, prepared: Any, compilation: Compilation) -> Work:
+        """Matting is compiled neither here nor there."""
+        unet, vae = channels_last(self.plain_unets["R1"]), channels_last(self._vaes["R1"])
+        vae.encode, vae.decode = compilation(vae.encode), compilation(vae.decode)
+        parts, request = plain_b.Parts(compilation(unet), vae, self.parts.matting), scene(self.parts, prepared)
+        return lambda: plain_b.decode(vae, plain_b.relight(parts, request))
+
+    def evaluation(self, way: Way, prepared: Any, call: Call) -> Work:
+        """One call for both branches."""
+        text, unet = scene(self.parts, prepared).text, self.plain_unets[way]
+        batch, timestep = call.inputs[0], torch.tensor(500, device=self.device)
+        texts = text.repeat_interleave(len(batch) // 2, 0)
+        return lambda: unet(batch, timestep, encoder_hidden_states=texts, return_dict=False)
+
+    def least(self, pictures: int) -> int:
+        """See `bench.minimum.relighting`; the matting network at its full width, which is not much."""
+        prepared = self.prepare()
+        sizes = [(height // 8, width // 8) for width, height in self._sizes(prepared.params)]
+        steps = [span.evaluations for span in prepared.spans]
+        request = minimum.Request(dict(zip(sizes, steps, strict=True)), pictures)
+        text = self.parts.text_encoder.config.to_dict()
+        whole = minimum.relighting(
+            self.parts.unet.config, self.parts.vae.config, text, request, prepared.matting_feed.shape[:2]
+        )
+        return whole - 2 * minimum.text_encoder(text)
+
+    def least_evaluation(self, height: int, width: int) -> int:
+        """For text alone."""
+        return 2 * minimum.evaluation(self.parts.unet.config, height, width, 77)
+
+    @staticmethod
+    def _sizes(params: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+        return (params.width, params.height), params.output_size
+
+    @cached_property
+    def _vaes(self) -> dict[Way, Any]:
+        return {"R0": plain_copy(self.parts.vae).float(), "R1": plain_copy(self.parts.vae)}
+
+
+def channels_last(network: Any) -> Any:
+    """A copy whose convolutions' weights lie as tensor cores read them."""
+    return copy.deepcopy(network).to(memory_format=torch.channels_last)
+
+
+def plain_copy(network: Any) -> Any:
+    """The same weights once more, as the libraries lay them out in memory."""
+    return copy.deepcopy(network).to(memory_format=torch.contiguous_format)

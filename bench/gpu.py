@@ -1,0 +1,97 @@
+"""How fast requests are on a device, against the published way, the plain way, and the device's own limit.
+
+`python -m bench.gpu --only a|b|ref|stages|all`. Networks are of full size with random weights, made on the device; no
+file is read and no network connection is made. R0 is the published way, R1 plain diffusers with batched guidance, R2
+the same under `torch.compile` with all that it has; the floor is the least work at the rate of large matrix products.
+Without an accelerator the same runs on the processor: `--device cpu --reduced`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Final, get_args
+
+import torch
+
+from bench import gpu_compiled, gpu_requests, gpu_stages
+from bench.endpoints import Endpoint, Portraits, Scenes
+from bench.gpu_compiled import Compilation
+from bench.gpu_requests import Bench
+from bench.report import RESULTS, Report, Row
+from models.execution.runner import Execution, execution_for
+from models.pipeline import Compile
+
+SECTIONS: Final = ("a", "b", "stages", "ref")
+"""Portraits, scenes, where their time goes, and R2: in the order of `all`."""
+
+
+class Session:
+    """One run: both endpoints are made when a section first asks for them."""
+
+    def __init__(self, bench: Bench, execution: Execution, compilation: Compilation) -> None:
+        """Measure as `bench` says; `execution` is ours, `compilation` R2's."""
+        self._bench, self._execution, self._compilation = bench, execution, compilation
+
+    def rows(self, section: str) -> Iterator[Row]:
+        """The rows of one of `SECTIONS`."""
+        if section == "a":
+            yield from gpu_requests.rows(self._bench, self._portraits)
+        elif section == "b":
+            yield from gpu_requests.rows(self._bench, self._scenes)
+        else:
+            for endpoint in (self._portraits, self._scenes):
+                yield gpu_requests.warm_up(endpoint)
+                yield from self._of_both(section, endpoint)
+
+    def _of_both(self, section: str, endpoint: Endpoint) -> Iterator[Row]:
+        if section == "stages":
+            return gpu_stages.rows(self._bench, endpoint)
+        return gpu_compiled.rows(self._bench, endpoint, self._compilation)
+
+    @cached_property
+    def _portraits(self) -> Portraits:
+        return Portraits(self._bench.device, self._bench.reduced, self._execution)
+
+    @cached_property
+    def _scenes(self) -> Scenes:
+        return Scenes(self._bench.device, self._bench.reduced, self._execution)
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Measure what the arguments choose; the path of the result."""
+    arguments = _parser().parse_args(argv)
+    device = torch.device(arguments.device)
+    bench = Bench(device, arguments.reduced, arguments.repeats)
+    session = Session(bench, execution_for(device, arguments.compile), Compilation(arguments.backend))
+    what = f"gpu-{arguments.only}{'-reduced' if arguments.reduced else ''}"
+    with Report(what, _name(device), arguments.out, arguments.budget_s) as report:
+        torch.manual_seed(0)
+        for section in SECTIONS if arguments.only == "all" else (arguments.only,):
+            for measured in session.rows(section):
+                report.put(measured)
+    return report.path
+
+
+def _parser() -> argparse.ArgumentParser:
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
+    parser.add_argument("--only", choices=(*SECTIONS, "all"), default="all", help="what to measure (%(default)s)")
+    parser.add_argument("--device", default=default, help="where (%(default)s)")
+    parser.add_argument("--reduced", action="store_true", help="narrow networks and small pictures")
+    parser.add_argument("--repeats", type=int, default=20, help="how often each time is taken (%(default)s)")
+    parser.add_argument("--budget-s", type=float, default=520, help="seconds after which the run ends (%(default)s)")
+    parser.add_argument("--compile", choices=get_args(Compile), default="auto", help="how ours runs (%(default)s)")
+    parser.add_argument("--backend", default="inductor", help="compiler of R2 (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    return parser
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Section `ref` of `bench.gpu`: R2, the plain way through `torch.compile` with all that it has, against ours.
+
+R2 is R1 with UNet and VAE compiled for exactly the sizes of the default request, channels-last, each network as one
+graph, and with the compiler's own search for kernels and its own CUDA graphs. That takes minutes before the first
+request; a server that has to serve any size cannot do it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench.endpoints import Endpoint
+from bench.gpu_requests import Bench
+from bench.report import Row, row
+from bench.timing import Timing, interleaved
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """How R2 is compiled: `inductor` with its longest search, or another backend, to try this file without one."""
+
+    backend: str = "inductor"
+
+    def __call__(self, network: Any) -> Callable[..., Any]:
+        """The network, to be compiled by its first call."""
+        mode = {"mode": "max-autotune"} if self.backend == "inductor" else {}
+        compiled = torch.compile(network, backend=self.backend, fullgraph=True, dynamic=False, **mode)
+
+        def call(*inputs: Any, **named: Any) -> Any:
+            # Its graphs write every result into the same memory; the step before is over.
+            torch.compiler.cudagraph_mark_step_begin()
+            return compiled(*inputs, **named)
+
+        return call
+
+
+@torch.inference_mode()
+def rows(bench: Bench, endpoint: Endpoint, compilation: Compilation) -> Iterator[Row]:
+    """A default request by R2 and by ours, in turns."""
+    name, prepared = endpoint.name, endpoint.prepare()
+    ours = endpoint.run(prepared)
+    plain = endpoint.compiled_request(prepared, compilation)
+    start = time.perf_counter()
+    try:
+        plain()
+        plain()
+    except Exception as error:  # noqa: BLE001 - whatever the compiler lacks here, the rest of the run is worth having
+        yield row(f"{name}: request, R2", None, "ms", note=f"{type(error).__name__}: {str(error).strip()[:200]}")
+        return
+    yield row(f"{name}: R2 is ready after", time.perf_counter() - start, "s")
+    yield from _compared(bench, endpoint, interleaved({"ours": ours, "R2": plain}, bench.device, bench.repeats))
+
+
+def _compared(bench: Bench, endpoint: Endpoint, timings: dict[str, Timing]) -> Iterator[Row]:
+    floor = bench.floor(endpoint.least(1))
+    for way, timing in timings.items():
+        yield row(
+            f"{endpoint.name}: request beside R2, {way}",
+            timing.median,
+            "ms",
+            note=f"{timing.median / floor:.3g} x floor",
+        )
+    ratio = timings["R2"].median / timings["ours"].median
+    yield row(f"{endpoint.name}: request, R2 / ours", ratio, "", endpoint.goals.get("R2 / ours"))

@@ -1,0 +1,56 @@
+"""What serving costs besides the models: `python -m bench.serving`, in about two minutes, on this machine alone.
+
+Gateway, worker and Redis run as they do in use; only the models compute nothing (`bench.serving_roles`). What is
+compared is measured in turn in the same run: the bare application and RQ's own worker beside ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from bench.report import RESULTS, Report
+from bench.serving_drain import drain
+from bench.serving_load import polling
+from bench.serving_pictures import round_trips
+from bench.serving_requests import overhead
+from bench.serving_stack import Stack, stack
+from bench.serving_start import start
+from bench.serving_trace import blocking
+
+PARTS: Final[Mapping[str, Callable[[Report, Stack, float], None]]] = {
+    "start": start,
+    "overhead": overhead,
+    "drain": drain,
+    "pictures": round_trips,
+    "polling": polling,
+    "trace": blocking,
+}
+_BUDGET_S: Final = 240
+
+
+def main(arguments: list[str]) -> None:
+    """Measure the parts that are asked for, each on a Redis and a folder of its own."""
+    options = _parser().parse_args(arguments)
+    with Report("serving", folder=options.out, budget_s=_BUDGET_S) as report:
+        for part in options.only or PARTS:
+            with tempfile.TemporaryDirectory(prefix="facelight-bench-", dir=options.folder) as folder:
+                with stack(Path(folder)) as own:
+                    PARTS[part](report, own, options.scale)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.serving", description=__doc__)
+    parser.add_argument("--only", action="append", choices=PARTS, help="leave out the others; may be given repeatedly")
+    parser.add_argument("--scale", type=float, default=1.0, help="how many repetitions, compared to a whole run")
+    parser.add_argument("--folder", type=Path, help="where pictures and records lie; the disk is a part of the result")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
+    return parser
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,78 @@
+"""What is compiled and recorded before the first request."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.execution.runner import Runner
+from models.ic_light.networks import Networks
+from models.ic_light.params import Params
+from models.unet.conditions import text_contexts, time_shifts
+
+_CHUNK: Final = 77
+_SIDE: Final = 8
+"""Pixels to a latent, along each side."""
+
+
+class _Size(NamedTuple):
+    """Rows of a batch, height and width of its latents, chunks of its texts."""
+
+    rows: int
+    height: int
+    width: int
+    chunks: int
+
+
+_SMALL: Final = _Size(rows=2, height=40, width=56, chunks=1)
+_LARGE: Final = _Size(rows=6, height=48, width=64, chunks=2)
+"""Two sizes that differ in everything: what is equal in both is compiled as fixed, and so is one row."""
+
+
+class WarmUp:
+    """Shows the runners of a pipeline what they will meet."""
+
+    def __init__(
+        self, networks: Networks, predict: Runner[Tensor], encode: Runner[Tensor], decode: Runner[Tensor]
+    ) -> None:
+        """Take the pipeline's parts."""
+        self._networks, self._predict, self._encode, self._decode = networks, predict, encode, decode
+
+    def compile(self) -> None:
+        """Compile for pictures of any size and number, with guidance or without, and texts of any length."""
+        for unet in self._unets():
+            for sizes in ((_SMALL, _LARGE), (_SMALL._replace(rows=1), _LARGE._replace(rows=1))):
+                self._predict.compile(unet, *(self._inputs(unet, size) for size in sizes))
+        vae = self._networks.vae
+        self._encode.compile(vae, *((self._picture(size),) for size in (_SMALL, _LARGE)))
+        self._decode.compile(vae, *((self._latents(size),) for size in (_SMALL, _LARGE)))
+
+    def record(self) -> None:
+        """Record what a default request needs in its two passes."""
+        params = Params.model_validate({"subject_image": "-", "prompt": "-"})
+        for width, height in ((params.width, params.height), params.output_size):
+            size = _Size(rows=2, height=height // _SIDE, width=width // _SIDE, chunks=1)
+            for unet in self._unets():
+                self._predict.capture(unet, *self._inputs(unet, size))
+            self._encode.capture(self._networks.vae, self._picture(size))
+            self._decode.capture(self._networks.vae, self._latents(size))
+
+    def _unets(self) -> list[Any]:
+        return [unet for unet in (self._networks.unet, self._networks.background_unet) if unet is not None]
+
+    def _inputs(self, unet: Any, size: _Size) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
+        device, dtype = self._networks.device, unet.dtype
+        batch = torch.zeros(size.rows, unet.config.in_channels, size.height, size.width, device=device, dtype=dtype)
+        text = torch.zeros(size.rows, _CHUNK * size.chunks, unet.config.cross_attention_dim, device=device, dtype=dtype)
+        return batch, time_shifts(unet, torch.tensor([0], device=device))[0], text_contexts(unet, text)
+
+    def _picture(self, size: _Size) -> Tensor:
+        shape = (1, _SIDE * size.height, _SIDE * size.width, 3)
+        return torch.zeros(shape, dtype=torch.uint8, device=self._networks.device)
+
+    def _latents(self, size: _Size) -> Tensor:
+        vae = self._networks.vae
+        shape = (1, vae.config.latent_channels, size.height, size.width)
+        return torch.zeros(shape, dtype=self._networks.unet.dtype, device=self._networks.device)

@@ -1,0 +1,74 @@
+"""From requests to what the UNet is told of them, computed once for all evaluations of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+
+from models.pulid_lightning.adapter import Projection
+from models.pulid_lightning.attention import METHODS, BodyShare, identity_contexts, layer_numbers
+from models.pulid_lightning.checkpoints import Checkpoint
+from models.pulid_lightning.identify import Identifier
+from models.pulid_lightning.identity import Identity
+from models.pulid_lightning.prepared import SIGMAS, Prepared
+from models.pulid_lightning.sdxl import Conditions, time_ids, timestep_shifts
+from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, encode_prompt, stack_prompts
+from models.recent import Recent
+from models.unet.conditions import added_embedding, repeat, rows_of_pictures, text_contexts
+from models.unet.forward import cross_attentions
+
+REMEMBERED_FACES: Final = 64
+"""How many pictures' faces are kept in memory, a megabyte each."""
+_REMEMBERED_PROMPTS: Final = 64
+"""How many prompts' embeddings are kept on the device, a third of a megabyte for every 75 tokens."""
+
+
+class Conditioner:
+    """Embeds prompts and faces, and remembers the latest of both."""
+
+    def __init__(
+        self,
+        identifier: Identifier,
+        unet: Any,
+        projections: Mapping[int, Projection],
+        body_share: BodyShare,
+        device: torch.device,
+    ) -> None:
+        """Take the adapter's `projections`; `unet` is any of the checkpoints'. Raises `WeightsError` if they differ."""
+        self._identifier, self._body_share, self._device = identifier, body_share, device
+        self._projections = [projections[layer] for layer in layer_numbers(unet, projections)]
+        self._identities: Recent[Identity] = Recent(REMEMBERED_FACES)
+        self._texts: Recent[TextEmbeddings] = Recent(_REMEMBERED_PROMPTS)
+
+    def __call__(self, batch: Sequence[Prepared], checkpoint: Checkpoint) -> Conditions:
+        """The conditions of requests of one checkpoint, size and face style."""
+        unet, params = checkpoint.unet, batch[0].params
+        prompts = [self._embed(checkpoint, params.checkpoint_model, tokens) for tokens in _branches(batch)]
+        text, bias = stack_prompts(prompts)
+        rows = rows_of_pictures([request.params.number_of_images for request in batch] * 2, self._device)
+        sizes = time_ids(params.output_size, len(prompts), self._device)
+        added = repeat(added_embedding(unet, text.pooled, sizes), rows)
+        contexts = identity_contexts(
+            text_contexts(unet, text.tokens, bias, rows),
+            [self._identify(request) for request in batch],
+            self._projections,
+            [layer.heads for layer in cross_attentions(unet)],
+            replace(METHODS[params.face_style], body_share=self._body_share),
+            rows,
+        )
+        return Conditions(contexts, timestep_shifts(unet, SIGMAS, added))
+
+    def _identify(self, request: Prepared) -> Identity:
+        return self._identities.get(request.picture, lambda: self._identifier.identify(request.face))
+
+    def _embed(self, checkpoint: Checkpoint, name: str, tokens: PromptTokens) -> TextEmbeddings:
+        return self._texts.get(f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g))
+
+
+def _branches(batch: Sequence[Prepared]) -> Iterator[PromptTokens]:
+    """The negative prompts of all requests, then the others: the order of the UNet's rows."""
+    yield from (request.negative_prompt for request in batch)
+    yield from (request.prompt for request in batch)
