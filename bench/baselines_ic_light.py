@@ -43,9 +43,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class Parts:
-    """The networks: a UNet of 8 channels, an autoencoder, and a matting network [1, 3, h, w] to [1, 1, h, w]."""
+    """The networks: a UNet of 8 channels in `dtype`, an autoencoder, a matting network [1, 3, h, w] to [1, 1, h, w]."""
 
     unet: Callable[..., Any]
+    dtype: torch.dtype
     vae: Any
     matting: Callable[[Tensor], Tensor]
 
@@ -110,16 +111,17 @@ def _draw(
     generator: torch.Generator,
 ) -> Tensor:
     """One pass (specification sections 9 and 11): from noise, or from `start`, to latents [n, 4, h, w]."""
-    text, device = scene.text, scene.text.device
-    seen = encode(parts.vae, [_crop(foreground, *size)]).to(text.dtype).expand(2 * scene.pictures, -1, -1, -1)
+    device, dtype = scene.text.device, parts.dtype
+    seen = encode(parts.vae, [_crop(foreground, *size)]).to(dtype).expand(2 * scene.pictures, -1, -1, -1)
     shape = (scene.pictures, 4, size[1] // 8, size[0] // 8)
-    latents = torch.randn(shape, generator=generator, device=device, dtype=text.dtype)
+    # Random numbers depend on their precision: they are drawn in the text's, whatever the UNet computes in.
+    latents = torch.randn(shape, generator=generator, device=device, dtype=scene.text.dtype).to(dtype)
     length = scene.steps if start is None else round(scene.steps / scene.highres_denoise)
     begin = 0 if start is None else length - int(length * scene.highres_denoise)
     scheduler = scheduler_at(length, begin, device)
     if start is not None:
-        latents = scheduler.add_noise(start.to(text.dtype), latents, scheduler.timesteps[begin].repeat(scene.pictures))
-    texts = text.repeat_interleave(scene.pictures, 0)
+        latents = scheduler.add_noise(start.to(dtype), latents, scheduler.timesteps[begin].repeat(scene.pictures))
+    texts = scene.text.to(dtype).repeat_interleave(scene.pictures, 0)
     for timestep in scheduler.timesteps[begin:]:
         batch = torch.cat((latents.repeat(2, 1, 1, 1), seen), 1)
         negative, positive = parts.unet(batch, timestep, encoder_hidden_states=texts, return_dict=False)[0].chunk(2)

@@ -1,4 +1,4 @@
-"""Section `stages` of `bench.gpu`: where a request's time goes, what a new face adds, and whether anything recompiles."""
+"""Section `stages` of `bench.gpu`: where a request's time goes, what a new face adds, whether anything recompiles."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch._dynamo.utils import counters
 from torch.profiler import ProfilerActivity, profile
 
 from bench.endpoints import Endpoint, Portraits
-from bench.graphs import random_portrait, random_scene
 from bench.gpu_requests import Bench
+from bench.graphs import random_portrait, random_scene
 from bench.report import Row, row
 from bench.requests import FirstStepDone, ignore_step, stop_after_one
 from bench.timing import interleaved, milliseconds
@@ -51,7 +51,7 @@ def rows(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
 
 @torch.inference_mode()
 def stages(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
-    """Times of a request whose face and texts are new; each stage waits for the device, so the sum is an upper bound."""
+    """Times of a request whose face and texts are new; stages wait for each other, so the sum is an upper bound."""
     repeats = max(2, bench.repeats // 4)
     spent: Durations = defaultdict(list)
     wholes = []
@@ -84,7 +84,7 @@ def new_face(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
     }
     timings = interleaved(works, bench.device, max(2, bench.repeats // 2))
     added = timings["new"].median - timings["known"].median
-    yield row(f"{endpoint.name}: a new face adds", added, "ms", "<= 40")
+    yield row(f"{endpoint.name}: a new face adds", added, "ms", endpoint.goal("a new face"))
 
 
 @torch.inference_mode()
@@ -94,7 +94,7 @@ def other_checkpoint(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
     works = {"same": endpoint.run(first), "other": lambda: (endpoint.run(second)(), endpoint.run(first)())}
     timings = interleaved(works, bench.device, max(2, bench.repeats // 2))
     added = timings["other"].median / 2 - timings["same"].median
-    yield row(f"{endpoint.name}: a change of checkpoint adds", added, "ms", "<= 1")
+    yield row(f"{endpoint.name}: a change of checkpoint adds", added, "ms", endpoint.goal("a change of checkpoint"))
 
 
 @torch.inference_mode()

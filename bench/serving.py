@@ -38,9 +38,9 @@ def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     with Report("serving", folder=options.out, budget_s=_BUDGET_S) as report:
         for part in options.only or PARTS:
-            with tempfile.TemporaryDirectory(prefix="facelight-bench-", dir=options.folder) as folder:
-                with stack(Path(folder)) as own:
-                    PARTS[part](report, own, options.scale)
+            folder = tempfile.TemporaryDirectory(prefix="facelight-bench-", dir=options.folder)
+            with folder, stack(Path(folder.name)) as own:
+                PARTS[part](report, own, options.scale)
 
 
 def _parser() -> argparse.ArgumentParser:

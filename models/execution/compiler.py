@@ -48,7 +48,7 @@ def freed(inputs: Sequence[Value], others: Sequence[Value]) -> tuple[Value, ...]
     if _structure(inputs) != _structure(others):
         raise ValueError("The two examples must have the same structure and precision.")
     _check_sizes({(size, other) for pair in zip(examples, twins, strict=True) for size, other in _free_sizes(*pair)})
-    copies = mapped(lambda tensor: plain(tensor).clone(), tuple(inputs))
+    copies = tuple(mapped(lambda tensor: plain(tensor).clone(), value) for value in inputs)
     for copy, twin in zip(leaves(copies), twins, strict=True):
         for axis, (size, other) in enumerate(zip(copy.shape, twin.shape, strict=True)):
             if size != other:

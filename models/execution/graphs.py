@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import chain, repeat
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import torch
@@ -54,7 +55,8 @@ class CapturedGraph(Generic[Result]):
 
     def __init__(self, function: Callable[..., Result], inputs: Sequence[Value], record: Recorder) -> None:
         """Record `function`, which takes the inputs alone, with copies of `inputs`."""
-        self._buffers = mapped(lambda tensor: tensor.clone(), tuple(inputs))
+        # Each for itself: a tensor that is two inputs now need not be so in every call.
+        self._buffers = [mapped(lambda tensor: tensor.clone(), value) for value in inputs]
         self._given: list[Value] = list(inputs)
         self._replay, self._result = record(lambda: function(*self._buffers))
 
@@ -69,15 +71,16 @@ class CapturedGraph(Generic[Result]):
         return mapped(lambda tensor: tensor.clone(), self._result)
 
     def _fill(self, index: int, value: Value) -> None:
-        last, within_tuple = self._given[index], isinstance(value, tuple)
-        if within_tuple and value is last:
+        last = self._given[index] if isinstance(value, tuple) else None
+        if last is not None and value is last:
             return
         # Forgotten first: a copy that breaks off leaves a mixture behind.
         self._given[index] = None
-        known = leaves(last) if within_tuple and last is not None else iter(())
-        for buffer, tensor in zip(leaves(self._buffers[index]), leaves(value), strict=True):
-            if next(known, None) is not tensor:
-                buffer.copy_(tensor)
+        known = chain(leaves(last), repeat(None))
+        triples = zip(leaves(self._buffers[index]), leaves(value), known, strict=False)
+        # A buffer that stands in several places is filled once.
+        for buffer, tensor in {buffer: tensor for buffer, tensor, before in triples if before is not tensor}.items():
+            buffer.copy_(tensor)
         self._given[index] = value
 
 

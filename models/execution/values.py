@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias, TypeVar, cast
 
 import torch
@@ -50,13 +50,21 @@ def _mapped(change: Callable[[Tensor], Tensor], value: Tree) -> Tree:
 
 
 def signature(value: object) -> str:
-    """The value's structure and its tensors' precision, device and sizes, as a word: equal for like values only."""
+    """The value's structure and its tensors' precision, device and sizes, as a word: equal for like values only.
+
+    It also tells which tensors are one and the same. Raises `TypeError` as `leaves` does.
+    """
+    places: dict[int, int] = {}
+    for place, tensor in enumerate(leaves(value)):
+        places.setdefault(id(tensor), place)
+    return _signature(value, places)
+
+
+def _signature(value: object, places: Mapping[int, int]) -> str:
     if isinstance(value, Tensor):
-        return f"{value.dtype}@{value.device}{list(value.shape)}"
+        return f"{places[id(value)]}:{value.dtype}@{value.device}{list(value.shape)}"
     if isinstance(value, tuple):
-        return f"{type(value).__name__}({' '.join(map(signature, value))})"
-    if value is not None:
-        raise TypeError(f"{type(value).__name__} cannot be an input: only tensors, None, and tuples of those.")
+        return f"{type(value).__name__}({' '.join(_signature(part, places) for part in value)})"
     return "-"
 
 

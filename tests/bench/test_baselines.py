@@ -69,7 +69,7 @@ def test_a_scene_is_that_of_the_baseline(scene_parts):
     pipeline = ic_light_pipeline(scene_parts)
     prepared = prepare_scene(pipeline, reduced=True, number_of_images=2, width=320, highres_denoise=0.3)
     ours = drawn(pipeline, prepared)
-    parts = plain_b.Parts(scene_parts.unet, scene_parts.vae, scene_parts.matting)
+    parts = plain_b.Parts(scene_parts.unet, torch.float32, scene_parts.vae, scene_parts.matting)
     first: list[torch.Tensor] = []
     with torch.inference_mode():
         final = plain_b.relight(parts, scene(scene_parts, prepared), first)

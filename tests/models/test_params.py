@@ -175,3 +175,20 @@ def test_the_field_that_chooses_the_variant_chooses_every_variant() -> None:
     assert [pulid(checkpoint_model=name).variant for name in Pulid.variants] == list(Pulid.variants)
     assert [ic_light(background_image=image).variant for image in (None, "b")] == list(IcLight.variants)
     assert all(model.params.variant_field in model.params.model_fields for model in MODELS.values())
+
+
+@pytest.mark.parametrize(
+    "params",
+    [pulid(number_of_images=2), pulid(width=2048), ic_light(number_of_images=2), ic_light(width=1024, highres_scale=2)],
+    ids=["two portraits", "a large portrait", "two relit pictures", "a large relit picture"],
+)
+def test_requests_that_fill_the_device_share_it_with_nobody(params: CommonParams) -> None:
+    assert params.shape == ""
+
+
+def test_requests_of_one_shape_may_differ_in_what_does_not_touch_the_work() -> None:
+    assert pulid().shape == pulid(prompt="a sailor", seed=3, checkpoint_model="artistic", output_format="jpg").shape
+    assert ic_light().shape == ic_light(prompt="dog", seed=3, output_quality=5, lowres_denoise=0.4).shape
+    lit = ic_light(light_source="Left Light")
+    assert lit.shape == ic_light(light_source="Right Light").shape != ic_light().shape
+    assert lit.shape != ic_light(light_source="Left Light", lowres_denoise=0.4).shape

@@ -89,7 +89,8 @@ def _of_poison(made: Cluster, request_id: str, label: str, seconds: list[float])
     runs = made.runs.of(label)
     record = made.redis.client.hgetall(f"facelight:request:{request_id}")
     seconds.append(float(record[b"finished_at"]) - float(record[b"created_at"]))
-    if made.caller.status(request_id) != "FAILED" or len(runs) != 2:
+    # In hand beside another one it may have lost an attempt without a run of its own.
+    if made.caller.status(request_id) != "FAILED" or not 1 <= len(runs) <= 2:
         return f"{request_id} ran {len(runs)} times and is {made.caller.status(request_id)}"
     return unless(seconds[-1] <= _POISON_S, f"{request_id} failed after {seconds[-1]:.1f} s only")
 
@@ -177,7 +178,7 @@ FAULTS = (
         "F2",
         "a request kills every worker it meets",
         "SIGSEGV in the run, other requests before and behind it",
-        "FAILED after 2 runs within 60 s; the others go on",
+        "FAILED after 2 runs at most, within 60 s; the others go on",
         poisoned,
     ),
     Fault(

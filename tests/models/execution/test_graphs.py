@@ -104,6 +104,28 @@ def test_what_did_not_change_is_not_copied_again(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(graph(inputs)[0], function.expected(inputs))
 
 
+def test_what_is_in_several_places_is_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shared() -> Inputs:
+        picture, (pair, _) = little_inputs()
+        return picture, (pair, pair)
+
+    function = Watched()
+    graph = CapturedGraph(function, shared(), PlayedRecorder())
+    inputs = shared()
+    copied = copies(graph, inputs, monkeypatch)
+    assert [id(tensor) for tensor in copied] == [id(inputs[0]), id(inputs[1][0].factor)]
+    assert torch.equal(graph(inputs)[0], function.expected(inputs))
+
+
+def test_inputs_that_were_one_tensor_when_recorded_may_differ_later() -> None:
+    def add(one: Tensor, two: Tensor) -> Tensor:
+        return one + two
+
+    one, two = torch.ones(3), torch.full((3,), 5.0)
+    graph = CapturedGraph(add, (one, one), PlayedRecorder())
+    assert torch.equal(graph((one, two)), one + two)
+
+
 def test_after_a_copy_that_broke_off_everything_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     function, first, second = Watched(), little_inputs(), little_inputs()
     graph = CapturedGraph(function, first, PlayedRecorder())

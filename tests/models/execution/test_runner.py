@@ -150,6 +150,16 @@ def test_recorded_sizes_are_replayed_and_others_are_not() -> None:
     assert recorder.recorded == 2
 
 
+def test_a_recording_in_which_tensors_are_one_is_not_for_others() -> None:
+    recorder, network, (picture, pairs) = PlayedRecorder(), Little(), little_inputs()
+    runner, shared = Runner(blend, Execution(record=recorder)), (pairs[1], pairs[1])
+    runner.capture(network, picture, shared)
+    check(runner, network, (picture, (pairs[1], pairs[1]._replace(factor=pairs[0].factor))))
+    assert recorder.replayed == 0
+    check(runner, network, (picture, shared))
+    assert recorder.replayed == 1
+
+
 def test_a_recording_is_for_one_network() -> None:
     recorder, first, second = PlayedRecorder(), Little(1), Little(2)
     runner, inputs = Runner(blend, Execution(record=recorder)), little_inputs()

@@ -42,6 +42,19 @@ def test_a_signature_tells_apart(other: tuple[object, ...]) -> None:
     assert signature(other) != signature((ONE, None))
 
 
+def test_a_signature_tells_whether_tensors_are_one() -> None:
+    other = ONE.clone()
+    assert signature((ONE, ONE)) != signature((ONE, other))
+    assert signature((ONE, ONE)) == signature((other, other))
+    assert signature((ONE, Pair(TWO, ONE))) == signature((other, Pair(TWO, other)))
+
+
+def test_what_is_one_tensor_stays_one() -> None:
+    first, (second, third) = mapped(lambda tensor: tensor + 1, (ONE, Pair(ONE, TWO)))
+    assert first is second
+    assert first is not third
+
+
 def test_a_signature_does_not_look_at_numbers_and_layout() -> None:
     turned = torch.ones(3, 2).T
     assert turned.shape == ONE.shape

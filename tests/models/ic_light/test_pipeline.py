@@ -13,7 +13,7 @@ from PIL import Image
 from models.errors import InputRefused, UnreadableImage
 from models.ic_light.networks import Networks
 from models.ic_light.params import Params
-from models.ic_light.pipeline import IcLight
+from models.ic_light.pipeline import IcLight, Prepared
 from models.images import MEDIA_TYPES
 
 QUICK = {"prompt": "a cat", "width": 256, "height": 256, "steps": 2, "highres_scale": 1, "seed": 7}
@@ -180,3 +180,44 @@ def test_pictures_are_encoded_as_asked_for(model: IcLight, plain: np.ndarray, ou
     (encoded,) = model.finish(params, plain)
     picture = Image.open(io.BytesIO(encoded))
     assert (picture.get_format_mimetype(), picture.size) == (MEDIA_TYPES[output_format], (256, 256))
+
+
+def test_requests_drawn_together_get_the_pictures_that_they_get_alone(model: IcLight, astronaut: bytes, coffee: bytes):
+    requests = [
+        (astronaut, {}),
+        (coffee, {"seed": 8, "prompt": "a cup", "number_of_images": 2}),
+        (coffee, {"seed": 9, "negative_prompt": "rain"}),
+    ]
+    batch = [prepare(model, picture, light_source="Left Light", **changes) for picture, changes in requests]
+    assert len({model.kinship(prepared) for prepared in batch}) == 1
+    steps: list[tuple[int, int]] = []
+    together = model.run(batch, lambda *step: steps.append(step))
+    assert steps == [(step, 3) for step in range(1, 4)]
+    alone = [model.run([prepared], lambda step, total: None)[0] for prepared in batch]
+    assert [len(pictures) for pictures in together] == [1, 2, 1]
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 320},
+        {"highres_scale": 1.5},
+        {"steps": 3},
+        {"highres_denoise": 0.4},
+        {"light_source": "Top Light"},
+        {"cfg": 3},
+        {"prompt": "cat " * 80},
+    ],
+)
+def test_requests_that_take_another_way_are_drawn_apart(model: IcLight, astronaut: bytes, change: dict[str, Any]):
+    plain, other = (prepare(model, astronaut, **changes) for changes in ({}, change))
+    assert model.kinship(plain) != model.kinship(other)
+    if "prompt" not in change:  # how many tokens it has is not known when it is queued
+        assert plain.params.shape != other.params.shape
+
+
+def prepare(model: IcLight, picture: bytes, **changes: Any) -> Prepared:
+    params = Params(subject_image="file", **(QUICK | changes))
+    return model.prepare(params, {"subject_image": picture})

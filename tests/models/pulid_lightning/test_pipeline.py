@@ -214,3 +214,31 @@ def test_a_set_without_a_role_is_refused(weights: WeightSet):
     paths = {role: path for role, path in weights.paths.items() if role != "eva_clip"}
     with pytest.raises(WeightsError, match="eva_clip"):
         load(WeightSet(kind="demo", paths=paths), torch.device("cpu"))
+
+
+def test_requests_drawn_together_get_the_pictures_that_they_get_alone(pipeline: PulidLightning, portrait, png):
+    """Other faces, seeds, numbers of pictures, and prompts of other lengths than their neighbours'."""
+    requests = [
+        (portrait, {}),
+        (portrait[:, ::-1], {"seed": 7, "prompt": "a statue " * 60, "number_of_images": 2}),
+        (portrait, {"seed": 8, "prompt": "a sailor", "negative_prompt": "rain " * 80}),
+    ]
+    batch = [pipeline.prepare(Params(**SMALL | changes), {"face_image": png(photo)}) for photo, changes in requests]
+    assert len({pipeline.kinship(prepared) for prepared in batch}) == 1
+    steps = []
+    together = pipeline.run(batch, lambda *step: steps.append(step))
+    assert steps == [(step, 7) for step in range(1, 8)]
+    alone = [pipeline.run([prepared], lambda step, total: None)[0] for prepared in batch]
+    assert [len(pictures) for pictures in together] == [1, 2, 1]
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 2
+
+
+@pytest.mark.parametrize("change", [{"width": 320}, {"face_style": "stylized"}, {"checkpoint_model": "artistic"}])
+def test_requests_of_another_size_style_or_checkpoint_are_drawn_apart(pipeline, portrait, png, change):
+    plain, other = (
+        pipeline.prepare(Params(**SMALL | changes), {"face_image": png(portrait)}) for changes in ({}, change)
+    )
+    assert pipeline.kinship(plain) != pipeline.kinship(other)
+    if "checkpoint_model" not in change:  # another checkpoint has another queue
+        assert plain.params.shape != other.params.shape
