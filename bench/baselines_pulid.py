@@ -215,4 +215,5 @@ def _training_sigmas() -> Tensor:
 
 def _karras(table: Tensor) -> Tensor:
     low, high = float(table[0]) ** (1 / 7), float(table[-1]) ** (1 / 7)
-    return (high + torch.linspace(0, 1, _STEPS) * (low - high)) ** 7
+    rising: Tensor = high + torch.linspace(0, 1, _STEPS) * (low - high)
+    return rising**7

@@ -30,12 +30,12 @@ class ReadAsZero(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Operators(TorchDispatchMode):
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own __init_subclass__
     """Counts operators that compute."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count: int = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -60,11 +60,13 @@ def flop(request: Callable[[], object]) -> int:
     """What matrix products, convolutions and attention of `request` cost; a multiplication with its sum counts 2."""
     with FlopCounterMode(display=False) as counter, ReadAsZero():
         request()
-    return int(counter.get_total_flops())
+    total: int = counter.get_total_flops()
+    return total
 
 
 def operators(evaluation: Callable[[], object]) -> int:
     """How many operators compute in `evaluation`: views are free, an attention is one."""
-    with torch.no_grad(), _WholeAttention(), _Operators() as counter:
+    counter = _Operators()
+    with torch.no_grad(), _WholeAttention(), counter:
         evaluation()
     return counter.count

@@ -10,7 +10,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from bench import baselines_ic_light as plain_b
 from bench import baselines_pulid as plain_a
 from bench import minimum
 from bench.cpu import portrait_configs
+from bench.minimum_small import rmbg
 from bench.networks import (
     ic_light_parts,
     ic_light_pipeline,
@@ -42,7 +43,7 @@ class Endpoint(ABC):
     """One endpoint with random weights on a device."""
 
     name: str
-    full_size_goals: Mapping[str, str]
+    full_size_goals: ClassVar[Mapping[str, str]]
     """Goals of rows, by the end of their names."""
 
     def __init__(self, device: torch.device, reduced: bool, execution: Execution) -> None:
@@ -107,7 +108,7 @@ class Portraits(Endpoint):
     """`pulid-lightning`."""
 
     name = "pulid-lightning"
-    full_size_goals: Final = {
+    full_size_goals: ClassVar[Mapping[str, str]] = {
         "evaluation / floor": "<= 1.8",
         "ours / floor": "<= 1.8",
         "R0 / ours": ">= 2.5",
@@ -197,7 +198,7 @@ class Scenes(Endpoint):
     """`ic-light`."""
 
     name = "ic-light"
-    full_size_goals: Final = {
+    full_size_goals: ClassVar[Mapping[str, str]] = {
         "ours / floor": "<= 2.0",
         "R1 / ours": ">= 2",
         "R2 / ours": ">= 1",
@@ -263,7 +264,7 @@ class Scenes(Endpoint):
         request = minimum.Request(dict(zip(sizes, steps, strict=True)), pictures)
         text = self.parts.text_encoder.config.to_dict()
         unet, vae, matted = self.unet.config, self.parts.vae.config, prepared.matting_feed.shape[:2]
-        known = 2 * minimum.text_encoder(text) + (minimum.rmbg(*matted) if self.reduced else 0)
+        known = 2 * minimum.text_encoder(text) + (rmbg(*matted) if self.reduced else 0)
         return minimum.relighting(unet, vae, text, request, matted) - known
 
     def least_evaluation(self, height: int, width: int) -> int:

@@ -133,7 +133,7 @@ def numerics(endpoint: Endpoint) -> Iterator[Row]:
     errors: list[tuple[list[float], list[float]]] = []
     for seed in _SEEDS:
         prepared = endpoint.prepare(seed=seed)
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             exact = endpoint.latents("R0", prepared, exact_unet)
         plain = endpoint.latents("R1", prepared, endpoint.plain_unets["R1"])
         errors.append((_distances(_ours(endpoint, prepared), exact), _distances(plain, exact)))

@@ -20,7 +20,6 @@ from torch.fx import GraphModule
 from bench.networks import ic_light_parts, ic_light_pipeline, pulid_parts, pulid_pipeline, pulid_unet
 from bench.report import Row, row
 from bench.requests import FirstStepDone, prepare_portrait, prepare_scene, stop_after_one
-from bench.tracing import name_of
 from models.execution.compiler import Compiler
 from models.execution.runner import Execution, Runner
 from models.pipeline import Pipeline
@@ -54,7 +53,7 @@ class GraphCounter:
 
     def _noted(self, compile_: Callable[..., None]) -> Callable[..., None]:
         def noted(runner: Any, *arguments: Any) -> None:
-            self._function = name_of(runner)
+            self._function = runner.name
             compile_(runner, *arguments)
 
         return noted
@@ -71,7 +70,7 @@ class GraphCounter:
 
 
 def rows() -> Iterator[Row]:
-    """Both endpoints; the portrait's twice, with a second checkpoint."""
+    """Both endpoints, that of portraits with two checkpoints."""
     parts = pulid_parts(_CPU, reduced=True)
     other = pulid_unet(_CPU, reduced=True, dtype=torch.float32)
     yield from _counted("pulid-lightning", lambda run: pulid_pipeline(parts, run, {"artistic": other}), random_portrait)
@@ -94,7 +93,9 @@ def _counted(
         yield row(f"{name}: graphs of the UNet", unet, "graphs", "<= 2")
         yield row(f"{name}: graphs of the VAE's halves", sum(made.values()), "graphs")
         failures = _failures(pipeline, prepare, counter)
-    note = failures[0] if failures else "sizes, pictures, texts, styles and checkpoints at random"
+        added = counter.graphs.total() - sum(made.values()) - unet
+        yield row(f"{name}: graphs added by requests, {len(pipeline.variants)} variants", added, "graphs", "== 0")
+    note = failures[0] if failures else "sizes, pictures, texts, styles and both checkpoints at random"
     yield row(f"{name}: of {REQUESTS} random requests not served by them", len(failures), "requests", "== 0", note)
     yield row(f"{name}: graph breaks", sum(counters["graph_break"].values()), "breaks", "== 0")
 

@@ -139,7 +139,8 @@ def vae_decode(vae: Config, height: int, width: int) -> int:
 def text_encoder(config: Config, layers_left_out: int = 0, tokens: int = 77) -> int:
     """One row of a CLIP text encoder, its projection included where it has one. `layers_left_out`: at the end, where
     hidden states of a layer before the last are asked for, and nothing else."""
-    width, layers = config["hidden_size"], config["num_hidden_layers"] - layers_left_out
+    width: int = config["hidden_size"]
+    layers: int = config["num_hidden_layers"] - layers_left_out
     attending = 4 * linear(tokens, width, width) + attention(tokens, tokens, width)
     projected = config["architectures"] == ["CLIPTextModelWithProjection"]
     projection = linear(1, width, config["projection_dim"]) if projected else 0

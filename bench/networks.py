@@ -185,7 +185,9 @@ def make(build: Callable[[], Network], device: torch.device, dtype: torch.dtype)
     """Build a network on the device, ready to compute there."""
     with device:
         network = build()
-    return for_device(network.eval().requires_grad_(False).to(dtype), device)
+    # The plain module's way: the library's own warns of any precision.
+    nn.Module.to(network.eval().requires_grad_(False), dtype)
+    return for_device(network, device)
 
 
 def projections(unet: Any, dtype: torch.dtype) -> dict[int, Projection]:

@@ -15,8 +15,8 @@ from models.ic_light.params import Params as IcLightParams
 from models.ic_light.pipeline import IcLight
 from models.ic_light.pipeline import Prepared as PreparedScene
 from models.pulid_lightning.params import Params as PulidParams
-from models.pulid_lightning.pipeline import Prepared as PreparedPortrait
 from models.pulid_lightning.pipeline import PulidLightning
+from models.pulid_lightning.prepared import Prepared as PreparedPortrait
 
 PHOTO: Final = photo(960, 1200)
 """What every request looks at: about a megapixel."""
@@ -32,7 +32,7 @@ def prepare_portrait(pipeline: PulidLightning, reduced: bool = False, **changes:
 
 def prepare_scene(pipeline: IcLight, reduced: bool = False, **changes: Any) -> PreparedScene:
     """The endpoint's defaults but for `changes`; small pictures and few steps if `reduced`."""
-    size = {**_SMALL, "steps": 4} if reduced else {}
+    size = {**_SMALL, "steps": 3, "highres_scale": 1.25} if reduced else {}
     params = IcLightParams(**{"subject_image": "photo", "prompt": "a cup, sunset", "seed": 42, **size, **changes})
     return pipeline.prepare(params, {"subject_image": PHOTO})
 
@@ -63,8 +63,8 @@ def scene(parts: IcLightParts, prepared: PreparedScene) -> plain_b.Scene:
     params = prepared.params
     ids = torch.tensor(prepared.negative + prepared.positive, device=parts.device)
     return plain_b.Scene(
-        subject=prepared.subject,
-        feed=prepared.matting_feed,
+        subject=prepared.subject.numpy(),
+        feed=prepared.matting_feed.numpy(),
         text=plain_b.embed(ids, parts.text_encoder),
         size=(params.width, params.height),
         final=params.output_size,

@@ -18,11 +18,11 @@ from bench.serving_drain import drain
 from bench.serving_load import polling
 from bench.serving_pictures import round_trips
 from bench.serving_requests import overhead
-from bench.serving_stack import Stack, stack
+from bench.serving_stack import Site, resident_mib, site
 from bench.serving_start import start
 from bench.serving_trace import blocking
 
-PARTS: Final[Mapping[str, Callable[[Report, Stack, float], None]]] = {
+PARTS: Final[Mapping[str, Callable[[Report, Site, float], None]]] = {
     "start": start,
     "overhead": overhead,
     "drain": drain,
@@ -34,13 +34,13 @@ _BUDGET_S: Final = 240
 
 
 def main(arguments: list[str]) -> None:
-    """Measure the parts that are asked for, each on a Redis and a folder of its own."""
+    """Measure the parts that are asked for, all with one server."""
     options = _parser().parse_args(arguments)
-    with Report("serving", folder=options.out, budget_s=_BUDGET_S) as report:
+    folder = tempfile.TemporaryDirectory(prefix="facelight-bench-", dir=options.folder)
+    with Report("serving", folder=options.out, budget_s=_BUDGET_S) as report, folder, site(Path(folder.name)) as whole:
         for part in options.only or PARTS:
-            folder = tempfile.TemporaryDirectory(prefix="facelight-bench-", dir=options.folder)
-            with folder, stack(Path(folder.name)) as own:
-                PARTS[part](report, own, options.scale)
+            PARTS[part](report, whole, options.scale)
+        report.add("gateway: resident memory at the end", resident_mib(whole.gateway), "MiB", goal="<= 110")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,9 +6,10 @@ import json
 import re
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+Exchange = Callable[[], Any]
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _END: Final = b"\r\n\r\n"
 
@@ -69,11 +70,16 @@ def post_form(path: str, field: str, file: bytes, **fields: str) -> bytes:
     return message("POST", path, body, f"multipart/form-data; boundary={mark}")
 
 
-def timed_ms(connection: Connection, request: bytes) -> float:
-    """How long one exchange takes."""
-    began = time.perf_counter()
-    connection.ask(request)
-    return (time.perf_counter() - began) * 1000
+def in_turn(exchanges: Sequence[Exchange], rounds: int, warm_up: int) -> list[list[float]]:
+    """Times in ms of each exchange; all of them in every round, so that what disturbs one disturbs the others."""
+    taken: list[list[float]] = [[] for _ in exchanges]
+    for number in range(warm_up + rounds):
+        for times, exchange in zip(taken, exchanges, strict=True):
+            began = time.perf_counter()
+            exchange()
+            if number >= warm_up:
+                times.append((time.perf_counter() - began) * 1000)
+    return taken
 
 
 def percentile(values: Sequence[float], share: float) -> float:

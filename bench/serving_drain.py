@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from statistics import median
 from typing import Final
 
@@ -13,37 +12,33 @@ from bench.report import Report
 from bench.serving_client import Connection, post_json
 from bench.serving_requests import tiny_request
 from bench.serving_roles import SLUG, STOCK_QUEUE, Trick, no_op
-from bench.serving_stack import Stack, held, wait_until
+from bench.serving_stack import Site, Stack, held, wait_until
 
 _JOBS: Final = 200
 _ROUNDS: Final = 5
 
 
-def drain(report: Report, stack: Stack, scale: float) -> None:
+def drain(report: Report, site: Site, scale: float) -> None:
     """200 queued requests, pictures read and stored, against as many empty jobs in RQ's own worker, in turn."""
     jobs = max(10, round(_JOBS * scale))
     rates: dict[str, list[float]] = {"RQ's SimpleWorker": [], "our worker": []}
-    with ExitStack() as running:
-        port, _ = running.enter_context(stack.gateway())
-        ours = running.enter_context(stack.worker(port))
-        stock = running.enter_context(stack.stock_worker())
-        client = running.enter_context(Connection(port))
+    with site.stack.stock_worker() as stock, Connection(site.port) as client:
         for _ in range(_ROUNDS):
-            rates["RQ's SimpleWorker"].append(jobs / _stock_seconds(stack, stock, jobs))
-            rates["our worker"].append(jobs / _our_seconds(stack, ours, client, jobs))
+            rates["RQ's SimpleWorker"].append(jobs / _stock_seconds(site.stack, stock, jobs))
+            rates["our worker"].append(jobs / _our_seconds(site, client, jobs))
     for name, measured in rates.items():
         report.add(f"{name}, {jobs} queued no-ops", median(measured), "per s", note=f"median of {_ROUNDS} rounds")
     ratio = median(rates["our worker"]) / median(rates["RQ's SimpleWorker"])
     report.add("drain rate, ours / RQ's SimpleWorker", ratio, "x", goal=">= 3")
 
 
-def _our_seconds(stack: Stack, worker: int, client: Connection, jobs: int) -> float:
+def _our_seconds(site: Site, client: Connection, jobs: int) -> float:
     request = post_json(f"/v2/{SLUG}", tiny_request(Trick.TINY))
-    with held(worker):
+    with held(site.worker):
         for _ in range(jobs):
             client.ask(request)
         began = time.monotonic()
-    wait_until(lambda: stack.redis.zcard("facelight:open") == 0, pause_s=0.002)
+    wait_until(lambda: site.stack.redis.zcard("facelight:open") == 0, pause_s=0.002)
     return time.monotonic() - began
 
 

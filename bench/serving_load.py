@@ -14,25 +14,23 @@ from bench.report import Report
 from bench.serving_client import Connection, message, percentile, post_json
 from bench.serving_requests import tiny_request
 from bench.serving_roles import SLUG, Trick
-from bench.serving_stack import Stack, resident_mib
+from bench.serving_stack import Site
 
 _CLIENTS: Final = 200
 _SECONDS: Final = 8.0
 
 
-def polling(report: Report, stack: Stack, scale: float) -> None:
+def polling(report: Report, site: Site, scale: float) -> None:
     """200 clients that ask for the state of a request as fast as they are answered, each on a kept connection."""
-    with stack.gateway() as (port, pid), Connection(port) as client:
+    with Connection(site.port) as client:
         accepted = json.loads(client.ask(post_json(f"/v2/{SLUG}", tiny_request(Trick.TINY))))
-        request = message("GET", f"/v2/requests/{accepted['request_id']}/status")
-        seconds = max(0.5, _SECONDS * scale)
-        times, errors = uvloop.run(_poll(port, request, seconds))
-        memory = resident_mib(pid)
+    request = message("GET", f"/v2/requests/{accepted['request_id']}/status")
+    seconds = max(0.5, _SECONDS * scale)
+    times, errors = uvloop.run(_poll(site.port, request, seconds))
     report.add(f"status, {_CLIENTS} clients: rate", len(times) / seconds, "per s", note="the clients share the machine")
     report.add(f"status, {_CLIENTS} clients: p50", percentile(times, 0.5), "ms")
     report.add(f"status, {_CLIENTS} clients: p99", percentile(times, 0.99), "ms")
     report.add(f"status, {_CLIENTS} clients: errors", errors, "", goal="== 0")
-    report.add("gateway: resident memory after polling", memory, "MiB", goal="<= 110")
 
 
 async def _poll(port: int, request: bytes, seconds: float) -> tuple[list[float], int]:

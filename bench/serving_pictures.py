@@ -7,39 +7,34 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from bench.report import Report
-from bench.serving_client import Connection, message, percentile, post_form, post_json
+from bench.serving_client import Connection, Exchange, in_turn, message, percentile, post_form, post_json
 from bench.serving_roles import SLUG, Trick, photo, png
-from bench.serving_stack import Stack, resident_mib
+from bench.serving_stack import Site
 
 _REPEATS: Final = 40
 _WARM_UP: Final = 5
 _FIELD: Final = "face_image"
 
 
-def round_trips(report: Report, stack: Stack, scale: float) -> None:
-    """Submit, poll, download, and the same by v1; the picture in JSON, in a form and by URL. Memory afterwards."""
+def round_trips(report: Report, site: Site, scale: float) -> None:
+    """Submit, poll, download, and the same by v1; the picture in JSON, in a form and by URL."""
     picture = png(photo(1024))
-    with ExitStack() as running:
-        port, gateway = running.enter_context(stack.gateway())
-        running.enter_context(stack.worker(port))
-        client = running.enter_context(Connection(port))
-        url = running.enter_context(hosting(picture))
-        ways: dict[str, Callable[[], bytes]] = {}
+    with Connection(site.port) as client, hosting(picture) as url:
+        ways: dict[str, Exchange] = {}
         for name, request in _requests(picture, url).items():
-            ways[f"v2, {name}"] = lambda request=request: _by_polling(client, request("v2"))  # type: ignore[misc]
-            ways[f"v1, {name}"] = lambda request=request: client.ask(request("v1"))  # type: ignore[misc]
-        taken = _in_turn(ways, max(3, round(_REPEATS * scale)), len(picture))
-        memory = resident_mib(gateway)
-    for name, times in taken.items():
+            ways[f"v2, {name}"] = partial(_by_polling, client, request("v2"), len(picture))
+            ways[f"v1, {name}"] = partial(_at_once, client, request("v1"), len(picture))
+        taken = in_turn(list(ways.values()), max(3, round(_REPEATS * scale)), _WARM_UP)
+    for name, times in zip(ways, taken, strict=True):
         note = f"{len(picture) / 1e6:.2f} MB each way; fastest {min(times):.1f} ms"
         report.add(f"2 MB round trip, {name}, p50", percentile(times, 0.5), "ms", goal="<= 40", note=note)
-    report.add("gateway: resident memory after these", memory, "MiB", goal="<= 110")
 
 
 def _requests(picture: bytes, url: str) -> dict[str, Callable[[str], bytes]]:
@@ -58,30 +53,26 @@ def _requests(picture: bytes, url: str) -> dict[str, Callable[[str], bytes]]:
     }
 
 
-def _by_polling(client: Connection, request: bytes) -> bytes:
+def _by_polling(client: Connection, request: bytes, size: int) -> None:
     """Submit, ask for the state until it is done, ask for the result, download it."""
     accepted = json.loads(client.ask(request))
     while json.loads(client.ask(_get(accepted["status_url"])))["status"] != "COMPLETED":
         time.sleep(0.001)
     result = json.loads(client.ask(_get(accepted["response_url"])))
-    return client.ask(_get(result["output"]))
+    _expect(client.ask(_get(result["output"])), size)
+
+
+def _at_once(client: Connection, request: bytes, size: int) -> None:
+    _expect(client.ask(request), size)
+
+
+def _expect(received: bytes, size: int) -> None:
+    if len(received) != size:
+        raise RuntimeError(f"{len(received)} bytes came back instead of {size}")
 
 
 def _get(url: str) -> bytes:
     return message("GET", urlsplit(url).path)
-
-
-def _in_turn(ways: dict[str, Callable[[], bytes]], repeats: int, size: int) -> dict[str, list[float]]:
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(_WARM_UP + repeats):
-        for name, exchange in ways.items():
-            began = time.perf_counter()
-            received = exchange()
-            if number >= _WARM_UP:
-                taken[name].append((time.perf_counter() - began) * 1000)
-            if len(received) != size:
-                raise RuntimeError(f"{name}: {len(received)} bytes came back instead of {size}")
-    return taken
 
 
 @contextmanager

@@ -3,50 +3,54 @@
 from __future__ import annotations
 
 import base64
-from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final
 
+import httpx
+
 from bench.report import Report
-from bench.serving_client import Connection, message, percentile, post_json, timed_ms
+from bench.serving_client import Connection, Exchange, in_turn, percentile, post_json
 from bench.serving_roles import SLUG, Trick, photo, png
-from bench.serving_stack import Stack
+from bench.serving_stack import Site
 
 _PAIRS: Final = 400
 _WARM_UP: Final = 50
 
 
-def overhead(report: Report, stack: Stack, scale: float) -> None:
-    """A v1 call through gateway, queue and worker against the bare application's answer to the same body, in turn."""
-    body = tiny_request(Trick.TINY)
-    with ExitStack() as running:
-        port, _ = running.enter_context(stack.gateway())
-        running.enter_context(stack.worker(port))
-        bare, ours = (running.enter_context(Connection(at)) for at in (running.enter_context(stack.bare()), port))
-        exchanges = {
-            "bare FastAPI no-op": (bare, post_json("/no-op", body)),
-            "no-op request through gateway, queue, worker": (ours, post_json(f"/v1/{SLUG}", body)),
-            "probe (/health/live)": (ours, message("GET", "/health/live")),
-        }
-        taken = _in_turn(list(exchanges.values()), round(_PAIRS * scale))
-    for (name, _), times in zip(exchanges.items(), taken, strict=True):
-        report.add(f"{name}, p50", percentile(times, 0.5), "ms")
-        report.add(f"{name}, p99", percentile(times, 0.99), "ms")
-    ratio = percentile(taken[1], 0.5) / percentile(taken[0], 0.5)
-    report.add("no-op request / bare no-op", ratio, "x", goal="<= 3", note="p50, exchanges interleaved")
+def overhead(report: Report, site: Site, scale: float) -> None:
+    """A v1 call through gateway, queue and worker against the bare application's answer to the same body, in turn.
+
+    Once as a client sees it that is written with httpx, as the endpoints' client library is, and once by sockets that
+    are nearly free, which leaves the servers alone.
+    """
+    body, pairs = tiny_request(Trick.TINY), max(10, round(_PAIRS * scale))
+    with site.stack.bare() as other:
+        with httpx.Client(trust_env=False) as client:
+            _compare(report, "httpx", _by_httpx(client, other, site.port, body), pairs, goal="<= 3")
+        with Connection(other) as bare, Connection(site.port) as ours:
+            _compare(report, "sockets", _by_sockets(bare, ours, body), pairs)
+
+
+def _by_httpx(client: httpx.Client, bare: int, ours: int, body: dict[str, Any]) -> list[Exchange]:
+    def post(url: str) -> Exchange:
+        return lambda: client.post(url, json=body).raise_for_status()
+
+    return [post(f"http://127.0.0.1:{bare}/no-op"), post(f"http://127.0.0.1:{ours}/v1/{SLUG}")]
+
+
+def _by_sockets(bare: Connection, ours: Connection, body: dict[str, Any]) -> list[Exchange]:
+    return [partial(bare.ask, post_json("/no-op", body)), partial(ours.ask, post_json(f"/v1/{SLUG}", body))]
+
+
+def _compare(report: Report, client: str, exchanges: list[Exchange], pairs: int, goal: str | None = None) -> None:
+    bare, ours = in_turn(exchanges, pairs, _WARM_UP)
+    for name, times in (("bare FastAPI no-op", bare), ("no-op through gateway, queue, worker", ours)):
+        report.add(f"{name}, {client}: p50", percentile(times, 0.5), "ms", note=f"p99 {percentile(times, 0.99):.2f} ms")
+    ratio = percentile(ours, 0.5) / percentile(bare, 0.5)
+    report.add(f"no-op request / bare no-op, {client}", ratio, "x", goal=goal, note="of p50, exchanges interleaved")
 
 
 def tiny_request(trick: Trick) -> dict[str, Any]:
     """The smallest body that the model takes, with a prompt that the played models know."""
     uri = f"data:image/png;base64,{base64.b64encode(png(photo(32))).decode()}"
     return {"face_image": uri, "prompt": str(trick)}
-
-
-def _in_turn(exchanges: list[tuple[Connection, bytes]], rounds: int) -> list[list[float]]:
-    """Times in ms of each exchange; all of them in every round, so that what disturbs one disturbs the others."""
-    taken: list[list[float]] = [[] for _ in exchanges]
-    for number in range(_WARM_UP + rounds):
-        for times, (connection, request) in zip(taken, exchanges, strict=True):
-            spent = timed_ms(connection, request)
-            if number >= _WARM_UP:
-                times.append(spent)
-    return taken

@@ -12,9 +12,10 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from PIL import Image
 from models.catalog import MODELS
 from models.params import CommonParams
 from models.pipeline import OnStep, Pipeline, Pixels
+from models.pulid_lightning.params import Params
 from workers.settings import WorkerSettings, read_settings
 
 SLUG: Final = "pulid-lightning"
@@ -97,6 +99,7 @@ class Nothing(Pipeline[CommonParams, Trick]):
                 file.write(json.dumps({**note, "end": time.monotonic()}) + "\n")
 
 
+@cache
 def photo(side: int) -> Any:
     """Pixels [side, side, 3] of a real photo with a sensor's noise: 1024 px square make a PNG of about 2 MB."""
     from skimage import data
@@ -126,7 +129,7 @@ def bare_application() -> FastAPI:
     app = FastAPI()
 
     @app.post("/no-op")
-    async def no_op(body: MODELS[SLUG].params) -> dict[str, str]:  # type: ignore[valid-type]  # a class, though looked up
+    async def no_op(body: Params) -> dict[str, str]:
         return {"prompt": body.prompt}
 
     return app
@@ -155,5 +158,11 @@ def _stock_worker() -> None:
     SimpleWorker([Queue(STOCK_QUEUE, connection=redis)], connection=redis).work(logging_level="ERROR")
 
 
+_ROLES: Final[Mapping[str, Callable[..., None]]] = {
+    "worker": _worker,
+    "bare": _bare,
+    "stock-worker": _stock_worker,
+}
+
 if __name__ == "__main__":
-    {"worker": _worker, "bare": _bare, "stock-worker": _stock_worker}[sys.argv[1]](*sys.argv[2:])
+    _ROLES[sys.argv[1]](*sys.argv[2:])

@@ -87,6 +87,23 @@ class Stack:
             yield process.pid
 
 
+@dataclass(frozen=True)
+class Site:
+    """A whole server: a gateway at `port` and a worker whose models compute nothing, with their process ids."""
+
+    stack: Stack
+    port: int
+    gateway: int
+    worker: int
+
+
+@contextmanager
+def site(folder: Path) -> Iterator[Site]:
+    """Start one, all of whose files lie in `folder`."""
+    with stack(folder) as own, own.gateway() as (port, gateway), own.worker(port) as worker:
+        yield Site(own, port, gateway, worker)
+
+
 @contextmanager
 def stack(folder: Path) -> Iterator[Stack]:
     """A Redis of its own, configured like that of `facelight serve`, and a store that has all of its subfolders.

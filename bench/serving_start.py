@@ -7,17 +7,17 @@ from statistics import median
 from typing import Final
 
 from bench.report import Report
-from bench.serving_stack import Stack, has_loaded, resident_mib
+from bench.serving_stack import Site, has_loaded, resident_mib
 
 _STARTS: Final = 5
 
 
-def start(report: Report, stack: Stack, scale: float) -> None:
+def start(report: Report, site: Site, scale: float) -> None:
     """From the start of the process to the first 200 of its probe; memory then."""
     seconds, sizes, with_torch = [], [], False
     for _ in range(max(2, round(_STARTS * scale))):
         began = time.monotonic()
-        with stack.gateway() as (_, pid):
+        with site.stack.gateway() as (_, pid):
             seconds.append(time.monotonic() - began)
             sizes.append(resident_mib(pid))
             with_torch |= has_loaded(pid, "libtorch")

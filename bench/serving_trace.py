@@ -11,24 +11,24 @@ from bench.report import Report
 from bench.serving_client import Connection, post_json
 from bench.serving_requests import tiny_request
 from bench.serving_roles import SLUG, TRACE, Trick
-from bench.serving_stack import Stack, held, wait_until
+from bench.serving_stack import Site, Stack, held, wait_until
 
 _JOBS: Final = 12
 
 
-def blocking(report: Report, stack: Stack, scale: float) -> None:
+def blocking(report: Report, site: Site, scale: float) -> None:
     """Queued runs of 80 ms whose pictures of 1024 px square are encoded for real, and the same with nothing to encode.
 
     What the pictures' encoding adds to the time between two runs is what the thread waits for it.
     """
     jobs = max(4, round(_JOBS * scale))
     gaps = {}
-    with stack.gateway() as (port, _), stack.worker(port) as worker, Connection(port) as client:
+    with Connection(site.port) as client:
         for trick in (Trick.TRACED, Trick.ENCODED):
-            _queue_and_wait(stack, worker, client, trick, jobs)
-            gaps[trick] = _gaps_ms(_notes(stack, trick, "run"))
-        encoding = _notes(stack, Trick.ENCODED, "finish")
-        drawing = {note["thread"] for note in _notes(stack, Trick.ENCODED, "run")}
+            _queue_and_wait(site, client, trick, jobs)
+            gaps[trick] = _gaps_ms(_notes(site.stack, trick, "run"))
+    encoding = _notes(site.stack, Trick.ENCODED, "finish")
+    drawing = {note["thread"] for note in _notes(site.stack, Trick.ENCODED, "run")}
     own = sum(note["end"] - note["begin"] for note in encoding if note["thread"] in drawing)
     spent = median((note["end"] - note["begin"]) * 1000 for note in encoding)
     report.add("encoding on the GPU thread", own * 1000, "ms", goal="== 0", note=f"{len(encoding)} pictures")
@@ -37,13 +37,13 @@ def blocking(report: Report, stack: Stack, scale: float) -> None:
     report.add("between two runs, pictures to encode, p50", median(gaps[Trick.ENCODED]), "ms")
 
 
-def _queue_and_wait(stack: Stack, worker: int, client: Connection, trick: Trick, jobs: int) -> None:
+def _queue_and_wait(site: Site, client: Connection, trick: Trick, jobs: int) -> None:
     # Several pictures per request would be drawn in one run; with a size of its own each request is drawn alone.
     bodies = [{**tiny_request(trick), "width": 512 + 64 * (number % 2)} for number in range(jobs)]
-    with held(worker):
+    with held(site.worker):
         for body in bodies:
             client.ask(post_json(f"/v2/{SLUG}", body))
-    wait_until(lambda: stack.redis.zcard("facelight:open") == 0)
+    wait_until(lambda: site.stack.redis.zcard("facelight:open") == 0)
 
 
 def _notes(stack: Stack, trick: Trick, stage: str) -> list[dict[str, Any]]:

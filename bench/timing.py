@@ -39,7 +39,7 @@ def milliseconds(work: Work, device: torch.device) -> float:
         start = time.perf_counter()
         work()
         return (time.perf_counter() - start) * 1e3
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     begin.record()
     work()
     end.record()

@@ -38,7 +38,7 @@ def recorded_calls() -> Iterator[list[Call]]:
     original = Runner.__call__
 
     def call(runner: Any, network: Any, *inputs: Any) -> Any:
-        calls.append(Call(name_of(runner), runner, network, inputs))
+        calls.append(Call(runner.name, runner, network, inputs))
         return original(runner, network, *inputs)
 
     with patch.object(Runner, "__call__", call):
@@ -51,16 +51,10 @@ def around_calls(around: Around) -> Iterator[None]:
     original = Runner.__call__
 
     def call(runner: Any, network: Any, *inputs: Any) -> Any:
-        return around(name_of(runner), lambda: original(runner, network, *inputs))
+        return around(runner.name, lambda: original(runner, network, *inputs))
 
     with patch.object(Runner, "__call__", call):
         yield
-
-
-def name_of(runner: Any) -> str:
-    """The name of a runner's function."""
-    name: str = runner._function.__name__
-    return name
 
 
 def decoded_latents(calls: Sequence[Call]) -> list[Tensor]:

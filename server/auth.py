@@ -69,7 +69,8 @@ async def _caller(gateway: Gateway, key: str | None, bearer: HTTPAuthorizationCr
 def may_submit(slug: str) -> Callable[..., Awaitable[None]]:
     """A dependency of routes that take requests for a model, after `authenticate`.
 
-    Raises `Forbidden` or `TooManyRequests`. Counts the request, whatever becomes of it; what is left of the key's rate is told in the answer's headers.
+    Raises `Forbidden` or `TooManyRequests`. Counts the request, whatever becomes of it; what is left of the key's rate
+    is told in the answer's headers.
     """
 
     async def check(request: Request, response: Response) -> None:

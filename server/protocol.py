@@ -5,10 +5,6 @@ body            may take `body_grace_s`, and after that must have come at `body_
 rest of a body  that nobody reads, since the answer has been given: read for `linger_s`, then cut off
 answer          if the peer takes nothing of it for `stall_s`, the connection is cut
 next request    uvicorn's own keep-alive time-out
-
-The parser is llhttp's, which is fast and leaves two things to others that are done here: it keeps a header of any size,
-and lets pass what RFC 9112 has a server refuse. It also reads on while an answer is due, so what a client sends ahead
-waits here until then.
 """
 
 from __future__ import annotations
@@ -21,19 +17,16 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, Final
 
-import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from server.errors import RETRY_AFTER_S, SECURITY_HEADERS
+from server.parsing import OneByOne
 
 KEEP_ALIVE_S: Final = 75
 """Longer than reverse proxies keep their idle connections, so that it is the proxy that closes them."""
 _LAST_CHANCE_S: Final = 1.0
 """For a new connection to begin its request when the server is about to leave."""
-_MAX_FRAMING: Final = 64 * 1024
-"""Bytes of a header, a trailer or chunks' sizes that may come in a row before they are complete."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ class _Phase(Enum):
     """The peer owes nothing: its request is complete, or it may begin another one."""
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(OneByOne):
     """One connection, watched."""
 
     def __init__(
@@ -88,11 +81,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._body_until = 0.0
         self._received = 0
         self._leaving = False
-        self._in_header = False
-        self._in_body = False
-        self._framing = 0
-        self._ahead = bytearray()
-        self._due: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base
         """Begin to wait for a header, unless there are too many connections."""
@@ -104,50 +92,16 @@ class LimitedProtocol(HttpToolsProtocol):
             self._enter(_Phase.HEADER, self._limits.header_s, self._late)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks, and tell the application if an answer is due."""
+        """Stop the clocks."""
         self._enter(_Phase.NONE)
         self._forget_cut()
-        self._tell_gone(self._due)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of a request; of a later one only once its turn has come."""
-        if self._phase is _Phase.GONE:
-            return
-        self._received += len(data)
-        if self._is_answer_due() and not self._in_body:
-            self._unset_keepalive_if_required()
-            self._ahead += data
-            self.flow.pause_reading()
-            return
-        self._feed(data)
-        if self._framing > _MAX_FRAMING:
-            self.send_400_response("")
-        self._look(begun=True)
-
-    def on_message_begin(self) -> None:
-        """The first byte of a request."""
-        super().on_message_begin()
-        self._in_header = True
-
-    def on_headers_complete(self) -> None:
-        """Refuse what RFC 9112 has a server refuse, in sections 2.3 and 3.2; begin to serve the rest."""
-        version = self.parser.get_http_version()
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if version not in ("1.0", "1.1") or hosts > 1 or (version == "1.1" and not hosts):
-            raise ValueError("no request that this server takes")
-        self._in_header, self._in_body, self._framing = False, True, 0
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """Some bytes of a body."""
-        self._framing = 0
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """The last byte of a request."""
-        self._in_body, self._framing = False, 0
-        super().on_message_complete()
+        """Take bytes of a request."""
+        if self._phase is not _Phase.GONE:
+            self._received += len(data)
+            super().data_received(data)
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the end of the connection."""
@@ -156,11 +110,6 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._cut_later()
-            return
-        self._look(begun=False)
-        if self._ahead and not self._is_answer_due():
-            data, self._ahead = bytes(self._ahead), bytearray()
-            self.data_received(data)
 
     def pause_writing(self) -> None:
         """The peer is not taking the answer as fast as it is made."""
@@ -192,28 +141,16 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._phase is not _Phase.GONE:
             self._hang_up(400, "This is not a valid HTTP/1.1 request.")
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._due = cycle
-        super()._start_asgi_task(cycle, app)
+    def _begin_turn(self) -> None:
+        self._look()
+        super()._begin_turn()
 
-    def _is_answer_due(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+    def _take(self, data: bytes) -> None:
+        super()._take(data)
+        self._look()
 
-    def _feed(self, data: bytes) -> None:
-        self._framing += len(data)
-        self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # To no other protocol: what follows is the next request (RFC 9110 section 7.8), for a parser that goes on.
-            self.parser = httptools.HttpRequestParser(self)
-            if rest := data[upgrade.args[0] :]:
-                self.data_received(rest)
-        except httptools.HttpParserError:
-            self.send_400_response("")
-
-    def _look(self, *, begun: bool) -> None:
-        """Find out what the peer owes now. `begun`: bytes have come that may be the first of a header."""
+    def _look(self) -> None:
+        """Find out what the peer owes now."""
         if self._phase is _Phase.GONE:
             return
         if self.transport.is_closing():
@@ -224,7 +161,7 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self._in_body:
             if self._phase is not _Phase.BODY:
                 self._begin_body()
-        elif (begun or self._in_header) and not self._is_answer_due():
+        elif not self._is_between and not self._is_answer_due():
             if self._phase is not _Phase.HEADER:
                 self._enter(_Phase.HEADER, self._limits.header_s, self._late)
         else:
@@ -261,8 +198,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
         It is closed in one direction first: closed at once, what the peer is still sending would cost it the answer.
         """
-        due = self._due if self._due is not None and not self._due.response_complete else None
-        if self._phase is _Phase.REST or (due is not None and (due.response_started or due is not self.cycle)):
+        if not self._may_answer():
             self._enter(_Phase.NONE)
             self.transport.close()
             self._cut_later()
@@ -270,12 +206,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.write(_answer(status, sentence))
         self.transport.write_eof()
         self._enter(_Phase.GONE, self._limits.linger_s, self.transport.abort)
-        self._tell_gone(due)
-
-    def _tell_gone(self, cycle: RequestResponseCycle | None) -> None:
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        self._tell_gone()
 
     def _cut_later(self) -> None:
         self._forget_cut()

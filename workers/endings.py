@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
@@ -12,7 +12,7 @@ from models.errors import InputRefused
 from workers.accidents import is_broken_device, is_out_of_memory
 from workers.connection import insist
 from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
-from workers.records import Output, Record, Records
+from workers.records import Output, Record, Records, Result
 from workers.reporter import Progress, Reporter
 from workers.scripts import CANCELLED
 from workers.store import Store
@@ -28,17 +28,15 @@ class Endings:
     store: Store
     reporter: Reporter
 
-    def complete(self, progress: Progress, outputs: tuple[Output, ...]) -> bool:
-        """End a request with the pictures that are in the store; False if nobody wants them any more.
+    def complete(self, results: Sequence[Result], requests: Sequence[Progress]) -> list[bool]:
+        """End requests with the pictures that are in the store; False for those that nobody wants any more.
 
-        `tidy` must follow.
+        `tidy` must follow for each. The list is empty if Redis refuses to say what has become of them.
         """
-        record, seconds = progress.record, progress.seconds
-        ended = self._end(progress, lambda: self.records.complete(record, outputs, seconds))
-        if ended:
-            _log.info("%s completed in %.2f s", record.request_id, seconds)
-        else:
-            _log.warning("%s was cancelled, or given to another worker, in its %.2f s", record.request_id, seconds)
+        ended = self._end(requests, lambda: self.records.complete_all(results))
+        for result, completed in zip(results, ended, strict=False):
+            words = "%s completed in %.2f s" if completed else "%s was cancelled, or given to another, in its %.2f s"
+            _log.info(words, result.record.request_id, result.inference_time)
         return ended
 
     def fail(self, progress: Progress, error: Exception) -> None:
@@ -47,15 +45,8 @@ class Endings:
             raise DeviceBroken(str(error)) from error
         record, sentence = progress.record, _sentence(progress, error)
         _log.info("%s failed: %s", record.request_id, sentence)
-        ended = self._end(progress, lambda: self.records.fail(record, sentence, progress.seconds))
-        self.tidy(record, ended)
-
-    def tidy(self, record: Record, ended: bool, outputs: Iterable[Output] = ()) -> None:
-        """Remove the pictures that a request came with, unless another worker needs them, and results in vain."""
-        if not ended:
-            self.drop(output.name for output in outputs)
-        if ended or self._is_final(record.request_id):
-            self.drop(record.stored_images.values())
+        for ended in self._end([progress], lambda: [self.records.fail(record, sentence, progress.seconds)]):
+            self.tidy(record, ended)
 
     def is_over(self, progress: Progress) -> bool:
         """Whether a request needs no more of its stages because its caller cancelled it; it is ended then."""
@@ -63,19 +54,28 @@ class Endings:
             self.fail(progress, Cancelled(CANCELLED))
         return progress.cancelled
 
+    def tidy(self, record: Record, ended: bool, outputs: Iterable[Output] = ()) -> None:
+        """Remove results in vain, and the pictures that a request came with, unless another worker needs them."""
+        if not ended:
+            self.drop(output.name for output in outputs)
+        if ended or self._is_final(record.request_id):
+            self.drop(record.stored_images.values())
+
     def drop(self, names: Iterable[str]) -> None:
         """Remove pictures from the store."""
         for name in names:
             self.store.drop(name)
 
-    def _end(self, progress: Progress, step: Callable[[], bool]) -> bool:
+    def _end(self, requests: Sequence[Progress], step: Callable[[], list[bool]]) -> list[bool]:
+        """Whether each has ended so; nothing at all if Redis refuses to say: then no picture may go either."""
         try:
             return insist(step)
         except RedisError:
-            _log.exception("%s could not be ended", progress.record.request_id)
-            return False
+            _log.exception("%s could not be ended", ", ".join(request.record.request_id for request in requests))
+            return []
         finally:
-            self.reporter.leave(progress)
+            for request in requests:
+                self.reporter.leave(request)
 
     def _is_final(self, request_id: str) -> bool:
         try:

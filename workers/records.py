@@ -15,8 +15,8 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final
@@ -24,7 +24,7 @@ from typing import Any, Final
 from redis import Redis
 
 from models.catalog import MODELS
-from workers import scripts
+from workers import scripts, scripts_repair
 from workers.connection import text
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 
@@ -105,6 +105,20 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Result:
+    """The pictures of a request that a worker is at, and the computing time that they took in seconds."""
+
+    record: Record
+    outputs: tuple[Output, ...]
+    inference_time: float
+
+    @property
+    def json(self) -> str:
+        """The pictures, as they stand in the record."""
+        return json.dumps([vars(output) for output in self.outputs])
+
+
+@dataclass(frozen=True)
 class Idempotency:
     """What a caller sends to have a request made once only: a key, and the digest of everything that was asked for."""
 
@@ -157,7 +171,7 @@ class Records:
         self._requeue = redis.register_script(scripts.REQUEUE)
         self._cancel = redis.register_script(scripts.CANCEL)
         self._report = redis.register_script(scripts.REPORT)
-        self._audit = redis.register_script(scripts.AUDIT)
+        self._audit = redis.register_script(scripts_repair.AUDIT)
 
     def create(
         self,
@@ -242,8 +256,8 @@ class Records:
             return _parse(request_id, raw)
         except (ValueError, KeyError):
             _log.exception("the record of %s is damaged", request_id)
-            must_be = [Status.PROCESSING, raw["attempt"], worker]
-            self._finish(request_id, must_be, Status.FAILED, {"error": "The request's record was damaged."})
+            words = ["error", "The request's record was damaged.", "inference_time", "0"]
+            self._finish([[request_id, Status.PROCESSING, raw["attempt"], worker, Status.FAILED, *words]])
             return None
 
     def report(self, record: Record, step: int, total: int) -> bool:
@@ -252,17 +266,26 @@ class Records:
 
     def complete(self, record: Record, outputs: tuple[Output, ...], inference_time: float) -> bool:
         """PROCESSING to COMPLETED; False if it was cancelled, or this attempt has been given up meanwhile."""
-        fields = {"outputs": json.dumps([asdict(output) for output in outputs]), "inference_time": repr(inference_time)}
-        ended = self._finish(record.request_id, _at_work(record), Status.COMPLETED, fields)
-        return ended or self._shows(record, Status.COMPLETED, outputs=outputs)
+        return self.complete_all([Result(record, outputs, inference_time)])[0]
+
+    def complete_all(self, results: Sequence[Result]) -> list[bool]:
+        """The same for several requests in one step."""
+        ended = self._finish(
+            _ending(one.record, _at_work(one.record), Status.COMPLETED, "outputs", one.json, one.inference_time)
+            for one in results
+        )
+        return [
+            done or self._shows(one.record, Status.COMPLETED, outputs=one.outputs)
+            for one, done in zip(results, ended, strict=True)
+        ]
 
     def fail(self, record: Record, error: str, inference_time: float = 0.0) -> bool:
         """From the state, attempt and worker that `record` shows to FAILED, with a sentence for the caller.
 
         Its credits are given back. False if the request has moved on meanwhile.
         """
-        fields = {"error": error, "inference_time": repr(inference_time)}
-        ended = self._finish(record.request_id, [record.status, record.attempt, record.worker], Status.FAILED, fields)
+        must_be = [record.status, record.attempt, record.worker]
+        (ended,) = self._finish([_ending(record, must_be, Status.FAILED, "error", error, inference_time)])
         return ended or self._shows(record, Status.FAILED, error=error)
 
     def requeue(self, record: Record) -> bool:
@@ -305,9 +328,9 @@ class Records:
     def _depth_of_owner(self, slug: str, owner: str) -> int:
         return sum(int(self._redis.zcard(f"facelight:line:{slug}:{variant}:{owner}")) for variant in _variants(slug))
 
-    def _finish(self, request_id: str, must_be: list[Any], to: Status, fields: Mapping[str, str]) -> bool:
-        pairs = [word for pair in fields.items() for word in pair]
-        return bool(self._end(args=[request_id, *must_be, to, self._result_ttl_s, *pairs]))
+    def _finish(self, endings: Iterable[list[Any]]) -> list[bool]:
+        words = [word for ending in endings for word in ending]
+        return list(map(bool, self._end(args=[self._result_ttl_s, *words])))
 
     def _shows(self, before: Record, status: Status, **fields: object) -> bool:
         """Whether a step whose answer got lost was taken after all: the record holds what it would have written."""
@@ -320,6 +343,10 @@ def _queue_full(slug: str, limits: Limits, *, of_owner: bool) -> QueueFull:
     if of_owner:
         return QueueFull(f"{limits.per_owner} requests of this API key are waiting for {slug} already.")
     return QueueFull(f"{limits.queue} requests are waiting for {slug} already.")
+
+
+def _ending(record: Record, must_be: list[Any], to: Status, field: str, value: str, inference_time: float) -> list[Any]:
+    return [record.request_id, *must_be, to, field, value, "inference_time", repr(inference_time)]
 
 
 def _at_work(record: Record) -> list[Any]:

@@ -38,7 +38,7 @@ _JOB: Final = '["workers.task.Task", null, [], {}]'
 _CALL_COUNTS_S: Final = 600
 """A worker that hears no answer for so long is not given the same requests again; the janitor finds them."""
 
-_COMMON: Final = f"""
+COMMON: Final = f"""
 local CANCELLED, CHANNEL, JOB = '{CANCELLED}', '{FINISHED_CHANNEL}', '{_JOB}'
 local OPEN, RUNNING, TICKETS = 'facelight:open', 'facelight:running', 'facelight:tickets'
 local TOKENS = 'rq:job:'
@@ -111,10 +111,11 @@ local function finish(id, state, ttl, ...)
   redis.call('PUBLISH', CHANNEL, id)
 end
 """
+"""What all scripts begin with."""
 
 # ARGV: id, slug, variant, owner, params, cost, time to live, limit of the model or '', limit of the owner or '',
 # key for idempotency or '', fingerprint, shape, variants of the model, ...
-CREATE: Final = f"""{_COMMON}
+CREATE: Final = f"""{COMMON}
 local id, slug, variant, owner, params, cost, ttl = unpack(ARGV, 1, 7)
 if redis.call('EXISTS', record_of(id)) == 1 then return {{'accepted', id}} end
 if ARGV[10] ~= '' then
@@ -156,7 +157,7 @@ return {{'accepted', id}}
 # one that it holds included: where none is left, other workers are on their way. Requests of one shape are taken
 # together while many wait: at most one more than an eighth of them, so a short queue is served in order and at once. A
 # call that is sent again because its answer got lost gets the same answer.
-TAKE: Final = f"""{_COMMON}
+TAKE: Final = f"""{COMMON}
 local worker, call, ttl, most, token, fresh = unpack(ARGV, 1, 6)
 local TAKEN = 'facelight:taken:' .. worker
 
@@ -234,18 +235,27 @@ if status == 'COMPLETED' or status == 'FAILED' then return 0 end
 if status ~= ARGV[2] or attempt ~= ARGV[3] or (worker or '') ~= ARGV[4] then return 0 end
 """
 
-# ARGV: id, state, attempt and worker that it must have; new state, time to live, field, value, ...
-END: Final = f"""{_COMMON}{_UNLESS_MOVED_ON}
-if ARGV[5] == 'COMPLETED' and cancel then
-  finish(id, 'FAILED', ARGV[6], 'error', CANCELLED)
-  return 0
+# ARGV: time to live; then for each request: id, state, attempt and worker that it must have, new state, two fields with
+# their values. Returns for each whether it was ended so.
+END: Final = f"""{COMMON}
+local function end_one(id, status, attempt, worker, state, ...)
+  local was, tries, by, cancel = unpack(redis.call('HMGET', record_of(id), 'status', 'attempt', 'worker', 'cancel'))
+  if was == 'COMPLETED' or was == 'FAILED' then return 0 end
+  if was ~= status or tries ~= attempt or (by or '') ~= worker then return 0 end
+  if state == 'COMPLETED' and cancel then
+    finish(id, 'FAILED', ARGV[1], 'error', CANCELLED)
+    return 0
+  end
+  finish(id, state, ARGV[1], ...)
+  return 1
 end
-finish(id, ARGV[5], ARGV[6], unpack(ARGV, 7))
-return 1
+local ended = {{}}
+for number = 2, #ARGV, 9 do table.insert(ended, end_one(unpack(ARGV, number, number + 8))) end
+return ended
 """
 
 # ARGV: id, state, attempt and worker that it must have; time to live if it waits, and if it ends
-REQUEUE: Final = f"""{_COMMON}{_UNLESS_MOVED_ON}
+REQUEUE: Final = f"""{COMMON}{_UNLESS_MOVED_ON}
 if cancel then
   finish(id, 'FAILED', ARGV[6], 'error', CANCELLED)
   return 0
@@ -261,7 +271,7 @@ return 1
 """
 
 # ARGV: id, time to live once it has ended, and until then
-CANCEL: Final = f"""{_COMMON}
+CANCEL: Final = f"""{COMMON}
 local status = redis.call('HGET', record_of(ARGV[1]), 'status')
 if status == 'QUEUED' then
   finish(ARGV[1], 'FAILED', ARGV[2], 'error', CANCELLED)
@@ -272,54 +282,8 @@ end
 """
 
 # ARGV: id, state, attempt and worker that it must have; time to live, step, total. Returns whether it is to be ended.
-REPORT: Final = f"""{_COMMON}{_UNLESS_MOVED_ON}
+REPORT: Final = f"""{COMMON}{_UNLESS_MOVED_ON}
 redis.call('EXPIRE', record_of(id), ARGV[5])
 if ARGV[6] ~= '0' then redis.call('HSET', record_of(id), 'step', ARGV[6], 'total', ARGV[7]) end
 return cancel and 1 or 0
-"""
-
-# ARGV: rank of the first request to look at, and how many; time to live if it waits, and if it ends; seconds that it
-# may wait; the sentence for who has waited longer. Returns how many it saw, and the ids of those it ended or mended.
-AUDIT: Final = f"""{_COMMON}
-redis.call('EXPIRE', OPEN, ARGV[3])
-local ids = redis.call('ZRANGE', OPEN, ARGV[1], ARGV[1] + ARGV[2] - 1)
-local mended, now = {{}}, tonumber(redis.call('TIME')[1])
-local function mend(id, step, ...)
-  table.insert(mended, id)
-  step(...)
-end
-for _, id in ipairs(ids) do
-  local status, slug, variant, owner, ticket, worker, created_at =
-    unpack(redis.call('HMGET', record_of(id), 'status', 'slug', 'variant', 'owner', 'ticket', 'worker', 'created_at'))
-  if status == 'QUEUED' and ticket then
-    local member = member_of(ticket, owner, id)
-    local turn = redis.call('ZSCORE', waiting_of(slug, variant), member)
-    if now - created_at > tonumber(ARGV[5]) then
-      mend(id, finish, id, 'FAILED', ARGV[4], 'error', ARGV[6])
-    elseif not turn then
-      mend(id, enter_in_front, slug, variant, owner, member, ARGV[3])
-    elseif not redis.call('ZSCORE', line_of(slug, variant, owner), member) then
-      mend(id, enter, slug, variant, owner, member, turn, ARGV[3])
-    end
-  elseif status == 'PROCESSING' then
-    if redis.call('HSETNX', RUNNING, id, worker) == 1 then mend(id, redis.call, 'EXPIRE', RUNNING, ARGV[3]) end
-  else
-    mend(id, redis.call, 'ZREM', OPEN, id)
-  end
-end
-for _, id in ipairs(redis.call('HKEYS', RUNNING)) do
-  if redis.call('HGET', record_of(id), 'status') ~= 'PROCESSING' then redis.call('HDEL', RUNNING, id) end
-end
-return {{#ids, mended}}
-"""
-
-# ARGV: slug, variant, time to live of a token, how many are added at most, how many too many are left. Returns how many
-# were added.
-BALANCE: Final = f"""{_COMMON}
-local slug, variant, ttl, refill, surplus = unpack(ARGV)
-local waiting, tokens = redis.call('ZCARD', waiting_of(slug, variant)), redis.call('LLEN', tokens_of(slug, variant))
-local missing = math.max(0, math.min(waiting - tokens, refill))
-for number = 1, missing do put_token(slug, variant, stamp() .. '-' .. number, ttl) end
-if tokens > waiting + surplus then redis.call('LTRIM', tokens_of(slug, variant), 0, waiting + surplus - 1) end
-return missing
 """

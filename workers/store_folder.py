@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -56,8 +57,7 @@ class FolderStore(Store):
             file = _begin(draft)
         with file:
             with _translated(), _removed_on_error(draft):
-                file.write(data)
-                file.flush()
+                _write_all(file, data)
                 draft.rename(path)
             yield
             with _translated(), _removed_on_error(path):
@@ -95,13 +95,23 @@ def _translated() -> Iterator[None]:
         raise kind(f"{error.strerror}: {error.filename}") from error
 
 
-def _begin(path: Path) -> BinaryIO:
-    """Open a new file; its folder is made if this is the first in it."""
+def _begin(path: Path) -> FileIO:
+    """Open a new file; its folder is made if this is the first in it.
+
+    It has no buffer: one that cannot be written would be tried, and complain, once more when the file is closed.
+    """
     try:
-        return path.open("wb")
+        return path.open("wb", buffering=0)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
+        return path.open("wb", buffering=0)
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    """What has room is written before the disk complains."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 @contextmanager

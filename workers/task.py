@@ -2,11 +2,11 @@
 
     intake thread       take, prepare     one run ahead
     the main thread     run               it alone uses the device
-    finisher threads    finish, store     up to four requests behind
+    finisher threads    finish, store     the last few requests
 
-What waits between two stages is bounded: on a disk that has become slow, the device waits when a fifth request is drawn
-and none of the last four is stored. A request is taken ahead only when the run at hand is about to end, and only if no
-other worker waits for one. Requests complete in the order in which they were taken.
+What waits between two stages is bounded: on a disk that has become slow, the device waits when there is one picture
+more than may be behind. A request is taken ahead only when the run at hand is about to end, and only if no other worker
+waits for one. Requests complete in the order in which they were taken.
 
 A request that was tried before has perhaps killed its worker, so it is alone in the next: nothing is taken beside it,
 and what was drawn before it is stored first.
@@ -14,22 +14,17 @@ and what was drawn before it is stored first.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from threading import Event
-from typing import Final
 
-from workers.drawing import Drawing, Drawn
+from workers.drawing import Drawing
 from workers.finisher import Finisher
 from workers.intake import Intake
 from workers.job import Job
 from workers.records import Place
-
-_BEHIND: Final = 4
-"""Storing a picture is to wait for a disk, several at a time as long as for one: more than one of small requests."""
 
 
 @dataclass
@@ -40,14 +35,10 @@ class Task:
     drawing: Drawing
     finisher: Finisher
     _ahead: Future[list[Job]] | None = field(default=None, init=False)
-    _behind: deque[Future[None]] = field(default_factory=deque, init=False)
 
     def __post_init__(self) -> None:
         self._intake_thread = ThreadPoolExecutor(1, "intake")
-        self._finisher_threads = ThreadPoolExecutor(_BEHIND, "finisher")
         self._closing = Event()
-        self._last_end = Event()
-        self._last_end.set()
 
     def __call__(self, place: Place, token: bytes) -> Iterator[None]:
         """Serve who is next at `place`, then anybody else; yields after every run. Only records tell how they ended.
@@ -68,17 +59,17 @@ class Task:
         """Wait for what was drawn to be stored; take nothing more."""
         self.take_no_more()
         self._intake_thread.shutdown(wait=False, cancel_futures=True)
-        self._finisher_threads.shutdown()
+        self.finisher.close()
 
     def _serve(self, jobs: Sequence[Job]) -> None:
         alone = not all(job.is_new for job in jobs)
         if alone:
-            self._wait_until_behind(0)
+            self.finisher.wait_until_behind(0)
         runs = [list(kin) for _, kin in groupby(jobs, key=lambda job: (job.pipeline, job.kinship))]
         for number, run in enumerate(runs, 1):
             is_last = number == len(runs) and not alone
             for drawn in self.drawing(run, self._look_ahead if is_last else _look_nowhere):
-                self._hand_over(drawn)
+                self.finisher(drawn)
 
     def _look_ahead(self) -> None:
         if self._ahead is None and not self._closing.is_set():
@@ -89,16 +80,6 @@ class Task:
         if ahead is not None and (jobs := ahead.result()):
             return jobs
         return [] if self._closing.is_set() else self.intake.take_more(only_new=False)
-
-    def _hand_over(self, drawn: Drawn) -> None:
-        self._wait_until_behind(_BEHIND - 1)
-        before, self._last_end = self._last_end, Event()
-        self._behind.append(self._finisher_threads.submit(self.finisher, drawn, before, self._last_end))
-
-    def _wait_until_behind(self, count: int) -> None:
-        """Wait until at most so many requests are behind; raises what the others raised."""
-        while self._behind and (len(self._behind) > count or self._behind[0].done()):
-            self._behind.popleft().result()
 
 
 def _look_nowhere() -> None:

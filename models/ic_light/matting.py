@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.ic_light.rmbg import Rmbg, widths_of
-from models.ic_light.subject import Rgb, resample
 from models.ic_light.vae import normalise
 from models.loading import empty, fill
+from models.resampling import resample
 
 _TILE: Final = 64
 _AREA_IN_TILES: Final = 256
@@ -26,14 +26,14 @@ class Matting(ABC):
     """A loaded matting network: what it looks at, and how that becomes alpha."""
 
     @abstractmethod
-    def to_feed(self, picture: Rgb) -> Rgb:
-        """Scale a picture to the network's size."""
+    def to_feed(self, picture: Tensor) -> Tensor:
+        """Scale a picture [height, width, 3] of 8 bits to the network's size; both are in the host's memory."""
 
     @abstractmethod
-    def predict(self, feed: Rgb) -> Tensor:
+    def predict(self, feed: Tensor) -> Tensor:
         """Run the network on a picture of its size: float32 [1, 1, height, width], 1 where the subject is."""
 
-    def alpha(self, feed: Rgb, width: int, height: int) -> Tensor:
+    def alpha(self, feed: Tensor, width: int, height: int) -> Tensor:
         """Run the network on `feed` and scale its map to the picture: float32 [height, width, 1] in 0..1."""
         return fit_alpha(self.predict(feed), width, height)
 
@@ -60,14 +60,14 @@ class RmbgMatting(Matting):
         fill(network, state, device, torch.float32, "RMBG-1.4")
         return cls(network, device)
 
-    def to_feed(self, picture: Rgb) -> Rgb:
+    def to_feed(self, picture: Tensor) -> Tensor:
         """Scale a picture to the network's size, aspect kept."""
         return resample(picture, *feed_size(picture.shape[1], picture.shape[0]))
 
-    def predict(self, feed: Rgb) -> Tensor:
+    def predict(self, feed: Tensor) -> Tensor:
         """Run the network on a picture of its size: float32 [1, 1, height, width]."""
         # The pipeline's own normalisation, not that of the network's model card.
-        return torch.as_tensor(self.network(normalise(torch.tensor(feed, device=self._device)[None])))
+        return torch.as_tensor(self.network(normalise(feed.to(self._device, non_blocking=True)[None])))
 
 
 def feed_size(width: int, height: int) -> tuple[int, int]:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from models.errors import WeightsError
 from models.ic_light.matting import Matting
-from models.ic_light.subject import Rgb, resample
+from models.ic_light.subject import Rgb
 from models.onnx_sessions import session_options
+from models.resampling import resample
 
 Floats = NDArray[np.float32]
 
@@ -71,14 +72,14 @@ class OnnxMatting(Matting):
         self._input = inputs[0].name
         self._size = tuple(_side(named) for named in inputs[0].shape[2:])
 
-    def to_feed(self, picture: Rgb) -> Rgb:
+    def to_feed(self, picture: Tensor) -> Tensor:
         """Scale a picture to the size that the file names, or to the published one; aspect is not kept."""
         height, width = self._size
         return resample(picture, width, height)
 
-    def predict(self, feed: Rgb) -> Tensor:
+    def predict(self, feed: Tensor) -> Tensor:
         """Run the network on a picture of its size: float32 [1, 1, height, width]."""
-        batch = np.ascontiguousarray(self._protocol.normalise(feed).transpose(2, 0, 1)[None])
+        batch = np.ascontiguousarray(self._protocol.normalise(feed.numpy()).transpose(2, 0, 1)[None])
         output = self._session.run(None, {self._input: batch})[0]
         return self._protocol.to_alpha(torch.from_numpy(output)[:1, :1].float()).to(self._device)
 

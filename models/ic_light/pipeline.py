@@ -12,20 +12,22 @@ import torch
 from torch import Tensor
 
 from models.errors import InputRefused
+from models.execution.pacing import paced
 from models.execution.runner import EAGER, Execution, Runner, execution_for
 from models.ic_light import prompt, vae
 from models.ic_light.denoise import Conditions, denoise, predict_noise
-from models.ic_light.foreground import composite_on_grey, resize_and_center_crop
+from models.ic_light.foreground import cut_out, resize_and_center_crop
 from models.ic_light.gradient import light_gradient
 from models.ic_light.networks import Networks, load_networks
 from models.ic_light.noise import Noise, Noises
 from models.ic_light.params import Params
 from models.ic_light.scheduler import Span, add_noise, make_scheduler, partial_span, whole_span
-from models.ic_light.subject import Rgb, resample, to_rgb
+from models.ic_light.subject import Rgb, to_rgb
 from models.ic_light.warm_up import WarmUp
 from models.images import decode
 from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Pipeline, Pixels
 from models.recent import Recent
+from models.resampling import resample
 from models.weights.weight_set import WeightSet
 
 _REMEMBERED_TEXTS: Final = 64
@@ -34,17 +36,17 @@ _REMEMBERED_TEXTS: Final = 64
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request as far as the CPU can bring it.
+    """A request as far as the CPU can bring it; its pictures are [height, width, 3] of 8 bits, ready for the upload.
 
     `matting_feed` is the subject at the matting network's size; `gradient` the start picture of the first pass, None
-    if that starts from noise; `background` a picture of any size for the UNet that sees one.
+    if that starts from noise; `backgrounds` what the UNet that sees one sees in the first pass and in the second.
     """
 
     params: Params
-    subject: Rgb
-    matting_feed: Rgb
-    gradient: Rgb | None
-    background: Rgb | None
+    subject: Tensor
+    matting_feed: Tensor
+    gradient: Tensor | None
+    backgrounds: tuple[Tensor, ...] | None
     positive: prompt.Chunks
     negative: prompt.Chunks
 
@@ -55,17 +57,23 @@ class Prepared:
         first = whole_span(steps) if self.gradient is None else partial_span(steps, self.params.lowres_denoise)
         return first, partial_span(steps, self.params.highres_denoise)
 
+    @property
+    def sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(width, height) in px of the two passes."""
+        return (self.params.width, self.params.height), self.params.output_size
+
 
 @dataclass(frozen=True)
 class _Scene:
     """What both passes of a run have in common, request by request: pictures, texts, random numbers.
 
-    `pictures`: whole, what the UNet sees of each request. `texts`: embedded, (positive, negative) of each request.
-    `counts`: how many pictures each request is to have. `report` is called after every denoise step.
+    `pictures`: what the UNet sees of each request in the first pass and in the second. `texts`: embedded, (positive,
+    negative) of each request. `counts`: how many pictures each request is to have. `report` is called after every
+    denoise step.
     """
 
     unet: Any
-    pictures: list[list[Rgb]]
+    pictures: list[tuple[list[Tensor], ...]]
     texts: list[tuple[Tensor, Tensor]]
     counts: list[int]
     guidance: float
@@ -86,7 +94,7 @@ class IcLight(Pipeline[Params, Prepared]):
     ) -> None:
         """Take what `load` has loaded."""
         self._predict = Runner(predict_noise, execution)
-        self._encode, self._decode = Runner(vae.encode_picture, execution), Runner(vae.decode_picture, execution)
+        self._encode, self._decode = Runner(vae.encode_pictures, execution), Runner(vae.decode_picture, execution)
         self._networks = networks
         self._is_eager = execution == EAGER
         self._texts: Recent[Tensor] = Recent(_REMEMBERED_TEXTS)
@@ -98,18 +106,19 @@ class IcLight(Pipeline[Params, Prepared]):
         return Params.variants if self._networks.background_unet is not None else ("foreground",)
 
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:
-        """Decode the pictures, tokenise the texts, draw the light's gradient.
+        """Decode the pictures, cut the background, tokenise the texts, draw the light's gradient.
 
         Raises `UnreadableImage`, and `InputRefused` for a background that the loaded weights cannot take.
         """
-        subject = to_rgb(decode(images["subject_image"]))
+        subject = _tensor(to_rgb(decode(images["subject_image"])))
+        gradient = light_gradient(params.light_source, params.width, params.height)
         tokenizer = self._networks.tokenizer
         prepared = Prepared(
             params=params,
-            subject=subject,
-            matting_feed=self._networks.matting.to_feed(subject),
-            gradient=light_gradient(params.light_source, params.width, params.height),
-            background=None,
+            subject=self._ready(subject),
+            matting_feed=self._ready(self._networks.matting.to_feed(subject)),
+            gradient=None if gradient is None else self._ready(_tensor(gradient)),
+            backgrounds=None,
             positive=prompt.tokenise(tokenizer, prompt.positive_prompt(params)),
             negative=prompt.tokenise(tokenizer, params.negative_prompt),
         )
@@ -117,15 +126,21 @@ class IcLight(Pipeline[Params, Prepared]):
             return prepared
         if self._networks.background_unet is None:
             raise InputRefused("background_image cannot be served: the weights for it are not loaded.")
+        background = _tensor(to_rgb(decode(images["background_image"])))
+        cut = tuple(self._ready(resize_and_center_crop(background, *size)) for size in prepared.sizes)
         # A background is only ever seen, never the picture that the first pass starts from.
-        return replace(prepared, gradient=None, background=to_rgb(decode(images["background_image"])))
+        return replace(prepared, gradient=None, backgrounds=cut)
+
+    def _ready(self, picture: Tensor) -> Tensor:
+        """The picture in memory from which a GPU fetches by itself."""
+        return picture.pin_memory() if self._networks.device.type == "cuda" else picture
 
     def kinship(self, prepared: Prepared) -> Hashable:
         """Sizes, schedules, guidance, what the UNet sees, and how long the texts are."""
         params = prepared.params
         chunks = max(len(prepared.positive), len(prepared.negative))
-        first = prepared.gradient is None, prepared.background is None
-        return params.width, params.height, params.output_size, prepared.spans, params.cfg, first, chunks
+        first = prepared.gradient is None, prepared.backgrounds is None
+        return prepared.sizes, prepared.spans, params.cfg, first, chunks
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -139,26 +154,27 @@ class IcLight(Pipeline[Params, Prepared]):
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Pixels]:
         """Matte the subjects, draw all pictures small, enlarge them, draw them anew at full size."""
-        params = batch[0].params
         first_span, second_span = batch[0].spans
-        scene = self._set(batch, _counter(on_step, first_span.evaluations + second_span.evaluations))
+        scene = self._set(
+            batch, _counter(paced(on_step, self._networks.device), first_span.evaluations + second_span.evaluations)
+        )
 
-        conditions = self._conditions(scene, params.width, params.height)
+        conditions = self._conditions(scene, 0)
         gradients = [prepared.gradient for prepared in batch if prepared.gradient is not None]
         start = scene.rows(torch.split(self._encode_all(gradients), 1)) if gradients else None
         small = self._draw(first_span, start, conditions, scene)
 
         # Cut anew from whole pictures, not stretched as the result is: the two may differ by up to 32 px per side.
-        width, height = params.output_size
-        conditions = self._conditions(scene, width, height)
-        start = self._encode_all([resample(picture, width, height) for picture in small])
-        return np.split(self._draw(second_span, start, conditions, scene), list(accumulate(scene.counts))[:-1])
+        conditions = self._conditions(scene, 1)
+        start = self._encode_all([resample(picture, *batch[0].sizes[1]) for picture in small])
+        pixels = self._draw(second_span, start, conditions, scene).cpu().numpy()
+        return np.split(pixels, list(accumulate(scene.counts))[:-1])
 
     def _set(self, batch: Sequence[Prepared], report: Callable[[], None]) -> _Scene:
         """Do what both passes need done once."""
         networks = self._networks
         return _Scene(
-            unet=networks.unet if batch[0].background is None else networks.background_unet,
+            unet=networks.unet if batch[0].backgrounds is None else networks.background_unet,
             pictures=[self._seen(prepared) for prepared in batch],
             texts=[self._embed(prepared) for prepared in batch],
             counts=[prepared.params.number_of_images for prepared in batch],
@@ -171,12 +187,17 @@ class IcLight(Pipeline[Params, Prepared]):
     def _noise(self, params: Params) -> Noise:
         return Noise(params.seed, params.number_of_images, self._networks.device, self._noise_source)
 
-    def _seen(self, prepared: Prepared) -> list[Rgb]:
-        """The subject on grey, and the background if there is one."""
+    def _seen(self, prepared: Prepared) -> tuple[list[Tensor], ...]:
+        """The subject on grey, and the background if there is one; for the first pass, and for the second."""
         height, width = prepared.subject.shape[:2]
         alpha = self._networks.matting.alpha(prepared.matting_feed, width, height)
-        background = [] if prepared.background is None else [prepared.background]
-        return [composite_on_grey(prepared.subject, alpha), *background]
+        subjects = cut_out(self._upload(prepared.subject), alpha, prepared.sizes)
+        if prepared.backgrounds is None:
+            return tuple([subject] for subject in subjects)
+        return tuple(list(pair) for pair in zip(subjects, prepared.backgrounds, strict=True))
+
+    def _upload(self, picture: Tensor) -> Tensor:
+        return picture.to(self._networks.device, non_blocking=True)
 
     def _embed(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
         def embedded(chunks: prompt.Chunks) -> Tensor:
@@ -184,22 +205,26 @@ class IcLight(Pipeline[Params, Prepared]):
 
         return prompt.pair(embedded(prepared.positive), embedded(prepared.negative))
 
-    def _conditions(self, scene: _Scene, width: int, height: int) -> Conditions:
-        """Cut and encode what the UNet sees and give every picture its row."""
+    def _conditions(self, scene: _Scene, number: int) -> Conditions:
+        """Encode what the UNet sees in the first pass, 0, or in the second, 1, and give every picture its row."""
         positive, negative = (scene.rows(texts) for texts in zip(*scene.texts, strict=True))
-        seen = scene.rows([self._latents(pictures, width, height) for pictures in scene.pictures])
+        seen = scene.rows([self._encode_together(pictures[number]) for pictures in scene.pictures])
         return Conditions(seen.to(positive.dtype), positive, negative, guidance=scene.guidance)
 
-    def _latents(self, pictures: Sequence[Rgb], width: int, height: int) -> Tensor:
-        """Latents of the pictures of one request, cut to a size, one behind the other: [1, 4 or 8, h, w]."""
-        cut = [resize_and_center_crop(picture, width, height) for picture in pictures]
-        return self._encode_all(cut).flatten(0, 1)[None]
+    def _encode_together(self, pictures: Sequence[Tensor]) -> Tensor:
+        """Latents of what one request shows the UNet, one behind the other: [1, 4 or 8, h, w]."""
+        # In one batch, as in the reference: each alone would come out otherwise in the last digits.
+        batch = torch.stack([self._upload(picture) for picture in pictures])
+        return self._encode(self._networks.vae, batch).flatten(0, 1)[None]
 
-    def _encode_all(self, pictures: Sequence[Rgb]) -> Tensor:
-        return vae.encode(self._encode, self._networks.vae, pictures)
+    def _encode_all(self, pictures: Sequence[Tensor]) -> Tensor:
+        return vae.encode(self._encode, self._networks.vae, [self._upload(picture) for picture in pictures])
 
-    def _draw(self, span: Span, start: Tensor | None, conditions: Conditions, scene: _Scene) -> Pixels:
-        """Denoise one pass and decode it; `start` holds a row for each picture, None is noise."""
+    def _draw(self, span: Span, start: Tensor | None, conditions: Conditions, scene: _Scene) -> Tensor:
+        """Denoise one pass and decode it: [n, height, width, 3] of 8 bits.
+
+        `start` holds a row for each picture, None is noise.
+        """
         networks = self._networks
         scheduler = make_scheduler(span, networks.device)
         # The start noise is drawn in the text's precision, as the reference does: in another it would differ.
@@ -224,3 +249,8 @@ def _counter(on_step: OnStep, total: int) -> Callable[[], None]:
     """Count the steps of both passes as one."""
     numbers = count(1)
     return lambda: on_step(next(numbers), total)
+
+
+def _tensor(picture: Rgb) -> Tensor:
+    """The same memory as a tensor."""
+    return torch.from_numpy(picture)

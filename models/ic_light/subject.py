@@ -17,9 +17,6 @@ GREY: Final = 127
 Rgb = NDArray[np.uint8]
 """One picture: RGB, 8 bit, [height, width, 3]."""
 
-RESAMPLING: Final = Image.Resampling.LANCZOS
-"""The filter of every change of size in this pipeline."""
-
 
 def to_rgb(picture: Image.Image) -> Rgb:
     """Convert a decoded picture of any mode to 8-bit RGB.
@@ -29,11 +26,6 @@ def to_rgb(picture: Image.Image) -> Rgb:
     file's transparency is malformed.
     """
     return to_pixels(picture, _flatten)
-
-
-def resample(picture: Rgb, width: int, height: int) -> Rgb:
-    """Stretch a picture to `width` x `height` px."""
-    return np.asarray(Image.fromarray(picture).resize((width, height), RESAMPLING))
 
 
 def _flatten(picture: Image.Image) -> Image.Image:

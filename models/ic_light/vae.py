@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from models.ic_light.subject import GREY, Rgb
-from models.pipeline import Pixels
+from models.ic_light.subject import GREY
 
 Encode = Callable[[Any, Tensor], Tensor]
-"""A VAE and a picture give its latents."""
+"""A VAE and pictures give their latents."""
 Decode = Callable[[Any, Tensor], Tensor]
 """A VAE and the latents of a picture give the picture."""
 DECODED_SCALE: Final = 127.5
@@ -30,10 +28,10 @@ def normalise(pictures: Tensor) -> Tensor:
     return (pictures.to(torch.float32) / GREY - 1).movedim(-1, 1)
 
 
-def encode_picture(vae: Any, picture: Tensor) -> Tensor:
-    """Encode a picture [1, height, width, 3] of 8 bits to its latents [1, 4, height / 8, width / 8]; an `Encode`."""
+def encode_pictures(vae: Any, pictures: Tensor) -> Tensor:
+    """Encode pictures [n, height, width, 3] of 8 bits to latents [n, 4, height / 8, width / 8]; an `Encode`."""
     # The mode of the posterior instead of a sample: encoding leaves the request's random numbers alone.
-    mode = vae.quant_conv(vae.encoder(normalise(picture).to(vae.dtype))).chunk(2, 1)[0]
+    mode = vae.quant_conv(vae.encoder(normalise(pictures).to(vae.dtype))).chunk(2, 1)[0]
     scaled: Tensor = mode * vae.config.scaling_factor
     return scaled
 
@@ -43,14 +41,14 @@ def decode_picture(vae: Any, latents: Tensor) -> Tensor:
     return quantise(vae.decoder(vae.post_quant_conv((latents / vae.config.scaling_factor).to(vae.dtype))))
 
 
-def encode(run: Encode, vae: Any, pictures: Sequence[Rgb]) -> Tensor:
-    """Encode pictures of one size: [n, 4, height / 8, width / 8]."""
-    return torch.cat([run(vae, torch.tensor(picture, device=vae.device)[None]) for picture in pictures])
+def encode(run: Encode, vae: Any, pictures: Sequence[Tensor]) -> Tensor:
+    """Encode pictures of one size, [height, width, 3] of 8 bits on the VAE's device: [n, 4, height / 8, width / 8]."""
+    return torch.cat([run(vae, picture[None]) for picture in pictures])
 
 
-def decode(run: Decode, vae: Any, latents: Tensor) -> Pixels:
-    """Decode latents [n, 4, h, w] to pictures [n, 8 h, 8 w, 3]."""
-    return np.asarray(torch.cat([run(vae, row) for row in torch.split(latents, 1)]).cpu().numpy())
+def decode(run: Decode, vae: Any, latents: Tensor) -> Tensor:
+    """Decode latents [n, 4, h, w] to pictures [n, 8 h, 8 w, 3] of 8 bits, which stay on the device."""
+    return torch.cat([run(vae, row) for row in torch.split(latents, 1)])
 
 
 def quantise(y: Tensor) -> Tensor:

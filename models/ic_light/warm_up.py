@@ -46,7 +46,8 @@ class WarmUp:
             for sizes in ((_SMALL, _LARGE), (_SMALL._replace(rows=1), _LARGE._replace(rows=1))):
                 self._predict.compile(unet, *(self._inputs(unet, size) for size in sizes))
         vae = self._networks.vae
-        self._encode.compile(vae, *((self._picture(size),) for size in (_SMALL, _LARGE)))
+        for seen in range(1, 1 + len(self._unets())):  # the foreground, and a background
+            self._encode.compile(vae, *((self._picture(size).repeat(seen, 1, 1, 1),) for size in (_SMALL, _LARGE)))
         self._decode.compile(vae, *((self._latents(size),) for size in (_SMALL, _LARGE)))
 
     def record(self) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from models.errors import InputRefused, WeightsError
 from models.execution.fp8 import quantise, require_fp8
+from models.execution.pacing import paced
 from models.execution.runner import EAGER, Execution, Runner, execution_for
 from models.images import decode, to_pixels
 from models.loading import load_part
@@ -105,7 +106,9 @@ class PulidLightning(Pipeline[Params, Prepared]):
         latents = torch.cat([prepared.latents for prepared in batch]).to(self._device)
         noise = DrawnNoise(WAYS, torch.cat([prepared.noise for prepared in batch], 1).to(self._device))
         denoise = denoiser(self._predict, checkpoint.unet, self._conditions(batch, checkpoint))
-        pixels = decode_latents(self._decode, checkpoint.vae, sample(denoise, latents, SIGMAS, noise, on_step))
+        pixels = decode_latents(
+            self._decode, checkpoint.vae, sample(denoise, latents, SIGMAS, noise, paced(on_step, self._device))
+        )
         return np.split(pixels, list(accumulate(prepared.params.number_of_images for prepared in batch))[:-1])
 
     def _find(self, file: bytes) -> FoundFace:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.protocol import LimitedConfig, Limits
 
@@ -39,9 +39,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextmanager
-def listening(limits: Limits = HURRIED) -> Iterator[uvicorn.Server]:
-    """Serve `app`."""
-    server = uvicorn.Server(LimitedConfig(app, limits, port=0, log_config=None, timeout_keep_alive=1))
+def listening(limits: Limits = HURRIED, application: ASGIApp = app) -> Iterator[uvicorn.Server]:
+    """Serve `app`, or another one."""
+    server = uvicorn.Server(LimitedConfig(application, limits, port=0, log_config=None, timeout_keep_alive=1))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -164,6 +164,41 @@ def test_the_rest_of_a_body_that_nobody_reads(port: int) -> None:
         client.sendall(b"POST /early HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000)
         received = rest_of(client)
         assert received.startswith(b"HTTP/1.1 200 ") and received.count(b"HTTP/1.1") == 1
+
+
+EARLY = b"POST /early HTTP/1.1\r\nHost: here\r\nContent-Length: 3\r\n\r\n"
+
+
+def test_a_body_that_comes_after_its_answer_leaves_nothing_to_wait_for(port: int) -> None:
+    """The connection may be silent for longer than a header may take, and is used again."""
+    with connected(port) as client:
+        client.sendall(EARLY)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        client.sendall(b"abc")
+        time.sleep(0.7)
+        client.sendall(HEADER + b"Connection: close\r\n\r\n")
+        assert rest_of(client).startswith(b"HTTP/1.1 200 ")
+
+
+def test_garbage_right_behind_a_body_that_comes_after_its_answer(port: int) -> None:
+    with connected(port) as client:
+        client.sendall(EARLY)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        client.sendall(b"abc" + HEADER + b"X-A: \x7f\r\n\r\n")
+        refused(rest_of(client), 400)
+
+
+def test_blank_lines_are_no_way_to_stay(port: int) -> None:
+    with connected(port) as client:
+        client.settimeout(0.1)
+        answer = b""
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                client.sendall(b"\r\n")
+            with contextlib.suppress(TimeoutError):
+                answer = client.recv(65536)
+                break
+        refused(answer, 408)
 
 
 def test_an_answer_that_nobody_takes(server: uvicorn.Server, port: int) -> None:

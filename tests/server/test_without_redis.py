@@ -150,12 +150,12 @@ def test_those_who_wait_ride_it_out(tmp_path: Path) -> None:
 
 
 def test_lost_between_record_and_queue(client: Client, worker: PlayedWorker, settings: GatewaySettings) -> None:
-    """RQ's key holds something else: the request is in the queue, no worker can be called until the janitor does."""
-    worker.redis.set("rq:queues", "not a set")
+    """RQ's list is something else: the request is in the queue, no worker can be called until the janitor does."""
     queue = worker.queue.queue_of("ic-light", "foreground")
+    worker.redis.set(queue.key, "not a list")
     client.submit()
+    worker.redis.delete(queue.key)
     assert queue.count == 0
-    worker.redis.delete("rq:queues")
     build_gateway(settings).janitor.tidy()
     assert queue.count == 1
 

@@ -163,14 +163,41 @@ def test_a_disk_that_hangs_holds_the_device_up_in_the_end(records: Records, stor
 
     goes_on = threading.Event()
     pipeline = Hanging()
-    names = [f"r{number}" for number in range(8)]
+    names = [f"r{number:02}" for number in range(16)]
     submit(records, store, *names)
     threading.Timer(0.5, goes_on.set).start()
     drawn: list[int] = []
     threading.Timer(0.4, lambda: drawn.append(len(pipeline.runs))).start()
     serve(records, store, pipeline)
-    assert drawn == [5], "four wait for the disk, the fifth has nowhere to go"
-    assert states(records, *names) == ["COMPLETED"] * 8
+    assert drawn == [13], "twelve wait for the disk, the next has nowhere to go"
+    assert states(records, *names) == ["COMPLETED"] * 16
+
+
+def test_large_pictures_are_stored_before_many_more_are_drawn(
+    records: Records, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind: list[int] = []
+
+    class Counting(Staged):
+        def run(self, batch: Sequence[str], on_step: OnStep) -> list[Pixels]:
+            behind.append(sum(stage == "run" for stage, _ in self.events) - finished[0])
+            return super().run(batch, on_step)
+
+        def finish(self, params: Params, pixels: Pixels) -> list[bytes]:
+            time.sleep(0.02)
+            finished[0] += 1
+            return super().finish(params, pixels)
+
+    finished = [0]
+    monkeypatch.setattr("workers.finisher._BEHIND_BYTES", 2 * 8 * 8 * 3)
+    names = [f"r{number:02}" for number in range(8)]
+    submit(records, store, *names)
+    serve(records, store, Counting())
+    assert max(behind) <= 3, "two are being stored, a third has been drawn"
+    monkeypatch.setattr("workers.finisher._BEHIND_BYTES", 1)
+    submit(records, store, "one")
+    serve(records, store, Counting())
+    assert states(records, *names, "one") == ["COMPLETED"] * 9, "one is always allowed"
 
 
 MANY = [f"r{number:02}" for number in range(32)]

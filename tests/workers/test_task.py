@@ -301,15 +301,16 @@ def test_a_broken_device_leaves_the_request_to_another_process(records: Records,
 
 def test_an_outage_at_the_end_is_ridden_out(records: Records, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [RedisConnectionError("gone"), ResponseError("-OOM command not allowed when used memory > 'maxmemory'.")]
-    complete = records.complete
+    complete = records.complete_all
 
-    def unreliable(*args: Any) -> bool:
+    def unreliable(*args: Any) -> list[bool]:
         if answers:
             raise answers.pop()
         return complete(*args)
 
-    monkeypatch.setattr(records, "complete", unreliable)
+    monkeypatch.setattr(records, "complete_all", unreliable)
     monkeypatch.setattr("workers.connection._PAUSE_S", 0.01)
     submitted(records, store)
     serve(records, store, Painter())
     assert ended(records) == (Status.COMPLETED, None)
+    assert answers == []

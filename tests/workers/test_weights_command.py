@@ -166,7 +166,7 @@ def test_both_models_draw_with_what_was_fetched(fetched: Operator):
         image = kind.image_fields[0]
         params = kind.model_validate({**quick, **fields, image: "x"})
         prepared = pipeline.prepare(params, {image: png(data.astronaut())})
-        pixels = pipeline.run(prepared, lambda step, total: None)
+        (pixels,) = pipeline.run([prepared], lambda step, total: None)
         assert pixels.shape == (1, 256, 256, 3)
         assert pixels.std() > 1
 

@@ -163,16 +163,17 @@ def test_a_broken_device_ends_the_worker_at_once(redis: Redis, records: Records,
 
 
 def test_what_cannot_even_fail_does_not_end_the_worker(
-    redis: Redis, records: Records, queue: JobQueue, store: Store, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, records: Records, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_args: object) -> bool:
+    def refuse(*_args: object) -> list[bool]:
         raise ResponseError("WRONGTYPE")
 
-    monkeypatch.setattr(records, "complete", refuse)
+    monkeypatch.setattr(records, "complete_all", refuse)
     submit(records, store, "first")
     worker = work(redis, records, store, Recorder())
     assert worker.exit_status == 0
     assert statuses(records, "first") == [Status.PROCESSING]
+    assert len(list((tmp_path / "store").rglob("*.*"))) == 2, "who knows whether it has completed: all pictures stay"
 
 
 def test_a_redis_that_is_full_is_worked_off(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:

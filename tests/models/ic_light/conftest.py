@@ -47,6 +47,12 @@ def noise_picture() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (120, 90, 3), dtype=np.uint8)
 
 
+@pytest.fixture
+def noise(noise_picture: np.ndarray) -> torch.Tensor:
+    """The same as a tensor."""
+    return torch.from_numpy(noise_picture)
+
+
 def png(pixels: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG")

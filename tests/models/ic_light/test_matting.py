@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
@@ -32,9 +31,9 @@ def test_the_feed_of_extreme_shapes_is_clamped():
     assert feed_size(16, 1_500_000) == (64, 32_768)
 
 
-def test_a_feed_has_the_feeds_size(networks: Networks, noise_picture: np.ndarray):
+def test_a_feed_has_the_feeds_size(networks: Networks, noise: torch.Tensor):
     width, height = feed_size(90, 120)
-    assert networks.matting.to_feed(noise_picture).shape == (height, width, 3)
+    assert networks.matting.to_feed(noise).shape == (height, width, 3)
 
 
 def test_flat_blocks_dilate_and_pooled_blocks_only_at_the_bottom():
@@ -51,15 +50,15 @@ def test_flat_blocks_dilate_and_pooled_blocks_only_at_the_bottom():
 
 
 @torch.inference_mode()
-def test_alpha_covers_the_picture_and_depends_on_it(networks: Networks, noise_picture: np.ndarray):
-    def alpha_of(picture: np.ndarray) -> torch.Tensor:
+def test_alpha_covers_the_picture_and_depends_on_it(networks: Networks, noise: torch.Tensor):
+    def alpha_of(picture: torch.Tensor) -> torch.Tensor:
         return networks.matting.alpha(networks.matting.to_feed(picture), 90, 120)
 
-    alpha = alpha_of(noise_picture)
+    alpha = alpha_of(noise)
     assert alpha.shape == (120, 90, 1)
     assert alpha.dtype == torch.float32
     assert 0 <= alpha.min() < alpha.max() <= 1
-    assert (alpha - alpha_of(np.full_like(noise_picture, 127))).abs().max() > 0.01
+    assert (alpha - alpha_of(torch.full_like(noise, 127))).abs().max() > 0.01
 
 
 @torch.inference_mode()

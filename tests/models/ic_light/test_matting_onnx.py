@@ -38,16 +38,16 @@ def write_red(file: Path, sides: tuple[int | str, int | str] = SIDES, rank: int 
     return file
 
 
-def alpha_of(role: str, file: Path, picture: np.ndarray) -> torch.Tensor:
+def alpha_of(role: str, file: Path, picture: torch.Tensor) -> torch.Tensor:
     matting = MATTINGS[role](file, CPU)
     return matting.alpha(matting.to_feed(picture), picture.shape[1], picture.shape[0])
 
 
-def red(*levels: int) -> np.ndarray:
+def red(*levels: int) -> torch.Tensor:
     """A picture of the networks' size in vertical stripes of these red levels."""
     picture = np.zeros((*SIDES, 3), dtype=np.uint8)
     picture[..., 0] = np.repeat(levels, SIDES[1] // len(levels))
-    return picture
+    return torch.from_numpy(picture)
 
 
 def test_birefnet_sees_imagenets_normalisation_and_gives_logits(tmp_path: Path):
@@ -74,16 +74,16 @@ def test_isnet_takes_a_black_picture(tmp_path: Path):
 
 
 @pytest.mark.parametrize("role", [BIREFNET, ISNET])
-def test_alpha_keeps_the_contract(tmp_path: Path, noise_picture: np.ndarray, role: str):
-    alpha = alpha_of(role, write_red(tmp_path / "n.onnx"), noise_picture)
+def test_alpha_keeps_the_contract(tmp_path: Path, noise: torch.Tensor, role: str):
+    alpha = alpha_of(role, write_red(tmp_path / "n.onnx"), noise)
     assert (alpha.shape, alpha.dtype) == ((120, 90, 1), torch.float32)
     assert 0 <= alpha.min() < alpha.max() <= 1
 
 
 @pytest.mark.parametrize(("sides", "feed"), [(SIDES, (32, 48, 3)), (("height", "width"), (1024, 1024, 3))])
-def test_the_size_is_the_files_own_or_the_published_one(tmp_path: Path, noise_picture: np.ndarray, sides, feed):
+def test_the_size_is_the_files_own_or_the_published_one(tmp_path: Path, noise: torch.Tensor, sides, feed):
     matting = MATTINGS[BIREFNET](write_red(tmp_path / "n.onnx", sides), CPU)
-    assert matting.to_feed(noise_picture).shape == feed
+    assert matting.to_feed(noise).shape == feed
 
 
 def test_what_is_no_matting_network_is_refused(tmp_path: Path):

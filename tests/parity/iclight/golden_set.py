@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from models.ic_light.foreground import composite_on_grey
 from models.ic_light.networks import Networks, load_networks
 from models.ic_light.pipeline import IcLight
-from models.ic_light.subject import Rgb, to_rgb
+from models.ic_light.subject import to_rgb
 from models.images import decode
 from models.pipeline import LoadOptions
 from models.weights.weight_set import WeightSet
@@ -76,9 +77,9 @@ class GoldenSet:
         return self.find("input_*.png").read_bytes()
 
     @cached_property
-    def picture(self) -> Rgb:
-        """The subject in RGB."""
-        return to_rgb(decode(self.input_file))
+    def picture(self) -> Tensor:
+        """The subject in RGB, [height, width, 3] of 8 bits."""
+        return torch.from_numpy(to_rgb(decode(self.input_file)))
 
     @cached_property
     def alpha(self) -> Tensor:
@@ -86,3 +87,7 @@ class GoldenSet:
         matting = self.networks.matting
         height, width = self.picture.shape[:2]
         return matting.alpha(matting.to_feed(self.picture), width, height)
+
+    def composite(self, sigma: float = 0.0) -> Tensor:
+        """The subject on grey by this alpha."""
+        return composite_on_grey(self.picture.to(self.device), self.alpha, sigma)

@@ -15,7 +15,6 @@ from models.ic_light import denoise as loop
 from models.ic_light import pipeline, vae
 from models.ic_light.denoise import Conditions
 from models.ic_light.noise import Noise
-from models.pipeline import Pixels
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Run:
 
     walks: list[Walk] = field(default_factory=list)
     draws: list[Tensor] = field(default_factory=list)
-    decoded: list[Pixels] = field(default_factory=list)
+    decoded: list[Tensor] = field(default_factory=list)
     encoder_inputs: list[list[int]] = field(default_factory=list)
     decoder_inputs: list[list[int]] = field(default_factory=list)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from models.ic_light import foreground, prompt, vae
 from models.ic_light.denoise import Conditions
 from models.ic_light.noise import Noise
 from models.ic_light.scheduler import add_noise, make_scheduler
-from models.ic_light.subject import Rgb, resample, to_rgb
+from models.ic_light.subject import to_rgb
 from models.images import decode
+from models.resampling import resample
 from tests.parity.iclight import tolerances as allowed
 from tests.parity.iclight.case import Case
 from tests.parity.iclight.recording import walk
@@ -64,28 +65,34 @@ def _sights(case: Case) -> Iterator[Row]:
     """What the UNet sees beside noise, and what the passes start from."""
     feed = case.prepared.matting_feed
     yield exact("rmbg_feed_wh", [feed.shape[1], feed.shape[0]], case.facts["rmbg_feed_wh"])
-    pictures = [_subject_on_grey(case)] + ([case.prepared.background] if case.sees_background else [])
+    pictures = [_subject_on_grey(case)] + ([torch.from_numpy(case.background)] if case.sees_background else [])
     sizes = ((case.params.width, case.params.height), case.params.output_size)
     for number, (width, height) in enumerate(sizes, start=1):
         cut = [foreground.resize_and_center_crop(picture, width, height) for picture in pictures]
-        seen = vae.encode(vae.encode_picture, case.golden.networks.vae, cut).flatten(0, 1)[None]
+        seen = _encode(case, cut).flatten(0, 1)[None]
         yield within(f"p{number}.concat_conds", seen, case.tensors[f"p{number}.concat_conds"], allowed.ENCODED)
     starts = {"p1": None if case.prepared.gradient is None else [case.prepared.gradient]}
-    starts["p2"] = list(case.tensors["hires_u8"].numpy())
+    starts["p2"] = list(case.tensors["hires_u8"])
     for name, start in starts.items():
         yield exact(f"{name} starts from a picture", start is not None, f"{name}.image_latents" in case.tensors)
         if start is not None:
-            latents = vae.encode(vae.encode_picture, case.golden.networks.vae, start)
+            latents = vae.encode(
+                vae.encode_pictures, case.golden.networks.vae, [picture.to(case.golden.device) for picture in start]
+            )
             yield within(f"{name}.image_latents", latents, case.tensors[f"{name}.image_latents"], allowed.ENCODED)
 
 
-def _subject_on_grey(case: Case) -> Rgb:
+def _encode(case: Case, pictures: Sequence[Tensor]) -> Tensor:
+    there = [picture.to(case.golden.device) for picture in pictures]
+    return vae.encode(vae.encode_pictures, case.golden.networks.vae, there)
+
+
+def _subject_on_grey(case: Case) -> Tensor:
     """The subject's golden composite where the set has one, else this project's own."""
     golden = case.golden
     if (golden.folder / "unit" / "rmbg_result.safetensors").is_file():
-        composite: Rgb = golden.tensors("unit/rmbg_result.safetensors")["fg_gray_u8"].numpy()
-        return composite
-    return foreground.composite_on_grey(golden.picture, golden.alpha)
+        return golden.tensors("unit/rmbg_result.safetensors")["fg_gray_u8"]
+    return golden.composite()
 
 
 def _pass(case: Case, number: int, noise: Noise) -> Iterator[Row]:
@@ -118,8 +125,8 @@ def _pictures(case: Case) -> Iterator[Row]:
     tensors, network, device = case.tensors, case.golden.networks.vae, case.golden.device
     small = vae.decode(vae.decode_picture, network, tensors["p1.latents"].to(device))
     yield within("p1.decoded_u8", small, tensors["p1.decoded_u8"], allowed.LEVEL, share=allowed.DECODED_SHARE)
-    enlarged = [resample(picture, *case.params.output_size) for picture in tensors["p1.decoded_u8"].numpy()]
-    yield exact("hires_u8", np.stack(enlarged), tensors["hires_u8"])
+    enlarged = [resample(picture, *case.params.output_size) for picture in tensors["p1.decoded_u8"]]
+    yield exact("hires_u8", torch.stack(enlarged), tensors["hires_u8"])
     final = vae.decode(vae.decode_picture, network, tensors["p2.latents"].to(device))
     yield within("final_u8", final, tensors["final_u8"], allowed.LEVEL)
     last = tensors["final_float"]

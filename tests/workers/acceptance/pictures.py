@@ -8,8 +8,9 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
+from models.encoding import encode
 from models.ic_light.gradient import light_gradient
-from models.images import MEDIA_TYPES, encode
+from models.images import MEDIA_TYPES
 from workers.acceptance.client import Answer, Ask
 from workers.acceptance.levels import Rgb
 from workers.acceptance.photos import Photo

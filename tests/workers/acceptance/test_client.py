@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from models.images import encode
+from models.encoding import encode
 from tests.live_server import free_port
 from tests.workers.acceptance.pictures import fitted
 from workers.acceptance import CannotRun, Refused

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 from skimage import data
 
-from models.images import encode
+from models.encoding import encode
 from models.pulid_lightning.face import FaceFinder
 from models.weights.weight_set import WeightSet
 from tests.workers.acceptance.pictures import blurred, brightened, fitted, jpeg, noise, relit, uniform
