@@ -1,7 +1,7 @@
 """Pictures to latents and back (IC-Light specification section 5).
 
 Encoding divides by 127, decoding multiplies by 127.5: the reference's asymmetry, to which the weights were trained.
-One picture at a time goes either way: that bounds the memory and changes nothing else.
+What is not shown to the UNet together goes one picture at a time: that bounds the memory and changes nothing else.
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ def _sights(case: Case) -> Iterator[Row]:
 
 
 def _encode(case: Case, pictures: Sequence[Tensor]) -> Tensor:
-    there = [picture.to(case.golden.device) for picture in pictures]
-    return vae.encode(vae.encode_pictures, case.golden.networks.vae, there)
+    """Latents of pictures that the UNet sees together."""
+    return vae.encode_pictures(case.golden.networks.vae, torch.stack(list(pictures)).to(case.golden.device))
 
 
 def _subject_on_grey(case: Case) -> Tensor:
