@@ -13,7 +13,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run test check parity faults soak docs demo lock clean
+.PHONY: help setup run test check parity faults soak bench docs demo lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -50,6 +50,10 @@ faults: setup ## kill, starve and cut off a whole server; writes docs/faults.md,
 
 soak: setup ## steady load for MINUTES (default 30) while workers die; writes docs/faults.md
 	$(PY) -m tests.faults.soak --minutes $(MINUTES)
+
+bench: setup ## count the work and time the serving; results into bench/results (on an idle machine, 20 minutes)
+	$(PY) bench/cpu.py
+	$(PY) bench/serving.py
 
 docs: setup ## write the tables of the documentation anew
 	$(PY) -m docs.tables

@@ -5,11 +5,16 @@ What a request computes against the least that it must, operators of an evaluati
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: the project is what lies around this folder
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import count
-from pathlib import Path
 from typing import Any, Final
 
 import torch

@@ -8,10 +8,15 @@ Without an accelerator the same runs on the processor: `--device cpu --reduced`.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: the project is what lies around this folder
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import argparse
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Final, get_args
 
 import torch

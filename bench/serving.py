@@ -6,11 +6,15 @@ compared is measured in turn in the same run: the bare application and RQ's own 
 
 from __future__ import annotations
 
-import argparse
 import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: the project is what lies around this folder
+    sys.path[0] = str(Path(__file__).parents[1])
+
+import argparse
 import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final
 
 from bench.report import RESULTS, Report
