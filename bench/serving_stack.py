@@ -9,6 +9,7 @@ import socket
 import string
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ class Stack:
     """Where everything is: the data folder, Redis, and the environment that says so to a process."""
 
     folder: Path
+    redis_url: str
     redis: Redis
 
     @property
@@ -38,7 +40,7 @@ class Stack:
         own = {name: value for name, value in os.environ.items() if not name.startswith("FACELIGHT_")}
         return own | {
             "FACELIGHT_DATA_DIR": str(self.folder),
-            "FACELIGHT_REDIS_URL": f"unix://{self.folder}/redis.socket",
+            "FACELIGHT_REDIS_URL": self.redis_url,
             "FACELIGHT_FETCH_ALLOW_CIDRS": "127.0.0.0/8",
             "FACELIGHT_LOG_LEVEL": "WARNING",
             "FACELIGHT_DRAIN_DELAY_S": "0",
@@ -112,19 +114,20 @@ def stack(folder: Path) -> Iterator[Stack]:
     """
     for first, second in product(_NAME_CHARACTERS, repeat=2):
         (folder / "store" / f"{first}{second}").mkdir(parents=True)
-    url = f"{folder}/redis.socket"
-    options = {"port": "0", "unixsocket": url, "dir": str(folder), "logfile": "redis.log", "loglevel": "warning"}
-    options |= {"appendonly": "yes", "appendfsync": "everysec", "save": ""}
-    words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    process = subprocess.Popen([redis_server, *words], cwd=folder)  # noqa: S603 - our own command
-    redis = Redis.from_url(f"unix://{url}")
-    try:
-        wait_until(lambda: Path(url).exists() and bool(redis.ping()))
-        yield Stack(folder, redis)
-    finally:
-        redis.close()
-        process.terminate()
-        process.wait(_PATIENCE_S)
+    with tempfile.TemporaryDirectory(prefix="facelight-") as short:  # the path of a socket must be
+        socket_path = Path(short) / "redis"
+        options = {"port": "0", "unixsocket": str(socket_path), "dir": str(folder), "logfile": "redis.log"}
+        options |= {"loglevel": "warning", "appendonly": "yes", "appendfsync": "everysec", "save": ""}
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        process = subprocess.Popen([redis_server, *words], cwd=folder)  # noqa: S603 - our own command
+        redis = Redis.from_url(f"unix://{socket_path}")
+        try:
+            wait_until(lambda: socket_path.exists() and bool(redis.ping()))
+            yield Stack(folder, f"unix://{socket_path}", redis)
+        finally:
+            redis.close()
+            process.terminate()
+            process.wait(_PATIENCE_S)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Write the tables of the documentation anew from the code they describe: `make docs`.
 
-A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a model's slug, `settings` or `weights`.
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a model's slug, `settings`, `weights`, or
+`results-` and what was measured: the newest file of that in bench/results.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bench.report import RESULTS, Record, table
 from models.catalog import MODELS, Model
 from models.weights.lock import HubSource, Weight, read_lock
 from server.settings import GatewaySettings
@@ -21,6 +23,7 @@ from workers.settings import CommonSettings, WorkerSettings
 
 FOLDER: Final = Path(__file__).parent
 WEIGHTS_LOCK: Final = FOLDER.parent / "weights.lock"
+_RESULTS: Final = "results-"
 _COMMERCIAL: Final = {True: "yes", False: "**no**", "restricted": "on conditions"}
 _TABLE: Final = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -33,9 +36,17 @@ def updated(text: str) -> str:
 def _table(name: str) -> str:
     if name == "settings":
         return _rows(("Variable", "Default", "Meaning"), _setting_rows())
+    if name.startswith(_RESULTS):
+        return _result_table(name.removeprefix(_RESULTS))
     if name == "weights":
         return _rows(("Role", "Weight", "Size", "Licence", "Commercial use", "Hashes", "Note"), _weight_rows())
     return _rows(("Parameter", "Type", "Default", "Allowed", "Meaning"), _parameter_rows(MODELS[name]))
+
+
+def _result_table(what: str) -> str:
+    """The newest result of a measurement; dates are the last part of the files' names."""
+    newest = max(RESULTS.glob(f"{what}-*.json"), key=lambda path: path.stem[-len("2000-01-01") :])
+    return table(Record.model_validate_json(newest.read_text())).strip()
 
 
 def _rows(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 from fastapi import APIRouter, Request
@@ -60,7 +61,7 @@ def readiness(workers: Sequence[WorkerReport]) -> ReadyAnswer:
 def _taken(worker: WorkerReport, slug: str) -> ModelReport:
     """What the worker can do for a model now: it takes no job before it has loaded all of its models."""
     loading = any(report.state is ModelState.LOADING for report in worker.models.values())
-    return ModelReport(ModelState.LOADING) if loading else worker.models[slug]
+    return replace(worker.models[slug], state=ModelState.LOADING) if loading else worker.models[slug]
 
 
 def _model_health(slug: str, reports: Sequence[ModelReport]) -> ModelHealth:
@@ -71,7 +72,8 @@ def _model_health(slug: str, reports: Sequence[ModelReport]) -> ModelHealth:
             "ready": True,
             "weights": _kind(report.weights for report in serving),
             "variants": [variant for variant in MODELS[slug].params.variants if variant in served],
-            "detail": "",
+            "detail": f"loaded in {max(report.load_s for report in serving):.1f} s, warmed up in "
+            f"{max(report.warm_up_s for report in serving):.1f} s",
         }
     details = [report.detail or report.state.value for report in reports]
     detail = "; ".join(details) or "no worker serves this model"

@@ -6,7 +6,7 @@ from server.routes.health import readiness
 from tests.server.support import Client, PlayedWorker
 from workers.presence import ModelReport, ModelState, WorkerReport
 
-READY_DEMO = ModelReport(ModelState.READY, "demo", variants=("foreground",))
+READY_DEMO = ModelReport(ModelState.READY, "demo", variants=("foreground",), load_s=2.0, warm_up_s=61.25)
 READY_REAL = ModelReport(ModelState.READY, "real")
 LOADING = ModelReport(ModelState.LOADING)
 BROKEN = ModelReport(ModelState.FAILED, detail="unet.safetensors: checksum differs")
@@ -36,6 +36,12 @@ def test_not_ready_while_loading(client: Client, worker: PlayedWorker) -> None:
     assert (answer.status_code, answer.json()["models"]["ic-light"]["detail"]) == (503, "loading")
 
 
+def test_a_worker_that_compiles_says_so(client: Client, worker: PlayedWorker) -> None:
+    worker.announce(ic_light=ModelReport(ModelState.LOADING, detail="warming up"))
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json()["models"]["ic-light"]["detail"]) == (503, "warming up")
+
+
 def test_not_ready_before_the_worker_has_loaded_all(client: Client, worker: PlayedWorker) -> None:
     worker.announce(ic_light=READY_DEMO, pulid_lightning=LOADING)
     answer = client.get("/health/ready")
@@ -53,7 +59,7 @@ def test_ready_with_one_model(client: Client, worker: PlayedWorker) -> None:
         "ready": True,
         "weights": "demo",
         "variants": ["foreground"],
-        "detail": "",
+        "detail": "loaded in 2.0 s, warmed up in 61.2 s",
     }
     assert body["models"]["pulid-lightning"]["detail"] == "unet.safetensors: checksum differs"
 

@@ -54,5 +54,5 @@ def test_a_full_disk(make_settings: MakeSettings, tmp_path: Path, monkeypatch: p
         monkeypatch.undo()
         assert client.submit()
     worker = PlayedWorker(settings)
-    assert len(worker.records.unfinished()) == 1
+    assert len(worker.records.unfinished()) == 1, "what was queued before the disk said so has been cancelled"
     assert len([path for path in (tmp_path / "store").rglob("*") if path.is_file()]) == 1

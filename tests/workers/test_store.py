@@ -29,6 +29,18 @@ def test_what_is_put_is_found(store: Store) -> None:
     assert 50 < found.lives_s <= 61
 
 
+def test_what_is_placed_can_be_read_before_it_is_durable(store: Store) -> None:
+    with store.placed(b"picture", "bin", ttl_s=60) as name:
+        assert store.read(name) == b"picture"
+    assert store.read(name) == b"picture"
+
+
+def test_what_is_placed_is_gone_if_nothing_came_of_it(store: Store) -> None:
+    with pytest.raises(LookupError), store.placed(b"picture", "bin", ttl_s=60) as name:
+        raise LookupError
+    assert store.read(name) is None
+
+
 def test_names_are_long_and_differ_and_tell_when_they_expire(store: Store) -> None:
     names = {store.put(b"same", "webp", ttl_s=60) for _ in range(20)}
     assert len(names) == 20
