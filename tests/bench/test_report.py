@@ -77,6 +77,7 @@ def test_an_error_passes_and_the_file_says_so(tmp_path: Path):
 
 
 def test_the_end_of_the_time_ends_the_run(tmp_path: Path):
+    before = signal.getsignal(signal.SIGTERM)
     with Report("sum", folder=tmp_path, budget_s=1) as report:
         report.add("apples", 3, "pieces")
         signal.pause()
@@ -84,7 +85,7 @@ def test_the_end_of_the_time_ends_the_run(tmp_path: Path):
     record = read(report.path)
     assert [row.name for row in record.rows] == ["apples"] and not record.complete
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_no_handler_of_errors_catches_an_interruption():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from models.pulid_lightning import (
     sampler,
     text_encoder,
 )
+from models.unet.forward import cross_attentions
 from tests.parity.discover import run
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pulid"
@@ -46,9 +48,14 @@ def bilinear(x: Tensor, like: Tensor) -> Tensor:
     return functional.interpolate(x, like.shape[2:], mode="bilinear")
 
 
-def all_heads_at_once(query: Tensor, key: Tensor, heads: int, share=attention._share) -> Tensor:
-    """The body's share as the ComfyUI port has it but for the mean."""
-    return share(query, key, 1)
+def all_heads_at_once(method: attention.Method, tokens: int, _heads: int, removal=attention._removal) -> Tensor:
+    """The body's share of a whole picture, as the ComfyUI port has it."""
+    return removal(method, tokens, 1)
+
+
+def backwards(unet: Any) -> list[Any]:
+    """The cross-attentions in another order."""
+    return cross_attentions(unet)[::-1]
 
 
 def padded_with_end(tokens: list[int], tokenizer: prompt.Tokenizer) -> list[int]:
@@ -87,7 +94,7 @@ WRONG = [
     ("apply_pulid", "detection sizes", constant(face, "DETECTION_SIZES", (640, 512, 320))),
     ("attn_comfy", "official share", method("high-fidelity", body_share="official")),
     ("attn_comfy", "body tokens", constant(attention, "BODY_TOKENS", BODY_AND_ONE)),
-    ("attn_official", "ComfyUI's share", constant(attention, "_share", all_heads_at_once)),
+    ("attn_official", "ComfyUI's share", constant(attention, "_removal", all_heads_at_once)),
     ("attn_official", "body tokens", constant(attention, "BODY_TOKENS", BODY_AND_ONE)),
     ("bisenet_real", "bilinear", constant(bisenet, "_resize", bilinear)),
     ("eva_small", "block", constant(eva_clip, "TAPS", (3, 7, 11, 15, 20))),
@@ -96,7 +103,7 @@ WRONG = [
     ("id_encoder_v1_small", "slope", constant(identity, "_NEGATIVE_SLOPE", 0.02)),
     ("id_former_v11_small", "slope", constant(identity, "_NEGATIVE_SLOPE", 0.02)),
     ("id_former_v11_real", "slope", constant(identity, "_NEGATIVE_SLOPE", 0.02)),
-    ("layer_index_map", "self-attention", constant(attention, "_CROSS_ATTENTION", "attn1.processor")),
+    ("layer_index_map", "order", constant(attention, "cross_attentions", backwards)),
     ("prompt_tokens", "emphasis", constant(prompt, "_EMPHASIS", 1.2)),
     ("prompt_tokens", "long word", constant(prompt, "_LONG_WORD", 4)),
     ("prompt_tokens", "padding", constant(prompt, "_frame", padded_with_end)),
