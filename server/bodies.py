@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from anyio.to_thread import run_sync
 from fastapi import Request
+from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
@@ -47,12 +48,21 @@ def _parser_of(media_type: str) -> Callable[[bytes], Body]:
 def parse_json(data: bytes) -> Body:
     """Parse a JSON object (RFC 8259: no NaN, no infinities)."""
     try:
-        body = json.loads(data, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:  # ValueError also: bad Unicode, numbers of thousands of digits
-        raise BadRequest("The request body is not valid JSON.") from error
+        # Pictures make long strings, which this parser takes in a twentieth of the other's time. It is also the
+        # stricter one: what it refuses the other may yet understand, such as UTF-16.
+        body = from_json(data, allow_inf_nan=False)
+    except ValueError:
+        body = _parse_json_anyhow(data)
     if not isinstance(body, dict):
         raise BadRequest("The request body must be a JSON object.")
     return body
+
+
+def _parse_json_anyhow(data: bytes) -> Any:
+    try:
+        return json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # ValueError also: bad Unicode, numbers of thousands of digits
+        raise BadRequest("The request body is not valid JSON.") from error
 
 
 def parse_urlencoded(data: bytes) -> Body:

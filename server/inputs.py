@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+import pybase64
 from anyio.to_thread import run_sync
 
 from models.images import check, open_checked
@@ -97,9 +97,16 @@ def parse_base64(text: str) -> bytes:
     A blank stands for the plus sign that it was before a client forgot to percent-encode its form.
     """
     try:
+        return pybase64.b64decode(text, validate=True)
+    except ValueError:  # most are in order, and to look for what may be amiss takes longer than to decode
+        return _parse_sloppy_base64(text)
+
+
+def _parse_sloppy_base64(text: str) -> bytes:
+    try:
         # Bytes, since these steps take a tenth of the time that they take with text.
         compact = text.strip().encode("ascii").translate(_STANDARD, _BREAKS).rstrip(b"=")
-        return base64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
+        return pybase64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
     except ValueError as error:
         raise ImageUnavailable("must be an http(s) URL, a data URI or base64 of a picture") from error
 

@@ -129,7 +129,7 @@ class WorkerSettings(CommonSettings):
     )
     job_timeout_s: int = Field(900, ge=1, description="A job that runs longer ends as FAILED.")
     max_batch: int = Field(
-        4,
+        8,
         ge=1,
         description="How many requests of the same sizes and steps are drawn in one run at most, while many wait; 1 "
         "draws each alone.",
