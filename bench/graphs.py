@@ -95,7 +95,7 @@ def _counted(
         failures = _failures(pipeline, prepare, counter)
         added = counter.graphs.total() - sum(made.values()) - unet
         yield row(f"{name}: graphs added by requests, {len(pipeline.variants)} variants", added, "graphs", "== 0")
-    note = failures[0] if failures else "sizes, pictures, texts, styles and both checkpoints at random"
+    note = failures[0] if failures else "sizes, pictures, texts and all else that may differ, at random"
     yield row(f"{name}: of {REQUESTS} random requests not served by them", len(failures), "requests", "== 0", note)
     yield row(f"{name}: graph breaks", sum(counters["graph_break"].values()), "breaks", "== 0")
 

@@ -44,10 +44,11 @@ class LoadedModels:
 
     def load(self, on_change: Callable[[], None]) -> None:
         """Load one model after the other; a model whose weights are amiss does not keep the others from serving."""
+        # Before diffusers: it loads the compiler, which chooses a place itself where none is named.
+        keep_kernels(self._settings.data_dir / _KERNELS)
         from diffusers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        keep_kernels(self._settings.data_dir / _KERNELS)
         device = pick_device(self._settings.device)
         self._device = str(device)
         root = ensure_weights(self._settings)

@@ -10,7 +10,8 @@ from pathlib import Path
 def keep_kernels(folder: Path) -> None:
     """Let Inductor and Triton keep kernels below `folder`, unless their own variables name another place.
 
-    They hold code that is run as it is: nobody but the worker may be able to write there.
+    To be called before torch's compiler is imported, as diffusers does: it names a place itself. Kernels are code that
+    is run as it is: nobody but the worker may be able to write there.
     """
     for variable, name in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
         os.environ.setdefault(variable, str((folder / name).absolute()))

@@ -11,6 +11,7 @@ import pytest
 
 from models.execution.kernel_cache import dismiss_compilers, keep_kernels
 
+REPOSITORY = Path(__file__).parents[3]
 VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 
@@ -29,6 +30,16 @@ def test_kernels_are_kept_in_the_folder(tmp_path: Path, monkeypatch: pytest.Monk
         str(tmp_path / "var/compiled/inductor"),
         str(tmp_path / "var/compiled/triton"),
     ]
+
+
+def test_a_worker_has_named_the_folder_before_the_compiler_can() -> None:
+    """What is imported up to there must not bring the compiler in."""
+    code = (
+        "import os, sys, workers.worker; from pathlib import Path; "
+        "from models.execution.kernel_cache import keep_kernels; keep_kernels(Path('/kept')); import diffusers; "
+        "sys.exit(os.environ['TORCHINDUCTOR_CACHE_DIR'] != '/kept/inductor')"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
 
 
 def test_the_libraries_own_variables_win(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,13 +70,14 @@ def test_the_compilers_processes_are_ended(monkeypatch: pytest.MonkeyPatch) -> N
 _SECOND_START = """
 import sys
 from pathlib import Path
+from models.execution.kernel_cache import keep_kernels
+keep_kernels(Path(sys.argv[1]))
+
 from torch._dynamo.utils import counters
 from models.execution.compiler import Compiler
-from models.execution.kernel_cache import keep_kernels
 from models.execution.runner import Execution, Runner
 from tests.models.execution.networks import Little, blend, little_inputs
 
-keep_kernels(Path(sys.argv[1]))
 runner = Runner(blend, Execution(Compiler(), stance="fail_on_recompile"))
 runner.compile(Little(), little_inputs(2, 5, 7, 3), little_inputs(4, 6, 9, 8))
 runner(Little(), *little_inputs(3, 8, 8, 8))
@@ -77,7 +89,6 @@ print(found["fxgraph_cache_hit"], found["fxgraph_cache_miss"])
 @pytest.mark.slow
 def test_a_second_start_finds_the_kernels_of_the_first(tmp_path: Path) -> None:
     """On the CPU it needs a C++ compiler."""
-    repository = Path(__file__).parents[3]
     command = [sys.executable, "-c", _SECOND_START, str(tmp_path)]
-    runs = [subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True) for _ in range(2)]
+    runs = [subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True) for _ in range(2)]
     assert [run.stdout.split() for run in runs] == [["0", "1"], ["1", "0"]]
