@@ -30,7 +30,9 @@ from bench.networks import (
 from bench.requests import ignore_step, portrait, prepare_portrait, prepare_scene, scene
 from bench.tracing import Call
 from models.execution.runner import Execution
+from models.ic_light.pipeline import IcLight
 from models.pipeline import Pipeline
+from models.pulid_lightning.pipeline import PulidLightning
 
 Way = Literal["R0", "R1"]
 WAYS: Final[tuple[Way, ...]] = ("R0", "R1")
@@ -45,20 +47,14 @@ class Endpoint(ABC):
     name: str
     full_size_goals: ClassVar[Mapping[str, str]]
     """Goals of rows, by the end of their names."""
+    pipeline: Pipeline[Any, Any]
+    """Ours."""
+    unet: Any
+    """Ours, of the checkpoint that a default request asks for."""
 
     def __init__(self, device: torch.device, reduced: bool, execution: Execution) -> None:
         """Make the networks."""
         self.device, self.reduced, self.execution = device, reduced, execution
-
-    @property
-    @abstractmethod
-    def pipeline(self) -> Pipeline[Any, Any]:
-        """Ours."""
-
-    @property
-    @abstractmethod
-    def unet(self) -> Any:
-        """Ours, of the checkpoint that a default request asks for."""
 
     @abstractmethod
     def prepare(self, **changes: Any) -> Any:
@@ -108,6 +104,7 @@ class Portraits(Endpoint):
     """`pulid-lightning`."""
 
     name = "pulid-lightning"
+    pipeline: PulidLightning
     full_size_goals: ClassVar[Mapping[str, str]] = {
         "evaluation / floor": "<= 1.8",
         "ours / floor": "<= 1.8",
@@ -125,21 +122,12 @@ class Portraits(Endpoint):
         super().__init__(device, reduced, execution)
         self.parts = pulid_parts(device, reduced)
         second = pulid_unet(device, reduced, self.parts.unet.dtype)
-        self._pipeline = pulid_pipeline(self.parts, execution, {"artistic": second})
-
-    @property
-    def pipeline(self) -> Pipeline[Any, Any]:
-        """Ours, with two checkpoints."""
-        return self._pipeline
-
-    @property
-    def unet(self) -> Any:
-        """That of the first checkpoint."""
-        return self.parts.unet
+        self.pipeline = pulid_pipeline(self.parts, execution, {"artistic": second})
+        self.unet = self.parts.unet
 
     def prepare(self, **changes: Any) -> Any:
         """A default portrait but for `changes`."""
-        return prepare_portrait(self._pipeline, self.reduced, **changes)
+        return prepare_portrait(self.pipeline, self.reduced, **changes)
 
     def latents(self, way: Way, prepared: Any, unet: Any) -> list[Tensor]:
         """Of the one pass."""
@@ -198,6 +186,7 @@ class Scenes(Endpoint):
     """`ic-light`."""
 
     name = "ic-light"
+    pipeline: IcLight
     full_size_goals: ClassVar[Mapping[str, str]] = {
         "ours / floor": "<= 2.0",
         "R1 / ours": ">= 2",
@@ -210,21 +199,12 @@ class Scenes(Endpoint):
         """Make the networks."""
         super().__init__(device, reduced, execution)
         self.parts = ic_light_parts(device, reduced)
-        self._pipeline = ic_light_pipeline(self.parts, execution)
-
-    @property
-    def pipeline(self) -> Pipeline[Any, Any]:
-        """Ours."""
-        return self._pipeline
-
-    @property
-    def unet(self) -> Any:
-        """The one that sees a foreground."""
-        return self.parts.unet
+        self.pipeline = ic_light_pipeline(self.parts, execution)
+        self.unet = self.parts.unet
 
     def prepare(self, **changes: Any) -> Any:
         """A default scene but for `changes`."""
-        return prepare_scene(self._pipeline, self.reduced, **changes)
+        return prepare_scene(self.pipeline, self.reduced, **changes)
 
     def latents(self, way: Way, prepared: Any, unet: Any) -> list[Tensor]:
         """Of both passes."""
