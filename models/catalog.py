@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Model:
     """One servable model: its public name, its parameters and where its pipeline lives.
 
-    `flexible`: it makes do with the memory that is left, and so is loaded after the others.
+    `demo_note` is what everybody who meets its demo weights must be told. `flexible`: it makes do with the memory that
+    is left, and so is loaded after the others.
     """
 
     slug: str
@@ -30,6 +31,7 @@ class Model:
     params: type[CommonParams]
     example: dict[str, Any]
     module: str
+    demo_note: str
     flexible: bool = False
 
     def load(self, weights: WeightSet, device: torch.device, options: LoadOptions) -> Pipeline[Any, Any]:
@@ -62,6 +64,7 @@ _ALL: Final = (
             "seed": 412431,
         },
         module="models.pulid_lightning.pipeline",
+        demo_note="Random stand-ins: pictures made with them are noise.",
         flexible=True,
     ),
     Model(
@@ -87,6 +90,7 @@ _ALL: Final = (
             "seed": 42,
         },
         module="models.ic_light.pipeline",
+        demo_note="Small networks trained on a handful of pictures, for demonstration only.",
     ),
 )
 

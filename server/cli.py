@@ -60,7 +60,7 @@ def demo(
     out: Path = Path("out"),
     key: Annotated[str | None, typer.Option(help="API key; else the first one of FACELIGHT_API_KEYS.")] = None,
 ) -> None:
-    """Send one request per endpoint to a running server with the public client; pictures go to OUT."""
+    """Send sample requests to a running server with the public client; pictures and a contact sheet go to OUT."""
     from server.demo import DemoFailed, run  # its packages are not part of a plain installation
 
     settings = settings_or_exit(GatewaySettings)

@@ -49,8 +49,14 @@ _READY: Final[ReadyAnswer] = {
     "draining": False,
     "weights": "real",
     "models": {
-        "pulid-lightning": {"ready": True, "weights": "real", "variants": ["default", "artistic"], "detail": ""},
-        "ic-light": {"ready": False, "weights": None, "variants": [], "detail": "loading"},
+        "pulid-lightning": {
+            "ready": True,
+            "weights": "real",
+            "note": "",
+            "variants": ["default", "artistic"],
+            "detail": "",
+        },
+        "ic-light": {"ready": False, "weights": None, "note": "", "variants": [], "detail": "loading"},
     },
     "workers": 1,
 }

@@ -1,4 +1,4 @@
-"""The photo that the demo sends and the welcome's command lines name."""
+"""The photos that the demo sends and the welcome's command lines name."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
-def sample_photo() -> Path:
-    """A photo of one face, in the public domain, that scikit-image brings along; the package is not loaded."""
+def sample_photo(name: str = "astronaut.png") -> Path:
+    """A photo in the public domain that scikit-image brings along, one of a face if none is named.
+
+    The package is not loaded.
+    """
     package = find_spec("skimage")
     assert package is not None, "scikit-image is a dependency of this distribution"
     assert package.origin is not None
-    return Path(package.origin).parent / "data" / "astronaut.png"
+    return Path(package.origin).parent / "data" / name

@@ -123,10 +123,14 @@ class LiveAnswer(TypedDict):
 
 
 class ModelHealth(TypedDict):
-    """Whether one model can be served, with which weights and in which variants, and if not, why."""
+    """Whether one model can be served, with which weights and in which variants, and if not, why.
+
+    `note` tells what demo weights are good for; it is empty where there are none.
+    """
 
     ready: bool
     weights: Literal["demo", "real", "mixed"] | None
+    note: str
     variants: list[str]
     detail: str
 

@@ -86,7 +86,7 @@ class LoadedModels:
             *(slug, device, load_s, warm_up_s, weights.kind),
         )
         if weights.kind == "demo":
-            _log.warning("%s runs on demo weights: small random stand-ins, its pictures are noise", slug)
+            _log.warning("%s runs on demo weights. %s", slug, MODELS[slug].demo_note)
         return ModelReport(
             ModelState.READY, weights.kind, variants=pipeline.variants, load_s=load_s, warm_up_s=warm_up_s
         )

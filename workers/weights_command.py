@@ -11,7 +11,6 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-import models
 from models.catalog import MODELS
 from models.errors import WeightsError
 from models.weights.fetch import Report, fetch, leftovers, missing
@@ -19,7 +18,7 @@ from models.weights.fill_mirror import fill_mirror
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import read_installed
 from models.weights.listing import rows, table
-from models.weights.lock import Lock, Weight, pin, read_lock
+from models.weights.lock import SHIPPED_LOCK, Lock, Weight, pin, read_lock
 from models.weights.mirror import Mirror
 from models.weights.selection import Selection, Wishes, select
 from models.weights.state import installed_in
@@ -30,7 +29,6 @@ from workers.errors import SettingsError
 from workers.settings import WorkerSettings, read_settings
 
 app: Final = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-_LOCK: Final = Path(models.__file__).parents[1] / "weights.lock"
 
 _Only = Annotated[str | None, typer.Option("--only", metavar="MODEL", help=f"Only for {' or '.join(MODELS)}.")]
 _Use = Annotated[list[str] | None, typer.Option("--use", metavar="NAME", help="This weight for its role; repeatable.")]
@@ -48,7 +46,7 @@ def fetch_command(
     accept_licence: _Accept = False,
     mirror: Annotated[Path | None, typer.Option(metavar="DIR", help="Take files from this mirror.")] = None,
     jobs: _Jobs = 4,
-    lock: _LockFile = _LOCK,
+    lock: _LockFile = SHIPPED_LOCK,
 ) -> None:
     """Fetch what is missing, verify it, and bring it into the weights folder. May be run again at any time."""
     settings = _settings()
@@ -73,7 +71,7 @@ def mirror_command(
     commercial: _Commercial = False,
     accept_licence: _Accept = False,
     jobs: _Jobs = 4,
-    lock: _LockFile = _LOCK,
+    lock: _LockFile = SHIPPED_LOCK,
 ) -> None:
     """Put the files, as they are published, into DIR: for machines without a network, with `fetch --mirror DIR`."""
     settings = _settings()
@@ -100,7 +98,7 @@ def verify_command(only: _Only = None, jobs: _Jobs = 4) -> None:
 
 @app.command(name="list")
 def list_command(
-    only: _Only = None, as_json: Annotated[bool, typer.Option("--json")] = False, lock: _LockFile = _LOCK
+    only: _Only = None, as_json: Annotated[bool, typer.Option("--json")] = False, lock: _LockFile = SHIPPED_LOCK
 ) -> None:
     """Show all weights: size, licence, whether they may be used commercially, what is installed."""
     settings = _settings()
@@ -115,7 +113,7 @@ def list_command(
 
 
 @app.command(name="lock")
-def lock_command(lock: _LockFile = _LOCK) -> None:
+def lock_command(lock: _LockFile = SHIPPED_LOCK) -> None:
     """Write sizes and hashes that fetching has learned into the lock, for files without a public hash."""
     with _refusals():
         installed = read_installed(_settings().real_dir)
@@ -128,7 +126,7 @@ def lock_command(lock: _LockFile = _LOCK) -> None:
 
 @app.command(name="demo")
 def demo_command(directory: Annotated[Path | None, typer.Argument(metavar="[DIR]")] = None) -> None:
-    """Build the demo weights: small random stand-ins that prove everything but pictures."""
+    """Build the demo weights: small networks that show how ic-light relights, and stand-ins for pulid-lightning."""
     from models.demo_weights.build import build  # loads torch
 
     directory = directory or _settings().demo_dir

@@ -1,4 +1,5 @@
-"""Demo weights: small random stand-ins in the real files' formats, roles and keys, built on this machine.
+"""Demo weights in the real files' formats, roles and keys, so that everything runs before real ones are fetched.
 
-They prove that everything runs. Their pictures are noise.
+Those of ic-light are small networks trained on a handful of pictures, for demonstration only. Those of pulid-lightning
+are random stand-ins, built on this machine: its pictures are noise.
 """

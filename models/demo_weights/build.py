@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Final
 
 from models.demo_weights import ic_light, pulid_lightning
+from models.demo_weights.trained_files import SHIPPED, Trained
 from models.errors import WeightsError
 from models.weights.installed import read_installed, write_installed
 
 _STAMP: Final = "recipe"
 
 
-def build(root: Path) -> bool:
+def build(root: Path, trained: Trained = SHIPPED) -> bool:
     """Make sure that `root` holds the demo weights; True if they had to be built.
+
+    `trained` are the files that ic-light's are made of. Raises `WeightsError` if one is not what its lock names.
 
     The folder appears complete or not at all: it is filled under another name and then moved into place. Processes
     that want the same folder wait for the one that builds it.
@@ -24,32 +27,33 @@ def build(root: Path) -> bool:
     root.parent.mkdir(parents=True, exist_ok=True)
     with root.with_name(f"{root.name}.busy").open("w") as busy:
         flock(busy, LOCK_EX)
-        if is_current(root):
+        if _is_current(root, trained):
             return False
-        _build(root)
+        _build(root, trained)
         return True
 
 
-def _build(root: Path) -> None:
+def _build(root: Path, trained: Trained) -> None:
     draft = root.with_name(f"{root.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    roles = [*pulid_lightning.build(draft), *ic_light.build(draft)]
+    roles = [*pulid_lightning.build(draft), *ic_light.build(draft, trained)]
     write_installed(draft, roles, "demo")
-    (draft / _STAMP).write_text(_recipe())
+    (draft / _STAMP).write_text(_recipe(trained))
     shutil.rmtree(root, ignore_errors=True)
     draft.replace(root)
 
 
-def is_current(root: Path) -> bool:
+def _is_current(root: Path, trained: Trained) -> bool:
     """Whether `root` holds complete demo weights that the builders, as they are now, have made."""
     try:
-        return (root / _STAMP).read_text() == _recipe() and read_installed(root).kind == "demo"
+        return (root / _STAMP).read_text() == _recipe(trained) and read_installed(root).kind == "demo"
     except (FileNotFoundError, WeightsError):
         return False
 
 
-def _recipe() -> str:
-    """Digest of the builders' source: what they made before they were changed is built anew."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+def _recipe(trained: Trained) -> str:
+    """Digest of the builders' source and the trained files' pins: when one of them changes, all is built anew."""
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    pins = [pin.sha256.encode() for _, pin in sorted(trained.pins().items())]
+    return hashlib.sha256(b"\0".join([*sources, *pins])).hexdigest()

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import torch
-from safetensors.torch import save_file
-
-from models.demo_weights.random_weights import random_state
 from models.demo_weights.rmbg import write_rmbg
-from models.demo_weights.sd15 import narrow_unet, write_sd15
+from models.demo_weights.sd15 import write_offset, write_sd15
+from models.demo_weights.trained_files import Trained
 from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS
 from models.weights.installed import InstalledWeight, describe
 
@@ -20,23 +17,15 @@ _PATHS: Final = {
     "ic_light_fbc": "ic-light/iclight_sd15_fbc.safetensors",
     "rmbg": "rmbg/model.safetensors",
 }
-_SEED: Final = 16
-_OFFSET_SCALE: Final = 0.5
-"""Far more than a real offset's, so that what they see shows in pictures of random networks."""
 
 
-def build(root: Path) -> list[InstalledWeight]:
-    """Write the files below `root` and describe them; the same bytes on every call."""
-    write_sd15(root / _PATHS["sd15"])
-    _write_offset(root / _PATHS["ic_light_fc"], FOREGROUND_CHANNELS)
-    _write_offset(root / _PATHS["ic_light_fbc"], BACKGROUND_CHANNELS)
-    write_rmbg(root / _PATHS["rmbg"])
+def build(root: Path, trained: Trained) -> list[InstalledWeight]:
+    """Write the files below `root` and describe them; the same bytes on every call.
+
+    Raises `WeightsError` if a trained file is not the one that its lock names.
+    """
+    write_sd15(root / _PATHS["sd15"], trained)
+    write_offset(root / _PATHS["ic_light_fc"], FOREGROUND_CHANNELS, trained)
+    write_offset(root / _PATHS["ic_light_fbc"], BACKGROUND_CHANNELS, trained)
+    write_rmbg(root / _PATHS["rmbg"], trained)
     return [describe(root, role, path, ["ic-light"], "facelight demo") for role, path in _PATHS.items()]
-
-
-def _write_offset(file: Path, channels: int) -> None:
-    with torch.device("meta"):
-        shapes = narrow_unet(channels).state_dict()
-    offset = {key: (_OFFSET_SCALE * value).half() for key, value in random_state(shapes, _SEED).items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(offset, file)

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 _NORM_SPREAD = 0.1
 _BIAS_SPREAD = 0.05
@@ -44,8 +44,3 @@ def random_state(state: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
         key: random_tensor(key, value.shape, seed) if value.is_floating_point() else value.clone()
         for key, value in state.items()
     }
-
-
-def randomise(module: nn.Module, seed: int) -> None:
-    """Replace every floating-point parameter and persistent buffer of `module` by its draw, in place."""
-    module.load_state_dict(random_state(module.state_dict(), seed))

@@ -1,72 +1,69 @@
-"""A Stable Diffusion 1.5 of narrow widths, in the real folder layout and with the real keys.
-
-One setting differs from the real topology: at full latent resolution attention looks at the text only. Self-attention
-there costs most of a CPU's time, since it is quadratic in pixels however narrow the network.
-"""
+"""The demo's Stable Diffusion 1.5, in the real folder layout: from the trained files, and a tokenizer made here."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from models.demo_weights.random_weights import random_state, randomise
-from models.demo_weights.tokenizer import vocabulary_size, write_tokenizer
+from models.demo_weights import architecture
+from models.demo_weights.tokenizer import write_tokenizer
+from models.demo_weights.trained_files import SCALING_FACTOR, TEXT_ENCODER, TEXT_PREFIX, UNET, VAE, Trained
+from models.loading import empty, fill
 
-_SEED: Final = 15
-_TEXT_WIDTH: Final = 32
+_INPUT: Final = "conv_in.weight"
+_NOISE_CHANNELS: Final = 4
 
 
-def write_sd15(folder: Path) -> None:
-    """Write tokenizer, text encoder, UNet and VAE into a new `folder`."""
+def write_sd15(folder: Path, trained: Trained) -> None:
+    """Write tokenizer, text encoder, UNet and VAE into a new `folder`, in single precision; raises `WeightsError`."""
     write_tokenizer(folder / "tokenizer")
-    _write_text_encoder(folder / "text_encoder")
-    for name, network in (("unet", narrow_unet(in_channels=4)), ("vae", _vae())):
-        randomise(network, _SEED)
-        network.save_pretrained(folder / name)
+    _write_text_encoder(folder / "text_encoder", trained.verified(TEXT_ENCODER))
+    _write_unet(folder / "unet", trained.verified(UNET))
+    _write_vae(folder / "vae", trained.verified(VAE))
 
 
-def narrow_unet(in_channels: int) -> Any:
-    """Make the UNet with its 686 keys; its weights are whatever its constructor draws."""
-    return UNet2DConditionModel(
-        in_channels=in_channels,
-        block_out_channels=(16, 24, 32, 32),
-        cross_attention_dim=_TEXT_WIDTH,
-        attention_head_dim=1,
-        norm_num_groups=8,
-        only_cross_attention=(True, False, False, False),
-    )
+def write_offset(file: Path, channels: int, trained: Trained) -> None:
+    """Write what makes a UNet with `channels` inputs of the base, in half precision; raises `WeightsError`.
+
+    There is one trained UNet for all inputs, and the base is that UNet without those beyond noise. So the offset is
+    zero except for them, and base and offset add up to what was trained.
+    """
+    unet = load_file(trained.verified(UNET))
+    offset = {key: torch.zeros_like(value) for key, value in unet.items()}
+    offset[_INPUT] = unet[_INPUT][:, :channels].clone()
+    offset[_INPUT][:, :_NOISE_CHANNELS] = 0
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(offset, file)
 
 
-def _write_text_encoder(folder: Path) -> None:
-    size = vocabulary_size()
-    config = CLIPTextConfig(
-        vocab_size=size,
-        hidden_size=_TEXT_WIDTH,
-        intermediate_size=2 * _TEXT_WIDTH,
-        projection_dim=_TEXT_WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        hidden_act="quick_gelu",
-        bos_token_id=size - 2,
-        eos_token_id=size - 1,
-        pad_token_id=size - 1,
-    )
-    config.save_pretrained(folder)
-    # The published files have this prefix, which the library no longer writes.
-    state = {f"text_model.{key}": value for key, value in CLIPTextModel(config).state_dict().items()}
-    save_file(random_state(state, _SEED), folder / "model.safetensors", {"format": "pt"})
+def _write_text_encoder(folder: Path, file: Path) -> None:
+    state = {key.removeprefix(TEXT_PREFIX): value for key, value in load_file(file).items()}
+    network = _filled(architecture.text_encoder, state, file)
+    network.config.save_pretrained(folder)
+    published = {TEXT_PREFIX + key: value for key, value in network.state_dict().items()}
+    save_file(published, folder / "model.safetensors", {"format": "pt"})
 
 
-def _vae() -> Any:
-    return AutoencoderKL(
-        block_out_channels=(8, 12, 16, 16),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-        norm_num_groups=4,
-        scaling_factor=0.18215,
-    )
+def _write_unet(folder: Path, file: Path) -> None:
+    state = load_file(file)
+    state[_INPUT] = state[_INPUT][:, :_NOISE_CHANNELS].contiguous()
+    _filled(partial(architecture.unet, _NOISE_CHANNELS), state, file).save_pretrained(folder)
+
+
+def _write_vae(folder: Path, file: Path) -> None:
+    with safe_open(file, "pt") as opened:
+        scaling_factor = float(opened.metadata()[SCALING_FACTOR])
+    _filled(partial(architecture.vae, scaling_factor), load_file(file), file).save_pretrained(folder)
+
+
+def _filled(build: Callable[[], Any], state: Mapping[str, Tensor], file: Path) -> Any:
+    network = empty(build)
+    fill(network, state, torch.device("cpu"), torch.float32, file.name)
+    return network

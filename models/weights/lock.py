@@ -11,6 +11,9 @@
     path = "pulid/adapter.safetensors"     # file or folder of the role, below the weights folder
     files = [{ path = "pulid/adapter.safetensors", origin = "file.safetensors", size = 1234, sha256 = "…" }]
 
+    [demo]                                 # the trained files of the demo weights, part of facelight itself
+    files = [{ path = "unet.safetensors", size = 1234, sha256 = "…" }]
+
 `origin` is a path in the repository, the last part of a URL, or a member of an archive; `size` and `sha256` describe
 it as published. `sha256 = "unpinned"` stands where no public hash is known: the first download is checked against the
 hub's own hash, and `pin` writes what was learned.
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal
 
@@ -29,6 +32,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from models.errors import WeightsError
 from models.weights.replacing import replace_text
 
+SHIPPED_LOCK: Final = Path(__file__).parents[2] / "weights.lock"
 UNPINNED: Final = "unpinned"
 PICKLES: Final = (".pt", ".pth", ".bin")
 """Suffixes of torch pickles: such an origin is converted to safetensors when it is installed."""
@@ -106,10 +110,25 @@ class Weight(_Entry):
         return sum(file.size or 0 for file in self.files)
 
 
+class DemoFile(_Entry):
+    """One trained file of the demo weights: its name in their folder, its size in bytes and its hash."""
+
+    path: InnerPath
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Demo(_Entry):
+    """What the demo weights are made of."""
+
+    files: list[DemoFile] = []
+
+
 class Lock(_Entry):
-    """A whole lock; names are unique."""
+    """A whole lock; names are unique. An operator's own need not know the demo weights."""
 
     weights: list[Weight]
+    demo: Demo = Demo()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Lock:
@@ -152,11 +171,32 @@ def pin(path: Path, learned: Mapping[str, Mapping[str, tuple[int, str]]]) -> Col
     for (name, file), (size, sha256) in wanted.items():
         text = _pin_one(text, name, file, size, sha256)
     if wanted:
-        try:
-            replace_text(path, text)
-        except OSError as error:
-            raise WeightsError(f"{path} cannot be written ({error.strerror}): run this as its owner.") from error
+        _replace(path, text)
     return [file for _, file in wanted]
+
+
+def pin_demo(path: Path, files: Iterable[DemoFile]) -> None:
+    """Write `files`, and no others, into the section of the demo weights in the lock at `path`.
+
+    Raises `WeightsError` if there is no such section or the file cannot be written.
+    """
+    lines = [f'  {{ path = "{file.path}", size = {file.size}, sha256 = "{file.sha256}" }},\n' for file in files]
+    text, count = re.subn(
+        r"(^\[demo\]\nfiles = \[\n)(?: .*\n)*(?=\]$)",
+        lambda match: match[1] + "".join(lines),
+        path.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
+    if count != 1:
+        raise WeightsError(f"{path} has no section [demo] that could be changed; edit it by hand.")
+    _replace(path, text)
+
+
+def _replace(path: Path, text: str) -> None:
+    try:
+        replace_text(path, text)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be written ({error.strerror}): run this as its owner.") from error
 
 
 def _pin_one(text: str, name: str, file: str, size: int, sha256: str) -> str:
@@ -174,7 +214,7 @@ def _pin_one(text: str, name: str, file: str, size: int, sha256: str) -> str:
 
 
 def _entry_span(text: str, name: str) -> tuple[int, int]:
-    headers = [match.start() for match in re.finditer(r"^\[\[weights\]\]", text, re.MULTILINE)]
+    headers = [match.start() for match in re.finditer(r"^\[\[?\w", text, re.MULTILINE)]
     for begin, end in zip(headers, [*headers[1:], len(text)], strict=True):
         if re.search(r"^name\s*=\s*" + re.escape(f'"{name}"'), text[begin:end], re.MULTILINE):
             return begin, end

@@ -68,16 +68,18 @@ def _model_health(slug: str, reports: Sequence[ModelReport]) -> ModelHealth:
     serving = [report for report in reports if report.state is ModelState.READY]
     if serving:
         served = {variant for report in serving for variant in report.variants}
+        weights = _kind(report.weights for report in serving)
         return {
             "ready": True,
-            "weights": _kind(report.weights for report in serving),
+            "weights": weights,
+            "note": MODELS[slug].demo_note if weights in ("demo", "mixed") else "",
             "variants": [variant for variant in MODELS[slug].params.variants if variant in served],
             "detail": f"loaded in {max(report.load_s for report in serving):.1f} s, warmed up in "
             f"{max(report.warm_up_s for report in serving):.1f} s",
         }
     details = [report.detail or report.state.value for report in reports]
     detail = "; ".join(details) or "no worker serves this model"
-    return {"ready": False, "weights": None, "variants": [], "detail": detail}
+    return {"ready": False, "weights": None, "note": "", "variants": [], "detail": detail}
 
 
 def _kind(weights: Iterable[str | None]) -> Weights | None:

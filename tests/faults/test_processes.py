@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from models.catalog import MODELS
 from tests.live_server import API_KEY, FACELIGHT, LiveServer, live_server
 
 KEY = {"x-api-key": API_KEY}
@@ -98,7 +99,8 @@ def test_a_fresh_server_serves_until_a_signal_ends_every_process(tmp_path: Path,
     with live_server(tmp_path, weights=None) as server:
         server.wait_until_ready()
         assert httpx.get(f"{server.url}/health/ready").json()["weights"] == "demo"
-        assert "its pictures are noise" in server.log.read_text()
+        for model in MODELS.values():
+            assert f"{model.slug} runs on demo weights. {model.demo_note}" in server.log.read_text()
         wait_for(lambda: "curl" in server.log.read_text(), "the words of welcome")
         submit(server, photo_url, steps=1)
         family = psutil.Process(server.process.pid).children(recursive=True)

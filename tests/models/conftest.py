@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models.small_unets import small_sd15, small_sdxl
+from tests.models.small_unets import demo_sd15, small_sd15, small_sdxl
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -23,6 +23,11 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session", name="small_sd15")
 def _small_sd15() -> Any:
     return small_sd15()
+
+
+@pytest.fixture(scope="session", name="demo_sd15")
+def _demo_sd15() -> Any:
+    return demo_sd15()
 
 
 @pytest.fixture(scope="session", name="small_sdxl")

@@ -1,11 +1,14 @@
-"""Narrow UNets of the two kinds, with random weights."""
+"""Narrow UNets of the two kinds, and of the demo weights', with random weights."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 from diffusers import UNet2DConditionModel
+
+from models.demo_weights import architecture
 
 _COMMON: Final = {
     "block_out_channels": (16, 32, 32),
@@ -41,7 +44,16 @@ def small_sdxl(seed: int = 0) -> Any:
     )
 
 
+def demo_sd15(seed: int = 0) -> Any:
+    """As the demo weights of ic-light with a foreground: attention innermost only, one residual block a level."""
+    return _drawn(seed, lambda: architecture.unet(8))
+
+
 def _frozen(seed: int, **options: Any) -> Any:
+    return _drawn(seed, lambda: UNet2DConditionModel(**_COMMON, **options))
+
+
+def _drawn(seed: int, build: Callable[[], Any]) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return UNet2DConditionModel(**_COMMON, **options).eval().requires_grad_(False)
+        return build().eval().requires_grad_(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from models.catalog import MODELS
 from server.routes.health import readiness
 from tests.server.support import Client, PlayedWorker
 from workers.presence import ModelReport, ModelState, WorkerReport
@@ -19,7 +20,7 @@ def test_live(client: Client) -> None:
 
 def test_not_ready_without_workers(client: Client) -> None:
     answer = client.get("/health/ready")
-    absent = {"ready": False, "weights": None, "variants": [], "detail": "no worker serves this model"}
+    absent = {"ready": False, "weights": None, "note": "", "variants": [], "detail": "no worker serves this model"}
     assert answer.status_code == 503
     assert answer.json() == {
         "ready": False,
@@ -46,7 +47,7 @@ def test_not_ready_before_the_worker_has_loaded_all(client: Client, worker: Play
     worker.announce(ic_light=READY_DEMO, pulid_lightning=LOADING)
     answer = client.get("/health/ready")
     assert answer.status_code == 503
-    light = {"ready": False, "weights": None, "variants": [], "detail": "loading"}
+    light = {"ready": False, "weights": None, "note": "", "variants": [], "detail": "loading"}
     assert answer.json()["models"]["ic-light"] == light
 
 
@@ -58,6 +59,7 @@ def test_ready_with_one_model(client: Client, worker: PlayedWorker) -> None:
     assert body["models"]["ic-light"] == {
         "ready": True,
         "weights": "demo",
+        "note": "Small networks trained on a handful of pictures, for demonstration only.",
         "variants": ["foreground"],
         "detail": "loaded in 2.0 s, warmed up in 61.2 s",
     }
@@ -80,6 +82,8 @@ def test_kinds_of_weights_are_told_apart() -> None:
     assert readiness(both)["weights"] == "mixed"
     assert readiness(both)["models"]["ic-light"]["weights"] == "mixed"
     assert readiness(both)["models"]["pulid-lightning"]["weights"] == "real"
+    notes = {slug: model["note"] for slug, model in readiness(both)["models"].items()}
+    assert notes == {"pulid-lightning": "", "ic-light": MODELS["ic-light"].demo_note}
     assert readiness([real, report("b", ic_light=BROKEN)])["models"]["ic-light"]["ready"]
 
 

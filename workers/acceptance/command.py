@@ -19,7 +19,7 @@ from workers.acceptance.run import Report, Tell, examine_all
 
 Models = Mapping[str, Mapping[str, Any]]
 """What the server says of each of its models, by slug."""
-ON_DEMO_WEIGHTS: Final = "Cannot be judged on demo weights: their pictures are noise."
+ON_DEMO_WEIGHTS: Final = "Cannot be judged on demo weights: they are small stand-ins."
 WHEN_QUICK: Final = "Cannot be judged at the small sizes of --quick."
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -28,10 +30,10 @@ class Watch:
         return predict_noise(unet, batch, shift, contexts)
 
 
-def conditions(rows: int, guidance: float) -> Conditions:
+def conditions(unet: Any, rows: int, guidance: float) -> Conditions:
     draw = torch.Generator().manual_seed(5)
     seen = torch.randn(1, 4, 8, 8, generator=draw).expand(rows, -1, -1, -1)
-    positive, negative = torch.randn(2, 1, 77, 32, generator=draw).expand(2, rows, -1, -1)
+    positive, negative = torch.randn(2, 1, 77, unet.config.cross_attention_dim, generator=draw).expand(2, rows, -1, -1)
     return Conditions(seen, positive, negative, guidance)
 
 
@@ -46,13 +48,13 @@ def walk(unet, rows: int = 1, guidance: float = 2.0, steps: int = 2, predict=pre
     noise = Noise(3, rows, CPU)
     scheduler = make_scheduler(whole_span(steps), CPU)
     start = noise.draw((8, 8), torch.float32)
-    return denoise(predict, unet, scheduler, start, conditions(rows, guidance), noise, lambda: None)
+    return denoise(predict, unet, scheduler, start, conditions(unet, rows, guidance), noise, lambda: None)
 
 
 def test_guidance_takes_both_texts_in_one_batch_negative_first(networks: Networks):
     watch = Watch()
     walk(networks.unet, rows=2, predict=watch)
-    given = conditions(2, 2.0)
+    given = conditions(networks.unet, 2, 2.0)
     assert [batch.shape for batch in watch.inputs] == [(4, 8, 8, 8)] * 2
     expected = project(networks, torch.cat((given.negative, given.positive)))
     assert torch.allclose(watch.keys[0], expected, atol=1e-5)
@@ -65,7 +67,7 @@ def test_guidance_of_one_runs_the_positive_text_alone(networks: Networks):
     watch = Watch()
     walk(networks.unet, guidance=1.0, predict=watch)
     assert [batch.shape for batch in watch.inputs] == [(1, 8, 8, 8)] * 2
-    assert torch.allclose(watch.keys[0], project(networks, conditions(1, 1.0).positive), atol=1e-5)
+    assert torch.allclose(watch.keys[0], project(networks, conditions(networks.unet, 1, 1.0).positive), atol=1e-5)
 
 
 def test_guidance_extrapolates_from_the_negative_to_the_positive_text(networks: Networks):
@@ -83,7 +85,7 @@ def test_every_step_draws_noise_for_all_pictures_once(networks: Networks):
     start = noise.draw((8, 8), torch.float32)
     with torch.inference_mode():
         scheduler = make_scheduler(whole_span(3), CPU)
-        denoise(predict_noise, networks.unet, scheduler, start, conditions(2, 2.0), noise, lambda: None)
+        denoise(predict_noise, networks.unet, scheduler, start, conditions(networks.unet, 2, 2.0), noise, lambda: None)
     assert torch.equal(noise.draw((8, 8), torch.float32), expected.draw((8, 8), torch.float32))
 
 

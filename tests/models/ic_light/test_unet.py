@@ -9,41 +9,57 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from models.demo_weights.random_weights import random_state
 from models.errors import WeightsError
-from models.ic_light.networks import Networks
 from models.ic_light.unet import load_unet
 from models.weights.weight_set import WeightSet
 
 CPU = torch.device("cpu")
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def test_every_weight_is_base_plus_offset_in_float32(networks: Networks, weights: WeightSet):
-    base = load_file(weights["sd15"] / "unet" / "diffusion_pytorch_model.safetensors")
-    offset = load_file(weights["ic_light_fc"])
-    merged = networks.unet.state_dict()
-    assert len(merged) == 686
-    for key in merged.keys() - {"conv_in.weight"}:
-        assert torch.equal(merged[key], base[key] + offset[key].float()), key
+@pytest.fixture(scope="module")
+def base(weights: WeightSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base like the demo's with values that half precision cannot hold, which those of the demo's all are."""
+    folder: Path = tmp_path_factory.mktemp("base")
+    shutil.copy(weights["sd15"] / "unet" / "config.json", folder)
+    save_file(random_state(load_file(weights["sd15"] / "unet" / WEIGHTS), 1), folder / WEIGHTS)
+    return folder
 
 
-def test_the_foregrounds_channels_come_from_the_offset_alone(networks: Networks, weights: WeightSet):
-    base = load_file(weights["sd15"] / "unet" / "diffusion_pytorch_model.safetensors")["conv_in.weight"]
-    offset = load_file(weights["ic_light_fc"])["conv_in.weight"].float()
-    conv_in = networks.unet.conv_in.weight
-    assert torch.equal(conv_in[:, :4], base + offset[:, :4])
-    assert torch.equal(conv_in[:, 4:], offset[:, 4:])
+@pytest.fixture(scope="module", params=["ic_light_fc", "ic_light_fbc"])
+def offset(request: pytest.FixtureRequest, weights: WeightSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Offsets like the demo's with values everywhere; most of the demo's are zero."""
+    file: Path = tmp_path_factory.mktemp("offset") / "offset.safetensors"
+    drawn = random_state(load_file(weights[request.param]), 2)
+    save_file({key: value.half() for key, value in drawn.items()}, file)
+    return file
 
 
-def test_the_backgrounds_channels_come_behind_the_foregrounds(networks: Networks, weights: WeightSet):
-    base = load_file(weights["sd15"] / "unet" / "diffusion_pytorch_model.safetensors")["conv_in.weight"]
-    offset = load_file(weights["ic_light_fbc"])["conv_in.weight"].float()
-    conv_in = networks.background_unet.conv_in.weight
-    assert torch.equal(conv_in, torch.cat((base + offset[:, :4], offset[:, 4:12]), dim=1))
+def merged(base: Path, offset: Path, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    channels = load_file(offset)["conv_in.weight"].shape[1]
+    return load_unet(base, offset, channels, dtype, CPU).state_dict()
 
 
-def test_half_precision_is_cast_after_the_sum(networks: Networks, weights: WeightSet):
-    half = load_unet(weights["sd15"] / "unet", weights["ic_light_fc"], 8, torch.float16, CPU)
-    assert all(torch.equal(weight, networks.unet.state_dict()[key].half()) for key, weight in half.state_dict().items())
+def test_every_weight_is_base_plus_offset_in_float32(base: Path, offset: Path):
+    network, ours, theirs = merged(base, offset), load_file(base / WEIGHTS), load_file(offset)
+    assert network.keys() == ours.keys() == theirs.keys()
+    for key in network.keys() - {"conv_in.weight"}:
+        assert torch.equal(network[key], ours[key] + theirs[key].float()), key
+
+
+def test_what_is_seen_besides_noise_comes_from_the_offset_alone(base: Path, offset: Path):
+    network = merged(base, offset)["conv_in.weight"]
+    ours, theirs = load_file(base / WEIGHTS)["conv_in.weight"], load_file(offset)["conv_in.weight"].float()
+    assert torch.equal(network, torch.cat((ours + theirs[:, :4], theirs[:, 4:]), dim=1))
+
+
+def test_half_precision_is_cast_after_the_sum(base: Path, offset: Path):
+    single, half = merged(base, offset), merged(base, offset, torch.float16)
+    assert all(torch.equal(value, single[key].half()) for key, value in half.items())
+    ours, theirs = load_file(base / WEIGHTS), load_file(offset)
+    early = {key: ours[key].half() + theirs[key] for key in ours.keys() - {"conv_in.weight"}}
+    assert any(not torch.equal(value, half[key]) for key, value in early.items())
 
 
 def change_offset(weights: WeightSet, folder: Path, **changes: torch.Tensor | None) -> Path:
@@ -72,6 +88,6 @@ def test_weights_that_an_offset_has_beyond_the_unets_are_ignored(weights: Weight
 
 def test_a_damaged_base_is_reported_as_such(weights: WeightSet, tmp_path: Path):
     shutil.copytree(weights["sd15"] / "unet", tmp_path / "unet")
-    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not tensors")
+    (tmp_path / "unet" / WEIGHTS).write_bytes(b"not tensors")
     with pytest.raises(WeightsError):
         load_unet(tmp_path / "unet", weights["ic_light_fc"], 8, torch.float32, CPU)

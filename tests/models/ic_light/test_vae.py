@@ -28,7 +28,7 @@ def test_encoding_gives_the_scaled_mean_of_the_posterior(networks: Networks, noi
     latents = vae.encode(vae.encode_pictures, networks.vae, [picture, 255 - picture])
     assert latents.shape == (2, 4, 8, 10)
     posterior = networks.vae.encode(vae.normalise(picture[None])).latent_dist
-    assert torch.allclose(latents[:1], posterior.mean * 0.18215, atol=1e-6)
+    assert torch.allclose(latents[:1], posterior.mean * networks.vae.config.scaling_factor, atol=1e-6)
     assert not torch.equal(latents[0], latents[1])
 
 
@@ -38,5 +38,5 @@ def test_decoding_undoes_the_scale_picture_by_picture(networks: Networks):
     pixels = vae.decode(vae.decode_picture, networks.vae, latents)
     assert pixels.shape == (2, 64, 80, 3)
     assert pixels.dtype == torch.uint8
-    together = vae.quantise(networks.vae.decode(latents / 0.18215).sample)
+    together = vae.quantise(networks.vae.decode(latents / networks.vae.config.scaling_factor).sample)
     assert (pixels.int() - together.int()).abs().max() <= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.demo_weights.random_weights import randomise
+from models.demo_weights.random_weights import random_state
 from models.errors import WeightsError
 from models.pulid_lightning.id_former import IDFormer, IDFormerSizes, load_id_former
 
@@ -18,7 +18,7 @@ SIZES = IDFormerSizes(
 @pytest.fixture(scope="module")
 def former() -> IDFormer:
     built = IDFormer(SIZES)
-    randomise(built, 1)
+    built.load_state_dict(random_state(built.state_dict(), 1))
     return built.requires_grad_(False)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.demo_weights.random_weights import randomise
+from models.demo_weights.random_weights import random_state
 from models.errors import WeightsError
 from models.pulid_lightning.adapter import parse_adapter, read_adapter
 from models.pulid_lightning.identity import IDEncoder, id_condition, load_id_encoder
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def encoder() -> IDEncoder:
     built = IDEncoder(id_width=24, body=(10, 12), hidden=8, context=6)
-    randomise(built, 1)
+    built.load_state_dict(random_state(built.state_dict(), 1))
     return built.requires_grad_(False)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,16 +25,22 @@ CPU = torch.device("cpu")
 SIDES = st.integers(8, 33)
 
 
+@pytest.fixture(scope="session")
+def networks(small_sd15: Any, small_sdxl: Any, demo_sd15: Any) -> dict[str, Any]:
+    return {"small_sd15": small_sd15, "small_sdxl": small_sdxl, "demo_sd15": demo_sd15}
+
+
+@pytest.mark.parametrize("kind", ["small_sd15", "demo_sd15"])
 @settings(max_examples=20)
 @given(rows=st.integers(1, 4), height=SIDES, width=SIDES, tokens=st.integers(1, 160), timestep=st.integers(0, 999))
-def test_sd15_in_any_size(small_sd15, rows, height, width, tokens, timestep):
-    draw = torch.Generator().manual_seed(height)
+def test_sd15_in_any_size(networks, kind, rows, height, width, tokens, timestep):
+    unet, draw = networks[kind], torch.Generator().manual_seed(height)
     latents = torch.randn(rows, 8, height, width, generator=draw)
-    text = torch.randn(rows, tokens, 48, generator=draw)
+    text = torch.randn(rows, tokens, unet.config.cross_attention_dim, generator=draw)
     with torch.inference_mode():
-        expected = small_sd15(latents, timestep, encoder_hidden_states=text, return_dict=False)[0]
-        shifts = time_shifts(small_sd15, torch.tensor([999, timestep]))
-        got = evaluate(small_sd15, latents, shifts[1], text_contexts(small_sd15, text), attend_to_text)
+        expected = unet(latents, timestep, encoder_hidden_states=text, return_dict=False)[0]
+        shifts = time_shifts(unet, torch.tensor([999, timestep]))
+        got = evaluate(unet, latents, shifts[1], text_contexts(unet, text), attend_to_text)
     assert torch.allclose(got, expected, atol=1e-5)
 
 
@@ -75,9 +83,9 @@ def test_rows_of_one_picture_each_stay_as_they_are():
     assert repeat(tensor, None) is tensor
 
 
-def test_the_two_kinds_are_supported(small_sd15, small_sdxl):
-    check_supported(small_sd15)
-    check_supported(small_sdxl)
+def test_all_kinds_are_supported(networks):
+    for unet in networks.values():
+        check_supported(unet)
 
 
 @pytest.mark.parametrize(

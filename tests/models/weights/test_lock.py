@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import WeightsError
-from models.weights.lock import pin, read_lock
+from models.weights.lock import DemoFile, pin, pin_demo, read_lock
 
 ENTRY = """
 # Why there is one.
@@ -25,6 +25,13 @@ files = [
   { path = "one/model.safetensors", origin = "model.safetensors", size = 7, sha256 = "unpinned" },
 ]
 """
+DEMO = """
+# Trained here.
+[demo]
+files = [
+  { path = "old.safetensors", size = 1, sha256 = "%s" },
+]
+""" % ("c" * 64)
 OTHER = ENTRY.replace('name = "one"', 'name = "other"').replace('"one', '"other')
 HASH = "a" * 64
 
@@ -108,3 +115,27 @@ def test_a_lock_that_cannot_be_written_is_told(lock: Path, monkeypatch: pytest.M
     monkeypatch.setattr("models.weights.lock.replace_text", refuse)
     with pytest.raises(WeightsError, match=r"cannot be written \(Permission denied\): run this as its owner"):
         pin(lock, {"one": {"one/config.json": (2, HASH)}})
+
+
+def test_a_lock_need_not_know_demo_weights(lock: Path):
+    assert read_lock(lock).demo.files == []
+    with pytest.raises(WeightsError, match=r"no section \[demo\].*edit it by hand"):
+        pin_demo(lock, [])
+
+
+def test_the_section_of_demo_weights_is_replaced_and_nothing_else(lock: Path):
+    lock.write_text(ENTRY + DEMO + OTHER)
+    files = [DemoFile(path=name, size=size, sha256=HASH) for name, size in (("a", 1), ("b", 2_000_000))]
+    pin_demo(lock, files)
+    assert read_lock(lock).demo.files == files
+    assert lock.read_text().startswith(ENTRY + "\n# Trained here.\n[demo]\n")
+    assert lock.read_text().endswith("]\n" + OTHER)
+    pin_demo(lock, [])
+    assert read_lock(lock).demo.files == []
+
+
+def test_pinning_weights_leaves_the_section_of_demo_weights_alone(lock: Path):
+    lock.write_text(ENTRY + DEMO + OTHER)
+    assert pin(lock, {"other": {"other/config.json": (2, HASH)}}) == ["other/config.json"]
+    assert DEMO in lock.read_text()
+    assert read_lock(lock).named("other").files[0].sha256 == HASH

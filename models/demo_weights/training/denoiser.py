@@ -1,0 +1,122 @@
+"""Training of the denoiser and the text encoder, together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.demo_weights.training.identity_start import lay_identity
+from models.demo_weights.training.loop import Schedule, train
+from models.demo_weights.training.pool import Examples
+from models.ic_light.params import Params
+from models.ic_light.prompt import tokenise
+from models.ic_light.scheduler import SETTINGS
+
+_MOST_WEIGHT: Final = 400.0
+_NEGATIVE_SHARE: Final = 0.2
+"""How many of the neutral scenes are learned under a negative prompt: guidance runs against what that gives."""
+_KARRAS_RHO: Final = 7
+_KARRAS_SHARE: Final = 0.5
+"""How many of the noise levels are drawn as the sampler spaces them; the others evenly over the schedule."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from; all [n, …]. `seen` are the latents of foreground and background, [n, 8, h, w]."""
+
+    latents: Tensor
+    seen: Tensor
+    tokens: Tensor
+    noise: Tensor
+    timesteps: Tensor
+
+
+def train_denoiser(
+    unet: Any,
+    text_encoder: Any,
+    tokenizer: Any,
+    pool: Sequence[Examples],
+    schedule: Schedule,
+    folder: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Train fresh networks in place on encoded scenes."""
+    lay_identity(unet)
+    both = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
+    batches = Batches(pool, tokenizer)
+    alphas = alphas_cumprod()
+
+    def loss_of(step: int) -> Tensor:
+        return denoising_loss(unet, text_encoder, batches.draw(step), alphas)
+
+    train("denoiser", both, [{"params": both.parameters()}], loss_of, schedule, folder / "denoiser", say)
+
+
+def denoising_loss(unet: Any, text_encoder: Any, batch: Batch, alphas: Tensor) -> Tensor:
+    """Mean squared error of the noise, weighted as if the velocity were predicted."""
+    alpha = alphas[batch.timesteps][:, None, None, None]
+    noisy = alpha.sqrt() * batch.latents + (1 - alpha).sqrt() * batch.noise
+    texts = text_encoder(batch.tokens).last_hidden_state
+    predicted = unet(torch.cat((noisy, batch.seen), dim=1), batch.timesteps, texts).sample
+    weight = (1 / alpha).clamp(max=_MOST_WEIGHT)
+    return (weight * (predicted - batch.noise).square()).mean()
+
+
+def alphas_cumprod() -> Tensor:
+    """Share of the signal's variance at every timestep, as the sampler has it: [1000]."""
+    betas = torch.linspace(SETTINGS["beta_start"], SETTINGS["beta_end"], SETTINGS["num_train_timesteps"])
+    return (1 - betas).cumprod(0)
+
+
+class Batches:
+    """Draws the batch of every step from the pool."""
+
+    def __init__(self, pool: Sequence[Examples], tokenizer: Any) -> None:
+        """Tokenise all prompts."""
+        self._pool = pool
+        self._tokenizer = tokenizer
+        self._tokens = [torch.cat([self._tokenise(prompt) for prompt in examples.prompts]) for examples in pool]
+        # Every size is drawn as often as it takes to see all scenes equally often.
+        batches = np.array([len(examples.targets) / examples.batch for examples in pool])
+        self._odds = batches / batches.sum()
+        alphas = alphas_cumprod()
+        self._sigmas = ((1 - alphas) / alphas).sqrt()
+
+    def draw(self, step: int) -> Batch:
+        """The batch of that step."""
+        rng = np.random.default_rng((13, step))
+        which = int(rng.choice(len(self._pool), p=self._odds))
+        examples = self._pool[which]
+        rows = torch.from_numpy(rng.integers(len(examples.targets), size=examples.batch))
+        tokens = self._tokens[which][rows]
+        for row in np.flatnonzero(examples.neutral[rows].numpy() & (rng.random(len(rows)) < _NEGATIVE_SHARE)):
+            tokens[row] = self._tokenise(negative_prompt(rng))[0]
+        latents = examples.targets[rows].float()
+        seen = torch.cat((examples.foregrounds[examples.subjects[rows]], examples.backgrounds[rows]), dim=1).float()
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
+        return Batch(latents, seen, tokens, noise, self._timesteps(rng, len(rows)))
+
+    def _timesteps(self, rng: np.random.Generator, count: int) -> Tensor:
+        even = torch.from_numpy(rng.random(count))
+        least, most = self._sigmas[0] ** (1 / _KARRAS_RHO), self._sigmas[-1] ** (1 / _KARRAS_RHO)
+        karras = (least + even * (most - least)) ** _KARRAS_RHO
+        spaced = torch.searchsorted(self._sigmas, karras.float()).clamp(max=len(self._sigmas) - 1)
+        return torch.where(torch.from_numpy(rng.random(count) < _KARRAS_SHARE), spaced, (even * 1000).long())
+
+    def _tokenise(self, text: str) -> Tensor:
+        return torch.tensor(tokenise(self._tokenizer, text)[:1])
+
+
+def negative_prompt(rng: np.random.Generator) -> str:
+    """The default, nothing, or some of its words."""
+    default = str(Params.model_fields["negative_prompt"].default)
+    if rng.random() < 0.6:
+        return default
+    words = default.split(", ")
+    return ", ".join(rng.permutation(words)[: rng.integers(len(words))])
