@@ -131,4 +131,3 @@ def _field(rng: np.random.Generator, side: int, cells: int = 3) -> Tensor:
 
 def _smooth_colours(rng: np.random.Generator, side: int, cells: int) -> Tensor:
     return torch.cat([_field(rng, side, cells) for _ in range(3)])
-

@@ -109,17 +109,21 @@ def _box_around(rng: np.random.Generator, name: str, aspect: float) -> tuple[flo
 
 
 def _draw_composite(rng: np.random.Generator, width: int, height: int) -> Matted:
-    """A subject before a background that it has nothing to do with, often with a shadow."""
+    """A subject before another background or its own out of focus, often with a shadow."""
     while True:
         subject = draw_subject(rng, width, height)
         if subject.alpha.mean() < _LARGEST and _soft_share(subject.alpha) < _SOFTEST:
             break
-    background = _draw_background(rng, width, height)
+    colours = subject.picture.astype(np.float32) / np.float32(255)
+    if rng.random() < 0.2:
+        # Nothing but sharpness tells a subject from a background of its own colours.
+        background = _blurred(colours, rng.uniform(3, 8)) * np.float32(rng.uniform(0.6, 1))
+    else:
+        background = _draw_background(rng, width, height)
     if rng.random() < 0.4:
         shift = (round(rng.uniform(0, 0.06) * height), round(rng.normal(0, 0.06) * width))
         shadow = blur(np.roll(subject.alpha, shift, (0, 1)), rng.uniform(0.02, 0.08) * width)
         background = background * (1 - rng.uniform(0.2, 0.7) * shadow)[..., None]
-    colours = subject.picture.astype(np.float32) / np.float32(255)
     return _over(colours, subject.alpha, background), subject.alpha
 
 
