@@ -59,6 +59,7 @@ class Recipe:
     crop: int
     groups: tuple[Group, ...]
     scenes_each: int
+    text: Schedule
     denoiser: Schedule
     figures: Plan
 
@@ -70,7 +71,8 @@ RECIPE: Final = Recipe(
     crop=128,
     groups=GROUPS,
     scenes_each=4,
-    denoiser=Schedule(16_000, 1.5e-3, warm_up=200, average=0.999),
+    text=Schedule(600, 2e-3),
+    denoiser=Schedule(12_000, 1.5e-3, warm_up=200, average=0.999),
     figures=FULL,
 )
 SMOKE: Final = Recipe(
@@ -80,6 +82,7 @@ SMOKE: Final = Recipe(
     crop=64,
     groups=(Group(2, 2, 192, 192),),
     scenes_each=2,
+    text=Schedule(2, 2e-3),
     denoiser=Schedule(3, 1.5e-3, average=0.999),
     figures=QUICK,
 )
@@ -120,7 +123,7 @@ def _train_unet(recipe: Recipe, vae: Any, work: Path, folder: Path, say: Say) ->
     shutil.rmtree(work / "tokenizer", ignore_errors=True)
     write_tokenizer(work / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer", local_files_only=True)
-    train_denoiser(unet, text_encoder, tokenizer, pool, recipe.denoiser, work, say)
+    train_denoiser(unet, text_encoder, tokenizer, pool, recipe.text, recipe.denoiser, work, say)
     save_trained(folder / UNET, unet.state_dict())
     texts = {TEXT_PREFIX + key: value for key, value in text_encoder.state_dict().items()}
     save_trained(folder / TEXT_ENCODER, texts)

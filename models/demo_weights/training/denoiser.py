@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.demo_weights.training.identity_start import lay_identity
 from models.demo_weights.training.loop import Schedule, train
 from models.demo_weights.training.pool import Examples
+from models.demo_weights.training.text_start import teach_colours
 from models.ic_light.params import Params
 from models.ic_light.prompt import tokenise
 from models.ic_light.scheduler import SETTINGS
@@ -42,14 +43,16 @@ def train_denoiser(
     text_encoder: Any,
     tokenizer: Any,
     pool: Sequence[Examples],
+    text_schedule: Schedule,
     schedule: Schedule,
     folder: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Train fresh networks in place on encoded scenes."""
+    """Train fresh networks in place on encoded scenes: the text encoder alone by `text_schedule`, then both."""
     lay_identity(unet)
     both = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     batches = Batches(pool, tokenizer)
+    teach_colours(text_encoder, pool, batches.tokens, text_schedule, folder, say)
     alphas = alphas_cumprod()
 
     def loss_of(step: int) -> Tensor:
@@ -75,13 +78,13 @@ def alphas_cumprod() -> Tensor:
 
 
 class Batches:
-    """Draws the batch of every step from the pool."""
+    """Draws the batch of every step from the pool; `tokens` are its prompts', [n, 77] for each size."""
 
     def __init__(self, pool: Sequence[Examples], tokenizer: Any) -> None:
         """Tokenise all prompts."""
         self._pool = pool
         self._tokenizer = tokenizer
-        self._tokens = [torch.cat([self._tokenise(prompt) for prompt in examples.prompts]) for examples in pool]
+        self.tokens = [torch.cat([self._tokenise(prompt) for prompt in examples.prompts]) for examples in pool]
         # Every size is drawn as often as it takes to see all scenes equally often.
         batches = np.array([len(examples.targets) / examples.batch for examples in pool])
         self._odds = batches / batches.sum()
@@ -94,7 +97,7 @@ class Batches:
         which = int(rng.choice(len(self._pool), p=self._odds))
         examples = self._pool[which]
         rows = torch.from_numpy(rng.integers(len(examples.targets), size=examples.batch))
-        tokens = self._tokens[which][rows]
+        tokens = self.tokens[which][rows]
         for row in np.flatnonzero(examples.neutral[rows].numpy() & (rng.random(len(rows)) < _NEGATIVE_SHARE)):
             tokens[row] = self._tokenise(negative_prompt(rng))[0]
         latents = examples.targets[rows].float()
