@@ -39,7 +39,7 @@ check: setup ## lint and type-check
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-demo: setup ## against a running server: one request per endpoint, pictures into out/
+demo: setup ## against a running server: sample pictures and a contact sheet into out/
 	@$(VENV)/bin/facelight demo
 
 parity: setup ## compare with the golden vectors of the original implementations

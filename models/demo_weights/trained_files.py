@@ -69,9 +69,12 @@ SHIPPED: Final = Trained(Path(__file__).with_name("trained"), SHIPPED_LOCK)
 
 
 def save_trained(file: Path, state: Mapping[str, Tensor], **metadata: str) -> None:
-    """Write the state dict to `file`, fractions in half precision, and `metadata` into its head."""
+    """Write the state dict to `file`, fractions in half precision, and `metadata` into its head.
+
+    Equal states give equal bytes as long as there is no more than one entry of metadata: their order varies.
+    """
     halves = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-    save_file({key: value.contiguous() for key, value in halves.items()}, file, {"format": "pt", **metadata})
+    save_file({key: value.contiguous() for key, value in halves.items()}, file, metadata or None)
 
 
 def _described(path: Path) -> DemoFile:

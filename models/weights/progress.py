@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Final, TextIO
 
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 _EVERY_S: Final = 10.0
 _LINE: Final = "{desc}: {n_fmt} of {total_fmt} ({percentage:.0f} %), {rate_fmt}, {remaining} left"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import shutil
 import sys
@@ -38,9 +37,11 @@ from models.demo_weights.trained_files import (
 )
 from models.demo_weights.training import matting
 from models.demo_weights.training.autoencoder import train_autoencoder
+from models.demo_weights.training.colour_path import lay_colour_path
 from models.demo_weights.training.denoiser import train_denoiser
 from models.demo_weights.training.figures import FULL, QUICK, Plan, measure
 from models.demo_weights.training.goals import table
+from models.demo_weights.training.identity_start import lay_identity
 from models.demo_weights.training.loop import Schedule
 from models.demo_weights.training.pool import GROUPS, Group, encode_pool
 
@@ -89,27 +90,29 @@ SMOKE: Final = Recipe(
 """Every part for a few steps: shows that all of it runs, and gives weights that are good for nothing."""
 
 
-def run(recipe: Recipe, work: Path, trained: Trained, say: Say) -> None:
+def run(recipe: Recipe, work: Path, trained: Trained, device: torch.device, say: Say) -> None:
     """Train all parts into the folder of `trained` and pin them; checkpoints go to `work`."""
     work.mkdir(parents=True, exist_ok=True)
     trained.folder.mkdir(parents=True, exist_ok=True)
-    say(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, {os.cpu_count()} cores")
-    vae = _timed("autoencoder", say, lambda: _train_vae(recipe, work, trained.folder / VAE, say))
+    say(f"torch {torch.__version__} on {device}, {platform.machine()}, {torch.get_num_threads()} threads")
+    vae = _timed("autoencoder", say, lambda: _train_vae(recipe, work, trained.folder / VAE, device, say))
     _timed("denoiser", say, lambda: _train_unet(recipe, vae, work, trained.folder, say))
-    _timed("matting", say, lambda: _train_matting(recipe, work, trained.folder / RMBG, say))
+    _timed("matting", say, lambda: _train_matting(recipe, work, trained.folder / RMBG, device, say))
     trained.pin()
     _timed("figures", say, lambda: _measure(recipe, work, trained, say))
 
 
-def _train_matting(recipe: Recipe, work: Path, file: Path, say: Say) -> None:
+def _train_matting(recipe: Recipe, work: Path, file: Path, device: torch.device, say: Say) -> None:
     if not (work / file.name).is_file():
-        matting.train_matting(work / file.name, work, say, recipe.matting)
+        matting.train_matting(work / file.name, work, say, recipe.matting, device)
     shutil.copyfile(work / file.name, file)
 
 
-def _train_vae(recipe: Recipe, work: Path, file: Path, say: Say) -> Any:
+def _train_vae(recipe: Recipe, work: Path, file: Path, device: torch.device, say: Say) -> Any:
     torch.manual_seed(0)
-    vae = architecture.vae().to(memory_format=torch.channels_last)
+    vae = architecture.vae()
+    lay_colour_path(vae)
+    vae.to(device, memory_format=torch.channels_last)
     scale = train_autoencoder(vae, recipe.autoencoder, recipe.decoder, recipe.crop, work, say)
     vae.register_to_config(scaling_factor=scale)
     save_trained(file, vae.state_dict(), **{SCALING_FACTOR: str(scale)})
@@ -120,12 +123,15 @@ def _train_unet(recipe: Recipe, vae: Any, work: Path, folder: Path, say: Say) ->
     pool = encode_pool(vae, recipe.groups, recipe.scenes_each, work / "pool", say)
     torch.manual_seed(1)
     unet, text_encoder = architecture.unet(in_channels=12), architecture.text_encoder()
+    lay_identity(unet)
+    for network in (unet, text_encoder):
+        network.to(vae.device)
     shutil.rmtree(work / "tokenizer", ignore_errors=True)
     write_tokenizer(work / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer", local_files_only=True)
     train_denoiser(unet, text_encoder, tokenizer, pool, recipe.text, recipe.denoiser, work, say)
-    save_trained(folder / UNET, unet.state_dict())
-    texts = {TEXT_PREFIX + key: value for key, value in text_encoder.state_dict().items()}
+    save_trained(folder / UNET, unet.cpu().state_dict())
+    texts = {TEXT_PREFIX + key: value for key, value in text_encoder.cpu().state_dict().items()}
     save_trained(folder / TEXT_ENCODER, texts)
 
 
@@ -160,12 +166,13 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m models.demo_weights.training", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("var/training"), help="folder of the checkpoints")
     parser.add_argument("--out", type=Path, help="folder for the trained files, instead of the project's own")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu, or cuda")
     parser.add_argument("--smoke", action="store_true", help="take a few steps of everything; needs --out")
     given = parser.parse_args(arguments)
     if given.smoke and not given.out:
         parser.error("--smoke needs --out: its weights are good for nothing")
     trained = Trained(given.out, _lock_beside(given.out)) if given.out else SHIPPED
-    run(SMOKE if given.smoke else RECIPE, given.work, trained, _sayer(trained.folder / _LOG))
+    run(SMOKE if given.smoke else RECIPE, given.work, trained, given.device, _sayer(trained.folder / _LOG))
 
 
 def _lock_beside(folder: Path) -> Path:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.demo_weights.training.colour_path import LATENT_SCALES, hold_colour_path, lay_colour_path, to_luma_chroma
-from models.demo_weights.training.loop import Schedule, train
+from models.demo_weights.training.colour_path import LATENT_SCALES, hold_colour_path, to_luma_chroma
+from models.demo_weights.training.loop import Schedule, device_of, train
 from models.demo_weights.training.photos import TRAINED_ON, load_photo
 
 _BATCH: Final = 4
@@ -26,8 +26,10 @@ _SCALES: Final = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 def train_autoencoder(
     vae: Any, joint: Schedule, alone: Schedule, side: int, folder: Path, say: Callable[[str], None]
 ) -> float:
-    """Train a fresh AutoencoderKL in place on crops of `side` px; returns the factor that makes its latents' std 1."""
-    lay_colour_path(vae)
+    """Train an AutoencoderKL with its colour path in place, on crops of `side` px.
+
+    Returns the factor that makes its latents' standard deviation 1.
+    """
     hold_colour_path(vae)
     crops = Crops(side)
     encoder = {"params": vae.encoder.parameters(), "share": _ENCODER_SHARE, "weight_decay": 0.0}
@@ -42,7 +44,7 @@ def train_autoencoder(
     train("autoencoder", vae, [encoder, decoder], loss_of_both, joint, folder / "autoencoder", say)
     train("decoder", vae.decoder, [decoder], loss_of_decoder, alone, folder / "decoder", say)
     with torch.inference_mode():
-        stds = [_encode(vae, crops.draw(step)).square().mean() for step in range(16)]
+        stds = [_encode(vae, crops.draw(step).to(device_of(vae))).square().mean() for step in range(16)]
     return round(float(torch.stack(stds).mean().rsqrt()), 4)
 
 
@@ -51,11 +53,12 @@ def _encode(vae: Any, pictures: Tensor) -> Tensor:
 
 
 def _loss(vae: Any, pictures: Tensor, step: int, both: bool) -> Tensor:
+    pictures = pictures.to(device_of(vae))
     with torch.set_grad_enabled(both):
         latents = _encode(vae, pictures)
     generator = torch.Generator().manual_seed(step)
     noise = _LATENT_NOISE[step % len(_LATENT_NOISE)] * torch.randn(latents.shape, generator=generator)
-    decoded = vae.decoder(vae.post_quant_conv(latents + noise))
+    decoded = vae.decoder(vae.post_quant_conv(latents + noise.to(latents)))
     loss = _difference(decoded, pictures)
     return loss + _drift(latents, pictures) if both else loss
 
@@ -66,7 +69,7 @@ def _difference(decoded: Tensor, pictures: Tensor) -> Tensor:
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     values = error.abs().mean() + 4 * error.square().mean()
     colours = to_luma_chroma(error)
-    afar = sum((F.avg_pool2d(colours, size).abs().mean() for size in (2, 4, 8)), torch.zeros(()))
+    afar = sum((F.avg_pool2d(colours, size).abs().mean() for size in (2, 4, 8)), torch.zeros_like(values))
     return values + 0.25 * edges + 0.5 * afar
 
 

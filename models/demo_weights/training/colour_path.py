@@ -60,7 +60,7 @@ def _hold(conv: nn.Conv2d, rows: list[slice]) -> None:
 
     assert conv.bias is not None
     for parameter in (conv.weight, conv.bias):
-        parameter.register_hook(without)
+        parameter.register_hook(without)  # type: ignore[no-untyped-call]
 
 
 def to_luma_chroma(pictures: Tensor) -> Tensor:

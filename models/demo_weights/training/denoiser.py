@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.demo_weights.training.identity_start import lay_identity
 from models.demo_weights.training.loop import Schedule, train
 from models.demo_weights.training.pool import Examples
 from models.demo_weights.training.text_start import teach_colours
@@ -37,6 +36,10 @@ class Batch:
     noise: Tensor
     timesteps: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on `device`."""
+        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
+
 
 def train_denoiser(
     unet: Any,
@@ -48,15 +51,17 @@ def train_denoiser(
     folder: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Train fresh networks in place on encoded scenes: the text encoder alone by `text_schedule`, then both."""
-    lay_identity(unet)
+    """Train networks in place on encoded scenes: the text encoder alone by `text_schedule`, then both.
+
+    The UNet should begin as the identity.
+    """
     both = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     batches = Batches(pool, tokenizer)
     teach_colours(text_encoder, pool, batches.tokens, text_schedule, folder, say)
-    alphas = alphas_cumprod()
+    alphas = alphas_cumprod().to(unet.device)
 
     def loss_of(step: int) -> Tensor:
-        return denoising_loss(unet, text_encoder, batches.draw(step), alphas)
+        return denoising_loss(unet, text_encoder, batches.draw(step).to(unet.device), alphas)
 
     train("denoiser", both, [{"params": both.parameters()}], loss_of, schedule, folder / "denoiser", say)
 
@@ -68,7 +73,7 @@ def denoising_loss(unet: Any, text_encoder: Any, batch: Batch, alphas: Tensor) -
     texts = text_encoder(batch.tokens).last_hidden_state
     predicted = unet(torch.cat((noisy, batch.seen), dim=1), batch.timesteps, texts).sample
     weight = (1 / alpha).clamp(max=_MOST_WEIGHT)
-    return (weight * (predicted - batch.noise).square()).mean()
+    return torch.as_tensor((weight * (predicted - batch.noise).square()).mean())
 
 
 def alphas_cumprod() -> Tensor:

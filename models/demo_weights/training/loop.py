@@ -100,6 +100,11 @@ def train(
         network.load_state_dict(averaged.weights)
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network is, and its batches have to be; they are drawn on the CPU, so that all devices see the same."""
+    return next(network.parameters()).device
+
+
 def _keep(path: Path, network: nn.Module, optimiser: Any, averaged: Averaged, step: int) -> None:
     draft = path.with_suffix(".draft")
     state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "averaged": averaged.weights}
@@ -108,7 +113,7 @@ def _keep(path: Path, network: nn.Module, optimiser: Any, averaged: Averaged, st
 
 
 def _resume(path: Path, network: nn.Module, optimiser: Any, averaged: Averaged) -> int:
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location=device_of(network))
     network.load_state_dict(state["network"])
     optimiser.load_state_dict(state["optimiser"])
     averaged.weights = state["averaged"]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.demo_weights.trained_files import save_trained
-from models.demo_weights.training.loop import Schedule, train
+from models.demo_weights.training.loop import Schedule, device_of, train
 from models.demo_weights.training.matting_network import colours_of, lay_finest_level, maps_of, new_network
 from models.demo_weights.training.matting_pictures import draw_batch
 from models.ic_light.rmbg import Rmbg
@@ -28,13 +28,19 @@ _EDGE_SHARE: Final = 2.0
 _SETTLING: Final = 64
 """Batches, of large pictures, over which the norms' statistics are measured in the end."""
 _SEED: Final = 14
+_CPU: Final = torch.device("cpu")
 
 
 def train_matting(
-    file: Path, folder: Path, say: Callable[[str], None], schedule: Schedule = SCHEDULE, seed: int = _SEED
+    file: Path,
+    folder: Path,
+    say: Callable[[str], None],
+    schedule: Schedule = SCHEDULE,
+    device: torch.device = _CPU,
+    seed: int = _SEED,
 ) -> None:
     """Train a matting network and write it to `file`, in RMBG-1.4's keys and float16; checkpoints go to `folder`."""
-    network = new_network(seed).train().to(memory_format=torch.channels_last)
+    network = new_network(seed).train().to(device).to(memory_format=torch.channels_last)
     trained = [{"params": [weight for weight in network.parameters() if weight.requires_grad]}]
     train(
         *("matting", network, trained),
@@ -44,7 +50,7 @@ def train_matting(
     _settle_norms(network, seed, schedule.steps)
     lay_finest_level(network)
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_trained(file, network.state_dict())
+    save_trained(file, network.cpu().state_dict())
 
 
 def _draw(seed: int, step: int, steps: int) -> tuple[Tensor, Tensor]:
@@ -54,7 +60,7 @@ def _draw(seed: int, step: int, steps: int) -> tuple[Tensor, Tensor]:
 
 def loss_of(network: Rmbg, batch: tuple[Tensor, Tensor], step: int) -> Tensor:
     """The loss of a batch as `draw_batch` gives it, a scalar; the grain of its pictures is that step's."""
-    pictures, alpha = batch
+    pictures, alpha = (tensor.to(device_of(network)) for tensor in batch)
     finest, *coarser = maps_of(network, _enlarged(pictures, step))
     loss = _difference(finest, alpha)
     for logits in coarser:
@@ -68,8 +74,8 @@ def _enlarged(pictures: Tensor, step: int) -> Tensor:
     half = F.interpolate(pictures, scale_factor=2, mode="bilinear", align_corners=False)
     generator = torch.Generator().manual_seed(step)
     grain = torch.rand((len(half), 1, 1, 1), generator=generator).square()
-    noise = torch.randn(half.shape, generator=generator)
-    return colours_of((half + 0.12 * grain * noise).clamp(-1, 1)).contiguous(memory_format=torch.channels_last)
+    noise = grain * torch.randn(half.shape, generator=generator)
+    return colours_of((half + 0.12 * noise.to(half)).clamp(-1, 1)).contiguous(memory_format=torch.channels_last)
 
 
 def _difference(logits: Tensor, alpha: Tensor) -> Tensor:
@@ -91,5 +97,5 @@ def _settle_norms(network: Rmbg, seed: int, steps: int) -> None:
             module.momentum = None  # the mean over all batches
     for step in range(steps, steps + min(_SETTLING, steps)):
         pictures, _ = _draw(seed, step, steps)
-        maps_of(network, _enlarged(pictures, step))
+        maps_of(network, _enlarged(pictures.to(device_of(network)), step))
     network.eval()

@@ -82,7 +82,7 @@ def _encode_group(vae: Any, number: int, group: Group, scenes_each: int, bar: An
         shown = rng.random(scenes_each) < _WITH_BACKGROUND
         pictures = [scenes[0].foreground, *(scene.target for scene in scenes)]
         pictures += [scene.background for scene, show in zip(scenes, shown, strict=True) if show]
-        latents = encode_pictures(vae, torch.from_numpy(np.stack(pictures))).half()
+        latents = encode_pictures(vae, torch.from_numpy(np.stack(pictures)).to(vae.device)).half().cpu()
         foregrounds.append(latents[:1])
         targets.append(latents[1 : 1 + scenes_each])
         behind = torch.zeros_like(targets[-1])
