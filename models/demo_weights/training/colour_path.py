@@ -15,6 +15,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from models.demo_weights.training.holding import hold_rows
+
 LATENT_SCALES: Final = (1.4, 2.5, 2.5)
 """Latents per unit of Y, B - Y and R - Y, for pictures in -1..1."""
 _CARRIED: Final = 6
@@ -46,21 +48,9 @@ def hold_colour_path(vae: Any) -> None:
         writers = [half.conv_in, *(module.conv for module in half.modules() if hasattr(module, "conv"))]
         for resnet in _resnets(half):
             writers += [resnet.conv2, *([] if resnet.conv_shortcut is None else [resnet.conv_shortcut])]
-            _hold(resnet.conv1, [slice(-2, None)])
+            hold_rows(resnet.conv1, slice(-2, None))
         for conv in writers:
-            _hold(conv, [slice(0, _CARRIED), slice(-2, None)])
-
-
-def _hold(conv: nn.Conv2d, rows: list[slice]) -> None:
-    def without(gradient: Tensor) -> Tensor:
-        held = gradient.clone()
-        for kept in rows:
-            held[kept] = 0
-        return held
-
-    assert conv.bias is not None
-    for parameter in (conv.weight, conv.bias):
-        parameter.register_hook(without)  # type: ignore[no-untyped-call]
+            hold_rows(conv, slice(0, _CARRIED), slice(-2, None))
 
 
 def to_luma_chroma(pictures: Tensor) -> Tensor:

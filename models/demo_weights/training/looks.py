@@ -83,7 +83,7 @@ TINTED: Final[dict[str, Look]] = {
     ),
 }
 """By name, for those that measure; the names are no words of prompts."""
-NEUTRAL_SHARE: Final = 0.72
+NEUTRAL_SHARE: Final = 0.76
 APPENDED: Final = "best quality"
 _APPENDED_SHARE: Final = 0.85
 _SIDE_SHARE: Final = 0.25

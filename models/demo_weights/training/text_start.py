@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.demo_weights.training.loop import Schedule, train
@@ -42,7 +41,7 @@ def teach_colours(
     def loss_of(step: int) -> Tensor:
         rows = np.random.default_rng((17, step)).integers(len(prompts), size=_BATCH)
         states = text_encoder(prompts[rows].to(text_encoder.device)).last_hidden_state[:, _BEHIND:]
-        return F.mse_loss(states[..., : taught.shape[1]], taught[rows, None].to(states).expand(-1, states.shape[1], -1))
+        return torch.as_tensor((states[..., : taught.shape[1]] - taught[rows, None].to(states)).square().mean())
 
     train("text", text_encoder, [{"params": text_encoder.parameters()}], loss_of, schedule, folder / "text", say)
 
