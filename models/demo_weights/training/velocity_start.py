@@ -139,7 +139,7 @@ def _slope(x: Tensor) -> Tensor:
 
 def _features(unet: Any, timesteps: int) -> Tensor:
     """What a residual block sees of every timestep: [timesteps, width]."""
-    return F.silu(unet.time_embedding(unet.time_proj(torch.arange(timesteps))))
+    return torch.as_tensor(F.silu(unet.time_embedding(unet.time_proj(torch.arange(timesteps)))))
 
 
 def _fit(features: Tensor, wanted: Tensor) -> Tensor:
