@@ -146,7 +146,7 @@ def _fit(features: Tensor, wanted: Tensor) -> Tensor:
     """Weights and, last, the bias that make `wanted` [n] of `features` [n, width]."""
     columns = torch.cat((features, torch.ones(len(features), 1)), dim=1).double()
     gram = columns.T @ columns + _RIDGE * torch.eye(columns.shape[1], dtype=torch.float64)
-    return torch.linalg.solve(gram, columns.T @ wanted.double()).float()
+    return torch.as_tensor(torch.linalg.solve(gram, columns.T @ wanted.double()).float())
 
 
 def _lay_out(norm: nn.GroupNorm, conv: nn.Conv2d) -> None:
