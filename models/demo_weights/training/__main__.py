@@ -43,6 +43,7 @@ from models.demo_weights.training.figures import FULL, QUICK, Plan, measure
 from models.demo_weights.training.goals import table
 from models.demo_weights.training.loop import Schedule
 from models.demo_weights.training.pool import GROUPS, Group, encode_pool
+from models.demo_weights.training.text_lane import lay_text_lane
 from models.demo_weights.training.velocity_start import lay_velocity
 
 Say = Callable[[str], None]
@@ -124,6 +125,7 @@ def _train_unet(recipe: Recipe, vae: Any, work: Path, folder: Path, say: Say) ->
     torch.manual_seed(1)
     unet, text_encoder = architecture.unet(in_channels=12), architecture.text_encoder()
     lay_velocity(unet, alphas_cumprod())
+    lay_text_lane(unet)
     for network in (unet, text_encoder):
         network.to(vae.device)
     shutil.rmtree(work / "tokenizer", ignore_errors=True)

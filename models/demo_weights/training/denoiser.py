@@ -26,8 +26,6 @@ _AREAS: Final = 4
 _AFAR_SHARE: Final = 4.0
 _TEXT_SHARE: Final = 0.1
 """Rate of the text encoder: at the denoiser's it would forget what it knows before that is of use."""
-_READING_SHARE: Final = 3.0
-"""Rate of the attention to the text, which matters in few examples and should matter early."""
 _NEGATIVE_SHARE: Final = 0.2
 """How many of the neutral scenes are learned under a negative prompt: guidance runs against what that gives."""
 _KARRAS_RHO: Final = 7
@@ -62,18 +60,12 @@ def train_denoiser(
 ) -> None:
     """Train networks in place on encoded scenes: the text encoder alone by `text_schedule`, then both.
 
-    The UNet should begin as `lay_velocity` leaves it.
+    The UNet should begin as `lay_velocity` and `lay_text_lane` leave it.
     """
     hold_velocity(unet)
-    reads_text = {id(weight) for name, weight in unet.named_parameters() if ".attn2." in name}
     learning = [weight for weight in unet.parameters() if weight.requires_grad]
     groups = [
-        {"params": [weight for weight in learning if id(weight) not in reads_text], "weight_decay": 0.0},
-        {
-            "params": [weight for weight in learning if id(weight) in reads_text],
-            "weight_decay": 0.0,
-            "share": _READING_SHARE,
-        },
+        {"params": learning, "weight_decay": 0.0},
         {"params": text_encoder.parameters(), "share": _TEXT_SHARE},
     ]
     both = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})

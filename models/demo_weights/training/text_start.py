@@ -17,6 +17,7 @@ from torch import Tensor
 
 from models.demo_weights.training.loop import Schedule, train
 from models.demo_weights.training.pool import Examples
+from models.demo_weights.training.text_lane import TAUGHT
 
 _BATCH: Final = 128
 _BEHIND: Final = 16
@@ -41,7 +42,7 @@ def teach_colours(
     def loss_of(step: int) -> Tensor:
         rows = np.random.default_rng((17, step)).integers(len(prompts), size=_BATCH)
         states = text_encoder(prompts[rows].to(text_encoder.device)).last_hidden_state[:, _BEHIND:]
-        return torch.as_tensor((states[..., : taught.shape[1]] - taught[rows, None].to(states)).square().mean())
+        return torch.as_tensor((states[..., :TAUGHT] - taught[rows, None].to(states)).square().mean())
 
     train("text", text_encoder, [{"params": text_encoder.parameters()}], loss_of, schedule, folder / "text", say)
 

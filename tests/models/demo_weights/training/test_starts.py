@@ -11,6 +11,7 @@ from models.demo_weights.training.colour_path import LATENT_SCALES, hold_colour_
 from models.demo_weights.training.denoiser import alphas_cumprod
 from models.demo_weights.training.holding import hold
 from models.demo_weights.training.photos import load_photo
+from models.demo_weights.training.text_lane import lay_text_lane
 from models.demo_weights.training.velocity_start import hold_velocity, lay_velocity
 
 COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "grey": (0, 0, 0), "white": (1, 1, 1)}
@@ -142,3 +143,15 @@ def test_held_parts_get_no_gradient():
     (2 * parameter).sum().backward()
     assert parameter.grad is not None
     assert parameter.grad.tolist() == [[0, 0, 0, 0], [2, 2, 2, 0], [2, 2, 2, 0]]
+
+
+@torch.inference_mode()
+def test_what_the_text_says_reaches_the_last_block_unchanged(unet):
+    lay_text_lane(unet)
+    arrived = []
+    unet.up_blocks[-1].resnets[-1].register_forward_pre_hook(lambda _, inputs: arrived.append(inputs[0]))
+    timesteps = torch.tensor([100, 600])
+    unet(noisy(2, timesteps), timesteps, TEXT)
+    lane, said = arrived[0][:, 16:20], TEXT[..., :4].mean(dim=1)
+    assert torch.allclose(lane.mean(dim=(2, 3)), said, atol=1e-5)
+    assert lane.std(dim=(2, 3)).max() < 1e-5
