@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.demo_weights.training.holding import bound_rows
 from models.demo_weights.training.loop import Schedule, train
 from models.demo_weights.training.pool import Examples
 from models.demo_weights.training.text_start import teach_colours
@@ -76,7 +77,10 @@ def train_denoiser(
     def loss_of(step: int) -> Tensor:
         return denoising_loss(unet, text_encoder, batches.draw(step).to(unet.device), alphas)
 
-    train("denoiser", both, groups, loss_of, schedule, folder / "denoiser", say)
+    def bound() -> None:
+        bound_rows(unet)
+
+    train("denoiser", both, groups, loss_of, schedule, folder / "denoiser", say, bound)
 
 
 def denoising_loss(unet: Any, text_encoder: Any, batch: Batch, alphas: Tensor) -> Tensor:

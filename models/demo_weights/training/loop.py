@@ -68,10 +68,12 @@ def train(
     schedule: Schedule,
     checkpoint: Path,
     say: Callable[[str], None],
+    after_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Train `network` in place, from the checkpoint if there is one.
 
-    `groups` are AdamW's parameter groups; a group's `share` multiplies the schedule's rate.
+    `groups` are AdamW's parameter groups; a group's `share` multiplies the schedule's rate. `after_step` may change the
+    weights after each step.
     """
     optimiser = torch.optim.AdamW([{"share": 1.0, **group} for group in groups], betas=(0.9, 0.99), weight_decay=0.01)
     averaged, begin, recent = Averaged(schedule.average), 0, 0.0
@@ -87,6 +89,7 @@ def train(
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
+        after_step()
         if schedule.average:
             averaged.follow(network, step)
         recent += loss.item()

@@ -29,7 +29,7 @@ _CALM: Final = 3.0
 _CONSTANTS: Final = slice(2 * _LATENTS, 2 * _LATENTS + 2)
 _COPIES: Final = 2 * _LATENTS + 2
 """Channels of the path: the latents, their negatives and the constants."""
-_VALVES: Final = 8
+_VALVES: Final = 12
 """Channels in every group of the last norm that what is learned goes through; all but two others balance them."""
 _SHIFTS: Final = torch.linspace(-4, 3, 1401)
 _RIDGE: Final = 1e-4

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from models.demo_weights import architecture
 from models.demo_weights.training.colour_path import LATENT_SCALES, hold_colour_path, lay_colour_path, to_luma_chroma
 from models.demo_weights.training.denoiser import alphas_cumprod
-from models.demo_weights.training.holding import hold
+from models.demo_weights.training.holding import bound_rows, hold
 from models.demo_weights.training.photos import load_photo
 from models.demo_weights.training.text_lane import lay_text_lane
 from models.demo_weights.training.velocity_start import hold_velocity, lay_velocity
@@ -104,12 +104,12 @@ def test_what_is_learned_is_let_through_as_the_root_of_the_signals_share(unet):
     seen, texts = noisy(8, timesteps), TEXT[:1].expand(6, -1, -1)
     before = unet(seen, timesteps, texts).sample
     weight = unet.up_blocks[-1].resnets[-1].conv2.weight
-    learned = 0.01 * torch.randn(4, 4, 4, 3, 3, generator=torch.Generator().manual_seed(9))
+    learned = 0.01 * torch.randn(4, 4, 6, 3, 3, generator=torch.Generator().manual_seed(9))
     for group in range(4):
         # Channels of the valves in pairs of one and its negative.
         for rows, sign in ((slice(0, 4), 1), (slice(4, 8), -1)):
-            weight[rows, 16 * group : 16 * group + 4] = sign * learned[:, group]
-            weight[rows, 16 * group + 4 : 16 * group + 8] = -sign * learned[:, group]
+            weight[rows, 16 * group : 16 * group + 6] = sign * learned[:, group]
+            weight[rows, 16 * group + 6 : 16 * group + 12] = -sign * learned[:, group]
     added = (unet(seen, timesteps, texts).sample - before).std(dim=(1, 2, 3))
     share = added / alphas_cumprod()[timesteps].sqrt()
     assert added[0] > 0.01
@@ -132,8 +132,8 @@ def test_the_valves_and_the_path_do_not_learn(unet):
     assert all(torch.equal(after[key], before[key]) for key in held)
     assert torch.equal(after["conv_in.weight"][:10], before["conv_in.weight"][:10])
     assert torch.equal(after[f"{last}.conv1.bias"][14:16], before[f"{last}.conv1.bias"][14:16])
-    assert torch.equal(after[f"{last}.conv2.weight"][:, 8:16], before[f"{last}.conv2.weight"][:, 8:16])
-    assert not torch.equal(after[f"{last}.conv2.weight"][:8, :8], before[f"{last}.conv2.weight"][:8, :8])
+    assert torch.equal(after[f"{last}.conv2.weight"][:, 12:16], before[f"{last}.conv2.weight"][:, 12:16])
+    assert not torch.equal(after[f"{last}.conv2.weight"][:8, :12], before[f"{last}.conv2.weight"][:8, :12])
     assert not torch.equal(after["conv_in.weight"][10:], before["conv_in.weight"][10:])
 
 
@@ -155,3 +155,15 @@ def test_what_the_text_says_reaches_the_last_block_unchanged(unet):
     lane, said = arrived[0][:, 16:20], TEXT[..., :4].mean(dim=1)
     assert torch.allclose(lane.mean(dim=(2, 3)), said, atol=1e-5)
     assert lane.std(dim=(2, 3)).max() < 1e-5
+
+
+def test_layers_that_learn_are_kept_from_growing():
+    grown, held = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
+    held.requires_grad_(False)
+    network = torch.nn.Sequential(grown, torch.nn.LayerNorm(2), held)
+    with torch.no_grad():
+        for layer in (grown, held):
+            layer.weight.copy_(torch.tensor([[3.0, 0, 4, 0], [0.1, 0.2, 0, 0]]))
+    bound_rows(network)
+    assert torch.allclose(grown.weight, torch.tensor([[0.6, 0, 0.8, 0], [0.1, 0.2, 0, 0]]))
+    assert torch.equal(held.weight[0], torch.tensor([3.0, 0, 4, 0]))
