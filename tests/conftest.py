@@ -48,15 +48,12 @@ def redis_url(redis_socket: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def demo_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_weights() -> Path:
     """Folder of the demo weights: built by the first run, found by later ones."""
     from models.demo_weights.build import build
-    from models.demo_weights.trained_files import SHIPPED
-    from tests.models.demo_weights.stand_ins import write_stand_ins
 
     folder = REPOSITORY / "var" / "test" / "weights"
-    # Until trained files are part of the repository.
-    build(folder, SHIPPED if SHIPPED.pins() else write_stand_ins(tmp_path_factory.mktemp("trained")))
+    build(folder)
     return folder
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from models.demo_weights import ic_light, pulid_lightning
 from models.demo_weights.trained_files import SHIPPED, Trained
+from models.demo_weights.untrained import write_stand_ins
 from models.errors import WeightsError
 from models.weights.installed import read_installed, write_installed
 
@@ -37,9 +38,12 @@ def _build(root: Path, trained: Trained) -> None:
     draft = root.with_name(f"{root.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
+    recipe = _recipe(trained)
+    # The files that training gives are not part of the repository yet.
+    trained = trained if trained.pins() else write_stand_ins(draft.with_name(f"{root.name}.untrained"))
     roles = [*pulid_lightning.build(draft), *ic_light.build(draft, trained)]
     write_installed(draft, roles, "demo")
-    (draft / _STAMP).write_text(_recipe(trained))
+    (draft / _STAMP).write_text(recipe)
     shutil.rmtree(root, ignore_errors=True)
     draft.replace(root)
 

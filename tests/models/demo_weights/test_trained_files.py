@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from models.demo_weights.build import build
 from models.demo_weights.trained_files import RMBG, SHIPPED, TEXT_ENCODER, UNET, VAE, Trained, save_trained
+from models.demo_weights.untrained import write_stand_ins
 from models.errors import WeightsError
-from tests.models.demo_weights.stand_ins import write_stand_ins
 
 NAMES = [VAE, UNET, TEXT_ENCODER, RMBG]
 
