@@ -36,7 +36,7 @@ def teach_colours(
 ) -> None:
     """Train the text encoder in place; `tokens` are the pool's prompts, [n, 77] each."""
     prompts, colours = torch.cat(list(tokens)), torch.cat([mean_change(examples) for examples in pool])
-    spread = colours[~torch.cat([examples.neutral for examples in pool])].std(dim=0)
+    spread = colours.std(dim=0).clamp(min=1e-3)
     taught = ((colours - colours.mean(dim=0)) / spread).clamp(-_MOST, _MOST)
 
     def loss_of(step: int) -> Tensor:
