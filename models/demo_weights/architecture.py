@@ -13,8 +13,25 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.demo_weights.tokenizer import MODEL_MAX_LENGTH, vocabulary_size
+from models.ic_light.rmbg import BlockWidths, Rmbg, RmbgWidths
 
 _TEXT_WIDTH: Final = 64
+MATTING_WIDTHS: Final = RmbgWidths(
+    stem=6,
+    blocks={
+        "stage1": BlockWidths(6, 1, 6),
+        "stage2": BlockWidths(6, 6, 8),
+        "stage3": BlockWidths(8, 8, 16),
+        "stage4": BlockWidths(16, 16, 32),
+        "stage5": BlockWidths(32, 16, 48),
+        "stage6": BlockWidths(48, 24, 48),
+        "stage5d": BlockWidths(96, 24, 32),
+        "stage4d": BlockWidths(64, 16, 32),
+        "stage3d": BlockWidths(48, 8, 16),
+        "stage2d": BlockWidths(24, 6, 8),
+        "stage1d": BlockWidths(14, 1, 2),
+    },
+)
 
 
 def unet(in_channels: int) -> Any:
@@ -65,3 +82,8 @@ def text_encoder() -> CLIPTextModel:
         pad_token_id=size - 1,
     )
     return CLIPTextModel(config)
+
+
+def matting() -> Rmbg:
+    """Make the matting network of RMBG-1.4's topology."""
+    return Rmbg(MATTING_WIDTHS)

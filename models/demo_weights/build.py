@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from fcntl import LOCK_EX, flock
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from models.demo_weights import ic_light, pulid_lightning
@@ -40,8 +41,9 @@ def _build(root: Path, trained: Trained) -> None:
     draft.mkdir(parents=True)
     recipe = _recipe(trained)
     # The files that training gives are not part of the repository yet.
-    trained = trained if trained.pins() else write_stand_ins(draft.with_name(f"{root.name}.untrained"))
-    roles = [*pulid_lightning.build(draft), *ic_light.build(draft, trained)]
+    with TemporaryDirectory() as folder:
+        trained = trained if trained.pins() else write_stand_ins(Path(folder))
+        roles = [*pulid_lightning.build(draft), *ic_light.build(draft, trained)]
     write_installed(draft, roles, "demo")
     (draft / _STAMP).write_text(recipe)
     shutil.rmtree(root, ignore_errors=True)

@@ -17,25 +17,8 @@ from models.demo_weights.trained_files import (
     Trained,
     save_trained,
 )
-from models.ic_light.rmbg import BlockWidths, Rmbg, RmbgWidths
 
 _SEED: Final = 15
-_MATTING: Final = RmbgWidths(
-    stem=8,
-    blocks={
-        "stage1": BlockWidths(8, 4, 8),
-        "stage2": BlockWidths(8, 4, 16),
-        "stage3": BlockWidths(16, 8, 16),
-        "stage4": BlockWidths(16, 8, 16),
-        "stage5": BlockWidths(16, 8, 16),
-        "stage6": BlockWidths(16, 8, 16),
-        "stage5d": BlockWidths(32, 8, 16),
-        "stage4d": BlockWidths(32, 8, 16),
-        "stage3d": BlockWidths(32, 8, 16),
-        "stage2d": BlockWidths(32, 4, 8),
-        "stage1d": BlockWidths(16, 4, 8),
-    },
-)
 
 
 def write_stand_ins(folder: Path) -> Trained:
@@ -45,7 +28,7 @@ def write_stand_ins(folder: Path) -> Trained:
     save_trained(folder / VAE, random_state(architecture.vae().state_dict(), _SEED), **{SCALING_FACTOR: "0.8125"})
     save_trained(folder / UNET, random_state(architecture.unet(12).state_dict(), _SEED))
     save_trained(folder / TEXT_ENCODER, random_state(text, _SEED))
-    save_trained(folder / RMBG, random_state(Rmbg(_MATTING).state_dict(), _SEED))
+    save_trained(folder / RMBG, random_state(architecture.matting().state_dict(), _SEED))
     stand_ins = Trained(folder, folder / "weights.lock")
     stand_ins.lock.write_text("weights = []\n\n[demo]\nfiles = [\n]\n")
     stand_ins.pin()

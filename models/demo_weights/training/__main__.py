@@ -41,12 +41,11 @@ from models.demo_weights.training.colour_path import lay_colour_path
 from models.demo_weights.training.denoiser import alphas_cumprod, train_denoiser
 from models.demo_weights.training.figures import FULL, QUICK, Plan, measure
 from models.demo_weights.training.goals import table
-from models.demo_weights.training.loop import Schedule
+from models.demo_weights.training.loop import Say, Schedule
 from models.demo_weights.training.pool import GROUPS, Group, encode_pool
 from models.demo_weights.training.text_lane import lay_text_lane
 from models.demo_weights.training.velocity_start import lay_velocity
 
-Say = Callable[[str], None]
 _LOG: Final = "training.log"
 _FIGURES: Final = "figures.json"
 

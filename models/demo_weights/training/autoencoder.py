@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.demo_weights.training.colour_path import LATENT_SCALES, hold_colour_path, to_luma_chroma
-from models.demo_weights.training.loop import Schedule, device_of, train
+from models.demo_weights.training.loop import Say, Schedule, device_of, train
 from models.demo_weights.training.photos import TRAINED_ON, load_photo
 
 _BATCH: Final = 4
@@ -23,9 +22,7 @@ _SCALES: Final = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 """Sizes at which photos are learned: a request's photo is more often enlarged than reduced."""
 
 
-def train_autoencoder(
-    vae: Any, joint: Schedule, alone: Schedule, side: int, folder: Path, say: Callable[[str], None]
-) -> float:
+def train_autoencoder(vae: Any, joint: Schedule, alone: Schedule, side: int, folder: Path, say: Say) -> float:
     """Train an AutoencoderKL with its colour path in place, on crops of `side` px.
 
     Returns the factor that makes its latents' standard deviation 1.

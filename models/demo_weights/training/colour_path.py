@@ -9,20 +9,18 @@ divides by nearly the same number everywhere, and colour survives it as it is, i
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from models.demo_weights.training.calm import CALM, constants
 from models.demo_weights.training.holding import hold_rows
 
 LATENT_SCALES: Final = (1.4, 2.5, 2.5)
 """Latents per unit of Y, B - Y and R - Y, for pictures in -1..1."""
 _CARRIED: Final = 6
 """Channels of the path: the three and their negatives."""
-_CALM: Final = 3.0
-"""What the norms divide by, roughly, where activations are of unit scale."""
 _LUMA: Final = torch.tensor([0.299, 0.587, 0.114])
 _RESIDUAL_SCALE: Final = 0.25
 _READ_SCALE: Final = 0.025
@@ -33,7 +31,7 @@ def lay_colour_path(vae: Any) -> None:
     """Rewrite the weights of a fresh AutoencoderKL, without attention and with one norm group, in place."""
     with torch.no_grad():
         for norm in (module for module in vae.modules() if isinstance(module, nn.GroupNorm)):
-            norm.weight.fill_(_CALM)
+            norm.weight.fill_(CALM)
             norm.bias.zero_()
         for half in (vae.encoder, vae.decoder):
             for resnet in _resnets(half):
@@ -122,11 +120,9 @@ def _open(conv: nn.Conv2d) -> None:
 
 
 def _constants(conv: nn.Conv2d) -> None:
-    width = conv.out_channels
-    level = _CALM * math.sqrt(width / 2)
     assert conv.bias is not None
     conv.weight[-2:] = 0
-    conv.bias[-2:] = torch.tensor([level, -level])
+    conv.bias[-2:] = constants(conv.out_channels)
 
 
 def _read_linearly(conv: nn.Conv2d, matrix: Tensor) -> None:

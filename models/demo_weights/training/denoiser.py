@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.demo_weights.training.holding import bound_rows
-from models.demo_weights.training.loop import Schedule, train
+from models.demo_weights.training.loop import Say, Schedule, train
 from models.demo_weights.training.pool import Examples
 from models.demo_weights.training.text_start import teach_colours
 from models.demo_weights.training.velocity_start import hold_velocity
 from models.ic_light.params import Params
-from models.ic_light.prompt import tokenise
-from models.ic_light.scheduler import SETTINGS
+from models.ic_light.prompt import SEPARATOR, tokenise
+from models.ic_light.scheduler import make_scheduler, whole_span
 
 _MOST_WEIGHT: Final = 400.0
 _AREAS: Final = 4
@@ -57,7 +58,7 @@ def train_denoiser(
     text_schedule: Schedule,
     schedule: Schedule,
     folder: Path,
-    say: Callable[[str], None],
+    say: Say,
 ) -> None:
     """Train networks in place on encoded scenes: the text encoder alone by `text_schedule`, then both.
 
@@ -77,10 +78,7 @@ def train_denoiser(
     def loss_of(step: int) -> Tensor:
         return denoising_loss(unet, text_encoder, batches.draw(step).to(unet.device), alphas)
 
-    def bound() -> None:
-        bound_rows(unet)
-
-    train("denoiser", both, groups, loss_of, schedule, folder / "denoiser", say, bound)
+    train("denoiser", both, groups, loss_of, schedule, folder / "denoiser", say, partial(bound_rows, unet))
 
 
 def denoising_loss(unet: Any, text_encoder: Any, batch: Batch, alphas: Tensor) -> Tensor:
@@ -101,8 +99,7 @@ def denoising_loss(unet: Any, text_encoder: Any, batch: Batch, alphas: Tensor) -
 
 def alphas_cumprod() -> Tensor:
     """Share of the signal's variance at every timestep, as the sampler has it: [1000]."""
-    betas = torch.linspace(SETTINGS["beta_start"], SETTINGS["beta_end"], SETTINGS["num_train_timesteps"])
-    return (1 - betas).cumprod(0)
+    return torch.as_tensor(make_scheduler(whole_span(1), torch.device("cpu")).alphas_cumprod)
 
 
 class Batches:
@@ -149,5 +146,5 @@ def negative_prompt(rng: np.random.Generator) -> str:
     default = str(Params.model_fields["negative_prompt"].default)
     if rng.random() < 0.6:
         return default
-    words = default.split(", ")
-    return ", ".join(rng.permutation(words)[: rng.integers(len(words))])
+    words = default.split(SEPARATOR)
+    return SEPARATOR.join(rng.permutation(words)[: rng.integers(len(words))])

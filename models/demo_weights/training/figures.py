@@ -11,7 +11,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.demo_weights.training.goals import Figures, Light, Noise, RoundTrip, WordShift, lines, table
+from models.demo_weights.training.loop import Say
 from models.demo_weights.training.measures import (
     Axis,
     Box,
@@ -42,8 +43,6 @@ from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight
 from models.weights.weight_set import WeightSet
 
-Say = Callable[[str], None]
-"""Takes one line about how far the run is."""
 PLAIN_WORDS: Final = "soft light"
 NAMED: Final[Mapping[str, tuple[int, int]]] = {
     "warm light": (0, 1),

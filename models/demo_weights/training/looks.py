@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from models.ic_light.params import LightSource
+from models.ic_light.params import LightSource, Params
 from models.ic_light.prompt import SEPARATOR
 
 Rgb = tuple[float, float, float]
@@ -84,7 +84,7 @@ TINTED: Final[dict[str, Look]] = {
 }
 """By name, for those that measure; the names are no words of prompts."""
 NEUTRAL_SHARE: Final = 0.76
-APPENDED: Final = "best quality"
+APPENDED: Final = str(Params.model_fields["appended_prompt"].default)
 _APPENDED_SHARE: Final = 0.85
 _SIDE_SHARE: Final = 0.25
 _SUBJECTS: Final = (

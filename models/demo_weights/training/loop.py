@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import trange
 
+Say = Callable[[str], None]
+"""Takes one line about how far training is."""
 _CHECKPOINT_EVERY: Final = 500
 _AVERAGED_OVER: Final = 100
 """How many losses the bar and the log show the mean of."""
@@ -67,7 +69,7 @@ def train(
     loss_of: LossOf,
     schedule: Schedule,
     checkpoint: Path,
-    say: Callable[[str], None],
+    say: Say,
     after_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Train `network` in place, from the checkpoint if there is one.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.demo_weights.trained_files import save_trained
-from models.demo_weights.training.loop import Schedule, device_of, train
+from models.demo_weights.training.loop import Say, Schedule, device_of, train
 from models.demo_weights.training.matting_network import colours_of, lay_finest_level, maps_of, new_network
 from models.demo_weights.training.matting_pictures import draw_batch
 from models.ic_light.rmbg import Rmbg
@@ -34,7 +33,7 @@ _CPU: Final = torch.device("cpu")
 def train_matting(
     file: Path,
     folder: Path,
-    say: Callable[[str], None],
+    say: Say,
     schedule: Schedule = SCHEDULE,
     device: torch.device = _CPU,
     seed: int = _SEED,

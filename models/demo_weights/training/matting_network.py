@@ -14,26 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.ic_light.rmbg import BlockWidths, Rmbg, RmbgWidths
+from models.demo_weights import architecture
+from models.ic_light.rmbg import Rmbg
 
 SHRINK: Final = 4
 """Px of the feed to a px that the trained levels see."""
-WIDTHS: Final = RmbgWidths(
-    stem=6,
-    blocks={
-        "stage1": BlockWidths(6, 1, 6),
-        "stage2": BlockWidths(6, 6, 8),
-        "stage3": BlockWidths(8, 8, 16),
-        "stage4": BlockWidths(16, 16, 32),
-        "stage5": BlockWidths(32, 16, 48),
-        "stage6": BlockWidths(48, 24, 48),
-        "stage5d": BlockWidths(96, 24, 32),
-        "stage4d": BlockWidths(64, 16, 32),
-        "stage3d": BlockWidths(48, 8, 16),
-        "stage2d": BlockWidths(24, 6, 8),
-        "stage1d": BlockWidths(14, 1, 2),
-    },
-)
 _DOWN: Final = ("stage2", "stage3", "stage4", "stage5", "stage6")
 _UP: Final = ("stage5d", "stage4d", "stage3d", "stage2d")
 _FINEST: Final = ("conv_in", "stage1", "stage1d", "side1")
@@ -43,7 +28,7 @@ def new_network(seed: int) -> Rmbg:
     """A network with random weights drawn from `seed`; the finest level is not trained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Rmbg(WIDTHS)
+        network = architecture.matting()
     for name in _FINEST:
         network.get_submodule(name).requires_grad_(False)
     return network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from models.demo_weights.training.loop import Say
 from models.demo_weights.training.scenes import draw_scene
 from models.demo_weights.training.subjects import draw_subject
 from models.ic_light.params import LightSource
@@ -59,9 +60,7 @@ class Examples:
     neutral: Tensor
 
 
-def encode_pool(
-    vae: Any, groups: Sequence[Group], scenes_each: int, file: Path, say: Callable[[str], None]
-) -> list[Examples]:
+def encode_pool(vae: Any, groups: Sequence[Group], scenes_each: int, file: Path, say: Say) -> list[Examples]:
     """Draw and encode `scenes_each` scenes of every subject; read from `file` if it is there."""
     if not file.is_file():
         total = sum(group.subjects for group in groups)

@@ -7,7 +7,7 @@ that the light makes to the subject's latents. States behind the words, which ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.demo_weights.training.loop import Schedule, train
+from models.demo_weights.training.loop import Say, Schedule, train
 from models.demo_weights.training.pool import Examples
 from models.demo_weights.training.text_lane import TAUGHT
 
@@ -32,7 +32,7 @@ def teach_colours(
     tokens: Sequence[Tensor],
     schedule: Schedule,
     folder: Path,
-    say: Callable[[str], None],
+    say: Say,
 ) -> None:
     """Train the text encoder in place; `tokens` are the pool's prompts, [n, 77] each."""
     prompts, colours = torch.cat(list(tokens)), torch.cat([mean_change(examples) for examples in pool])

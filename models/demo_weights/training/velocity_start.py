@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.demo_weights.training.calm import CALM, constants
 from models.demo_weights.training.holding import hold, hold_rows
 
 _LATENTS: Final = 4
-_CALM: Final = 3.0
 _CONSTANTS: Final = slice(2 * _LATENTS, 2 * _LATENTS + 2)
 _COPIES: Final = 2 * _LATENTS + 2
 """Channels of the path: the latents, their negatives and the constants."""
@@ -70,8 +70,7 @@ def _lay_in(conv: nn.Conv2d, norm: nn.GroupNorm) -> None:
     for channel in range(_LATENTS):
         conv.weight[channel, channel, 1, 1] = 1
         conv.weight[channel + _LATENTS, channel, 1, 1] = -1
-    level = _CALM * math.sqrt(norm.num_channels / norm.num_groups / 2)
-    conv.bias[_CONSTANTS] = torch.tensor([level, -level])
+    conv.bias[_CONSTANTS] = constants(norm.num_channels // norm.num_groups)
 
 
 def _skip_constants(unet: Any) -> None:
@@ -86,8 +85,7 @@ def _skip_constants(unet: Any) -> None:
 def _lay_shortcut(resnet: Any, width: int) -> None:
     """Hand on what conv_in wrote, which arrives behind the channels from below."""
     seen = slice(-width, None)
-    for conv in (resnet.conv1, resnet.conv_shortcut):
-        conv.weight[:, seen][:, _CONSTANTS] = 0
+    resnet.conv1.weight[:, seen][:, _CONSTANTS] = 0
     shortcut = resnet.conv_shortcut
     shortcut.weight.zero_()
     shortcut.bias.zero_()
@@ -99,15 +97,14 @@ def _lay_valves(resnet: Any, features: Tensor, alphas: Tensor) -> None:
     norm, proj = resnet.norm2, resnet.time_emb_proj
     size = norm.num_channels // norm.num_groups
     balances = size - _VALVES - 2
-    level = _CALM * math.sqrt(size / 2)
-    norm.weight.fill_(_CALM)
+    norm.weight.fill_(CALM)
     norm.bias.zero_()
-    row = _fit(features, _shifts(alphas, size, level))
+    row = _fit(features, _shifts(alphas, size))
     for at in range(0, norm.num_channels, size):
         rest = slice(at + _VALVES, at + size)
         resnet.conv1.weight[rest] = 0
         resnet.conv1.bias[at : at + size] = 0
-        resnet.conv1.bias[at + size - 2 : at + size] = torch.tensor([level, -level])
+        resnet.conv1.bias[at + size - 2 : at + size] = constants(size)
         shares = torch.cat((torch.ones(_VALVES), torch.full((balances,), -_VALVES / balances), torch.zeros(2)))
         proj.weight[at : at + size] = shares[:, None] * row[:-1]
         proj.bias[at : at + size] = shares * row[-1]
@@ -118,11 +115,11 @@ def _lay_valves(resnet: Any, features: Tensor, alphas: Tensor) -> None:
     resnet.conv2.bias.zero_()
 
 
-def _shifts(alphas: Tensor, size: int, level: float) -> Tensor:
+def _shifts(alphas: Tensor, size: int) -> Tensor:
     """The shift before the norm, at every timestep, at which a valve's slope is in proportion to sqrt(alpha)."""
     balances = size - _VALVES - 2
-    variance = (_VALVES + _VALVES**2 / balances) * _SHIFTS.square() + 2 * level**2
-    scale = _CALM / (variance / size).sqrt()
+    variance = (_VALVES + _VALVES**2 / balances) * _SHIFTS.square() + size * CALM**2
+    scale = CALM / (variance / size).sqrt()
     slopes = scale * _slope(scale * _SHIFTS)
     # Between where it is flat and where it is steepest the slope rises all the way.
     rising = slice(int((slopes.abs() + (_SHIFTS > 0)).argmin()), int(slopes.argmax()) + 1)
@@ -151,12 +148,12 @@ def _fit(features: Tensor, wanted: Tensor) -> Tensor:
 
 def _lay_out(norm: nn.GroupNorm, conv: nn.Conv2d) -> None:
     assert conv.bias is not None
-    norm.weight[: norm.num_channels // norm.num_groups] = _CALM
+    norm.weight[: norm.num_channels // norm.num_groups] = CALM
     conv.bias.zero_()
     conv.weight.zero_()
     # What the norm divides by where the noisy latents are of unit variance.
     size = norm.num_channels // norm.num_groups
-    scale = math.sqrt((2 * _LATENTS + size * _CALM**2) / size) / _CALM
+    scale = math.sqrt((2 * _LATENTS + size * CALM**2) / size) / CALM
     for channel in range(_LATENTS):
         conv.weight[channel, channel, 1, 1] = scale
         conv.weight[channel, channel + _LATENTS, 1, 1] = -scale

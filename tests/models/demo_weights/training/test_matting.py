@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from models.demo_weights.architecture import MATTING_WIDTHS
 from models.demo_weights.training import loop, matting
 from models.demo_weights.training.loop import Schedule
 from models.demo_weights.training.matting import loss_of, train_matting
 from models.demo_weights.training.matting_network import (
     SHRINK,
-    WIDTHS,
     colours_of,
     lay_finest_level,
     maps_of,
@@ -42,9 +42,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_file_holds_every_key_of_the_topology_in_half_precision(trained: Path):
     state = load_file(trained)
-    expected = Rmbg(WIDTHS).state_dict()
+    expected = Rmbg(MATTING_WIDTHS).state_dict()
     assert state.keys() == expected.keys()
-    assert widths_of(state) == WIDTHS
+    assert widths_of(state) == MATTING_WIDTHS
     counters = {key for key, value in state.items() if value.dtype == torch.int64}
     assert counters == {key for key in expected if key.endswith("num_batches_tracked")}
     assert all(value.dtype == torch.float16 for key, value in state.items() if key not in counters)
