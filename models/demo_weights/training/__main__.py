@@ -40,11 +40,11 @@ from models.demo_weights.training.autoencoder import train_autoencoder
 from models.demo_weights.training.colour_path import lay_colour_path
 from models.demo_weights.training.denoiser import alphas_cumprod, train_denoiser
 from models.demo_weights.training.figures import FULL, QUICK, Plan, measure
+from models.demo_weights.training.gain_start import lay_gain
 from models.demo_weights.training.goals import table
 from models.demo_weights.training.loop import Say, Schedule
 from models.demo_weights.training.pool import GROUPS, Group, encode_pool
 from models.demo_weights.training.text_lane import lay_text_lane
-from models.demo_weights.training.velocity_start import lay_velocity
 
 _LOG: Final = "training.log"
 _FIGURES: Final = "figures.json"
@@ -123,7 +123,7 @@ def _train_unet(recipe: Recipe, vae: Any, work: Path, folder: Path, say: Say) ->
     pool = encode_pool(vae, recipe.groups, recipe.scenes_each, work / "pool", say)
     torch.manual_seed(1)
     unet, text_encoder = architecture.unet(in_channels=12), architecture.text_encoder()
-    lay_velocity(unet, alphas_cumprod())
+    lay_gain(unet, alphas_cumprod())
     lay_text_lane(unet)
     for network in (unet, text_encoder):
         network.to(vae.device)

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.demo_weights.training.gain_start import hold_gain
 from models.demo_weights.training.holding import bound_rows
 from models.demo_weights.training.loop import Say, Schedule, train
 from models.demo_weights.training.pool import Examples
 from models.demo_weights.training.text_start import teach_colours
-from models.demo_weights.training.velocity_start import hold_velocity
 from models.ic_light.params import Params
 from models.ic_light.prompt import SEPARATOR, tokenise
 from models.ic_light.scheduler import make_scheduler, whole_span
@@ -62,9 +62,9 @@ def train_denoiser(
 ) -> None:
     """Train networks in place on encoded scenes: the text encoder alone by `text_schedule`, then both.
 
-    The UNet should begin as `lay_velocity` and `lay_text_lane` leave it.
+    The UNet should begin as `lay_gain` and `lay_text_lane` leave it.
     """
-    hold_velocity(unet)
+    hold_gain(unet)
     learning = [weight for weight in unet.parameters() if weight.requires_grad]
     groups = [
         {"params": learning, "weight_decay": 0.0},
@@ -78,7 +78,8 @@ def train_denoiser(
     def loss_of(step: int) -> Tensor:
         return denoising_loss(unet, text_encoder, batches.draw(step).to(unet.device), alphas)
 
-    train("denoiser", both, groups, loss_of, schedule, folder / "denoiser", say, partial(bound_rows, unet))
+    bound = partial(bound_rows, unet, but=unet.up_blocks[-1].resnets[-1].conv2)
+    train("denoiser", both, groups, loss_of, schedule, folder / "denoiser", say, bound)
 
 
 def denoising_loss(unet: Any, text_encoder: Any, batch: Batch, alphas: Tensor) -> Tensor:

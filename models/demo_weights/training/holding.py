@@ -26,14 +26,14 @@ def hold(parameter: nn.Parameter, *parts: Any) -> None:
     parameter.register_hook(without)  # type: ignore[no-untyped-call]
 
 
-def bound_rows(network: nn.Module) -> None:
-    """Scale every output's weights down to a norm of 1 where they exceed it, in all layers, in place.
+def bound_rows(network: nn.Module, but: nn.Module | None = None) -> None:
+    """Scale every output's weights down to a norm of 1 where they exceed it, in all layers but one, in place.
 
     Nothing else keeps the layers between a U-Net's levels from growing: norms behind them hide it, until what residual
     blocks and attention add drowns in the stream that they add it to.
     """
     with torch.no_grad():
         for layer in network.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad:
+            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad and layer is not but:
                 rows = layer.weight.flatten(1)
                 rows.mul_(rows.norm(dim=1, keepdim=True).clamp(min=1).reciprocal())

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from models.demo_weights import architecture
 from models.demo_weights.training.colour_path import LATENT_SCALES, hold_colour_path, lay_colour_path, to_luma_chroma
 from models.demo_weights.training.denoiser import alphas_cumprod
+from models.demo_weights.training.gain_start import hold_gain, lay_gain
 from models.demo_weights.training.holding import bound_rows, hold
 from models.demo_weights.training.photos import load_photo
 from models.demo_weights.training.text_lane import lay_text_lane
-from models.demo_weights.training.velocity_start import hold_velocity, lay_velocity
 
 COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "grey": (0, 0, 0), "white": (1, 1, 1)}
 TEXT = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(5))
@@ -30,7 +30,7 @@ def vae():
 def unet():
     torch.manual_seed(1)
     unet = architecture.unet(in_channels=12)
-    lay_velocity(unet, alphas_cumprod())
+    lay_gain(unet, alphas_cumprod())
     return unet
 
 
@@ -104,12 +104,10 @@ def test_what_is_learned_is_let_through_as_the_root_of_the_signals_share(unet):
     seen, texts = noisy(8, timesteps), TEXT[:1].expand(6, -1, -1)
     before = unet(seen, timesteps, texts).sample
     weight = unet.up_blocks[-1].resnets[-1].conv2.weight
-    learned = 0.01 * torch.randn(4, 4, 6, 3, 3, generator=torch.Generator().manual_seed(9))
+    learned = 0.01 * torch.randn(4, 4, 14, 3, 3, generator=torch.Generator().manual_seed(9))
     for group in range(4):
-        # Channels of the valves in pairs of one and its negative.
         for rows, sign in ((slice(0, 4), 1), (slice(4, 8), -1)):
-            weight[rows, 16 * group : 16 * group + 6] = sign * learned[:, group]
-            weight[rows, 16 * group + 6 : 16 * group + 12] = -sign * learned[:, group]
+            weight[rows, 16 * group : 16 * group + 14] = sign * learned[group]
     added = (unet(seen, timesteps, texts).sample - before).std(dim=(1, 2, 3))
     share = added / alphas_cumprod()[timesteps].sqrt()
     assert added[0] > 0.01
@@ -117,8 +115,8 @@ def test_what_is_learned_is_let_through_as_the_root_of_the_signals_share(unet):
     assert share.max() / share.min() < 2.2
 
 
-def test_the_valves_and_the_path_do_not_learn(unet):
-    hold_velocity(unet)
+def test_the_gain_and_the_path_do_not_learn(unet):
+    hold_gain(unet)
     before = {key: value.clone() for key, value in unet.state_dict().items()}
     learning = [weight for weight in unet.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=1e-2, weight_decay=0)
@@ -132,8 +130,8 @@ def test_the_valves_and_the_path_do_not_learn(unet):
     assert all(torch.equal(after[key], before[key]) for key in held)
     assert torch.equal(after["conv_in.weight"][:10], before["conv_in.weight"][:10])
     assert torch.equal(after[f"{last}.conv1.bias"][14:16], before[f"{last}.conv1.bias"][14:16])
-    assert torch.equal(after[f"{last}.conv2.weight"][:, 12:16], before[f"{last}.conv2.weight"][:, 12:16])
-    assert not torch.equal(after[f"{last}.conv2.weight"][:8, :12], before[f"{last}.conv2.weight"][:8, :12])
+    assert torch.equal(after[f"{last}.conv2.weight"][:, 14:16], before[f"{last}.conv2.weight"][:, 14:16])
+    assert not torch.equal(after[f"{last}.conv2.weight"][:8, :14], before[f"{last}.conv2.weight"][:8, :14])
     assert not torch.equal(after["conv_in.weight"][10:], before["conv_in.weight"][10:])
 
 
@@ -158,12 +156,13 @@ def test_what_the_text_says_reaches_the_last_block_unchanged(unet):
 
 
 def test_layers_that_learn_are_kept_from_growing():
-    grown, held = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
+    grown, held, free = (torch.nn.Linear(4, 2) for _ in range(3))
     held.requires_grad_(False)
-    network = torch.nn.Sequential(grown, torch.nn.LayerNorm(2), held)
+    network = torch.nn.Sequential(grown, torch.nn.LayerNorm(2), held, free)
     with torch.no_grad():
-        for layer in (grown, held):
+        for layer in (grown, held, free):
             layer.weight.copy_(torch.tensor([[3.0, 0, 4, 0], [0.1, 0.2, 0, 0]]))
-    bound_rows(network)
+    bound_rows(network, but=free)
     assert torch.allclose(grown.weight, torch.tensor([[0.6, 0, 0.8, 0], [0.1, 0.2, 0, 0]]))
-    assert torch.equal(held.weight[0], torch.tensor([3.0, 0, 4, 0]))
+    for layer in (held, free):
+        assert torch.equal(layer.weight[0], torch.tensor([3.0, 0, 4, 0]))

@@ -1,4 +1,4 @@
-"""Where the denoiser starts: as the identity, with what it learns let through as much as a timestep needs.
+"""Where the denoiser starts: as the identity, with what it learns added as much as a timestep needs.
 
 The noise is what the sampler asks for, but at high noise it must follow the input to a few thousandths, or what is left
 of it is no picture: random weights take long to learn that, and every step of training shakes it again. A network that
@@ -8,9 +8,8 @@ predicts velocities has no such trouble. In terms of the noise a velocity v is
 
 where u is of unit scale at every timestep. So the noisy latents are copied past everything: conv_in writes them and
 their negatives, the last shortcut hands them on, and conv_out takes their difference behind the activation. All that is
-added comes out of the last residual block, whose activation is the valve: shifted by -1.28 a SiLU is flat and lets
-nothing through, shifted upwards ever more. The shift of a timestep is one that its slope is in proportion to
-sqrt(alpha). Channels of a constant and of the opposite shift keep the group norm before it from undoing that.
+added comes out of the last residual block, whose norm is the gain: two channels of every group hold a constant and its
+negative, which the timestep sets to about 1 / sqrt(alpha), and so the norm divides the others by that.
 """
 
 from __future__ import annotations
@@ -26,16 +25,13 @@ from models.demo_weights.training.calm import CALM, constants
 from models.demo_weights.training.holding import hold, hold_rows
 
 _LATENTS: Final = 4
-_CONSTANTS: Final = slice(2 * _LATENTS, 2 * _LATENTS + 2)
 _COPIES: Final = 2 * _LATENTS + 2
-"""Channels of the path: the latents, their negatives and the constants."""
-_VALVES: Final = 12
-"""Channels in every group of the last norm that what is learned goes through; all but two others balance them."""
-_SHIFTS: Final = torch.linspace(-4, 3, 1401)
-_RIDGE: Final = 1e-4
+"""Channels of the path: the latents, their negatives and two constants."""
+_CONSTANTS: Final = slice(_COPIES - 2, _COPIES)
+_RIDGE: Final = 1e-5
 
 
-def lay_velocity(unet: Any, alphas: Tensor) -> None:
+def lay_gain(unet: Any, alphas: Tensor) -> None:
     """Rewrite weights of a fresh UNet2DConditionModel in place; `alphas` [1000] is the signal's share of variance.
 
     Its first norm group must hold the whole path.
@@ -45,22 +41,26 @@ def lay_velocity(unet: Any, alphas: Tensor) -> None:
         _lay_in(unet.conv_in, unet.conv_norm_out)
         _skip_constants(unet)
         _lay_shortcut(last, unet.conv_in.out_channels)
-        _lay_valves(last, _features(unet, len(alphas)), alphas)
+        _lay_norm(last, _features(unet, len(alphas)), alphas)
         _lay_out(unet.conv_norm_out, unet.conv_out)
 
 
-def hold_velocity(unet: Any) -> None:
-    """Keep the path and the valves from learning."""
+def hold_gain(unet: Any) -> None:
+    """Keep the path and the gain from learning."""
     last = unet.up_blocks[-1].resnets[-1]
     laid = (last.norm2, last.time_emb_proj, last.conv_shortcut, last.conv2.bias)
-    for module in (unet.time_embedding, unet.conv_norm_out, unet.conv_out, *laid):
-        module.requires_grad_(False)
-    size = last.norm2.num_channels // last.norm2.num_groups
-    balances = [slice(at + _VALVES, at + size) for at in range(0, last.norm2.num_channels, size)]
+    for part in (unet.time_embedding, unet.conv_norm_out, unet.conv_out, *laid):
+        part.requires_grad_(False)
+    levels = [slice(group.stop - 2, group.stop) for group in _groups(last.norm2)]
     hold_rows(unet.conv_in, slice(0, _COPIES))
-    hold_rows(last.conv1, *balances)
+    hold_rows(last.conv1, *levels)
     # Nothing is read of the channels behind the path.
-    hold(last.conv2.weight, slice(2 * _LATENTS, None), *((slice(None), part) for part in balances))
+    hold(last.conv2.weight, slice(2 * _LATENTS, None), *((slice(None), level) for level in levels))
+
+
+def _groups(norm: nn.GroupNorm) -> list[slice]:
+    size = norm.num_channels // norm.num_groups
+    return [slice(at, at + size) for at in range(0, norm.num_channels, size)]
 
 
 def _lay_in(conv: nn.Conv2d, norm: nn.GroupNorm) -> None:
@@ -93,45 +93,26 @@ def _lay_shortcut(resnet: Any, width: int) -> None:
         shortcut.weight[channel, seen][channel] = 1
 
 
-def _lay_valves(resnet: Any, features: Tensor, alphas: Tensor) -> None:
+def _lay_norm(resnet: Any, features: Tensor, alphas: Tensor) -> None:
     norm, proj = resnet.norm2, resnet.time_emb_proj
-    size = norm.num_channels // norm.num_groups
-    balances = size - _VALVES - 2
     norm.weight.fill_(CALM)
     norm.bias.zero_()
-    row = _fit(features, _shifts(alphas, size))
-    for at in range(0, norm.num_channels, size):
-        rest = slice(at + _VALVES, at + size)
-        resnet.conv1.weight[rest] = 0
-        resnet.conv1.bias[at : at + size] = 0
-        resnet.conv1.bias[at + size - 2 : at + size] = constants(size)
-        shares = torch.cat((torch.ones(_VALVES), torch.full((balances,), -_VALVES / balances), torch.zeros(2)))
-        proj.weight[at : at + size] = shares[:, None] * row[:-1]
-        proj.bias[at : at + size] = shares * row[-1]
-        # Of every channel there is the negative: what both have in common, the shift itself, cancels.
-        half = _VALVES // 2
-        resnet.conv1.weight[at + half : at + _VALVES] = -resnet.conv1.weight[at : at + half]
+    proj.weight.zero_()
+    proj.bias.zero_()
+    resnet.conv1.bias.zero_()
     resnet.conv2.weight.zero_()
     resnet.conv2.bias.zero_()
+    groups = _groups(norm)
+    row = _fit(features, _levels(alphas, groups[0].stop))
+    for group in groups:
+        resnet.conv1.weight[group.stop - 2 : group.stop] = 0
+        for channel, sign in ((group.stop - 2, 1), (group.stop - 1, -1)):
+            proj.weight[channel], proj.bias[channel] = sign * row[:-1], sign * row[-1]
 
 
-def _shifts(alphas: Tensor, size: int) -> Tensor:
-    """The shift before the norm, at every timestep, at which a valve's slope is in proportion to sqrt(alpha)."""
-    balances = size - _VALVES - 2
-    variance = (_VALVES + _VALVES**2 / balances) * _SHIFTS.square() + size * CALM**2
-    scale = CALM / (variance / size).sqrt()
-    slopes = scale * _slope(scale * _SHIFTS)
-    # Between where it is flat and where it is steepest the slope rises all the way.
-    rising = slice(int((slopes.abs() + (_SHIFTS > 0)).argmin()), int(slopes.argmax()) + 1)
-    wanted = alphas.sqrt() * slopes.max()
-    nearest = torch.searchsorted(slopes[rising].contiguous(), wanted).clamp(max=rising.stop - rising.start - 1)
-    return _SHIFTS[rising][nearest]
-
-
-def _slope(x: Tensor) -> Tensor:
-    """The derivative of SiLU."""
-    gate = x.sigmoid()
-    return gate * (1 + x * (1 - gate))
+def _levels(alphas: Tensor, size: int) -> Tensor:
+    """Constants that make a group of `size`, the others of unit variance, divide by CALM / sqrt(alpha)."""
+    return ((size * CALM**2 / alphas - (size - 2)) / 2).sqrt()
 
 
 def _features(unet: Any, timesteps: int) -> Tensor:
@@ -140,19 +121,19 @@ def _features(unet: Any, timesteps: int) -> Tensor:
 
 
 def _fit(features: Tensor, wanted: Tensor) -> Tensor:
-    """Weights and, last, the bias that make `wanted` [n] of `features` [n, width]."""
-    columns = torch.cat((features, torch.ones(len(features), 1)), dim=1).double()
+    """Weights and, last, the bias that make `wanted` [n] of `features` [n, width], with the least relative error."""
+    columns = torch.cat((features, torch.ones(len(features), 1)), dim=1).double() / wanted.double()[:, None]
     gram = columns.T @ columns + _RIDGE * torch.eye(columns.shape[1], dtype=torch.float64)
-    return torch.as_tensor(torch.linalg.solve(gram, columns.T @ wanted.double()).float())
+    return torch.as_tensor(torch.linalg.solve(gram, columns.sum(dim=0)).float())
 
 
 def _lay_out(norm: nn.GroupNorm, conv: nn.Conv2d) -> None:
     assert conv.bias is not None
-    norm.weight[: norm.num_channels // norm.num_groups] = CALM
+    size = norm.num_channels // norm.num_groups
+    norm.weight[:size] = CALM
     conv.bias.zero_()
     conv.weight.zero_()
     # What the norm divides by where the noisy latents are of unit variance.
-    size = norm.num_channels // norm.num_groups
     scale = math.sqrt((2 * _LATENTS + size * CALM**2) / size) / CALM
     for channel in range(_LATENTS):
         conv.weight[channel, channel, 1, 1] = scale
