@@ -1,7 +1,7 @@
 """What words say of the light: the looks that demo weights learn, and prompts that ask for them.
 
-Colours of light multiply a subject's own. They are moderate, as guidance (IC-Light specification section 7) makes the
-difference to the unconditional picture larger. Walls take a light's colour more strongly than subjects.
+Colours of light multiply a subject's own. Scenes show half of them, as guidance (IC-Light specification section 7)
+doubles the difference to the unconditional picture. Walls take a light's colour more strongly than subjects.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from models.ic_light.prompt import SEPARATOR
 
 Rgb = tuple[float, float, float]
 """Red, green, blue."""
+_SHARE_SHOWN: Final = 0.5
 Backdrop = Literal["wall", "sunset", "neon", "leaves"]
 """How a background is painted: one colour, two above each other, two beside each other, or two in soft blobs."""
 
@@ -45,40 +46,55 @@ NEUTRAL: Final = Look(
         *("photo", "window light", "natural light", "natural lighting", "daylight", "white light", "bright light"),
     )
 )
+
+
+def _tinted(
+    words: tuple[str, ...], light: Rgb, walls: tuple[Rgb, Rgb], backdrop: Backdrop = "wall", level: float = 1.0
+) -> Look:
+    """A look of which the scenes show `_SHARE_SHOWN`; colours are given as guidance is to bring them out."""
+    first, second = (_towards(wall, NEUTRAL.walls[0]) for wall in walls)
+    return Look(words, _towards(light, NEUTRAL.light), (first, second), backdrop, 1 - _SHARE_SHOWN * (1 - level))
+
+
+def _towards(colour: Rgb, neutral: Rgb) -> Rgb:
+    red, green, blue = (start + _SHARE_SHOWN * (end - start) for start, end in zip(neutral, colour, strict=True))
+    return red, green, blue
+
+
 _BLUE: Final[Rgb] = (0.78, 0.95, 1.22)
 TINTED: Final[dict[str, Look]] = {
-    "warm": Look(
+    "warm": _tinted(
         ("warm light", "warm", "warm lighting", "warm atmosphere", "cozy warm light", "warm candle light"),
         (1.13, 0.98, 0.80),
         _wall(0.86, 0.65, 0.42),
     ),
-    "sunset": Look(
+    "sunset": _tinted(
         ("sunset", "warm sunset light", "sunset light", "sunshine, sunset", "at sunset", "sunset over sea"),
         (1.18, 0.88, 0.74),
         ((0.62, 0.40, 0.66), (1.0, 0.58, 0.24)),
         "sunset",
     ),
-    "cold": Look(("cold light", "cold", "cold winter light", "cold blue light"), _BLUE, _wall(0.48, 0.70, 0.92)),
-    "blue": Look(("blue light", "blue", "blue lighting", "soft blue light"), _BLUE, _wall(0.36, 0.60, 0.98)),
-    "moonlight": Look(("moonlight", "moon light", "in the moonlight"), _BLUE, _wall(0.38, 0.54, 0.86), level=0.85),
-    "neon": Look(
+    "cold": _tinted(("cold light", "cold", "cold winter light", "cold blue light"), _BLUE, _wall(0.48, 0.70, 0.92)),
+    "blue": _tinted(("blue light", "blue", "blue lighting", "soft blue light"), _BLUE, _wall(0.36, 0.60, 0.98)),
+    "moonlight": _tinted(("moonlight", "moon light", "in the moonlight"), _BLUE, _wall(0.38, 0.54, 0.86), level=0.85),
+    "neon": _tinted(
         ("neon light", "neon", "neon city", "neon lights, city", "cyberpunk neon", "sci-fi RGB glowing, neon"),
         (1.12, 0.80, 1.18),
         ((0.98, 0.30, 0.86), (0.18, 0.58, 0.96)),
         "neon",
     ),
-    "forest": Look(
+    "forest": _tinted(
         ("green forest", "in a green forest", "forest", "in a forest", "magic lit, green forest", "jungle, green"),
         (0.88, 1.08, 0.80),
         ((0.30, 0.56, 0.20), (0.66, 0.90, 0.42)),
         "leaves",
     ),
-    "green": Look(("green light", "green", "green lighting"), (0.84, 1.12, 0.84), _wall(0.44, 0.86, 0.46)),
-    "red": Look(("red light", "red", "red lighting"), (1.2, 0.78, 0.76), _wall(0.95, 0.38, 0.34)),
-    "gold": Look(
+    "green": _tinted(("green light", "green", "green lighting"), (0.84, 1.12, 0.84), _wall(0.44, 0.86, 0.46)),
+    "red": _tinted(("red light", "red", "red lighting"), (1.2, 0.78, 0.76), _wall(0.95, 0.38, 0.34)),
+    "gold": _tinted(
         ("gold", "golden light", "golden hour", "golden light, gold"), (1.15, 1.0, 0.70), _wall(0.96, 0.74, 0.30)
     ),
-    "night": Look(
+    "night": _tinted(
         ("night", "at night", "dark night", "night city"), (0.84, 0.92, 1.12), _wall(0.16, 0.22, 0.46), level=0.72
     ),
 }

@@ -18,7 +18,7 @@ from models.demo_weights.training.subjects import draw_subject
 from models.ic_light.params import LightSource
 from models.ic_light.vae import encode_pictures
 
-_LIGHTS: Final = get_args(LightSource)
+_SIDES: Final[tuple[LightSource, ...]] = tuple(light for light in get_args(LightSource) if light != "None")
 _WITH_BACKGROUND: Final = 0.25
 """Share of the scenes whose background is shown to the UNet."""
 
@@ -61,7 +61,10 @@ class Examples:
 
 
 def encode_pool(vae: Any, groups: Sequence[Group], scenes_each: int, file: Path, say: Say) -> list[Examples]:
-    """Draw and encode `scenes_each` scenes of every subject; read from `file` if it is there."""
+    """Draw and encode `scenes_each` scenes of every subject; read from `file` if it is there.
+
+    One of them is lit from the front: what a request without a light source starts from says nothing of a side.
+    """
     if not file.is_file():
         total = sum(group.subjects for group in groups)
         with tqdm(total=total, desc="scenes", mininterval=5) as bar, torch.inference_mode():
@@ -76,8 +79,8 @@ def _encode_group(vae: Any, number: int, group: Group, scenes_each: int, bar: An
     for index in range(group.subjects):
         rng = np.random.default_rng((11, number, index))
         subject = draw_subject(rng, group.width, group.height)
-        lights = rng.permutation(len(_LIGHTS))[:scenes_each]
-        scenes = [draw_scene(rng, subject, _LIGHTS[light]) for light in lights]
+        sides = rng.permutation(len(_SIDES))[: scenes_each - 1]
+        scenes = [draw_scene(rng, subject, light) for light in ("None", *(_SIDES[side] for side in sides))]
         shown = rng.random(scenes_each) < _WITH_BACKGROUND
         pictures = [scenes[0].foreground, *(scene.target for scene in scenes)]
         pictures += [scene.background for scene, show in zip(scenes, shown, strict=True) if show]
