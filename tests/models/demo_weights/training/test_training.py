@@ -56,6 +56,7 @@ def test_what_was_measured_is_written_and_said(folder: Path):
         assert f"{part}: done in" in log
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_weights(folder: Path):
     before = {name: (folder / "out" / name).read_bytes() for name in FILES}
     for checkpoint in ("denoiser", RMBG):
