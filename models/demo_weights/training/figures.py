@@ -61,6 +61,8 @@ _FIRST_PASS: Final = (512, 640)
 _SPHERE: Final = "sphere"
 _PLAIN_BACKGROUND: Final = "clock_motion"
 """The held-out picture whose corners are nothing but wall."""
+_PARTS: Final[Mapping[str, Box]] = {"rocket": (224, 120, 424, 370)}
+"""What is relit of a picture, if not all: of the whole one the rocket covers too little to measure light on."""
 _CORNERS: Final[tuple[Box, ...]] = ((8, 12, 52, 78), (204, 12, 248, 78), (8, 242, 52, 308), (204, 242, 248, 308))
 """Plain wall in both pictures whose noise is measured, at the prototype's scale."""
 
@@ -143,7 +145,7 @@ def sphere(width: int, height: int) -> Picture:
 def _light(model: Model, plan: Plan, name: str, say: Say) -> Iterator[Light]:
     drawn = {seed: _lit(model, plan, name, seed, say) for seed in plan.seeds}
     height, width = drawn[plan.seeds[0]]["Left Light"].shape[:2]
-    mask = model.mask(load_photo(name), width, height)
+    mask = model.mask(_photo(name), width, height)
     for axis, (near, far) in _OPPOSITES.items():
         for seed, lit in drawn.items():
             whole = light_quotient(lit[near], lit[far], axis)
@@ -167,7 +169,7 @@ def _round_trip(model: Model, name: str) -> RoundTrip:
 def _words(model: Model, plan: Plan, name: str, say: Say) -> Iterator[WordShift]:
     say(f"{name} in words")
     requests = [{"prompt": words, "seed": plan.seeds[0], **plan.worded} for words in (PLAIN_WORDS, *NAMED)]
-    plain, *worded = [mean_chroma(picture) for picture in model.relight(load_photo(name), requests)]
+    plain, *worded = [mean_chroma(picture) for picture in model.relight(_photo(name), requests)]
     for (words, signs), found in zip(NAMED.items(), worded, strict=True):
         shift = found[0] - plain[0], found[1] - plain[1]
         yield WordShift(words, name, *shift, named=min(s * d for s, d in zip(signs, shift, strict=True) if s))
@@ -182,7 +184,11 @@ def _noise(model: Model, plan: Plan, name: str, say: Say) -> Noise:
 
 
 def _photo(name: str) -> Picture:
-    return sphere(*_FIRST_PASS) if name == _SPHERE else load_photo(name)
+    if name == _SPHERE:
+        return sphere(*_FIRST_PASS)
+    photo = load_photo(name)
+    left, top, right, bottom = _PARTS.get(name, (0, 0, photo.shape[1], photo.shape[0]))
+    return photo[top:bottom, left:right]
 
 
 def _seconds(model: Model, plan: Plan) -> float:

@@ -38,10 +38,14 @@ _IN_PLACE: Final = {
     "logo": 0.03,
 }
 """How often which photo is shown as it is."""
-_PHOTOS: Final = 0.45
+_PHOTOS: Final = 0.4
 """Share of photos as they are; the others are subjects before new backgrounds."""
+_CLOSE: Final = 0.15
+"""Share of subjects so close that little is seen of what is behind them."""
+_CLOSER, _CLOSEST = 0.7, 0.98
+"""Shares of a picture that such a subject covers."""
 _SMALLEST, _LARGEST = 0.1, 0.8
-"""Shares of a picture that its subject covers."""
+"""Shares of a picture that any other subject covers."""
 _WHOLE: Final = 0.5
 """Share of a photo's subject that a crop shows at least."""
 _TRIES: Final = 12
@@ -58,7 +62,8 @@ def draw_batch(seed: int, step: int, count: int, width: int, height: int) -> tup
 
 def draw_matted(rng: np.random.Generator, width: int, height: int) -> Matted:
     """A random picture of that size in px, and its alpha."""
-    draw = _draw_photo if rng.random() < _PHOTOS else _draw_composite
+    kind = rng.random()
+    draw = _draw_photo if kind < _PHOTOS else _draw_close_up if kind < _PHOTOS + _CLOSE else _draw_composite
     colours, alpha = draw(rng, width, height)
     if rng.random() < 0.5:
         colours, alpha = colours[:, ::-1], alpha[:, ::-1]
@@ -125,6 +130,24 @@ def _draw_composite(rng: np.random.Generator, width: int, height: int) -> Matted
         shadow = blur(np.roll(subject.alpha, shift, (0, 1)), rng.uniform(0.02, 0.08) * width)
         background = background * (1 - rng.uniform(0.2, 0.7) * shadow)[..., None]
     return _over(colours, subject.alpha, background), subject.alpha
+
+
+def _draw_close_up(rng: np.random.Generator, width: int, height: int) -> Matted:
+    """The middle of a subject that is larger than the picture, and of what is behind it."""
+    while True:
+        scale = rng.uniform(1.4, 2.4)
+        colours, alpha = _draw_composite(rng, round(scale * width), round(scale * height))
+        rows, columns = np.nonzero(alpha > 0.5)
+        top = _first(rng, rows.mean(), height, len(alpha))
+        left = _first(rng, columns.mean(), width, alpha.shape[1])
+        part = slice(top, top + height), slice(left, left + width)
+        if _CLOSER < alpha[part].mean() < _CLOSEST:
+            return colours[part], alpha[part]
+
+
+def _first(rng: np.random.Generator, middle: float, length: int, whole: int) -> int:
+    """Where a part of `length` around about `middle` begins."""
+    return int(np.clip(round(middle + length * (rng.normal(0, 0.15) - 0.5)), 0, whole - length))
 
 
 def _soft_share(alpha: Field) -> float:
