@@ -63,7 +63,7 @@ class Examples:
 def encode_pool(vae: Any, groups: Sequence[Group], scenes_each: int, file: Path, say: Say) -> list[Examples]:
     """Draw and encode `scenes_each` scenes of every subject; read from `file` if it is there.
 
-    One of them is lit from the front: what a request without a light source starts from says nothing of a side.
+    Half of them are lit from the front: what a request without a light source starts from looks like a bit of any side.
     """
     if not file.is_file():
         total = sum(group.subjects for group in groups)
@@ -79,8 +79,9 @@ def _encode_group(vae: Any, number: int, group: Group, scenes_each: int, bar: An
     for index in range(group.subjects):
         rng = np.random.default_rng((11, number, index))
         subject = draw_subject(rng, group.width, group.height)
-        sides = rng.permutation(len(_SIDES))[: scenes_each - 1]
-        scenes = [draw_scene(rng, subject, light) for light in ("None", *(_SIDES[side] for side in sides))]
+        sides = rng.permutation(len(_SIDES))[: scenes_each // 2]
+        lights = ["None"] * (scenes_each - len(sides)) + [_SIDES[side] for side in sides]
+        scenes = [draw_scene(rng, subject, light) for light in lights]
         shown = rng.random(scenes_each) < _WITH_BACKGROUND
         pictures = [scenes[0].foreground, *(scene.target for scene in scenes)]
         pictures += [scene.background for scene, show in zip(scenes, shown, strict=True) if show]
