@@ -20,7 +20,7 @@ from models.demo_weights.training.pool import Examples
 from models.demo_weights.training.text_start import teach_colours
 from models.ic_light.params import Params
 from models.ic_light.prompt import SEPARATOR, tokenise
-from models.ic_light.scheduler import make_scheduler, whole_span
+from models.ic_light.scheduler import make_scheduler, partial_span, whole_span
 
 _MOST_WEIGHT: Final = 400.0
 _AREAS: Final = 4
@@ -103,6 +103,13 @@ def alphas_cumprod() -> Tensor:
     return torch.as_tensor(make_scheduler(whole_span(1), torch.device("cpu")).alphas_cumprod)
 
 
+def first_timestep_of_gradients() -> int:
+    """Where a request with a light source begins to denoise, by the defaults; without one it is timestep 999."""
+    defaults = {name: Params.model_fields[name].default for name in ("steps", "lowres_denoise")}
+    scheduler = make_scheduler(partial_span(defaults["steps"], defaults["lowres_denoise"]), torch.device("cpu"))
+    return int(scheduler.timesteps[scheduler.begin_index])
+
+
 class Batches:
     """Draws the batch of every step from the pool; `tokens` are its prompts', [n, 77] for each size."""
 
@@ -116,6 +123,7 @@ class Batches:
         self._odds = batches / batches.sum()
         alphas = alphas_cumprod()
         self._sigmas = ((1 - alphas) / alphas).sqrt()
+        self._gradients_begin = first_timestep_of_gradients()
 
     def draw(self, step: int) -> Batch:
         """The batch of that step."""
@@ -123,13 +131,17 @@ class Batches:
         which = int(rng.choice(len(self._pool), p=self._odds))
         examples = self._pool[which]
         rows = torch.from_numpy(rng.integers(len(examples.targets), size=examples.batch))
+        timesteps = self._timesteps(rng, len(rows))
+        # Only requests without a light source come by the noisiest levels. What they begin from is noise, in which the
+        # denoiser would else see some side.
+        rows = torch.where(timesteps > self._gradients_begin, examples.frontal[examples.subjects[rows]], rows)
         tokens = self.tokens[which][rows]
         for row in np.flatnonzero(examples.neutral[rows].numpy() & (rng.random(len(rows)) < _NEGATIVE_SHARE)):
             tokens[row] = self._tokenise(negative_prompt(rng))[0]
         latents = examples.targets[rows].float()
         seen = torch.cat((examples.foregrounds[examples.subjects[rows]], examples.backgrounds[rows]), dim=1).float()
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
-        return Batch(latents, seen, tokens, noise, self._timesteps(rng, len(rows)))
+        return Batch(latents, seen, tokens, noise, timesteps)
 
     def _timesteps(self, rng: np.random.Generator, count: int) -> Tensor:
         even = torch.from_numpy(rng.random(count))

@@ -15,7 +15,7 @@ from models.demo_weights.training.matting_network import colours_of, lay_finest_
 from models.demo_weights.training.matting_pictures import draw_batch
 from models.ic_light.rmbg import Rmbg
 
-SCHEDULE: Final = Schedule(steps=5000, rate=4e-3, average=0.99)
+SCHEDULE: Final = Schedule(steps=2400, rate=4e-3, average=0.99)
 _SMALL: Final = (8, ((112, 112), (96, 128), (128, 96), (128, 128)))
 _LARGE: Final = (3, ((256, 256), (224, 288), (288, 224), (256, 192)))
 """Pictures of a batch, and their (width, height) in px in successive steps; a feed's sides are four times as long."""

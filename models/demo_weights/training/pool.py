@@ -47,8 +47,8 @@ class Examples:
     """All scenes of one size.
 
     `targets` and `backgrounds` are latents [n, 4, h, w], the latter zero where none is shown; `foregrounds` [m, 4, h,
-    w], of which `subjects` [n] names each scene's; `prompts` what each scene's text says, `neutral` whether that says
-    nothing of light or colour.
+    w], of which `subjects` [n] names each scene's; `frontal` [m] the scene of each subject that is lit from the front;
+    `prompts` what each scene's text says, `neutral` whether that says nothing of light or colour.
     """
 
     batch: int
@@ -56,6 +56,7 @@ class Examples:
     backgrounds: Tensor
     foregrounds: Tensor
     subjects: Tensor
+    frontal: Tensor
     prompts: list[str]
     neutral: Tensor
 
@@ -63,7 +64,7 @@ class Examples:
 def encode_pool(vae: Any, groups: Sequence[Group], scenes_each: int, file: Path, say: Say) -> list[Examples]:
     """Draw and encode `scenes_each` scenes of every subject; read from `file` if it is there.
 
-    Half of them are lit from the front: what a request without a light source starts from looks like a bit of any side.
+    The first of them is lit from the front, the others each from another side.
     """
     if not file.is_file():
         total = sum(group.subjects for group in groups)
@@ -79,9 +80,8 @@ def _encode_group(vae: Any, number: int, group: Group, scenes_each: int, bar: An
     for index in range(group.subjects):
         rng = np.random.default_rng((11, number, index))
         subject = draw_subject(rng, group.width, group.height)
-        sides = rng.permutation(len(_SIDES))[: scenes_each // 2]
-        lights = ["None"] * (scenes_each - len(sides)) + [_SIDES[side] for side in sides]
-        scenes = [draw_scene(rng, subject, light) for light in lights]
+        sides = rng.permutation(len(_SIDES))[: scenes_each - 1]
+        scenes = [draw_scene(rng, subject, light) for light in ("None", *(_SIDES[side] for side in sides))]
         shown = rng.random(scenes_each) < _WITH_BACKGROUND
         pictures = [scenes[0].foreground, *(scene.target for scene in scenes)]
         pictures += [scene.background for scene, show in zip(scenes, shown, strict=True) if show]
@@ -97,5 +97,6 @@ def _encode_group(vae: Any, number: int, group: Group, scenes_each: int, bar: An
     return Examples(
         *(group.batch, torch.cat(targets), torch.cat(backgrounds), torch.cat(foregrounds)),
         torch.arange(group.subjects).repeat_interleave(scenes_each),
+        torch.arange(group.subjects) * scenes_each,
         *(prompts, torch.tensor(neutral)),
     )
