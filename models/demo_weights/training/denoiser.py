@@ -103,11 +103,15 @@ def alphas_cumprod() -> Tensor:
     return torch.as_tensor(make_scheduler(whole_span(1), torch.device("cpu")).alphas_cumprod)
 
 
-def first_timestep_of_gradients() -> int:
-    """Where a request with a light source begins to denoise, by the defaults; without one it is timestep 999."""
+def last_frontal_timestep() -> int:
+    """The least noisy timestep that learns frontal light alone.
+
+    Only requests without a light source come by the noisiest ones. What they begin from is noise, in which the denoiser
+    would else see some side. Those with one begin below, where it would overlook theirs if this were any nearer.
+    """
     defaults = {name: Params.model_fields[name].default for name in ("steps", "lowres_denoise")}
     scheduler = make_scheduler(partial_span(defaults["steps"], defaults["lowres_denoise"]), torch.device("cpu"))
-    return int(scheduler.timesteps[scheduler.begin_index])
+    return (int(scheduler.timesteps[scheduler.begin_index]) + len(scheduler.alphas_cumprod)) // 2
 
 
 class Batches:
@@ -123,7 +127,7 @@ class Batches:
         self._odds = batches / batches.sum()
         alphas = alphas_cumprod()
         self._sigmas = ((1 - alphas) / alphas).sqrt()
-        self._gradients_begin = first_timestep_of_gradients()
+        self._frontal_from = last_frontal_timestep()
 
     def draw(self, step: int) -> Batch:
         """The batch of that step."""
@@ -132,9 +136,7 @@ class Batches:
         examples = self._pool[which]
         rows = torch.from_numpy(rng.integers(len(examples.targets), size=examples.batch))
         timesteps = self._timesteps(rng, len(rows))
-        # Only requests without a light source come by the noisiest levels. What they begin from is noise, in which the
-        # denoiser would else see some side.
-        rows = torch.where(timesteps > self._gradients_begin, examples.frontal[examples.subjects[rows]], rows)
+        rows = torch.where(timesteps >= self._frontal_from, examples.frontal[examples.subjects[rows]], rows)
         tokens = self.tokens[which][rows]
         for row in np.flatnonzero(examples.neutral[rows].numpy() & (rng.random(len(rows)) < _NEGATIVE_SHARE)):
             tokens[row] = self._tokenise(negative_prompt(rng))[0]
