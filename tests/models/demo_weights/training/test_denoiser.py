@@ -43,7 +43,7 @@ def test_the_noisiest_levels_learn_frontal_light_alone(batches: list[Batch]):
     assert (shares - 1 / SCENES).abs().max() < 0.05
 
 
-def test_every_subject_is_drawn_as_often_at_any_level(batches: list[Batch]):
+def test_every_subject_is_drawn_as_often(batches: list[Batch]):
     subjects = torch.cat([batch.seen[:, 0, 0, 0] for batch in batches])
     shares = torch.stack([(subjects == subject).float().mean() for subject in range(SUBJECTS)])
     assert (shares - 1 / SUBJECTS).abs().max() < 0.05
