@@ -7,7 +7,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from models.demo_weights.tokenizer import write_tokenizer
-from models.demo_weights.training.denoiser import Batch, Batches, last_frontal_timestep
+from models.demo_weights.training.denoiser import Batch, Batches, alphas_cumprod, last_frontal_timestep
 from models.demo_weights.training.pool import Examples
 
 SUBJECTS, SCENES, STEPS = 5, 4, 200
@@ -47,3 +47,11 @@ def test_every_subject_is_drawn_as_often(batches: list[Batch]):
     subjects = torch.cat([batch.seen[:, 0, 0, 0] for batch in batches])
     shares = torch.stack([(subjects == subject).float().mean() for subject in range(SUBJECTS)])
     assert (shares - 1 / SUBJECTS).abs().max() < 0.05
+
+
+def test_the_levels_at_which_the_lights_side_is_settled_are_learned_most(batches: list[Batch]):
+    timesteps = torch.cat([batch.timesteps for batch in batches])
+    # Where the signal's share of the standard deviation is below about 0.3, up to where light is frontal alone.
+    settling = (timesteps < last_frontal_timestep()) & (alphas_cumprod()[timesteps].sqrt() < 0.3)
+    assert 0.5 < settling.float().mean() < 0.7
+    assert (timesteps < 300).float().mean() > 0.15, "detail is learned too"
