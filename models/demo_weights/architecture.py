@@ -52,7 +52,7 @@ def unet(in_channels: int) -> Any:
 
 
 def vae(scaling_factor: float = 1.0) -> Any:
-    """Make the autoencoder; `scaling_factor` brings its latents to a standard deviation of about 1."""
+    """Make the autoencoder; `scaling_factor` brings its latents to a standard deviation a little above 1."""
     return AutoencoderKL(
         block_out_channels=(32, 48, 64, 64),
         down_block_types=("DownEncoderBlock2D",) * 4,

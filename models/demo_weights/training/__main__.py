@@ -73,7 +73,7 @@ RECIPE: Final = Recipe(
     groups=GROUPS,
     scenes_each=4,
     text=Schedule(600, 2e-3),
-    denoiser=Schedule(12_000, 1e-3, warm_up=200, average=0.999),
+    denoiser=Schedule(13_000, 1e-3, warm_up=200, average=0.999),
     figures=FULL,
 )
 SMOKE: Final = Recipe(

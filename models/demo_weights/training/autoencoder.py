@@ -20,12 +20,14 @@ _ENCODER_SHARE: Final = 0.3
 _LATENT_NOISE: Final = (0.0, 0.0, 0.04, 0.1)
 _SCALES: Final = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 """Sizes at which photos are learned: a request's photo is more often enlarged than reduced."""
+_LATENT_STD: Final = 1.3
+"""Of the latents as the denoiser sees them. At 1, noise that slopes by chance is too much for the slope of a light."""
 
 
 def train_autoencoder(vae: Any, joint: Schedule, alone: Schedule, side: int, folder: Path, say: Say) -> float:
     """Train an AutoencoderKL with its colour path in place, on crops of `side` px.
 
-    Returns the factor that makes its latents' standard deviation 1.
+    Returns the factor that makes its latents' standard deviation `_LATENT_STD`.
     """
     hold_colour_path(vae)
     crops = Crops(side)
@@ -42,7 +44,7 @@ def train_autoencoder(vae: Any, joint: Schedule, alone: Schedule, side: int, fol
     train("decoder", vae.decoder, [decoder], loss_of_decoder, alone, folder / "decoder", say)
     with torch.inference_mode():
         stds = [_encode(vae, crops.draw(step).to(device_of(vae))).square().mean() for step in range(16)]
-    return round(float(torch.stack(stds).mean().rsqrt()), 4)
+    return round(_LATENT_STD * float(torch.stack(stds).mean().rsqrt()), 4)
 
 
 def _encode(vae: Any, pictures: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ _NEGATIVE_SHARE: Final = 0.2
 _KARRAS_RHO: Final = 7
 _KARRAS_SHARE: Final = 0.5
 """How many of the noise levels are drawn as the sampler spaces them; the others evenly over the schedule."""
-_SETTLING_SHARE: Final = 0.35
+_SETTLING_SHARE: Final = 0.25
 _SETTLED_AT: Final = 600
 """From the levels of frontal light down to this timestep the light's side is settled: that share is drawn from there.
 

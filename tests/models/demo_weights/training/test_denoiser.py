@@ -53,5 +53,5 @@ def test_the_levels_at_which_the_lights_side_is_settled_are_learned_most(batches
     timesteps = torch.cat([batch.timesteps for batch in batches])
     # Where the signal's share of the standard deviation is below about 0.3, up to where light is frontal alone.
     settling = (timesteps < last_frontal_timestep()) & (alphas_cumprod()[timesteps].sqrt() < 0.3)
-    assert 0.5 < settling.float().mean() < 0.7
+    assert 0.42 < settling.float().mean() < 0.62
     assert (timesteps < 300).float().mean() > 0.15, "detail is learned too"
