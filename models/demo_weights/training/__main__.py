@@ -38,7 +38,7 @@ from models.demo_weights.trained_files import (
 from models.demo_weights.training import matting
 from models.demo_weights.training.autoencoder import train_autoencoder
 from models.demo_weights.training.colour_path import lay_colour_path
-from models.demo_weights.training.denoiser import alphas_cumprod, train_denoiser
+from models.demo_weights.training.denoiser import Schedules, alphas_cumprod, train_denoiser
 from models.demo_weights.training.figures import FULL, QUICK, Plan, measure
 from models.demo_weights.training.gain_start import lay_gain
 from models.demo_weights.training.goals import table
@@ -60,8 +60,7 @@ class Recipe:
     crop: int
     groups: tuple[Group, ...]
     scenes_each: int
-    text: Schedule
-    denoiser: Schedule
+    denoiser: Schedules
     figures: Plan
 
 
@@ -72,8 +71,11 @@ RECIPE: Final = Recipe(
     crop=128,
     groups=GROUPS,
     scenes_each=4,
-    text=Schedule(600, 2e-3),
-    denoiser=Schedule(13_000, 1e-3, warm_up=200, average=0.999),
+    denoiser=Schedules(
+        text=Schedule(600, 2e-3),
+        first=Schedule(13_000, 1e-3, warm_up=200, average=0.999),
+        last=Schedule(2_500, 8e-4, average=0.998),
+    ),
     figures=FULL,
 )
 SMOKE: Final = Recipe(
@@ -83,8 +85,7 @@ SMOKE: Final = Recipe(
     crop=64,
     groups=(Group(6, 2, 192, 192),),
     scenes_each=3,
-    text=Schedule(2, 2e-3),
-    denoiser=Schedule(3, 1.5e-3, average=0.999),
+    denoiser=Schedules(Schedule(2, 2e-3), Schedule(3, 1.5e-3, average=0.999), Schedule(2, 1e-3, average=0.998)),
     figures=QUICK,
 )
 """Every part for a few steps: shows that all of it runs, and gives weights that are good for nothing."""
@@ -130,7 +131,7 @@ def _train_unet(recipe: Recipe, vae: Any, work: Path, folder: Path, say: Say) ->
     shutil.rmtree(work / "tokenizer", ignore_errors=True)
     write_tokenizer(work / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer", local_files_only=True)
-    train_denoiser(unet, text_encoder, tokenizer, pool, recipe.text, recipe.denoiser, work, say)
+    train_denoiser(unet, text_encoder, tokenizer, pool, recipe.denoiser, work, say)
     save_trained(folder / UNET, unet.cpu().state_dict())
     texts = {TEXT_PREFIX + key: value for key, value in text_encoder.cpu().state_dict().items()}
     save_trained(folder / TEXT_ENCODER, texts)

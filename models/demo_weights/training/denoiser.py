@@ -33,12 +33,33 @@ _NEGATIVE_SHARE: Final = 0.2
 _KARRAS_RHO: Final = 7
 _KARRAS_SHARE: Final = 0.5
 """How many of the noise levels are drawn as the sampler spaces them; the others evenly over the schedule."""
-_SETTLING_SHARE: Final = 0.25
 _SETTLED_AT: Final = 600
-"""From the levels of frontal light down to this timestep the light's side is settled: that share is drawn from there.
+"""From the levels of frontal light down to this timestep the light's side is settled."""
+_CLEANED_FROM: Final = 60
+"""Below this timestep the last noise is taken away: what is overlooked there stays in the picture."""
 
-With fewer, some start noise turned the side, most of all on subjects that leave little of the wall to be seen.
-"""
+
+@dataclass(frozen=True)
+class Emphasis:
+    """Shares of the timesteps that are drawn from the levels of one task alone; the others are drawn from all."""
+
+    settling: float
+    cleaning: float
+
+
+AT_FIRST: Final = Emphasis(settling=0.25, cleaning=0)
+"""With fewer to settle the light's side, some start noise turned it, most of all where little of the wall is seen."""
+AT_LAST: Final = Emphasis(settling=0.15, cleaning=0.25)
+"""With none to clean, walls keep 1.7 times the noise."""
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """Of the three stages in turn: the text encoder alone, both networks, both with the least noisy levels."""
+
+    text: Schedule
+    first: Schedule
+    last: Schedule
 
 
 @dataclass(frozen=True)
@@ -61,12 +82,11 @@ def train_denoiser(
     text_encoder: Any,
     tokenizer: Any,
     pool: Sequence[Examples],
-    text_schedule: Schedule,
-    schedule: Schedule,
+    schedules: Schedules,
     folder: Path,
     say: Say,
 ) -> None:
-    """Train networks in place on encoded scenes: the text encoder alone by `text_schedule`, then both.
+    """Train networks in place on encoded scenes.
 
     The UNet should begin as `lay_gain` and `lay_text_lane` leave it.
     """
@@ -74,18 +94,25 @@ def train_denoiser(
     learning = [weight for weight in unet.parameters() if weight.requires_grad]
     groups = [
         {"params": learning, "weight_decay": 0.0},
-        {"params": text_encoder.parameters(), "share": _TEXT_SHARE},
+        {"params": list(text_encoder.parameters()), "share": _TEXT_SHARE},
     ]
     both = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     batches = Batches(pool, tokenizer)
-    teach_colours(text_encoder, pool, batches.tokens, text_schedule, folder, say)
+    teach_colours(text_encoder, pool, batches.tokens, schedules.text, folder, say)
     alphas = alphas_cumprod().to(unet.device)
-
-    def loss_of(step: int) -> Tensor:
-        return denoising_loss(unet, text_encoder, batches.draw(step).to(unet.device), alphas)
-
     bound = partial(bound_rows, unet, but=unet.up_blocks[-1].resnets[-1].conv2)
-    train("denoiser", both, groups, loss_of, schedule, folder / "denoiser", say, bound)
+
+    def loss_at(step: int, emphasis: Emphasis) -> Tensor:
+        return denoising_loss(unet, text_encoder, batches.draw(step, emphasis).to(unet.device), alphas)
+
+    def first(step: int) -> Tensor:
+        return loss_at(step, AT_FIRST)
+
+    def last(step: int) -> Tensor:
+        return loss_at(schedules.first.steps + step, AT_LAST)
+
+    train("denoiser", both, groups, first, schedules.first, folder / "denoiser", say, bound)
+    train("denoiser, last noise", both, groups, last, schedules.last, folder / "last_noise", say, bound)
 
 
 def denoising_loss(unet: Any, text_encoder: Any, batch: Batch, alphas: Tensor) -> Tensor:
@@ -135,13 +162,13 @@ class Batches:
         self._sigmas = ((1 - alphas) / alphas).sqrt()
         self._frontal_from = last_frontal_timestep()
 
-    def draw(self, step: int) -> Batch:
+    def draw(self, step: int, emphasis: Emphasis) -> Batch:
         """The batch of that step."""
         rng = np.random.default_rng((13, step))
         which = int(rng.choice(len(self._pool), p=self._odds))
         examples = self._pool[which]
         rows = torch.from_numpy(rng.integers(len(examples.targets), size=examples.batch))
-        timesteps = self._timesteps(rng, len(rows))
+        timesteps = self._timesteps(rng, len(rows), emphasis)
         rows = torch.where(timesteps >= self._frontal_from, examples.frontal[examples.subjects[rows]], rows)
         tokens = self.tokens[which][rows]
         for row in np.flatnonzero(examples.neutral[rows].numpy() & (rng.random(len(rows)) < _NEGATIVE_SHARE)):
@@ -151,14 +178,16 @@ class Batches:
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
         return Batch(latents, seen, tokens, noise, timesteps)
 
-    def _timesteps(self, rng: np.random.Generator, count: int) -> Tensor:
+    def _timesteps(self, rng: np.random.Generator, count: int, emphasis: Emphasis) -> Tensor:
         even = torch.from_numpy(rng.random(count))
         least, most = self._sigmas[0] ** (1 / _KARRAS_RHO), self._sigmas[-1] ** (1 / _KARRAS_RHO)
         karras = (least + even * (most - least)) ** _KARRAS_RHO
         spaced = torch.searchsorted(self._sigmas, karras.float()).clamp(max=len(self._sigmas) - 1)
         drawn = torch.where(torch.from_numpy(rng.random(count) < _KARRAS_SHARE), spaced, (even * 1000).long())
         settling = torch.from_numpy(rng.integers(_SETTLED_AT, self._frontal_from, size=count))
-        return torch.where(torch.from_numpy(rng.random(count) < _SETTLING_SHARE), settling, drawn)
+        task = torch.from_numpy(rng.random(count))
+        drawn = torch.where(task < emphasis.settling, settling, drawn)
+        return torch.where(task >= 1 - emphasis.cleaning, (even * _CLEANED_FROM).long(), drawn)
 
     def _tokenise(self, text: str) -> Tensor:
         return torch.tensor(tokenise(self._tokenizer, text)[:1])

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from transformers import CLIPTokenizer
 
 from models.demo_weights.tokenizer import write_tokenizer
-from models.demo_weights.training.denoiser import Batch, Batches, alphas_cumprod, last_frontal_timestep
+from models.demo_weights.training.denoiser import (
+    AT_FIRST,
+    AT_LAST,
+    Batch,
+    Batches,
+    Emphasis,
+    alphas_cumprod,
+    last_frontal_timestep,
+)
 from models.demo_weights.training.pool import Examples
 
 SUBJECTS, SCENES, STEPS = 5, 4, 200
 
 
+Draw = Callable[[Emphasis], list[Batch]]
+
+
 @pytest.fixture(scope="module")
-def batches(tmp_path_factory: pytest.TempPathFactory) -> list[Batch]:
-    """Of a pool whose latents say which scene of which subject they are."""
+def draw(tmp_path_factory: pytest.TempPathFactory) -> Draw:
+    """Draws batches of a pool whose latents say which scene of which subject they are."""
     folder = tmp_path_factory.mktemp("words") / "tokenizer"
     write_tokenizer(folder)
     tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
@@ -31,7 +44,12 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> list[Batch]:
         neutral=torch.ones(len(scenes), dtype=torch.bool),
     )
     drawn = Batches([pool], tokenizer)
-    return [drawn.draw(step) for step in range(STEPS)]
+    return lambda emphasis: [drawn.draw(step, emphasis) for step in range(STEPS)]
+
+
+@pytest.fixture(scope="module")
+def batches(draw: Draw) -> list[Batch]:
+    return draw(AT_FIRST)
 
 
 def test_the_noisiest_levels_learn_frontal_light_alone(batches: list[Batch]):
@@ -55,3 +73,10 @@ def test_the_levels_at_which_the_lights_side_is_settled_are_learned_most(batches
     settling = (timesteps < last_frontal_timestep()) & (alphas_cumprod()[timesteps].sqrt() < 0.3)
     assert 0.42 < settling.float().mean() < 0.62
     assert (timesteps < 300).float().mean() > 0.15, "detail is learned too"
+
+
+def test_at_last_much_is_learned_of_the_least_noise(draw: Draw, batches: list[Batch]):
+    def share(drawn: list[Batch]) -> float:
+        return (torch.cat([batch.timesteps for batch in drawn]) < 60).float().mean().item()
+
+    assert share(batches) < 0.2 < 0.3 < share(draw(AT_LAST))
