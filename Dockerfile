@@ -1,7 +1,8 @@
 # Two images: `gateway` (no torch) and `worker` (CUDA through torch's own wheels; it runs on a CPU as well).
 #   docker build --target gateway --tag facelight-gateway .
 #   docker build --target worker --tag facelight-worker .
-# No image holds weights, and at run time nothing is written outside /data, /weights, /cache and /tmp.
+# No image holds weights but those for demonstration, and at run time nothing is written outside /data, /weights, /cache
+# and /tmp.
 ARG PYTHON_IMAGE=python:3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${PYTHON_IMAGE} AS base

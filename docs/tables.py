@@ -1,7 +1,7 @@
 """Write the tables of the documentation anew from the code they describe: `make docs`.
 
-A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a model's slug, `settings`, `weights`, or
-`results-` and what was measured: the newest file of that in bench/results.
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a model's slug, `settings`, `weights`,
+`demo-weights`, or `results-` and what was measured: the newest file of that in bench/results.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bench.report import RESULTS, Record, table
 from models.catalog import MODELS, Model
+from models.demo_weights.trained_files import SHIPPED
+from models.demo_weights.training.goals import Figures, lines
 from models.weights.lock import HubSource, Weight, read_lock
 from server.settings import GatewaySettings
 from workers.settings import CommonSettings, WorkerSettings
@@ -40,6 +43,8 @@ def _table(name: str) -> str:
         return _result_table(name.removeprefix(_RESULTS))
     if name == "weights":
         return _rows(("Role", "Weight", "Size", "Licence", "Commercial use", "Hashes", "Note"), _weight_rows())
+    if name == "demo-weights":
+        return _rows(("On pictures never trained on", "Figure", "Unit", "Goal", "Note"), _demo_rows())
     return _rows(("Parameter", "Type", "Default", "Allowed", "Meaning"), _parameter_rows(MODELS[name]))
 
 
@@ -92,6 +97,12 @@ def _weight_rows() -> Iterator[tuple[str, ...]]:
         first = f"`{weight.role}`{' (optional)' if weight.optional else ''}" if weight.role != role else ""
         role = weight.role
         yield first, name, _size(weight), weight.licence, _COMMERCIAL[weight.commercial], _hashes(weight), weight.note
+
+
+def _demo_rows() -> Iterator[tuple[str, ...]]:
+    for line in lines(TypeAdapter(Figures).validate_json((SHIPPED.folder / "figures.json").read_bytes())):
+        value = "not measured" if line.value is None else f"{line.value:.2f}"
+        yield line.what, value if line.passed else f"**{value}**", line.unit, line.goal, line.note
 
 
 def _page(weight: Weight) -> str:

@@ -90,7 +90,7 @@ _ALL: Final = (
             "seed": 42,
         },
         module="models.ic_light.pipeline",
-        demo_note="Small untrained stand-ins: pictures made with them are noise.",
+        demo_note="Small networks trained on a handful of pictures, for demonstration only.",
     ),
 )
 

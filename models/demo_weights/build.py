@@ -6,12 +6,10 @@ import hashlib
 import shutil
 from fcntl import LOCK_EX, flock
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from models.demo_weights import ic_light, pulid_lightning
 from models.demo_weights.trained_files import SHIPPED, Trained
-from models.demo_weights.untrained import write_stand_ins
 from models.errors import WeightsError
 from models.weights.installed import read_installed, write_installed
 
@@ -40,10 +38,7 @@ def _build(root: Path, trained: Trained) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     recipe = _recipe(trained)
-    # The files that training gives are not part of the repository yet.
-    with TemporaryDirectory() as folder:
-        trained = trained if trained.pins() else write_stand_ins(Path(folder))
-        roles = [*pulid_lightning.build(draft), *ic_light.build(draft, trained)]
+    roles = [*pulid_lightning.build(draft), *ic_light.build(draft, trained)]
     write_installed(draft, roles, "demo")
     (draft / _STAMP).write_text(recipe)
     shutil.rmtree(root, ignore_errors=True)

@@ -59,7 +59,7 @@ def test_ready_with_one_model(client: Client, worker: PlayedWorker) -> None:
     assert body["models"]["ic-light"] == {
         "ready": True,
         "weights": "demo",
-        "note": "Small untrained stand-ins: pictures made with them are noise.",
+        "note": "Small networks trained on a handful of pictures, for demonstration only.",
         "variants": ["foreground"],
         "detail": "loaded in 2.0 s, warmed up in 61.2 s",
     }

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from models.demo_weights.ic_light import build
 from models.demo_weights.trained_files import RMBG, TEXT_ENCODER, UNET, VAE, Trained
-from models.demo_weights.untrained import write_stand_ins
 from models.errors import WeightsError
 from models.ic_light.networks import load_networks
 from models.weights.installed import InstalledWeight
 from models.weights.weight_set import WeightSet
+from tests.models.demo_weights.stand_ins import write_stand_ins
 
 BASE_UNET = "sd15/unet/diffusion_pytorch_model.safetensors"
 
