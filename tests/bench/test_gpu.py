@@ -29,6 +29,7 @@ def check_sound(record: Record) -> dict[str, float]:
     return values
 
 
+@pytest.mark.slow
 def test_portraits_are_measured_against_both_baselines_and_the_floor(tmp_path):
     record = measured(tmp_path, "--only", "a", "--budget-s", "280")
     values = check_sound(record)

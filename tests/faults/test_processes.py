@@ -94,7 +94,11 @@ def test_the_gateway_killed(guarded: LiveServer, photo_url: str) -> None:
     wait_for(lambda: status_of(job) == "COMPLETED", "the job submitted before")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+    ids=lambda number: number.name,
+)
 def test_a_fresh_server_serves_until_a_signal_ends_every_process(tmp_path: Path, photo_url: str, number: int) -> None:
     with live_server(tmp_path, weights=None) as server:
         server.wait_until_ready()

@@ -347,5 +347,5 @@ def test_any_life(redis: Redis, store: Store) -> None:
     checks: Any = [HealthCheck.too_slow]
     run_state_machine_as_test(
         lambda: Life(redis, store),
-        settings=settings(max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=checks),
+        settings=settings(max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=checks),
     )

@@ -95,7 +95,11 @@ def wait_for(records: Records, request_ids: list[str]) -> list[Record]:
     ("limits", "can_serve"),
     [
         ({"models": "ic-light"}, lambda slug, variant: slug == "ic-light"),
-        ({"models": BOTH, "checkpoints": "default"}, lambda slug, variant: variant not in ("artistic", "realistic")),
+        pytest.param(
+            {"models": BOTH, "checkpoints": "default"},
+            lambda slug, variant: variant not in ("artistic", "realistic"),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["one model", "one checkpoint"],
 )

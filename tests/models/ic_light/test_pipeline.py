@@ -16,7 +16,7 @@ from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight, Prepared
 from models.images import MEDIA_TYPES
 
-QUICK = {"prompt": "a cat", "width": 256, "height": 256, "steps": 2, "highres_scale": 1, "seed": 7}
+QUICK = {"prompt": "a cat, warm light", "width": 256, "height": 256, "steps": 2, "highres_scale": 1, "seed": 7}
 
 
 def draw(model: IcLight, picture: bytes, **changes: Any) -> np.ndarray:
@@ -48,9 +48,9 @@ def test_the_same_request_gives_the_same_pixels(model: IcLight, astronaut: bytes
     "changes",
     [
         {"seed": 8},
-        {"prompt": "a dog"},
-        {"appended_prompt": "worst quality"},
-        {"negative_prompt": ""},
+        {"prompt": "a cat, blue light"},
+        {"appended_prompt": "blue light"},
+        {"negative_prompt": "warm light"},
         {"cfg": 1},
         {"cfg": 7.5},
         {"light_source": "Left Light"},

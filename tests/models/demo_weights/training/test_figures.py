@@ -35,6 +35,7 @@ def told(demo_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return printed.getvalue(), json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_a_quick_run_measures_everything(told: tuple[str, dict[str, Any]]):
     _, found = told
     assert [(one["picture"], one["axis"]) for one in found["light"]] == [
@@ -50,6 +51,7 @@ def test_a_quick_run_measures_everything(told: tuple[str, dict[str, Any]]):
     assert found["shortened"]
 
 
+@pytest.mark.slow
 def test_a_quick_run_says_that_its_figures_mean_nothing(told: tuple[str, dict[str, Any]]):
     text, _ = told
     assert len(text.splitlines()) == 14
