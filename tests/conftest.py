@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import time
@@ -20,6 +21,8 @@ from tests.s3_server import environment, new_bucket, s3_server, url_of
 # Machines may be slow and runs must repeat: no deadlines, no memory of earlier runs.
 hypothesis.settings.register_profile("facelight", deadline=None, database=None)
 hypothesis.settings.load_profile("facelight")
+# Several test processes, and the servers that they start, share the processors.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -93,6 +93,7 @@ def test_graphs_are_counted_when_they_are_made_and_when_they_serve():
         runner(network, torch.ones(7, 2, 4))
 
 
+@pytest.mark.slow
 def test_the_command_leaves_a_report(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["bench.cpu", "--only", "operators", "--out", str(tmp_path)])
     cpu.main()

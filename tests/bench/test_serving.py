@@ -32,6 +32,7 @@ def value(record: Record, name: str) -> float:
     return row.value
 
 
+@pytest.mark.slow
 def test_the_run_is_whole_and_every_value_is_there(record: Record) -> None:
     assert record.complete
     assert record.command[:3] == ["python", "-m", "bench.serving"]
@@ -39,6 +40,7 @@ def test_the_run_is_whole_and_every_value_is_there(record: Record) -> None:
     assert len({row.name for row in record.rows}) == len(record.rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -51,11 +53,13 @@ def test_what_must_be_nothing_is(record: Record, name: str) -> None:
     assert value(record, name) == 0
 
 
+@pytest.mark.slow
 def test_every_goal_of_serving_is_told(record: Record) -> None:
     goals = {row.goal for row in record.rows if row.goal}
     assert {"<= 3", ">= 3", "<= 1.5", "<= 110", "<= 40", "== 0"} <= goals
 
 
+@pytest.mark.slow
 def test_ratios_are_those_of_their_rows(record: Record) -> None:
     bare = value(record, "bare FastAPI no-op, sockets: p50")
     ours = value(record, "no-op through gateway, queue, worker, sockets: p50")
@@ -63,10 +67,12 @@ def test_ratios_are_those_of_their_rows(record: Record) -> None:
     assert ours > bare
 
 
+@pytest.mark.slow
 def test_encoding_takes_its_time_beside_the_runs(record: Record) -> None:
     assert value(record, "encoding one picture, elsewhere") > 1
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_python_process(record: Record) -> None:
     assert 30 < value(record, "gateway: resident memory after start") < 250
 

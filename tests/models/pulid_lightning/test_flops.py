@@ -97,6 +97,7 @@ def test_a_default_request_does_little_more_than_it_must(full_size_pipeline, cal
     assert sum(rows for rows, _ in calls["clip_l"]) == sum(rows for rows, _ in calls["clip_g"]) == 2
 
 
+@pytest.mark.slow
 def test_the_same_face_and_prompt_are_looked_at_once(full_size_pipeline, calls, portrait, png):
     photo = png(np.roll(portrait, 8, 1))
     with ReadAsZero():
@@ -108,6 +109,7 @@ def test_the_same_face_and_prompt_are_looked_at_once(full_size_pipeline, calls, 
     assert len(calls["unet"]) == 14
 
 
+@pytest.mark.slow
 def test_several_pictures_share_every_evaluation_and_one_photo_is_looked_at_once(
     full_size_pipeline, calls, portrait, png
 ):
