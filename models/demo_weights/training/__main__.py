@@ -37,8 +37,9 @@ from models.demo_weights.trained_files import (
 )
 from models.demo_weights.training import matting
 from models.demo_weights.training.autoencoder import train_autoencoder
+from models.demo_weights.training.batches import alphas_cumprod
 from models.demo_weights.training.colour_path import lay_colour_path
-from models.demo_weights.training.denoiser import Schedules, alphas_cumprod, train_denoiser
+from models.demo_weights.training.denoiser import Schedules, train_denoiser
 from models.demo_weights.training.figures import FULL, QUICK, Plan, measure
 from models.demo_weights.training.gain_start import lay_gain
 from models.demo_weights.training.goals import table

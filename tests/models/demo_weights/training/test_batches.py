@@ -9,15 +9,8 @@ import torch
 from transformers import CLIPTokenizer
 
 from models.demo_weights.tokenizer import write_tokenizer
-from models.demo_weights.training.denoiser import (
-    AT_FIRST,
-    AT_LAST,
-    Batch,
-    Batches,
-    Emphasis,
-    alphas_cumprod,
-    last_frontal_timestep,
-)
+from models.demo_weights.training.batches import Batch, Batches, Emphasis, alphas_cumprod, last_frontal_timestep
+from models.demo_weights.training.denoiser import AT_FIRST, AT_LAST
 from models.demo_weights.training.pool import Examples
 
 SUBJECTS, SCENES, STEPS = 5, 4, 200
