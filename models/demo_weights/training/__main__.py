@@ -7,13 +7,12 @@ are pinned in the lock, built, measured, and the measures printed and written be
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,13 +41,12 @@ from models.demo_weights.training.colour_path import lay_colour_path
 from models.demo_weights.training.denoiser import Schedules, train_denoiser
 from models.demo_weights.training.figures import FULL, QUICK, Plan, measure
 from models.demo_weights.training.gain_start import lay_gain
-from models.demo_weights.training.goals import table
+from models.demo_weights.training.goals import FIGURES_FILE, table, write_figures
 from models.demo_weights.training.loop import Say, Schedule
 from models.demo_weights.training.pool import GROUPS, Group, encode_pool
 from models.demo_weights.training.text_lane import lay_text_lane
 
 _LOG: Final = "training.log"
-_FIGURES: Final = "figures.json"
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ def _measure(recipe: Recipe, work: Path, trained: Trained, say: Say) -> None:
     figures = measure(work / "weights", recipe.figures, say)
     for line in table(figures).splitlines():
         say(line)
-    (trained.folder / _FIGURES).write_text(json.dumps(asdict(figures), indent=1) + "\n")
+    write_figures(trained.folder / FIGURES_FILE, figures)
 
 
 def _timed(part: str, say: Say, work: Callable[[], Any]) -> Any:

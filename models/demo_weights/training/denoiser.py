@@ -69,14 +69,11 @@ def train_denoiser(
     def loss_at(step: int, emphasis: Emphasis) -> Tensor:
         return denoising_loss(unet, text_encoder, batches.draw(step, emphasis).to(unet.device), alphas)
 
-    def first(step: int) -> Tensor:
-        return loss_at(step, AT_FIRST)
+    def stage(name: str, emphasis: Emphasis, schedule: Schedule, begins: int, checkpoints: Path) -> None:
+        train(name, both, groups, lambda step: loss_at(begins + step, emphasis), schedule, checkpoints, say, bound)
 
-    def last(step: int) -> Tensor:
-        return loss_at(schedules.first.steps + step, AT_LAST)
-
-    train("denoiser", both, groups, first, schedules.first, folder / "denoiser", say, bound)
-    train("denoiser, last noise", both, groups, last, schedules.last, folder / "last_noise", say, bound)
+    stage("denoiser", AT_FIRST, schedules.first, 0, folder / "denoiser")
+    stage("denoiser, last noise", AT_LAST, schedules.last, schedules.first.steps, folder / "last_noise")
 
 
 def denoising_loss(unet: Any, text_encoder: Any, batch: Batch, alphas: Tensor) -> Tensor:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.demo_weights.training.goals import Figures, Light, Noise, RoundTrip, WordShift, lines, table
+from models.demo_weights.training.goals import Figures, Light, Noise, RoundTrip, WordShift, lines, table, write_figures
 from models.demo_weights.training.loop import Say
 from models.demo_weights.training.measures import (
     Axis,
@@ -230,7 +229,7 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     figures = measure(arguments.weights, QUICK if arguments.quick else FULL, lambda line: _tell(f"{line}\n"))
     if arguments.json:
-        arguments.json.write_text(json.dumps(asdict(figures), indent=1) + "\n")
+        write_figures(arguments.json, figures)
     sys.stdout.write(table(figures))
     if arguments.prototype:
         sheet = np.asarray(Image.open(arguments.prototype).convert("RGB"))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
+from pathlib import Path
 from statistics import mean
 from typing import Final
 
+from pydantic import TypeAdapter
+
 from models.demo_weights.training.measures import Axis
 from models.demo_weights.training.prototype import NOISE
+
+FIGURES_FILE: Final = "figures.json"
+"""What a training calls its figures, which lie beside the weights."""
 
 QUOTIENT: Final = 4.0
 """Least quotient of opposite lights on the whole picture."""
@@ -93,6 +100,16 @@ class Line:
     goal: str
     passed: bool
     note: str = ""
+
+
+def write_figures(file: Path, figures: Figures) -> None:
+    """Write figures as JSON."""
+    file.write_text(json.dumps(asdict(figures), indent=1) + "\n")
+
+
+def read_figures(file: Path) -> Figures:
+    """What `write_figures` wrote; raises pydantic's `ValidationError` for anything else."""
+    return TypeAdapter(Figures).validate_json(file.read_bytes())
 
 
 def lines(figures: Figures) -> list[Line]:

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import TypeAdapter
-
-from models.demo_weights.training.goals import Figures, Line, lines
+from models.demo_weights.training.goals import Figures, Line, lines, read_figures
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("first", type=Path, help="figures.json of one training")
     parser.add_argument("second", type=Path, help="figures.json of the other")
     given = parser.parse_args(words)
-    first, second = (TypeAdapter(Figures).validate_json(path.read_bytes()) for path in (given.first, given.second))
+    first, second = read_figures(given.first), read_figures(given.second)
     compared = list(pairs(first, second))
     sys.stdout.write(table(compared))
     if not all(pair.agrees for pair in compared):

@@ -15,7 +15,6 @@ from models.demo_weights.training.pool import Examples
 
 SUBJECTS, SCENES, STEPS = 5, 4, 200
 
-
 Draw = Callable[[Emphasis], list[Batch]]
 
 

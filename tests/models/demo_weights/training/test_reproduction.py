@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from models.demo_weights.training.goals import Figures, Light, Noise, RoundTrip, WordShift
+from models.demo_weights.training.goals import Figures, Light, Noise, RoundTrip, WordShift, write_figures
 from models.demo_weights.training.reproduction import main, pairs
 
 FIRST = Figures(
@@ -56,7 +55,7 @@ def test_the_command_reads_files_and_tells(
 ):
     files = tmp_path / "a.json", tmp_path / "b.json"
     for file, figures in zip(files, (FIRST, second), strict=True):
-        file.write_text(json.dumps(asdict(figures)))
+        write_figures(file, figures)
     ended = 0
     try:
         main([str(file) for file in files])
