@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bench.report import RESULTS, Record, table
 from models.catalog import MODELS, Model
 from models.demo_weights.trained_files import SHIPPED
-from models.demo_weights.training.goals import Figures, lines
+from models.demo_weights.training.goals import FIGURES_FILE, lines, read_figures
 from models.weights.lock import HubSource, Weight, read_lock
 from server.settings import GatewaySettings
 from workers.settings import CommonSettings, WorkerSettings
@@ -100,7 +99,7 @@ def _weight_rows() -> Iterator[tuple[str, ...]]:
 
 
 def _demo_rows() -> Iterator[tuple[str, ...]]:
-    for line in lines(TypeAdapter(Figures).validate_json((SHIPPED.folder / "figures.json").read_bytes())):
+    for line in lines(read_figures(SHIPPED.folder / FIGURES_FILE)):
         value = "not measured" if line.value is None else f"{line.value:.2f}"
         yield line.what, value if line.passed else f"**{value}**", line.unit, line.goal, line.note
 

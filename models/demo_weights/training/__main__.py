@@ -1,7 +1,7 @@
-"""Trains ic-light's demo weights: `python -m models.demo_weights.training`, two hours on two CPU cores.
+"""Trains ic-light's demo weights: `python -m models.demo_weights.training`, about two hours on two CPU cores.
 
 Each part is written when it is done, and a run that was stopped goes on from its last checkpoint. In the end the files
-are pinned in the lock, built, measured, and the measures printed and written beside them.
+are pinned in the lock, built, measured, and the measures printed and written beside them, as is the log.
 """
 
 from __future__ import annotations
@@ -173,7 +173,9 @@ def main(arguments: list[str]) -> None:
     if given.smoke and not given.out:
         parser.error("--smoke needs --out: its weights are good for nothing")
     trained = Trained(given.out, _lock_beside(given.out)) if given.out else SHIPPED
-    run(SMOKE if given.smoke else RECIPE, given.work, trained, given.device, _sayer(trained.folder / _LOG))
+    log = given.work / _LOG
+    run(SMOKE if given.smoke else RECIPE, given.work, trained, given.device, _sayer(log))
+    shutil.copyfile(log, trained.folder / _LOG)
 
 
 def _lock_beside(folder: Path) -> Path:

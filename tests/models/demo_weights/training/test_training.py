@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from models.demo_weights.trained_files import RMBG, SHIPPED, TEXT_ENCODER, UNET, VAE, Trained
 from models.demo_weights.training.__main__ import main
+from models.demo_weights.training.goals import FIGURES_FILE, read_figures, table
 from models.weights.installed import read_installed
 
 FILES = (VAE, UNET, TEXT_ENCODER, RMBG)
@@ -54,6 +55,11 @@ def test_what_was_measured_is_written_and_said(folder: Path):
     assert {"light", "round_trips", "words", "noise"} <= figures.keys()
     for part in ("autoencoder", "denoiser", "matting", "figures"):
         assert f"{part}: done in" in log
+
+
+def test_the_shipped_log_tells_the_shipped_figures():
+    log = (SHIPPED.folder / "training.log").read_text()
+    assert table(read_figures(SHIPPED.folder / FIGURES_FILE)) in log
 
 
 @pytest.mark.slow
