@@ -94,17 +94,22 @@ def test_no_handler_of_errors_catches_an_interruption():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_what_there_is(number: signal.Signals, tmp_path: Path):
+    # A shell that starts tests in the background has them ignore SIGINT, and with them all that they start.
     program = (
         "import signal, sys\nfrom pathlib import Path\nfrom bench.report import Report\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with Report('sum', folder=Path(sys.argv[1])) as report:\n"
         "    report.add('apples', 3, 'pieces')\n    signal.pause()\n"
     )
     argv = [sys.executable, "-c", program, str(tmp_path)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
-        assert process.stdout is not None and process.stdout.readline().startswith("apples")
-        process.send_signal(number)
-        assert "NOT complete" in process.stdout.read()
-    assert process.returncode == 0
+        try:
+            assert process.stdout is not None and process.stdout.readline().startswith("apples")
+            process.send_signal(number)
+            assert "NOT complete" in process.stdout.read()
+            assert process.wait() == 0
+        finally:
+            process.kill()
     (path,) = tmp_path.glob("*.json")
     assert not read(path).complete and len(read(path).rows) == 1
 
