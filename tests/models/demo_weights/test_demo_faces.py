@@ -15,6 +15,7 @@ from models.demo_weights.face_recogniser import write_recogniser
 
 # The face in the photo, from brows to chin, read off by eye: x1, y1, x2, y2 in px.
 FACE = (182, 75, 260, 170)
+MORE = [pytest.param(name, marks=pytest.mark.slow) for name in ("rocket", "brick", "hubble_deep_field")]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,7 @@ def test_grey_and_darkened_photos_have_faces_too(faces: FaceAnalysis):
     assert len(boxes(faces, grey)) == len(boxes(faces, photo // 2)) == 1
 
 
+@pytest.mark.slow
 def test_people_that_it_was_not_tuned_on_are_found(faces: FaceAnalysis):
     """The first hundred pictures of this set are faces of 25 px, the others are none."""
     pictures = (data.lfw_subset() * 255).astype(np.uint8)
@@ -76,7 +78,7 @@ def test_people_that_it_was_not_tuned_on_are_found(faces: FaceAnalysis):
     assert share(pictures[100::5]) < 0.1
 
 
-@pytest.mark.parametrize("name", ["coffee", "chelsea", "rocket", "brick", "coins", "hubble_deep_field"])
+@pytest.mark.parametrize("name", ["coffee", "chelsea", "coins", *MORE])
 def test_pictures_without_people_have_no_face(faces: FaceAnalysis, name: str):
     picture = getattr(data, name)()
     rgb = picture if picture.ndim == 3 else np.dstack([picture] * 3)
