@@ -1,4 +1,8 @@
-"""Encoded pictures in, RGB in memory; what both ends must know of formats. Free of torch; `models.encoding` writes."""
+"""Encoded pictures in, RGB in memory; what both ends must know of formats. Free of torch; `models.encoding` writes.
+
+Gateway and worker read a file by the same steps: it is taken apart, its pixels alone are decoded, and metadata only
+tells what may be done with them afterwards. So what `check` accepts `decode` reads.
+"""
 
 from __future__ import annotations
 
@@ -9,93 +13,133 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from models.errors import UnreadableImage
-from models.picture_memory import MAX_SCANS, bytes_per_pixel, has_too_many_scans
-from models.png_integrity import is_whole_png
+from models.imaging import heif, jpeg, orientation, png, webp
+from models.imaging.colour import to_srgb
+from models.imaging.picture_file import Format, PictureFile, format_of
 
 ImageFormat = Literal["webp", "jpg", "png"]
 
 MEDIA_TYPES: Final[dict[ImageFormat, str]] = {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
 """The truthful media type of every output format."""
+FILE_EXTENSIONS: Final[dict[Format, str]] = {
+    "JPEG": "jpg",
+    "PNG": "png",
+    "WEBP": "webp",
+    "HEIC": "heic",
+    "AVIF": "avif",
+}
+"""Of files of every format that is read."""
+FILE_MEDIA_TYPES: Final[dict[str, str]] = {**MEDIA_TYPES, "heic": "image/heic", "avif": "image/avif"}
+"""By extension: results, and uploads, which come in more formats."""
 
 MAX_BYTES: Final = 20 * 1024 * 1024
 MAX_PIXELS: Final = 25_000_000
 MAX_MEMORY: Final = 200_000_000
-"""Bytes that decoding may take: WebP and JPEG of several scans reach it before `MAX_PIXELS`."""
-MIN_SIDE: Final = 16
+"""Bytes that decoding may take: WebP, AVIF and JPEG of several scans reach it before `MAX_PIXELS`."""
+MIN_SIDE: Final = 32
 _TOO_MANY_PIXELS: Final = f"The image has more than {MAX_PIXELS // 1_000_000} megapixels."
 _BLOCK: Final = 64 * 1024 * 1024
 _STRIP: Final = 256
 """Rows converted at a time."""
 _DAMAGED: Final = "The image file is damaged or cut short."
-_ACCEPTED: Final = ("JPEG", "PNG", "WEBP")
+_NAMES: Final[dict[Format, str]] = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "HEIC": "HEIC", "AVIF": "AVIF"}
+_TAKE_APART: Final[dict[Format, Callable[[bytes], PictureFile]]] = {
+    "JPEG": jpeg.take_apart,
+    "PNG": png.take_apart,
+    "WEBP": webp.take_apart,
+}
 
 # Pillow clears the memory of a new picture while it keeps the interpreter's lock, 10 ms for one of 12 megapixels.
 # Blocks of more than 32 MB always come from the kernel, which hands them out clear.
 Image.core.set_block_size(_BLOCK)  # type: ignore[attr-defined]  # as PILLOW_BLOCK_SIZE does
 
 
-def open_checked(data: bytes) -> Image.Image:
-    """Open an encoded picture without decoding its pixels.
-
-    Raises `UnreadableImage` if it is larger than `MAX_BYTES` or `MAX_PIXELS`, would take more than `MAX_MEMORY`, has a
-    side under `MIN_SIDE` px, or is not JPEG, PNG or WebP: all of that is told from the header, so a decompression bomb
-    costs nothing.
-    """
+def recognise(data: bytes) -> Format:
+    """The format of a file, from its first bytes; raises `UnreadableImage` if it is none that is accepted."""
     if not data:
         raise UnreadableImage("The image is empty.")
     if len(data) > MAX_BYTES:
         raise UnreadableImage(f"The image is larger than {MAX_BYTES // 1024**2} MB.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the pixel limit below is stricter
-            picture = Image.open(io.BytesIO(data), formats=_ACCEPTED)
-    except Image.DecompressionBombError:
-        raise UnreadableImage(_TOO_MANY_PIXELS) from None
-    except Exception as error:  # Pillow's parsers raise many kinds on hostile bytes: all mean "not a picture"
-        raise UnreadableImage("The image is not a readable JPEG, PNG or WebP file.") from error
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise UnreadableImage(_TOO_MANY_PIXELS)
-    _check_memory(picture, data)
-    if min(width, height) < MIN_SIDE:
-        raise UnreadableImage(f"The image is {width} x {height} pixels; each side must have at least {MIN_SIDE}.")
-    return picture
-
-
-def _check_memory(picture: Image.Image, data: bytes) -> None:
-    if has_too_many_scans(picture, data):
-        raise UnreadableImage(f"The JPEG file has more than {MAX_SCANS} scans.")
-    cost = bytes_per_pixel(picture, data)
-    if picture.width * picture.height * cost > MAX_MEMORY:
-        kind = "progressive JPEG" if picture.format == "JPEG" else str(picture.format)
-        raise UnreadableImage(f"The image is a {kind} of more than {MAX_MEMORY / cost / 1e6:.1f} megapixels.")
+    kind = format_of(data)
+    if kind is None:
+        raise UnreadableImage("The image is not a readable JPEG, PNG, WebP, HEIC or AVIF file.")
+    return kind
 
 
 def check(data: bytes) -> None:
     """Make sure that an encoded picture can be decoded; raises `UnreadableImage` as `decode` does."""
-    picture = open_checked(data)
-    if is_whole_png(data):
+    kind = recognise(data)
+    if kind == "HEIC" or kind == "AVIF":
+        _check_size(heif.load(data, kind, MAX_PIXELS, MAX_MEMORY, with_pixels=False).size)
         return
-    try:
-        picture.load()
-    except Exception as error:  # as in open_checked
-        raise UnreadableImage(_DAMAGED) from error
+    file, picture = _open(data, kind)
+    if not (isinstance(file, png.PngFile) and file.is_sure_to_decode()):
+        _load(picture)
 
 
 def decode(data: bytes) -> Image.Image:
-    """Decode an encoded picture as it is meant to be seen: every mode it may have, orientation applied once.
+    """Decode an encoded picture as it is meant to be seen: every mode it may have, upright, in sRGB.
 
-    The mode is left as the file has it (palette, grey, alpha, 16 bit): how to come to RGB is the model's choice.
-    Raises `UnreadableImage`, also for files cut short.
+    The mode is left as the file has it (palette, grey, alpha, 16-bit grey) as far as its colours allow: how to come to
+    RGB is the model's choice. Raises `UnreadableImage`, also for files cut short. Of metadata nothing is left.
     """
-    picture = open_checked(data)
+    kind = recognise(data)
+    if kind == "HEIC" or kind == "AVIF":
+        found = heif.load(data, kind, MAX_PIXELS, MAX_MEMORY, with_pixels=True)
+        _check_size(found.size)
+        assert found.pixels is not None
+        return orientation.turn(to_srgb(found.pixels, found.profile), found.orientation)
+    file, picture = _open(data, kind)
+    _load(picture)
+    transparency = file.transparency if isinstance(file, png.PngFile) else None
+    if transparency is None:
+        transparency = picture.info.get("transparency")
+    picture.info = {} if transparency is None else {"transparency": transparency}
+    if picture.mode.startswith("I") and (transparency is not None or file.profile):
+        picture = _with_alpha(picture)
+    turned = orientation.orientation_of(file.exif, file.xmp)
+    return orientation.turn(to_srgb(picture, file.profile), turned)
+
+
+def size_in_header(data: bytes) -> tuple[int, int] | None:
+    """(width, height) in px that a file claims, if that can be told without decoding it; raises as `check` does."""
+    kind = recognise(data)
+    return None if kind == "HEIC" or kind == "AVIF" else _open(data, kind)[1].size
+
+
+def _open(data: bytes, kind: Format) -> tuple[PictureFile, Image.Image]:
+    """Take a file apart and read its header: from that a decompression bomb is told, so it costs nothing."""
+    file = _TAKE_APART[kind](data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the pixel limit below is stricter
+            picture = Image.open(io.BytesIO(file.stream), formats=[kind])
+    except Image.DecompressionBombError:
+        raise UnreadableImage(_TOO_MANY_PIXELS) from None
+    except Exception as error:  # Pillow's parsers raise many kinds on hostile bytes: all mean "not a picture"
+        raise UnreadableImage(f"The image is not a readable {_NAMES[kind]} file.") from error
+    _check_size(picture.size)
+    if picture.width * picture.height * file.bytes_per_pixel > MAX_MEMORY:
+        name = "progressive JPEG" if kind == "JPEG" else _NAMES[kind]
+        raise UnreadableImage(f"The image is a {name} of more than {MAX_MEMORY / file.bytes_per_pixel / 1e6:.1f} megapixels.")
+    return file, picture
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise UnreadableImage(_TOO_MANY_PIXELS)
+    if min(width, height) < MIN_SIDE:
+        raise UnreadableImage(f"The image is {width} x {height} pixels; each side must have at least {MIN_SIDE}.")
+
+
+def _load(picture: Image.Image) -> None:
     try:
         picture.load()
-        return ImageOps.exif_transpose(picture)
-    except Exception as error:  # as in open_checked
+    except Exception as error:  # as in _open
         raise UnreadableImage(_DAMAGED) from error
 
 
@@ -112,6 +156,15 @@ def to_8_bit(picture: Image.Image) -> Image.Image:
     if grey.max(initial=0) > 255:
         grey = grey // 257
     return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8), mode="L")
+
+
+def _with_alpha(picture: Image.Image) -> Image.Image:
+    """Grey of 16 bits as grey of 8; a transparent level, which Pillow would drop, becomes alpha."""
+    grey = to_8_bit(picture)
+    level = picture.info.get("transparency")
+    if level is not None:
+        grey.putalpha(Image.fromarray(np.where(np.asarray(picture) == level, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def to_pixels(picture: Image.Image, convert: Callable[[Image.Image], Image.Image] = to_rgb8) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 import pybase64
 from anyio.to_thread import run_sync
 
-from models.images import check, open_checked
+from models.images import FILE_EXTENSIONS, check, recognise, size_in_header
 from server.context import Gateway
 from server.errors import ImageUnavailable
 from server.links import Links
@@ -20,7 +20,6 @@ _SMALL_PX: Final = 512 * 512
 """Of a picture that decodes to 1 MB in a few ms."""
 _BREAKS: Final = b"\t\n\r"
 _STANDARD: Final = bytes.maketrans(b" -_", b"++/")
-_EXTENSIONS: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 PRIVATE_EXTENSION: Final = "bin"
 """Of stored inputs: nobody is ever told their names, and `/files/` does not serve them."""
 
@@ -46,7 +45,7 @@ async def load_data_url(url: str, gateway: Gateway) -> tuple[bytes, str]:
         raise ImageUnavailable("must be a data URL such as data:image/png;base64,iVBORw0…")
     data = await run_sync(parse_data_url, url)
     await _check(data, gateway)
-    return data, _EXTENSIONS[str(open_checked(data).format)]
+    return data, FILE_EXTENSIONS[recognise(data)]
 
 
 async def _check(data: bytes, gateway: Gateway) -> None:
@@ -56,8 +55,8 @@ async def _check(data: bytes, gateway: Gateway) -> None:
 
 def _check_small(data: bytes) -> bool:
     """Check a picture that takes so little time and memory that it needs no place among the decoders; False if not."""
-    width, height = open_checked(data).size
-    if width * height > _SMALL_PX:
+    size = size_in_header(data)
+    if size is None or size[0] * size[1] > _SMALL_PX:
         return False
     check(data)
     return True

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from models.catalog import MODELS, Model
-from models.images import MEDIA_TYPES
+from models.images import FILE_MEDIA_TYPES, MEDIA_TYPES
 from server.examples import EXAMPLES
 from server.schemas import ErrorAnswer, FailedAnswer, UnfinishedAnswer
 
@@ -84,6 +84,7 @@ EXPOSED_HEADERS: Final = tuple(dict.fromkeys([*_PICTURE_HEADERS, *_FILE_HEADERS,
 """What pages of other origins may read of an answer's headers, besides what all may."""
 _BINARY: Final = {"type": "string", "format": "binary"}
 _PICTURES: Final = {media_type: {"schema": _BINARY} for media_type in MEDIA_TYPES.values()}
+_FILES: Final = {media_type: {"schema": _BINARY} for media_type in FILE_MEDIA_TYPES.values()}
 _ENCODINGS: Final = ("application/json", "multipart/form-data", "application/x-www-form-urlencoded")
 
 
@@ -123,8 +124,8 @@ def file_responses() -> Responses:
     headers = _headers(_FILE_HEADERS)
     partial = {**headers, **_headers({"Content-Range": "Which bytes these are, and the size of the file."})}
     return {
-        200: {"description": "The picture.", "headers": headers, "content": _PICTURES},
-        206: {"description": "The part of the picture that was asked for.", "headers": partial, "content": _PICTURES},
+        200: {"description": "The picture.", "headers": headers, "content": _FILES},
+        206: {"description": "The part of the picture that was asked for.", "headers": partial, "content": _FILES},
         304: {"description": "The caller has this file already.", "headers": headers},
     }
 

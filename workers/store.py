@@ -25,7 +25,7 @@ from workers.errors import SettingsError, StoreRefused, StoreUnavailable
 _log = logging.getLogger(__name__)
 # All parts have a fixed length, because a token may hold hyphens as well. Ten digits last until the year 2286.
 _NAME: Final = re.compile(
-    r"(?P<token>[A-Za-z0-9_-]{32})-(?P<expires>[0-9]{10})(?:-(?P<tag>[0-9a-f]{16}))?\.(?:png|jpg|webp|bin)"
+    r"(?P<token>[A-Za-z0-9_-]{32})-(?P<expires>[0-9]{10})(?:-(?P<tag>[0-9a-f]{16}))?\.(?:png|jpg|webp|heic|avif|bin)"
 )
 _TOKEN_BYTES: Final = 24
 _GRACE_S: Final = 300
@@ -52,7 +52,7 @@ class StoredFile:
 
     @property
     def extension(self) -> str:
-        """What kind of file it is: png, jpg, webp, or bin for what is not to be downloaded."""
+        """What kind of file it is: png, jpg, webp, heic, avif, or bin for what is not to be downloaded."""
         return self.name.partition(".")[2]
 
 

@@ -27,7 +27,7 @@ class Upload(BaseModel):
     """Pictures to keep for later requests."""
 
     data_urls: Annotated[list[str], Field(min_length=1, max_length=_MAX_FILES)] = Field(
-        description="The pictures as data URLs: JPEG, PNG or WebP.",
+        description="The pictures as data URLs: JPEG, PNG, WebP, HEIC or AVIF.",
         examples=[["data:image/png;base64,iVBORw0KGgoAAAANSUhEUg..."]],
     )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response, StreamingResponse
 
-from models.images import MEDIA_TYPES
+from models.images import FILE_MEDIA_TYPES
 from server.auth import may_download
 from server.context import Gateway, gateway_of
 from server.errors import NotFound
@@ -17,8 +17,6 @@ from server.ranges import Part, matches, parse_range
 from workers.store import StoredFile
 
 router = APIRouter(tags=["files"], dependencies=[Depends(may_download)])
-_MEDIA_TYPES: Final = {str(extension): media_type for extension, media_type in MEDIA_TYPES.items()}
-"""Of what may be downloaded."""
 _Text = Annotated[str | None, Header()]
 
 
@@ -45,7 +43,7 @@ def get_file(
     headers = _headers(found)
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    media_type = _MEDIA_TYPES[found.extension]
+    media_type = FILE_MEDIA_TYPES[found.extension]
     part = parse_range(wanted, found.size) if if_range in (None, headers["ETag"]) else None
     if part is None:
         whole = Part(0, found.size)
@@ -60,12 +58,12 @@ def head_file(name: str, request: Request) -> Response:
     """What `get_file` would answer, without the picture."""
     found = _find(name, gateway_of(request))
     headers = {**_headers(found), "Content-Length": str(found.size)}
-    return Response(status_code=200, headers=headers, media_type=_MEDIA_TYPES[found.extension])
+    return Response(status_code=200, headers=headers, media_type=FILE_MEDIA_TYPES[found.extension])
 
 
 def _find(name: str, gateway: Gateway) -> StoredFile:
     found = gateway.store.find(name)
-    if found is None or found.extension not in _MEDIA_TYPES:
+    if found is None or found.extension not in FILE_MEDIA_TYPES:
         raise _gone()
     return found
 

@@ -22,7 +22,7 @@ TIMEOUT_S = 60.0
 
 def _small_picture() -> str:
     out = io.BytesIO()
-    Image.new("RGB", (16, 16), (200, 120, 40)).save(out, "PNG")
+    Image.new("RGB", (32, 32), (200, 120, 40)).save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 

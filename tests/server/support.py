@@ -31,7 +31,7 @@ SLUGS = tuple(MODELS)
 KEYS = ("SG_0123456789abcdef", "SG_fedcba9876543210")
 
 
-def picture(width: int = 32, height: int = 24, form: str = "PNG", **options: Any) -> bytes:
+def picture(width: int = 48, height: int = 32, form: str = "PNG", **options: Any) -> bytes:
     """An encoded picture of one colour."""
     out = io.BytesIO()
     Image.new("RGB", (width, height), (200, 120, 40)).save(out, form, **options)

@@ -122,10 +122,10 @@ def test_malformed_forms(client: Client, media_type: str, content: bytes) -> Non
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (b"GIF89a not really", "is not a readable JPEG, PNG or WebP"),
+        (b"GIF89a not really", "is not a readable JPEG, PNG, WebP, HEIC or AVIF"),
         (picture(200, 200, "JPEG")[:-300], "is damaged or cut short"),
         (picture(200, 200, "PNG")[:-30], "is damaged or cut short"),
-        (picture(8, 8), "each side must have at least 16"),
+        (picture(8, 8), "each side must have at least 32"),
         (picture(6000, 5000, "PNG"), "25 megapixels"),
         (PNG + b"\0" * 20 * 1024**2, "larger than 20 MB"),
         (b"", "is empty"),

@@ -1,4 +1,4 @@
-"""What is called whole decodes; what was damaged anywhere is never called whole unless it decodes all the same."""
+"""What is sure to decode decodes; what was damaged anywhere is never called so unless it decodes all the same."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from PIL import Image, PngImagePlugin
 
 from models.errors import UnreadableImage
 from models.images import check
-from models.png_integrity import is_whole_png
+from models.imaging.png import take_apart
+from tests.models.imaging.files import chunk
 
 MODES = ("L", "LA", "RGB", "RGBA", "I;16")
 
 
-def png(mode: str = "RGB", width: int = 33, height: int = 29, **options: Any) -> bytes:
+def png(mode: str = "RGB", width: int = 43, height: int = 39, **options: Any) -> bytes:
     """A picture of noise."""
     picture = Image.fromarray(np.random.default_rng(7).integers(0, 256, (height, width, 3), np.uint8))
     if mode == "I;16":
@@ -31,10 +32,6 @@ def png(mode: str = "RGB", width: int = 33, height: int = 29, **options: Any) ->
     return out.getvalue()
 
 
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
 def made(rows: bytes, width: int = 20, height: int = 20, *more: bytes) -> bytes:
     """A file whose stream holds `rows`, with correct checksums."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
@@ -42,9 +39,16 @@ def made(rows: bytes, width: int = 20, height: int = 20, *more: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def is_sure(data: bytes) -> bool:
+    try:
+        return take_apart(data).is_sure_to_decode()
+    except UnreadableImage:
+        return False
+
+
 def decodes(data: bytes) -> bool:
     try:
-        Image.open(io.BytesIO(data)).load()
+        Image.open(io.BytesIO(take_apart(data).stream)).load()
     except Exception:  # noqa: BLE001 - as in models.images
         return False
     return True
@@ -53,7 +57,7 @@ def decodes(data: bytes) -> bool:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", [(33, 29), (1, 1), (700, 900)])
 def test_whole_files(mode: str, size: tuple[int, int]) -> None:
-    assert is_whole_png(png(mode, *size))
+    assert is_sure(png(mode, *size))
 
 
 def test_with_text_and_many_chunks_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,38 +66,46 @@ def test_with_text_and_many_chunks_of_pixels(monkeypatch: pytest.MonkeyPatch) ->
     info.add_text("prompt", "a portrait" * 100, zip=True)
     data = png(pnginfo=info)
     assert data.count(b"IDAT") > 3
-    assert is_whole_png(data)
-    assert is_whole_png(data + b"something behind the end")
+    assert is_sure(data)
+    assert is_sure(data + b"something behind the end")
 
 
 @pytest.mark.parametrize("mode", ["P", "1"])
 def test_what_is_left_to_the_decoder(mode: str) -> None:
-    assert not is_whole_png(png(mode))
+    assert not is_sure(png(mode))
     check(png(mode))
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        b"",
         b"\x89PNG\r\n\x1a\n",
-        png()[:-1],
         png()[: len(png()) // 2],
         made(b"\0" * 21 * 19),
         made(b"\0" * 21 * 20 + b"\0"),
         made(b"\5" + b"\0" * (21 * 20 - 1)),
-        made(b"\0" * 21 * 20, 20, 20, chunk(b"acTL", b"\0" * 8)),
-        made(b"\0" * 21 * 20, 20, 20, chunk(b"IDAT", b""), chunk(b"tEXt", b"a\0b")),
-        made(b"\0" * 21 * 20).replace(b"IEND", b"IEnd"),
+        made(b"\0" * 21 * 20, 20, 20, chunk(b"ABCD", b"")),
+        made(b"\0" * 21 * 20, 20, 20, chunk(b"IHDR", b"")),
     ],
-    ids=["empty", "signature", "last byte", "half", "short", "long", "filter", "moving", "apart", "no end"],
+    ids=["signature", "half", "short", "long", "filter", "unknown", "two headers"],
 )
 def test_not_whole(data: bytes) -> None:
-    assert not is_whole_png(data)
+    assert not is_sure(data)
+
+
+@pytest.mark.parametrize("data", [png()[:-1], png()[:-12]], ids=["last byte", "no end"])
+def test_what_ends_behind_its_pixels_is_whole(data: bytes) -> None:
+    assert is_sure(data)
+
+
+def test_ancillary_chunks_are_left_out_of_the_stream() -> None:
+    data = made(b"\0" * 21 * 20, 20, 20, chunk(b"acTL", bytes(8)), chunk(b"IDAT", b""), chunk(b"tEXt", b"a\0b"))
+    assert is_sure(data)
+    assert take_apart(data).stream.count(b"tEXt") == take_apart(data).stream.count(b"acTL") == 0
 
 
 def test_only_the_first_byte_of_a_row_is_a_filter() -> None:
-    assert is_whole_png(made((b"\4" + b"\5" * 20) * 20))
+    assert is_sure(made((b"\4" + b"\5" * 20) * 20))
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -106,7 +118,7 @@ def test_damaged_files_never_pass_unless_they_decode(seed: int) -> None:
     for _ in range(chance.randint(1, 3)):
         data[chance.randrange(at + 4, at + 4 + length)] = chance.randrange(256)
     struct.pack_into(">I", data, at + 4 + length, zlib.crc32(bytes(data[at : at + 4 + length])))
-    assert not is_whole_png(bytes(data)) or decodes(bytes(data))
+    assert not is_sure(bytes(data)) or decodes(bytes(data))
 
 
 def test_a_damaged_picture_is_refused_as_ever() -> None:

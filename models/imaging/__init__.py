@@ -1,0 +1,1 @@
+"""Encoded pictures of strangers: taken apart, decoded within bounds, brought to sRGB. Free of torch."""
