@@ -32,7 +32,11 @@ FILE_EXTENSIONS: Final[dict[Format, str]] = {
     "AVIF": "avif",
 }
 """Of files of every format that is read."""
-FILE_MEDIA_TYPES: Final[dict[str, str]] = {**MEDIA_TYPES, "heic": "image/heic", "avif": "image/avif"}
+FILE_MEDIA_TYPES: Final[dict[str, str]] = {
+    **{str(extension): media_type for extension, media_type in MEDIA_TYPES.items()},
+    "heic": "image/heic",
+    "avif": "image/avif",
+}
 """By extension: results, and uploads, which come in more formats."""
 
 MAX_BYTES: Final = 20 * 1024 * 1024
@@ -124,7 +128,8 @@ def _open(data: bytes, kind: Format) -> tuple[PictureFile, Image.Image]:
     _check_size(picture.size)
     if picture.width * picture.height * file.bytes_per_pixel > MAX_MEMORY:
         name = "progressive JPEG" if kind == "JPEG" else _NAMES[kind]
-        raise UnreadableImage(f"The image is a {name} of more than {MAX_MEMORY / file.bytes_per_pixel / 1e6:.1f} megapixels.")
+        largest = MAX_MEMORY / file.bytes_per_pixel / 1e6
+        raise UnreadableImage(f"The image is a {name} of more than {largest:.1f} megapixels.")
     return file, picture
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.errors import UnreadableImage
 from models.images import to_pixels, to_rgb8
 
 GREY: Final = 127
@@ -22,8 +21,6 @@ def to_rgb(picture: Image.Image) -> Rgb:
     """Convert a decoded picture of any mode to 8-bit RGB.
 
     Real transparency is composited on grey first: what the file hides must not come back when alpha is dropped.
-    A transparent level in 16-bit grey is ignored, since Pillow cannot convert it. Raises `UnreadableImage` if the
-    file's transparency is malformed.
     """
     return to_pixels(picture, _flatten)
 
@@ -31,8 +28,5 @@ def to_rgb(picture: Image.Image) -> Rgb:
 def _flatten(picture: Image.Image) -> Image.Image:
     if not picture.has_transparency_data:
         return to_rgb8(picture)
-    try:
-        layer = picture.convert("RGBA")
-    except ValueError as error:
-        raise UnreadableImage("The image's transparency is malformed.") from error
+    layer = picture.convert("RGBA")
     return to_rgb8(Image.alpha_composite(Image.new("RGBA", layer.size, (GREY, GREY, GREY, 255)), layer))

@@ -15,7 +15,8 @@ _log = logging.getLogger(__name__)
 _SAME: Final = 2
 """Levels of 255 by which descriptions of sRGB may differ in what they come to: rounding, and tables for curves."""
 _RAMP: Final = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-_CUBE: Final = Image.fromarray(np.stack(np.meshgrid(*[np.arange(0, 256, 15, np.uint8)] * 3), -1).reshape(1, -1, 3))
+_LEVELS: Final = np.linspace(0, 255, 18).astype(np.uint8)
+_CUBE: Final = Image.fromarray(np.stack(np.meshgrid(_LEVELS, _LEVELS, _LEVELS), -1).reshape(1, -1, 3))
 """All colours of 18 levels each."""
 _SRGB: Final = ImageCms.createProfile("sRGB")
 
@@ -23,9 +24,9 @@ _SRGB: Final = ImageCms.createProfile("sRGB")
 def to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
     """Convert a decoded picture from an ICC profile's colour space to sRGB; transparency may become alpha.
 
-    RGB profiles count for RGB and palettes, grey ones for grey. Without a profile, or with one that means sRGB, the very
-    same picture is returned. A profile that is damaged, too large or for other colours is ignored and logged: metadata
-    never decide whether a picture is read.
+    RGB profiles count for RGB and palettes, grey ones for grey. Without a profile, or with one that means sRGB, the
+    very same picture is returned. A profile that is damaged, too large or for other colours is ignored and logged:
+    metadata never decide whether a picture is read.
     """
     if not profile:
         return picture
@@ -46,11 +47,11 @@ def _convert(picture: Image.Image, profile: bytes) -> Image.Image:
     if space != "RGB" or picture.mode not in ("RGB", "RGBA", "P"):
         raise ValueError(f"it is for {space}, the picture is {picture.mode}")
     to_rgb = ImageCms.buildTransform(source, _SRGB, "RGB", "RGB")
-    if _distance(_CUBE, ImageCms.applyTransform(_CUBE, to_rgb)) <= _SAME:
+    if _distance(_CUBE, _applied(to_rgb, _CUBE)) <= _SAME:
         return picture
     if picture.mode == "P":
         palette = Image.frombytes("RGB", (len(picture.getpalette() or ()) // 3, 1), bytes(picture.getpalette() or ()))
-        picture.putpalette(ImageCms.applyTransform(palette, to_rgb).tobytes())
+        picture.putpalette(_applied(to_rgb, palette).tobytes())
         return picture
     if "transparency" in picture.info:  # other colours may come out the same as the transparent one
         picture = picture.convert("RGBA")
@@ -60,13 +61,19 @@ def _convert(picture: Image.Image, profile: bytes) -> Image.Image:
 
 def _convert_grey(picture: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
     """LittleCMS has no grey sRGB, so it converts a ramp of all levels to RGB, and the ramp's levels are looked up."""
-    ramp = ImageCms.applyTransform(_RAMP, ImageCms.buildTransform(source, _SRGB, "L", "RGB")).getchannel("G")
+    ramp = _applied(ImageCms.buildTransform(source, _SRGB, "L", "RGB"), _RAMP).getchannel("G")
     if _distance(_RAMP, ramp) <= _SAME:
         return picture
     if "transparency" in picture.info:
         picture = picture.convert("LA")
     levels = list(ramp.tobytes())
     return picture.point(levels if picture.mode == "L" else levels + list(range(256)))
+
+
+def _applied(transform: ImageCms.ImageCmsTransform, picture: Image.Image) -> Image.Image:
+    converted = ImageCms.applyTransform(picture, transform)
+    assert converted is not None
+    return converted
 
 
 def _distance(one: Image.Image, other: Image.Image) -> int:

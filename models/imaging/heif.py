@@ -13,7 +13,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from PIL import Image
 
@@ -42,7 +42,7 @@ def load(data: bytes, kind: Format, max_pixels: int, max_memory: int, with_pixel
     """
     limits = [str(max_pixels), str(max_memory)]
     command = [sys.executable, "-IB", heif_child.__file__, kind, *limits, "PIXELS" if with_pixels else "CHECK"]
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603 - our own program
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -71,7 +71,8 @@ def _read(
         case "too large":
             raise UnreadableImage(f"The image has more than {max_pixels // 1_000_000} megapixels.")
         case "memory":
-            raise UnreadableImage(f"The {kind} file takes more than {max_memory // 1_000_000} MB to decode.")
+            large = f"takes more than {max_memory // 1_000_000} MB to decode: send fewer pixels"
+            raise UnreadableImage(f"The {kind} file {large}, or another format.")
         case _:
             raise UnreadableImage(f"The {kind} file is damaged, cut short or of a kind that is not supported.")
     size, mode, orientation = tuple(head["size"]), head["mode"], head["orientation"]

@@ -16,6 +16,7 @@ import struct
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from PIL import AvifImagePlugin, ExifTags, Image
 
@@ -23,6 +24,8 @@ CPU_S = 30
 STRIP = 256
 OWN_MEMORY = 48_000_000
 """Bytes that the interpreter and the libraries take by themselves."""
+WORST_BYTES_PER_PIXEL = 16
+"""Of a picture with full chroma and alpha; common ones take 5 (HEIC) to 9 (AVIF)."""
 
 
 def main(kind: str, max_pixels: int, max_memory: int, wanted: str) -> None:
@@ -32,11 +35,13 @@ def main(kind: str, max_pixels: int, max_memory: int, wanted: str) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        head, rows = (_heic if kind == "HEIC" else _avif)(data, max_pixels)
+        head, rows = (_heic if kind == "HEIC" else _avif)(data, max_pixels, max_memory)
+    except TooLarge:
+        head, rows = {"error": "too large"}, iter(())
     except MemoryError:
         head, rows = {"error": "memory"}, iter(())
-    except Exception as error:  # the libraries raise many kinds on hostile bytes: all mean that this is no picture
-        head, rows = {"error": "too large" if isinstance(error, TooLarge) else "damaged"}, iter(())
+    except Exception:  # noqa: BLE001 - the libraries raise many kinds on hostile bytes: all mean that this is no picture
+        head, rows = {"error": "damaged"}, iter(())
     out = sys.stdout.buffer
     out.write(json.dumps(head).encode() + b"\n")
     if wanted == "PIXELS":
@@ -46,10 +51,21 @@ def main(kind: str, max_pixels: int, max_memory: int, wanted: str) -> None:
 
 
 class TooLarge(Exception):
-    pass
+    """More pixels than are accepted."""
 
 
-def _heic(data: bytes, max_pixels: int) -> tuple[dict[str, object], Iterator[bytes]]:
+@contextmanager
+def _decoding(size: tuple[int, int], max_memory: int) -> Iterator[None]:
+    """Call it a lack of memory if a picture fails that may have needed more: the libraries do not tell."""
+    try:
+        yield
+    except Exception as error:
+        if size[0] * size[1] * WORST_BYTES_PER_PIXEL > max_memory:
+            raise MemoryError from error
+        raise
+
+
+def _heic(data: bytes, max_pixels: int, max_memory: int) -> tuple[dict[str, object], Iterator[bytes]]:
     import pillow_heif  # takes as long to import as all the rest, and AVIF does without
 
     pillow_heif.options.DECODE_THREADS = 1
@@ -57,15 +73,17 @@ def _heic(data: bytes, max_pixels: int) -> tuple[dict[str, object], Iterator[byt
     file = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
     picture = file[file.primary_index]
     _check_size(picture.size, max_pixels)
-    pixels = memoryview(picture.data)
+    with _decoding(picture.size, max_memory):
+        pixels = memoryview(picture.data)
     _check_size(picture.size, max_pixels)
     row = picture.stride
     strips = (bytes(pixels[top * row : (top + STRIP) * row]) for top in range(0, picture.size[1], STRIP))
     head = {"mode": picture.mode, "size": picture.size, "orientation": 1}
-    return head | {"profile": b64encode(picture.info.get("icc_profile") or b"").decode()}, strips
+    profile = picture.info.get("icc_profile")
+    return head | {"profile": b64encode(profile if isinstance(profile, bytes) else b"").decode()}, strips
 
 
-def _avif(data: bytes, max_pixels: int) -> tuple[dict[str, object], Iterator[bytes]]:
+def _avif(data: bytes, max_pixels: int, max_memory: int) -> tuple[dict[str, object], Iterator[bytes]]:
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     Image.MAX_IMAGE_PIXELS = None  # the limit below is stricter
     picture = Image.open(io.BytesIO(_without_exif(data)), formats=["AVIF"])
@@ -74,7 +92,8 @@ def _avif(data: bytes, max_pixels: int) -> tuple[dict[str, object], Iterator[byt
     exif = Image.Exif()
     exif.load(picture.info.get("exif", b""))
     orientation, profile = exif.get(ExifTags.Base.Orientation, 1), picture.info.get("icc_profile") or b""
-    picture.load()
+    with _decoding(picture.size, max_memory):
+        picture.load()
     width, height = picture.size
     strips = (picture.crop((0, top, width, min(top + STRIP, height))).tobytes() for top in range(0, height, STRIP))
     head = {"mode": picture.mode, "size": picture.size, "orientation": orientation}

@@ -137,7 +137,7 @@ def _transparent_samples(header: Header, body: bytes) -> int | tuple[int, ...] |
     _, _, depth, colours, *_ = header
     if not body or colours == _PALETTE:
         return None
-    samples = struct.unpack(f">{len(body) // 2}H", body)
+    samples: tuple[int, ...] = struct.unpack(f">{len(body) // 2}H", body)
     if colours == _GREY and depth == 16:
         return samples[0]
     # Pillow decodes samples of 16 bits to their upper 8; those of less it spreads over the whole range of 8.

@@ -16,7 +16,6 @@ from PIL import Image
 from models.errors import UnreadableImage
 from models.images import MAX_BYTES, MAX_PIXELS, check, decode, size_in_header, to_rgb8
 
-
 pillow_heif.register_heif_opener()  # for writing; what is tested does without
 
 

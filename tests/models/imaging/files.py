@@ -95,7 +95,7 @@ ODD_EXIF: dict[str, list[Entry]] = {
     "a value that lies outside": [(0x010F, 2, 1 << 20, struct.pack(">I", 1 << 30))],
     "texts that are no text": [(0x010E, 2, 4, b"\xff\xfe\x00\xff"), (0x0132, 3, 1, b"\xff\xff\xff\xff")],
 }
-"""By what is odd: entries that stand beside the orientation in files of cameras and editors. Values lie at 200 and 208."""
+"""By what is odd: entries beside the orientation in files of cameras and editors. Values lie at 200 and 208."""
 
 
 def odd_exif(name: str, turned: int = 6) -> bytes:
