@@ -80,11 +80,11 @@ class PlainHandler(BaseHTTPRequestHandler):
         self._answer(200)
 
     def do_GET(self) -> None:
-        if "list-type" in self.path:
-            return self._answer(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
         data = self.server.objects.get(self.path)
         part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        if data is None:
+        if "list-type" in self.path:
+            self._answer(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        elif data is None:
             self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
         elif part and self.server.ranges:
             self._answer(206, data[int(part[1]) : int(part[2]) + 1])

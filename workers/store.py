@@ -159,7 +159,9 @@ class Store(ABC):
         if read is None:
             return "a file that was written is not there when it is read."
         if read != written:
-            return f"{len(written)} bytes were written, and {len(read)} other ones come back. {self._cause(written, read)}"
+            return (
+                f"{len(written)} bytes were written, and {len(read)} other ones come back. {self._cause(written, read)}"
+            )
         if (size := self._size(name)) != len(written):
             return f"a file of {len(written)} bytes is said to be one of {size}."
         start, length = len(written) // 3, len(written) // 2

@@ -189,7 +189,10 @@ def test_wrong_credentials_are_told_at_start(bucket: str, s3_url: str) -> None:
         httpx.post(f"{s3_url}/moto-api/reset-auth", content=b"inf")
 
 
-@pytest.mark.parametrize(("name", "value"), [("AWS_ENDPOINT_URL", "minio:9000"), ("AWS_PROFILE", "nobodys"), ("AWS_REQUEST_CHECKSUM_CALCULATION", "never")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AWS_ENDPOINT_URL", "minio:9000"), ("AWS_PROFILE", "nobodys"), ("AWS_REQUEST_CHECKSUM_CALCULATION", "never")],
+)
 def test_settings_of_boto3_that_do_not_fit_are_told(
     bucket: str, name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
