@@ -53,7 +53,7 @@ class CommonSettings(BaseSettings):
     store: str | None = Field(
         None,
         description="Where pictures are kept: a folder, or `s3://bucket/prefix`, whose server and credentials boto3's "
-        "own variables name: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …, and AWS_REQUEST_CHECKSUM_CALCULATION=when_required "
+        "own variables name: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …; AWS_REQUEST_CHECKSUM_CALCULATION=when_required is "
         "for a server that does not know trailing checksums. Not set: `store` in the data folder.",
     )
     result_ttl_s: int = Field(3600, ge=1, description="How long a finished request and its pictures are kept.")

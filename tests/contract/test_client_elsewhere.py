@@ -23,9 +23,9 @@ QUICK = {"prompt": "x", "width": 256, "height": 256, "steps": 1, "highres_scale"
 
 
 @pytest.fixture
-def client(guarded: LiveServer, monkeypatch: pytest.MonkeyPatch) -> SegmindClient:
+def client(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> SegmindClient:
     monkeypatch.setenv("SEGMIND_API_KEY", API_KEY)
-    return turned_client(guarded.url, monkeypatch)
+    return turned_client(live.url, monkeypatch)
 
 
 def vendors_calls() -> list[Any]:
@@ -68,26 +68,26 @@ def test_the_library_has_the_calls_that_the_table_names() -> None:
 
 @pytest.mark.parametrize(("name", "call"), vendors_calls())
 def test_no_call_leaves_for_the_vendor(
-    client: SegmindClient, guarded: LiveServer, photos: Path, name: str, call: str
+    client: SegmindClient, live: LiveServer, photos: Path, name: str, call: str
 ) -> None:
     namespace: Namespace = getattr(client, name)
     method = getattr(namespace, call)
     if name == "files":
         (url,) = method(str(photos / "cat.png"))["file_urls"]
-        assert url.startswith(f"{guarded.url}/files/")
+        assert url.startswith(f"{live.url}/files/")
         return
-    with pytest.raises(SegmindError, match=rf"Nothing is sent to \w+\.(spotprod\.)?segmind\.com, .*{guarded.url}"):
+    with pytest.raises(SegmindError, match=rf"Nothing is sent to \w+\.(spotprod\.)?segmind\.com, .*{live.url}"):
         method(**arguments(method, photos / "cat.png"))
 
 
 @pytest.mark.parametrize("name", ["files", "accounts", "models"])
 def test_with_the_one_line_alone_they_would_leave(
-    guarded: LiveServer, photos: Path, loopback_only: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+    live: LiveServer, photos: Path, loopback_only: list[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """What the documentation warns of."""
     monkeypatch.setattr(segmind, "_default_client", None)
     (one_line,) = [line for line in blocks("README.md")[0].splitlines() if "_default_client =" in line]
-    run_lines(one_line, guarded.url, segmind=segmind, SegmindClient=SegmindClient)
+    run_lines(one_line, live.url, segmind=segmind, SegmindClient=SegmindClient)
     assert segmind._default_client is not None
     namespace: Any = getattr(segmind._default_client, name)
     with pytest.raises(httpx.ConnectError):
@@ -99,11 +99,11 @@ def test_with_the_one_line_alone_they_would_leave(
     loopback_only.clear()
 
 
-def test_what_this_server_has_instead(client: SegmindClient, guarded: LiveServer, photo_url: str) -> None:
+def test_what_this_server_has_instead(client: SegmindClient, live: LiveServer, photo_url: str) -> None:
     result = client.run("ic-light", subject_image=f"{photo_url}/cat.png", **QUICK)
     (block,) = [block for block in blocks("docs/api.md") if "accounts.current()" in block]
     first, *expressions = block.splitlines()
-    names = {"segmind": segmind, "SERVER": guarded.url, "request_id": result["request_id"]}
+    names = {"segmind": segmind, "SERVER": live.url, "request_id": result["request_id"]}
     exec(first, names)
     told = {line.partition("  # ")[2]: eval(line, names) for line in expressions}
     assert told.keys() == {"accounts.current()", "models.list()", "generations.get(request_id)"}
