@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 
-from server.app import create_app
 from server.serving import build_server, permit_connections
 from server.settings import GatewaySettings
 from workers.errors import SettingsError
@@ -22,6 +21,8 @@ def main() -> None:
         open_store(settings.store_location).check()
     except SettingsError as error:
         sys.exit(str(error))
+    from server.app import create_app  # RQ comes with it: see `read_settings`
+
     permit_connections(settings.max_connections)
     with suppress(KeyboardInterrupt):  # of a second signal, before the server listens to them
         build_server(create_app(settings), settings).run()

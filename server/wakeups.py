@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from workers.connection import text
 from workers.scripts import FINISHED_CHANNEL
@@ -34,7 +35,11 @@ class Wakeups:
     """Wakes those who wait for a request's end. `listen` must be running."""
 
     def __init__(self, redis_url: str) -> None:
-        self._redis = Redis.from_url(redis_url, retry=Retry(NoBackoff(), retries=0))
+        self._redis = Redis.from_url(
+            redis_url,
+            retry=Retry(NoBackoff(), retries=0),
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._deaf = False
 

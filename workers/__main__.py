@@ -9,10 +9,8 @@ from typing import Final
 
 from workers.errors import SettingsError
 from workers.logs import configure_logging
-from workers.loop import DEVICE_BROKEN
 from workers.settings import WorkerSettings, read_settings
 from workers.stores import open_store
-from workers.worker import serve
 
 _ENVIRONMENT: Final = {
     # Weights are files that are there: no library is to ask a hub for newer ones.
@@ -39,6 +37,9 @@ def main() -> None:
         open_store(settings.store_location).check()
     except SettingsError as error:
         sys.exit(str(error))
+    from workers.loop import DEVICE_BROKEN  # RQ comes with it: see `read_settings`
+    from workers.worker import serve
+
     status = serve(settings)
     if status == DEVICE_BROKEN:
         os._exit(status)  # an orderly end would have the libraries tidy up on a device that may never answer

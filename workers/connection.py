@@ -13,6 +13,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 Answer = TypeVar("Answer")
@@ -24,7 +25,12 @@ _UNABLE: Final = ("OOM command", "MISCONF", "READONLY", "read only replica", "us
 
 def connect(url: str) -> Redis:
     """Connect lazily; answers are bytes, as RQ needs them. A broken connection is tried anew for about a second."""
-    return Redis.from_url(url, retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=4), health_check_interval=30)
+    return Redis.from_url(
+        url,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=4),
+        health_check_interval=30,
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),  # an ACL refuses, and notes, each asking
+    )
 
 
 def insist(step: Callable[[], Answer], patience_s: float = math.inf) -> Answer:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -13,6 +14,9 @@ from models.catalog import MODELS
 from workers.errors import SettingsError
 from workers.store import S3_LOCATION
 
+_RQ_VARIABLE: Final = "RQ_KEY_PREFIX"
+_RQ_PREFIX: Final = "rq"
+"""Stands in the scripts, which Redis runs, and in the keys that `deploy/redis-users.acl` and the monitoring name."""
 Words = Annotated[tuple[str, ...], NoDecode]
 """A comma-separated list in the environment."""
 
@@ -21,7 +25,15 @@ Kind = TypeVar("Kind", bound="CommonSettings")
 
 
 def read_settings(kind: type[Kind]) -> Kind:
-    """Read settings from the environment; raises `SettingsError` that names what does not fit."""
+    """Read settings from the environment; raises `SettingsError` that names what does not fit.
+
+    To be called before RQ is imported, which reads a variable of its own then.
+    """
+    if os.environ.get(_RQ_VARIABLE, _RQ_PREFIX) != _RQ_PREFIX:
+        raise SettingsError(
+            f"{_RQ_VARIABLE} must not be set: the queues' keys begin with `{_RQ_PREFIX}:` everywhere. To "
+            "keep applications apart, let FACELIGHT_REDIS_URL name another database or server."
+        )
     try:
         return kind()
     except ValidationError as error:
@@ -53,7 +65,8 @@ class CommonSettings(BaseSettings):
     store: str | None = Field(
         None,
         description="Where pictures are kept: a folder, or `s3://bucket/prefix`, whose server and credentials boto3's "
-        "own variables name (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …). Not set: `store` in the data folder.",
+        "own variables name: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …; AWS_REQUEST_CHECKSUM_CALCULATION=when_required is "
+        "for a server that does not know trailing checksums. Not set: `store` in the data folder.",
     )
     result_ttl_s: int = Field(3600, ge=1, description="How long a finished request and its pictures are kept.")
     request_ttl_s: int = Field(

@@ -31,6 +31,7 @@ _TOKEN_BYTES: Final = 24
 _GRACE_S: Final = 300
 """An expired file is kept for so long, so that a download under way is not torn."""
 _PROBE_TTL_S: Final = 60
+_PROBE_BYTES: Final = 4096
 S3_LOCATION: Final = re.compile(
     r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[A-Za-z0-9!_.*'()/-]*))?"
 )
@@ -68,7 +69,11 @@ class Store(ABC):
         self._clock = clock
 
     def check(self) -> None:
-        """Try the store at start. Raises `SettingsError` if it refuses; if it does not answer yet, that is logged."""
+        """Try the store at start: write a file, read it back, remove it.
+
+        Raises `SettingsError` if the store refuses, or gives back anything but what was written; if it does not answer
+        yet, that is logged.
+        """
         try:
             self._probe()
         except StoreRefused as error:
@@ -141,9 +146,33 @@ class Store(ABC):
         return int(found["expires"]) - self._clock() if found else -math.inf
 
     def _probe(self) -> None:
-        name = self.put(b"probe", "bin", _PROBE_TTL_S)
-        self._size(name)
+        data = secrets.token_bytes(_PROBE_BYTES)
+        name = self.put(data, "bin", _PROBE_TTL_S)
+        complaint = self._complaint(name, data)
         self._remove(name)
+        if complaint:
+            raise StoreRefused(complaint)
+
+    def _complaint(self, name: str, written: bytes) -> str:
+        """What is wrong with a file that was just written, as it comes back; empty if it is the same, byte by byte."""
+        read = self._read(name)
+        if read is None:
+            return "a file that was written is not there when it is read."
+        if read != written:
+            return (
+                f"{len(written)} bytes were written, and {len(read)} other ones come back. {self._cause(written, read)}"
+            )
+        if (size := self._size(name)) != len(written):
+            return f"a file of {len(written)} bytes is said to be one of {size}."
+        start, length = len(written) // 3, len(written) // 2
+        part = self.open(StoredFile(name, len(written), _PROBE_TTL_S), start, length)
+        if part is None or b"".join(part) != written[start : start + length]:
+            return "a part of a file comes back as other bytes than were written there."
+        return ""
+
+    def _cause(self, written: bytes, read: bytes) -> str:  # noqa: ARG002 - for those who know
+        """The likely cause of a change, and what to do about it, in a sentence."""
+        return "The place where files lie, or something on the way, changes them."
 
     @abstractmethod
     def _written(self, name: str, data: bytes) -> AbstractContextManager[None]:

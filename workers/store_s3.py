@@ -38,6 +38,10 @@ _PASSING: Final = (
     IncompleteReadError,
 )
 """What may be well a moment later, unlike boto3's other errors: no credentials, a malformed address, …"""
+_FRAMED: Final = (
+    "The file is in them, between a trailing checksum's frames (aws-chunked): boto3 sends these over https, and this "
+    "server does not know them. Set AWS_REQUEST_CHECKSUM_CALCULATION=when_required."
+)
 _CONFIG: Final = Config(
     connect_timeout=3,
     read_timeout=10,
@@ -75,6 +79,18 @@ class S3Store(Store):
         with self._translated():  # an answer to a listing says what is wrong in more words than the others
             self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         super()._probe()
+
+    def _complaint(self, name: str, written: bytes) -> str:
+        try:
+            complaint = super()._complaint(name, written)
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, FlexibleChecksumError):
+                raise
+            complaint = f"what was written comes back changed: {error.__cause__}."
+        return complaint and f"bucket {self._bucket}: {complaint}"
+
+    def _cause(self, written: bytes, read: bytes) -> str:
+        return _FRAMED if written in read else super()._cause(written, read)
 
     @contextmanager
     def _written(self, name: str, data: bytes) -> Iterator[None]:

@@ -13,6 +13,7 @@ import typer
 
 from models.catalog import MODELS
 from models.errors import WeightsError
+from models.execution.kernel_cache import keep_kernels
 from models.weights.fetch import Report, fetch, leftovers, missing
 from models.weights.fill_mirror import fill_mirror
 from models.weights.hashes import WEIGHT_HASHES, HashCache
@@ -127,7 +128,8 @@ def lock_command(lock: _LockFile = SHIPPED_LOCK) -> None:
 @app.command(name="demo")
 def demo_command(directory: Annotated[Path | None, typer.Argument(metavar="[DIR]")] = None) -> None:
     """Build the demo weights: small networks that show how ic-light relights, and stand-ins for pulid-lightning."""
-    from models.demo_weights.build import build  # loads torch
+    keep_kernels(None)
+    from models.demo_weights.build import build  # loads torch, and diffusers with its compiler
 
     directory = directory or _settings().demo_dir
     with _refusals():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,8 +10,8 @@ import pytest
 import segmind
 from PIL import Image
 from segmind import InferenceFailed, InferenceTimeout, SegmindClient, SegmindError
-from segmind.files import Files
 
+from tests.contract.client_lines import turned_client
 from tests.live_server import LiveServer
 
 PORTRAIT = {
@@ -50,11 +49,11 @@ SAMPLES = [
 
 
 @pytest.fixture(autouse=True)
-def client(live: LiveServer) -> Iterator[SegmindClient]:
-    """The library's module-level client, pointed at the server under test."""
-    segmind._default_client = SegmindClient(base_url=f"{live.url}/v1", timeout=120)
-    yield segmind._default_client
-    segmind._default_client = None
+def client(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> SegmindClient:
+    """The library's module-level client, pointed at the server under test by the lines of the documentation."""
+    client = turned_client(live.url, monkeypatch)
+    client._client.timeout = 120
+    return client
 
 
 @pytest.mark.parametrize(("slug", "field", "photo", "params", "size", "kind"), SAMPLES)
@@ -137,13 +136,11 @@ def test_an_unknown_request_is_404_with_its_reason(client: SegmindClient, live: 
     assert (refusal.value.status, refusal.value.detail) == (404, "Request 0123 not found")
 
 
-def test_uploads_give_urls_that_models_accept(
-    client: SegmindClient, live: LiveServer, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Files, "STORAGE_BASE_URL", live.url)
-    uploaded = client.files.upload(str(photos / "cat.png"))
+def test_uploads_come_here_and_give_urls_that_models_accept(live: LiveServer, photos: Path) -> None:
+    uploaded = segmind.files.upload(str(photos / "cat.png"))
     assert uploaded["file_urls"] == uploaded["urls"]
-    result = client.run("ic-light", subject_image=uploaded["file_urls"][0], **QUICK)
+    assert uploaded["file_urls"][0].startswith(f"{live.url}/files/")
+    result = segmind.run("ic-light", subject_image=uploaded["file_urls"][0], **QUICK)
     assert result["status"] == "COMPLETED"
 
 

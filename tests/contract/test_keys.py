@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from segmind import SegmindClient, SegmindError
+from segmind import SegmindError
 
+from tests.contract.client_lines import turned_client
 from tests.live_server import API_KEY, LiveServer
 
 QUICK = {"prompt": "x", "width": 256, "height": 256, "steps": 1, "highres_scale": 1}
@@ -15,8 +16,8 @@ QUICK = {"prompt": "x", "width": 256, "height": 256, "steps": 1, "highres_scale"
 def test_without_the_right_key_every_call_is_401(
     guarded: LiveServer, photo_url: str, key: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("SEGMIND_API_KEY", raising=False)
-    client = SegmindClient(api_key=key, base_url=f"{guarded.url}/v1")
+    monkeypatch.setenv("SEGMIND_API_KEY", key or "")
+    client = turned_client(guarded.url, monkeypatch)
     for call in (client.run_sync, client.submit_async):
         with pytest.raises(SegmindError) as refusal:
             call("ic-light", subject_image=f"{photo_url}/cat.png", **QUICK)
@@ -28,7 +29,7 @@ def test_the_key_from_the_environment_opens(
     guarded: LiveServer, photo_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEGMIND_API_KEY", API_KEY)
-    client = SegmindClient(base_url=f"{guarded.url}/v1")
+    client = turned_client(guarded.url, monkeypatch)
     result = client.run("ic-light", subject_image=f"{photo_url}/cat.png", **QUICK)
     assert result["status"] == "COMPLETED"
     assert httpx.get(result["output"]).status_code == 200, "pictures are fetched without a key"

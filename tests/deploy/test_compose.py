@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -24,12 +25,14 @@ from tests.deploy.composition import (
     passed_names,
     resolved,
 )
-from tests.deploy.dockerfile import parse
+from tests.deploy.dockerfile import environment, parse
 from workers.settings import CommonSettings, WorkerSettings
 
 TEXT = COMPOSE.read_text(encoding="utf-8")
 DOCUMENT = resolved(TEXT)
 SERVICES: dict[str, dict[str, Any]] = DOCUMENT["services"]
+CACHES = ("HOME", "XDG_CACHE_HOME", "HF_HOME", "MPLCONFIGDIR")
+"""Variables of an image, besides `*_CACHE_DIR`, that name folders in which libraries keep what they like."""
 OURS = ("gateway", "worker", "worker-cpu", "weights")
 MORE_GPUS = REPOSITORY / "deploy" / "compose.gpus.yaml"
 WORKER_HOST = REPOSITORY / "deploy" / "compose.worker-host.yaml"
@@ -173,6 +176,48 @@ def test_only_the_worker_that_compiles_sees_compiled_kernels() -> None:
         for name in ("TRITON", "TORCHINDUCTOR")
     ]
     assert all(folder.startswith("/cache/") for folder in folders)
+
+
+def writable_places(service: dict[str, Any], user: int) -> set[str]:
+    """Where a service whose tree is read-only can write as that user: its volumes, and the parts of its memory."""
+    places = {target for target, source in mounts(service).items() if not source.endswith(":ro")}
+    for place, _, options in (mount.partition(":") for mount in service.get("tmpfs", [])):
+        given = dict(option.partition("=")[::2] for option in options.split(","))
+        mode = int(given.get("mode", "755"), 8)
+        if mode & 0o002 or (mode & 0o200 and int(given.get("uid", "0")) == user):
+            places.add(place)
+    return places
+
+
+@pytest.mark.parametrize("name", [name for name, value in SERVICES.items() if value["image"].startswith("facelight-")])
+def test_every_service_can_write_wherever_its_image_keeps_caches(name: str) -> None:
+    """Libraries make these folders when they are loaded, and end the process where they cannot."""
+    service = SERVICES[name]
+    stage = re.fullmatch(r"facelight-(\w+):.+", service["image"])
+    assert stage
+    variables = environment(parse(REPOSITORY / "Dockerfile"), stage[1])
+    caches = {key: value for key, value in variables.items() if key.endswith("_CACHE_DIR") or key in CACHES}
+    assert len(caches) >= (7 if stage[1] == "worker" else 5)
+    places = writable_places(service, int(service["user"].partition(":")[0]))
+    for key, folder in caches.items():
+        assert any(folder == place or folder.startswith(f"{place}/") for place in places), f"{key}={folder}"
+
+
+def test_what_counts_as_writable() -> None:
+    tmpfs = ["/tmp:size=1m,mode=1777", "/a:mode=0700,uid=10001", "/b:mode=0700", "/c:mode=0700,uid=1", "/d"]
+    service = {"volumes": ["data:/data", "weights:/weights:ro"], "tmpfs": tmpfs}
+    assert writable_places(service, 10001) == {"/data", "/tmp", "/a"}
+
+
+def test_what_an_operator_writes_into_the_checkout_is_no_part_of_it(tmp_path: Path) -> None:
+    """`.env` holds secrets, `compose.override.yaml` belongs to one host."""
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    for name in (".env", "compose.override.yaml", ".env.example", "compose.yaml"):
+        (tmp_path / name).touch()
+    shutil.copy(REPOSITORY / ".gitignore", tmp_path)
+    status = ["git", "status", "--porcelain", "--untracked-files=all"]
+    seen = subprocess.run(status, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert set(seen.stdout.splitlines()) == {"?? .env.example", "?? .gitignore", "?? compose.yaml"}
 
 
 def test_gateway_and_workers_share_the_data_folder() -> None:

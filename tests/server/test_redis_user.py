@@ -27,14 +27,16 @@ from workers.keys import Keys
 
 ACL = REPOSITORY / "deploy" / "redis-users.acl"
 PASSWORD = "not-a-secret-of-anybody"
+OBSERVER = "observer"
 
 
 @pytest.fixture(scope="module")
 def redis_url() -> Iterator[str]:
-    """A Redis that knows this user and no other."""
+    """A Redis that knows this user, and one of the tests' own, who sees what was refused."""
     with tempfile.TemporaryDirectory(prefix="facelight-test-") as folder:
         users = Path(folder) / "users.acl"
-        users.write_text(ACL.read_text().replace("SHA256_OF_THE_PASSWORD", sha256(PASSWORD.encode()).hexdigest()))
+        given = ACL.read_text().replace("SHA256_OF_THE_PASSWORD", sha256(PASSWORD.encode()).hexdigest())
+        users.write_text(f"{given}user {OBSERVER} on >{PASSWORD} +acl|log\n")
         port = free_port()
         options = ["--port", str(port), "--bind", "127.0.0.1", "--aclfile", str(users), "--save", "", "--dir", folder]
         process = subprocess.Popen([redis_server, *options, "--loglevel", "warning"])
@@ -76,6 +78,17 @@ def worker(gateway: tuple[Client, GatewaySettings], tmp_path: Path) -> Iterator[
         member.end()
 
 
+@pytest.fixture
+def refused(redis_url: str) -> Iterator[list[str]]:
+    """What Redis has refused the user since the test began, once it has ended: command or key, and where."""
+    observer = Redis.from_url(redis_url.replace("//facelight:", f"//{OBSERVER}:"), decode_responses=True)
+    observer.acl_log_reset()
+    found: list[str] = []
+    yield found
+    found += [f"{entry['reason']} {entry['object']} in {entry['context']}" for entry in observer.acl_log()]
+    assert found == []
+
+
 def _wait_for(client: Client, request_id: str, state: str, timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while (found := client.get(f"/v2/requests/{request_id}/status").json()["status"]) != state:
@@ -83,7 +96,9 @@ def _wait_for(client: Client, request_id: str, state: str, timeout_s: float = 30
         time.sleep(0.05)
 
 
-def test_it_can_do_what_the_application_does(gateway: tuple[Client, GatewaySettings], worker: Member) -> None:
+def test_it_can_do_what_the_application_does(
+    refused: list[str], gateway: tuple[Client, GatewaySettings], worker: Member
+) -> None:
     client, settings = gateway
     answer = client.post("/v1/ic-light", json=body_for(Behaviour()))
     assert answer.status_code == 200, answer.text

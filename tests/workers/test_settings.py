@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 
 from server.settings import GatewaySettings
+from tests.live_server import FACELIGHT
 from workers.errors import SettingsError
 from workers.settings import CommonSettings, WorkerSettings, read_settings
 
@@ -58,3 +62,21 @@ def test_an_open_door_needs_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
         read_settings(GatewaySettings)
     monkeypatch.setenv("FACELIGHT_ALLOW_ANONYMOUS", "true")
     assert read_settings(GatewaySettings).host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("process", "prefix"), [("serve", "shared"), ("gateway", "a b"), ("worker", "a b"), ("worker", "")]
+)
+def test_another_prefix_of_the_queues_keys_is_refused(process: str, prefix: str) -> None:
+    """RQ would listen under it, or fail on it when it is imported; the scripts that Redis runs would not know it."""
+    ended = subprocess.run(
+        [FACELIGHT, process], env={**os.environ, "RQ_KEY_PREFIX": prefix}, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode in (1, 2)
+    assert "RQ_KEY_PREFIX must not be set" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_the_prefix_that_the_keys_have_anyway_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RQ_KEY_PREFIX", "rq")
+    assert read_settings(CommonSettings)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import boto3
 import httpx
@@ -19,7 +20,7 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
 from tests.live_server import FACELIGHT, free_port
-from tests.s3_server import keys
+from tests.s3_server import PlainServer, environment, keys, plain_server, write_certificate
 from workers import store_s3
 from workers.errors import SettingsError, StoreUnavailable
 from workers.store import StoredFile
@@ -32,6 +33,13 @@ NAME = "a" * 32 + "-4102444800.png"
 def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failures are told at once."""
     monkeypatch.setattr(store_s3, "_CONFIG", store_s3._CONFIG.merge(Config(retries={"total_max_attempts": 1})))
+
+
+class _Forgetful(dict[str, bytes]):
+    """Objects that are gone as soon as they are kept."""
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        pass
 
 
 @contextmanager
@@ -72,6 +80,99 @@ def test_every_process_says_so_and_ends(bucket: str, tmp_path: Path, process: st
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of an https server on this machine; boto3 trusts it, and has no other settings than its own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    write_certificate(path := tmp_path / "certificate.pem")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(path))
+    return path
+
+
+@contextmanager
+def plain_store(certificate: Path | None, monkeypatch: pytest.MonkeyPatch, **faults: Any) -> Iterator[PlainServer]:
+    """A server that knows no trailing checksums, which the environment names."""
+    with plain_server(certificate, **faults) as server:
+        for name, value in environment(server.url).items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def test_a_server_that_keeps_a_checksums_frames_is_told_at_start_with_the_setting_that_helps(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with plain_store(certificate, monkeypatch) as server:
+        words = r"FACELIGHT_STORE: bucket some: .* AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
+        with pytest.raises(SettingsError, match=words):
+            open_store("s3://some/pictures").check()
+        assert server.objects == {}, "the check leaves nothing behind"
+        monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+        store = open_store("s3://some/pictures")
+        store.check()
+        name = store.put(b"picture", "png", 60)
+        assert server.objects == {f"/some/pictures/{name}": b"picture"}
+        assert store.read(name) == b"picture"
+
+
+@pytest.mark.parametrize("process", ["gateway", "worker"])
+def test_no_process_serves_from_a_server_that_keeps_frames(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, process: str
+) -> None:
+    with plain_store(certificate, monkeypatch):
+        settings = {"FACELIGHT_STORE": "s3://some", "FACELIGHT_DATA_DIR": str(tmp_path), "FACELIGHT_PORT": "0"}
+        ended = subprocess.run(
+            [FACELIGHT, process], env={**os.environ, **settings}, capture_output=True, text=True, timeout=60
+        )
+    assert ended.returncode == 1
+    assert "AWS_REQUEST_CHECKSUM_CALCULATION=when_required" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("faults", "words"),
+    [
+        pytest.param({"kept": lambda body: body[:-1]}, "4096 bytes were written, and 4095 other ones", id="cut"),
+        pytest.param({"kept": lambda body: body + b"\n"}, "4096 bytes were written, and 4097 other ones", id="longer"),
+        pytest.param({"kept": lambda body: b""}, "4096 bytes were written, and 0 other ones", id="empty"),
+        pytest.param({"kept": lambda body: body[::-1]}, "4096 bytes were written, and 4096 other ones", id="others"),
+        pytest.param({"ranges": False}, "a part of a file", id="no ranges"),
+    ],
+)
+def test_a_server_that_gives_back_anything_else_is_told_at_start(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch, faults: dict[str, Any], words: str
+) -> None:
+    with plain_store(None, monkeypatch, **faults) as server:
+        with pytest.raises(SettingsError, match=f"FACELIGHT_STORE: bucket some: {words}"):
+            open_store("s3://some").check()
+        assert server.objects == {}
+
+
+def test_a_server_that_forgets_what_it_took_is_told_at_start(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with plain_store(None, monkeypatch) as server:
+        server.objects = _Forgetful()
+        with pytest.raises(SettingsError, match="FACELIGHT_STORE: bucket some: a file that was written is not there"):
+            open_store("s3://some").check()
+
+
+def test_a_server_whose_checksum_belies_what_it_sends_is_told_at_start(
+    bucket: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    put = backend.put_object
+
+    def put_changed(*args: Any, **options: Any) -> Any:
+        stored = put(*args, **options)
+        stored.value = stored.value[::-1]
+        return stored
+
+    monkeypatch.setattr(backend, "put_object", put_changed)
+    with pytest.raises(SettingsError, match=rf"FACELIGHT_STORE: bucket {bucket}: what was written comes back changed"):
+        open_store(f"s3://{bucket}").check()
+
+
 def test_missing_credentials_are_told_at_start(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -88,7 +189,10 @@ def test_wrong_credentials_are_told_at_start(bucket: str, s3_url: str) -> None:
         httpx.post(f"{s3_url}/moto-api/reset-auth", content=b"inf")
 
 
-@pytest.mark.parametrize(("name", "value"), [("AWS_ENDPOINT_URL", "minio:9000"), ("AWS_PROFILE", "nobodys")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AWS_ENDPOINT_URL", "minio:9000"), ("AWS_PROFILE", "nobodys"), ("AWS_REQUEST_CHECKSUM_CALCULATION", "never")],
+)
 def test_settings_of_boto3_that_do_not_fit_are_told(
     bucket: str, name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

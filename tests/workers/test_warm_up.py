@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from redis import Redis
 from models.errors import DeviceUnfit
 from models.pipeline import LoadOptions
 from models.weights.weight_set import WeightSet
+from tests.faults.members import Member
+from tests.faults.waiting import until
 from workers.errors import SettingsError
 from workers.loading import LoadedModels
 from workers.presence import ModelReport, ModelState, Presence, WorkerReport
@@ -131,9 +134,33 @@ def test_kernels_are_kept_beside_the_data_unless_told_otherwise(
     models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     play(monkeypatch, lambda _: Cold(on_warm_up=lambda: None))
-    monkeypatch.setenv("TRITON_CACHE_DIR", "/cache/triton")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
     models().load(on_change=lambda: None)
-    assert [os.environ[name] for name in KERNELS] == [str(tmp_path / "compiled" / "inductor"), "/cache/triton"]
+    kept = [str(tmp_path / "compiled" / "inductor"), str(tmp_path / "triton")]
+    assert [os.environ[name] for name in KERNELS] == kept
+
+
+@pytest.mark.slow
+def test_a_worker_serves_though_kernels_cannot_be_kept_where_its_image_says(
+    redis_url: str, demo_weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    environment = {
+        "FACELIGHT_REDIS_URL": redis_url,
+        "FACELIGHT_DATA_DIR": str(tmp_path / "data"),
+        "FACELIGHT_WEIGHTS_DIR": str(demo_weights),
+        "FACELIGHT_MODELS": "ic-light",
+        "FACELIGHT_DEVICE": "cpu",
+        **{name: str(tmp_path / "file" / "cache" / name) for name in KERNELS},
+    }
+    member = Member("worker", (sys.executable, "-m", "workers"), environment, tmp_path)
+    member.start()
+    presence = Presence(Redis.from_url(redis_url), 10)
+    try:
+        until(lambda: any(worker.models["ic-light"].variants for worker in presence.workers()), "ready", 120)
+    finally:
+        member.end()
+    assert member.log.read_text().count("compiled kernels cannot be kept in") == 2
 
 
 def test_float8_with_weights_that_wait_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
