@@ -4,6 +4,7 @@
     ├── InputRefused         the caller's picture or parameters cannot be served; the message is for the caller
     │   ├── UnreadableImage  not a picture, damaged, of a format or size that is not accepted
     │   └── NoFaceFound      a portrait needs a face and the picture shows none
+    ├── NonFiniteResult      inf or nan was computed, so there is no picture; the message is for caller and operator
     ├── WeightsError         weight files are missing, damaged or of another shape; the message is for the operator
     └── DeviceUnfit          the device cannot do what the operator chose; the message is for the operator
 
@@ -28,6 +29,18 @@ class UnreadableImage(InputRefused):
 
 class NoFaceFound(InputRefused):
     """No face was found in a picture that must show one."""
+
+
+class NonFiniteResult(ModelError):
+    """A network computed inf or nan; `str()` says where it was first seen, and the likely causes."""
+
+    def __init__(self, stage: str) -> None:
+        """`stage`: what of the computation is not finite, such as "the latents"."""
+        super().__init__(
+            f"The model computed values that are not finite numbers, first seen in {stage}, so there is no picture. "
+            "Likely causes: an extreme prompt weight such as (word:1e30), a damaged weight file, or overflow in half "
+            "precision."
+        )
 
 
 class WeightsError(ModelError):

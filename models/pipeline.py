@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoding import encode_all
+from models.errors import NonFiniteResult
 from models.params import CommonParams
 
 Params = TypeVar("Params", bound=CommonParams)
@@ -25,6 +26,9 @@ as exceptions that it raises and the pipeline lets pass.
 
 Pixels = NDArray[np.uint8]
 """Pictures of one request: RGB, 8 bit, [n, height, width, 3]."""
+
+Outcome = Pixels | NonFiniteResult
+"""Pictures of one request, or why it has none while others of its run may have theirs."""
 
 
 CheckpointMemory = Literal["auto", "device", "host"]
@@ -77,11 +81,11 @@ class Pipeline(ABC, Generic[Params, Prepared]):
         """What requests must agree in to be drawn in one run; equal for any two that `run` takes together."""
 
     @abstractmethod
-    def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Pixels]:
+    def run(self, batch: Sequence[Prepared], on_step: OnStep) -> Sequence[Outcome]:
         """Generate the pictures of requests of one kinship, on the device and nothing but the device, in their order.
 
         `on_step` after every denoise step, which all of them share. Each has its own noise, so its pictures do not
-        depend on its neighbours beyond rounding.
+        depend on its neighbours beyond rounding. What is not finite ends as an outcome of its request alone.
         """
 
     def warm_up(self) -> None:

@@ -32,3 +32,8 @@ class Recent(Generic[Result]):
             if len(self._results) > self._capacity:
                 self._results.popitem(last=False)
         return made
+
+    def clear(self) -> None:
+        """Keep nothing of what was made until now."""
+        with self._lock:
+            self._results.clear()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from models.errors import NonFiniteResult
 from models.pipeline import Pixels
 from workers.accidents import free_device_memory, is_broken_device, is_out_of_memory
 from workers.endings import Endings
@@ -91,8 +92,14 @@ class Drawing:
         with self.allowance.stage([job.progress for job in jobs]) as deadline:
             steps = Steps(jobs, deadline, self.allowance.timeout_s, ends_soon)
             steps.check()
-            pictures = jobs[0].pipeline.run([job.prepared for job in jobs], steps)
-        return [Drawn(job, pixels) for job, pixels in zip(jobs, pictures, strict=True)]
+            outcomes = jobs[0].pipeline.run([job.prepared for job in jobs], steps)
+        drawn = []
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, NonFiniteResult):
+                self.endings.fail(job.progress, outcome)  # the others of its run have their pictures all the same
+            else:
+                drawn.append(Drawn(job, outcome))
+        return drawn
 
     def _run_alone(self, job: Job, ends_soon: Callable[[], None]) -> list[Drawn]:
         if self.endings.is_over(job.progress):

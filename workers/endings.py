@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from models.errors import InputRefused
+from models.errors import InputRefused, NonFiniteResult
 from workers.accidents import is_broken_device, is_out_of_memory
 from workers.connection import insist
 from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
@@ -93,6 +93,9 @@ def _sentence(progress: Progress, error: Exception) -> str:
     if isinstance(error, StoreUnavailable):
         _log.error("%s failed, for the result store did: %s", request_id, error)
         return "The result store cannot be used. Try again later."
+    if isinstance(error, NonFiniteResult):
+        _log.error("%s has no picture. `facelight weights verify` tells whether a weight file is damaged.", request_id)
+        return str(error)
     _log.error("%s failed", request_id, exc_info=error)
     if is_out_of_memory(error):
         return "The GPU has not enough memory for this request."

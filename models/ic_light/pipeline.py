@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, count
+from itertools import count
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from models.errors import InputRefused
+from models.decoded import Decoded, non_finite, outcomes
+from models.errors import InputRefused, NonFiniteResult
 from models.execution.pacing import paced
 from models.execution.runner import EAGER, Execution, Runner, execution_for
 from models.ic_light import prompt, vae
@@ -25,11 +25,18 @@ from models.ic_light.scheduler import Span, add_noise, make_scheduler, partial_s
 from models.ic_light.subject import Rgb, to_rgb
 from models.ic_light.warm_up import WarmUp
 from models.images import decode
-from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Pipeline, Pixels
+from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
 from models.recent import Recent
 from models.resampling import resample
 from models.weights.weight_set import WeightSet
 
+_STAGES: Final = (
+    "the subject's alpha",
+    "the latents of the first pass",
+    "the decoded picture of the first pass",
+    "the latents of the second pass",
+    "the decoded picture of the second pass",
+)
 _REMEMBERED_TEXTS: Final = 64
 """How many texts' embeddings are kept on the device, a tenth of a megabyte for every 75 tokens."""
 
@@ -67,13 +74,14 @@ class Prepared:
 class _Scene:
     """What both passes of a run have in common, request by request: pictures, texts, random numbers.
 
-    `pictures`: what the UNet sees of each request in the first pass and in the second. `texts`: embedded, (positive,
-    negative) of each request. `counts`: how many pictures each request is to have. `report` is called after every
-    denoise step.
+    `pictures`: what the UNet sees of each request in the first pass and in the second. `non_finite`: whether a
+    request's alpha is, bool [1, 1] each. `texts`: embedded, (positive, negative) of each request. `counts`: how many
+    pictures each request is to have. `report` is called after every denoise step.
     """
 
     unet: Any
     pictures: list[tuple[list[Tensor], ...]]
+    non_finite: list[Tensor]
     texts: list[tuple[Tensor, Tensor]]
     counts: list[int]
     guidance: float
@@ -152,7 +160,7 @@ class IcLight(Pipeline[Params, Prepared]):
         warm_up.record()
 
     @torch.inference_mode()
-    def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Pixels]:
+    def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
         """Matte the subjects, draw all pictures small, enlarge them, draw them anew at full size."""
         first_span, second_span = batch[0].spans
         scene = self._set(
@@ -166,16 +174,22 @@ class IcLight(Pipeline[Params, Prepared]):
 
         # Cut anew from whole pictures, not stretched as the result is: the two may differ by up to 32 px per side.
         conditions = self._conditions(scene, 1)
-        start = self._encode_all([resample(picture, *batch[0].sizes[1]) for picture in small])
-        pixels = self._draw(second_span, start, conditions, scene).cpu().numpy()
-        return np.split(pixels, list(accumulate(scene.counts))[:-1])
+        start = self._encode_all([resample(picture, *batch[0].sizes[1]) for picture in small.pictures])
+        large = self._draw(second_span, start, conditions, scene)
+        found = torch.cat((scene.rows(scene.non_finite), small.non_finite, large.non_finite), 1)
+        drawn = outcomes(large.pictures, found, _STAGES, scene.counts)
+        if any(isinstance(outcome, NonFiniteResult) for outcome in drawn):
+            self._texts.clear()  # a passing fault of the device must not stay in an embedding
+        return drawn
 
     def _set(self, batch: Sequence[Prepared], report: Callable[[], None]) -> _Scene:
         """Do what both passes need done once."""
         networks = self._networks
+        pictures, found = zip(*(self._seen(prepared) for prepared in batch), strict=True)
         return _Scene(
             unet=networks.unet if batch[0].backgrounds is None else networks.background_unet,
-            pictures=[self._seen(prepared) for prepared in batch],
+            pictures=list(pictures),
+            non_finite=list(found),
             texts=[self._embed(prepared) for prepared in batch],
             counts=[prepared.params.number_of_images for prepared in batch],
             guidance=batch[0].params.cfg,
@@ -187,14 +201,18 @@ class IcLight(Pipeline[Params, Prepared]):
     def _noise(self, params: Params) -> Noise:
         return Noise(params.seed, params.number_of_images, self._networks.device, self._noise_source)
 
-    def _seen(self, prepared: Prepared) -> tuple[list[Tensor], ...]:
-        """The subject on grey, and the background if there is one; for the first pass, and for the second."""
+    def _seen(self, prepared: Prepared) -> tuple[tuple[list[Tensor], ...], Tensor]:
+        """The subject on grey, and the background if there is one; for the first pass, and for the second.
+
+        Besides, whether the subject's alpha is not finite: bool [1, 1].
+        """
         height, width = prepared.subject.shape[:2]
         alpha = self._networks.matting.alpha(prepared.matting_feed, width, height)
         subjects = cut_out(self._upload(prepared.subject), alpha, prepared.sizes)
+        found = non_finite(alpha[None])
         if prepared.backgrounds is None:
-            return tuple([subject] for subject in subjects)
-        return tuple(list(pair) for pair in zip(subjects, prepared.backgrounds, strict=True))
+            return tuple([subject] for subject in subjects), found
+        return tuple(list(pair) for pair in zip(subjects, prepared.backgrounds, strict=True)), found
 
     def _upload(self, picture: Tensor) -> Tensor:
         return picture.to(self._networks.device, non_blocking=True)
@@ -220,7 +238,7 @@ class IcLight(Pipeline[Params, Prepared]):
     def _encode_all(self, pictures: Sequence[Tensor]) -> Tensor:
         return vae.encode(self._encode, self._networks.vae, [self._upload(picture) for picture in pictures])
 
-    def _draw(self, span: Span, start: Tensor | None, conditions: Conditions, scene: _Scene) -> Tensor:
+    def _draw(self, span: Span, start: Tensor | None, conditions: Conditions, scene: _Scene) -> Decoded:
         """Denoise one pass and decode it: [n, height, width, 3] of 8 bits.
 
         `start` holds a row for each picture, None is noise.

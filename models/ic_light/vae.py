@@ -12,11 +12,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from models.decoded import Decoded, joined, non_finite
 from models.ic_light.subject import GREY
 
 Encode = Callable[[Any, Tensor], Tensor]
 """A VAE and pictures give their latents."""
-Decode = Callable[[Any, Tensor], Tensor]
+Decode = Callable[[Any, Tensor], Decoded]
 """A VAE and the latents of a picture give the picture."""
 DECODED_SCALE: Final = 127.5
 DECODED_SHIFT: Final = 127.5
@@ -36,9 +37,10 @@ def encode_pictures(vae: Any, pictures: Tensor) -> Tensor:
     return scaled
 
 
-def decode_picture(vae: Any, latents: Tensor) -> Tensor:
+def decode_picture(vae: Any, latents: Tensor) -> Decoded:
     """Decode latents [1, 4, h, w] to a picture [1, 8 h, 8 w, 3] of 8 bits; a `Decode`."""
-    return quantise(vae.decoder(vae.post_quant_conv((latents / vae.config.scaling_factor).to(vae.dtype))))
+    decoded: Tensor = vae.decoder(vae.post_quant_conv((latents / vae.config.scaling_factor).to(vae.dtype)))
+    return Decoded(quantise(decoded), non_finite(latents, decoded))
 
 
 def encode(run: Encode, vae: Any, pictures: Sequence[Tensor]) -> Tensor:
@@ -46,9 +48,9 @@ def encode(run: Encode, vae: Any, pictures: Sequence[Tensor]) -> Tensor:
     return torch.cat([run(vae, picture[None]) for picture in pictures])
 
 
-def decode(run: Decode, vae: Any, latents: Tensor) -> Tensor:
+def decode(run: Decode, vae: Any, latents: Tensor) -> Decoded:
     """Decode latents [n, 4, h, w] to pictures [n, 8 h, 8 w, 3] of 8 bits, which stay on the device."""
-    return torch.cat([run(vae, row) for row in torch.split(latents, 1)])
+    return joined([run(vae, row) for row in torch.split(latents, 1)])
 
 
 def quantise(y: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from models.decoded import Decoded
 from models.execution.runner import Runner
 from models.ic_light.networks import Networks
 from models.ic_light.params import Params
@@ -35,7 +36,7 @@ class WarmUp:
     """Shows the runners of a pipeline what they will meet."""
 
     def __init__(
-        self, networks: Networks, predict: Runner[Tensor], encode: Runner[Tensor], decode: Runner[Tensor]
+        self, networks: Networks, predict: Runner[Tensor], encode: Runner[Tensor], decode: Runner[Decoded]
     ) -> None:
         """Take the pipeline's parts."""
         self._networks, self._predict, self._encode, self._decode = networks, predict, encode, decode

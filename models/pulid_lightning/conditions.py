@@ -61,6 +61,11 @@ class Conditioner:
         )
         return Conditions(contexts, timestep_shifts(unet, SIGMAS, added))
 
+    def forget(self) -> None:
+        """Compute every embedding anew from here on."""
+        self._identities.clear()
+        self._texts.clear()
+
     def _identify(self, request: Prepared) -> Identity:
         return self._identities.get(request.picture, lambda: self._identifier.identify(request.face))
 

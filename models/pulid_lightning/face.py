@@ -12,7 +12,7 @@ from insightface.app import FaceAnalysis
 from insightface.app.common import Face
 from numpy.typing import NDArray
 
-from models.errors import NoFaceFound, WeightsError
+from models.errors import NoFaceFound, NonFiniteResult, WeightsError
 from models.onnx_sessions import session_options
 
 Rgb = NDArray[np.uint8]
@@ -21,6 +21,8 @@ Floats = NDArray[np.floating[Any]]
 
 DETECTION_SIZES: Final = (640, 576, 512, 448, 384, 320)
 """Sides in px of the square that the picture is fitted into, tried in this order until a face shows."""
+_LEAST_SIDE: Final = 8
+"""Px that the scaled picture's shorter side must have: half of the detector's smallest anchor, too few for a face."""
 CROP_SIDE: Final = 512
 _THRESHOLD: Final = 0.5
 TEMPLATE: Final = np.array(
@@ -70,22 +72,39 @@ class FaceFinder:
         self._models.prepare(ctx_id=-1, det_thresh=_THRESHOLD, det_size=(DETECTION_SIZES[0],) * 2)
 
     def find(self, picture: Rgb) -> FoundFace:
-        """Find the largest face; raises `NoFaceFound`. The same picture gives the same result to the bit."""
+        """Find the largest face; the same picture gives the same result to the bit.
+
+        Raises `NoFaceFound`, and `NonFiniteResult` if the recogniser describes the face by inf or nan.
+        """
         # insightface works in OpenCV's channel order.
         bgr = np.ascontiguousarray(picture[:, :, ::-1])
         keypoints = self._largest(bgr)
+        crop = align(picture, keypoints)  # before the recogniser, which fails on keypoints that have no alignment
         face = Face(kps=keypoints)
         self._models.models["recognition"].get(bgr, face)
-        return FoundFace(crop=align(picture, keypoints), embedding=face.embedding.astype(np.float32))
+        embedding = face.embedding.astype(np.float32)
+        if not np.isfinite(embedding).all():
+            raise NonFiniteResult("the face's embedding")
+        return FoundFace(crop=crop, embedding=embedding)
 
     def _largest(self, bgr: Rgb) -> Floats:
         # A face that fills the picture shows better when it is scaled down further.
-        for side in DETECTION_SIZES:
+        for side in detection_sizes(*bgr.shape[:2]):
             boxes, keypoints = self._models.det_model.detect(bgr, input_size=(side, side))
             if len(boxes):
                 chosen: Floats = keypoints[largest(boxes)]
                 return chosen
         raise NoFaceFound("No face was found in face_image.")
+
+
+def detection_sizes(height: int, width: int) -> list[int]:
+    """Those of `DETECTION_SIZES` at which a face can show in a picture of so many px: none for a long strip.
+
+    The library scales the longer side to a size and drops the fraction of the shorter one, of which nothing is left
+    beyond an aspect of 320:1 to 640:1: it would fail there.
+    """
+    short, long = sorted((height, width))
+    return [side for side in DETECTION_SIZES if side * short >= _LEAST_SIDE * long]
 
 
 def largest(boxes: Floats) -> int:
@@ -96,11 +115,11 @@ def largest(boxes: Floats) -> int:
 def alignment(keypoints: Floats) -> NDArray[np.float64]:
     """The similarity [2, 3] that moves five keypoints [5, 2] to the 512 px FFHQ template (least median of squares).
 
-    Raises `NoFaceFound` if the points coincide and so have no such transform.
+    Raises `NoFaceFound` if the points coincide, or are not finite, and so have no such transform.
     """
     # A least-squares fit is not the same: it gives way to a badly placed point, this one ignores it.
     matrix, _ = cv2.estimateAffinePartial2D(keypoints, TEMPLATE, method=cv2.LMEDS)
-    if matrix is None:
+    if matrix is None or not np.isfinite(matrix).all():
         raise NoFaceFound("No usable face was found in face_image.")
     return np.asarray(matrix, dtype=np.float64)
 

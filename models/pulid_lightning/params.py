@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from models.images import ImageFormat
 from models.params import RANDOM_SEED, CommonParams, ImageReference, Prompt, Quality, Seed
+from models.pulid_lightning.prompt import check_weights
 
 
 def _floor_to_8(side: int) -> int:
@@ -21,6 +22,9 @@ Side = Annotated[
 ]
 
 
+WeightedPrompt = Annotated[Prompt, AfterValidator(check_weights)]
+
+
 class Params(CommonParams):
     """Everything a caller can say about a portrait."""
 
@@ -32,11 +36,12 @@ class Params(CommonParams):
         description="Photo that shows the face to keep; of several faces the largest counts. http(s) URL, data URI, "
         "bare base64 or, in multipart bodies, a file."
     )
-    prompt: Prompt = Field(
+    prompt: WeightedPrompt = Field(
         "A photo of a person",
-        description="What the portrait shows. Naming a gender often helps. `(word:1.3)` weighs a word.",
+        description="What the portrait shows. Naming a gender often helps. `(word:1.3)` weighs a word; weights go from "
+        "-10 to 10.",
     )
-    negative_prompt: Prompt = Field("", description="What the portrait must not show.")
+    negative_prompt: WeightedPrompt = Field("", description="What the portrait must not show; weighed like `prompt`.")
     checkpoint_model: Literal["default", "artistic", "realistic"] = Field(
         "default", description="Which SDXL-Lightning checkpoint draws the portrait."
     )

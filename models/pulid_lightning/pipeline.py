@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Final, TypeVar
 
-import numpy as np
 import torch
 
-from models.errors import InputRefused, WeightsError
+from models.decoded import outcomes
+from models.errors import InputRefused, NonFiniteResult, WeightsError
 from models.execution.fp8 import quantise, require_fp8
 from models.execution.pacing import paced
 from models.execution.runner import EAGER, Execution, Runner, execution_for
 from models.images import decode, to_pixels
 from models.loading import load_part
-from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Pipeline, Pixels
+from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
 from models.pulid_lightning.adapter import Projection, read_adapter
 from models.pulid_lightning.attention import BodyShare
 from models.pulid_lightning.bisenet import load_bisenet
@@ -41,6 +40,7 @@ from models.weights.weight_set import WeightSet
 Part = TypeVar("Part")
 
 _ALWAYS_NEGATIVE: Final = "nsfw, nude, "
+_STAGES: Final = ("the latents", "the decoded picture")
 
 
 class PulidLightning(Pipeline[Params, Prepared]):
@@ -100,16 +100,19 @@ class PulidLightning(Pipeline[Params, Prepared]):
             self.run([warm_up.request(default_of(name))], lambda _step, _total: None)
 
     @torch.inference_mode()
-    def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Pixels]:
+    def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
         """Draw the pictures; `on_step` counts the evaluations of the UNet, seven for all pictures together."""
         checkpoint = self._checkpoints.take(batch[0].params.checkpoint_model)
         latents = torch.cat([prepared.latents for prepared in batch]).to(self._device)
         noise = DrawnNoise(WAYS, torch.cat([prepared.noise for prepared in batch], 1).to(self._device))
         denoise = denoiser(self._predict, checkpoint.unet, self._conditions(batch, checkpoint))
-        pixels = decode_latents(
+        decoded = decode_latents(
             self._decode, checkpoint.vae, sample(denoise, latents, SIGMAS, noise, paced(on_step, self._device))
         )
-        return np.split(pixels, list(accumulate(prepared.params.number_of_images for prepared in batch))[:-1])
+        drawn = outcomes(*decoded, _STAGES, [prepared.params.number_of_images for prepared in batch])
+        if any(isinstance(outcome, NonFiniteResult) for outcome in drawn):
+            self._conditions.forget()  # a passing fault of the device must not stay in an embedding
+        return drawn
 
     def _find(self, file: bytes) -> FoundFace:
         return self._faces.find(to_pixels(decode(file)))

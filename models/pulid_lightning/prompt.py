@@ -1,21 +1,25 @@
 """Prompts with weights, as tokens in chunks of 77 (PuLID specification section 6). Free of torch.
 
 `(text)` multiplies the weight by 1.1, `(text:1.3)` sets it, both may be nested; `\\(` and `\\)` are plain parentheses.
+Weights beyond `MAX_WEIGHT` are refused: they push embeddings out of what half precision holds.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 CHUNK: Final = 77
+MAX_WEIGHT: Final = 10.0
+"""Largest absolute weight of a word."""
 _EMPHASIS: Final = 1.1
 _LONG_WORD: Final = 8
 """Words of at least that many tokens may be split over two chunks."""
 _MAX_DEPTH: Final = 32
-"""Deeper parentheses are plain text: it bounds the recursion and the weight."""
+"""Deeper parentheses are plain text: it bounds the recursion."""
+_SHOWN: Final = 40
+"""Characters of a text that an error quotes."""
 _OPEN, _CLOSE = "\x01", "\x02"
 
 Weighted = tuple[str, float]
@@ -61,6 +65,18 @@ def tokenize(prompt: str, tokenizer: Tokenizer) -> TokenChunks:
     return TokenChunks(padded, weights, _frame([], tokenizer))
 
 
+def check_weights(prompt: str) -> str:
+    """The prompt as it is; raises `ValueError`, a sentence for the caller, if a weight is beyond ±`MAX_WEIGHT`."""
+    for text, weight in weighted_segments(prompt):
+        if abs(weight) > MAX_WEIGHT:
+            shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+            raise ValueError(
+                f"the weight of {shown!r} is {weight:.4g}, and weights go from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}; "
+                r"parentheses that are no weight are written \( and \)"
+            )
+    return prompt
+
+
 def weighted_segments(prompt: str) -> list[Weighted]:
     """Split a prompt at its parentheses into text and weight; escaped parentheses come out as plain ones."""
     hidden = prompt.replace("\\(", _OPEN).replace("\\)", _CLOSE)
@@ -97,14 +113,12 @@ def _split(text: str) -> Iterator[str]:
 
 def _emphasis(inner: str, weight: float) -> Weighted:
     text, colon, number = inner.rpartition(":")
-    if colon and text:
+    # "nan", "inf" and "infinity" are words here, though they parse as floats.
+    if colon and text and any(letter.isdigit() for letter in number):
         try:
-            absolute = float(number)
+            return text, float(number)
         except ValueError:
-            absolute = math.nan
-        # "nan" and "inf" parse as floats and would blacken the picture.
-        if math.isfinite(absolute):
-            return text, absolute
+            pass
     return inner, weight * _EMPHASIS
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from models.decoded import Decoded, joined, non_finite
 from models.errors import WeightsError
-from models.pipeline import Pixels
 from models.pulid_lightning.attention import IdentityContext, attend_with_identity
 from models.pulid_lightning.prompt import Tokenizer
 from models.pulid_lightning.sampler import Denoise, evaluated_sigmas, timestep_of
@@ -32,7 +32,7 @@ Predict = Callable[[Any, Tensor, Tensor, tuple[IdentityContext, ...]], Tensor]
 """A UNet, its input, the shift of the timestep and the contexts give the predicted noise [rows, 4, h, w]."""
 
 
-Decode = Callable[[Any, Tensor], Tensor]
+Decode = Callable[[Any, Tensor], Decoded]
 """A VAE and the latents of one picture give the picture."""
 
 
@@ -86,18 +86,17 @@ def denoiser(predict: Predict, unet: Any, conditions: Conditions) -> Denoise:
     return denoise
 
 
-def decode_picture(vae: Any, latents: Tensor) -> Tensor:
+def decode_picture(vae: Any, latents: Tensor) -> Decoded:
     """Decode latents [1, 4, h, w] (float32) to a picture [1, 8h, 8w, 3] of 8 bits; a `Decode`."""
     decoded: Tensor = vae.decoder(vae.post_quant_conv((latents / vae.config.scaling_factor).to(vae.dtype)))
     unit = ((decoded.float() + 1) / 2).clamp(0, 1)
     # Truncated, not rounded: as the reference writes its pictures.
-    return (unit * 255).to(torch.uint8).permute(0, 2, 3, 1)
+    return Decoded((unit * 255).to(torch.uint8).permute(0, 2, 3, 1), non_finite(latents, decoded))
 
 
-def decode_latents(decode: Decode, vae: Any, latents: Tensor) -> Pixels:
+def decode_latents(decode: Decode, vae: Any, latents: Tensor) -> Decoded:
     """Decode latents [n, 4, h, w] to pictures [n, 8h, 8w, 3], one after the other to bound memory."""
-    pixels: Pixels = torch.cat([decode(vae, row) for row in torch.split(latents, 1)]).cpu().numpy()
-    return pixels
+    return joined([decode(vae, row) for row in torch.split(latents, 1)])
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer:

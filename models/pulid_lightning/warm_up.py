@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
+from models.decoded import Decoded
 from models.execution.runner import Runner
 from models.pulid_lightning.checkpoints import Checkpoint
 from models.pulid_lightning.conditions import Conditioner
@@ -31,7 +32,7 @@ class WarmUp:
     """Shows the runners of a pipeline what they will meet."""
 
     def __init__(
-        self, tokenise: Tokenise, conditions: Conditioner, predict: Runner[Tensor], decode: Runner[Tensor]
+        self, tokenise: Tokenise, conditions: Conditioner, predict: Runner[Tensor], decode: Runner[Decoded]
     ) -> None:
         """Take the pipeline's parts."""
         self._tokenise, self._conditions, self._predict, self._decode = tokenise, conditions, predict, decode

@@ -11,7 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from models.encoding import encode
 from tests.parity.__main__ import main, slack_of
+from tests.parity.discover import discover
+from tests.parity.iclight.case import Case
+from tests.parity.iclight.golden_set import KEPT, GoldenSet
+from tests.parity.iclight.stages import decoding
 from tests.parity.pulid import KINDS, kind_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pulid"
@@ -117,6 +122,25 @@ def test_vectors_may_be_drawn_from_another_seed(place: Place, capsys):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"recipe_seed": 1}))
     assert main([str(folder)]) == 1
     assert "0.cond" in capsys.readouterr().out
+
+
+@torch.inference_mode()
+def test_every_picture_of_a_case_is_compared_under_its_name(tmp_path: Path):
+    """`_out1` as it should be, `_out2` another picture, `_out3` beyond the outputs that the case has."""
+    name, device = "fc_d_top_long", torch.device("cpu")
+    shutil.copytree(KEPT / "cases", tmp_path / "cases")
+    file = tmp_path / "cases" / f"{name}.safetensors"
+    first = load_file(file)["final_u8"][0]
+    outputs = [first, first.flip(1).contiguous(), first.flip(0).contiguous()]
+    save_file(load_file(file) | {"final_u8": torch.stack(outputs)}, file)
+    for number, picture in {1: outputs[1], 2: first, 3: first}.items():
+        (tmp_path / "cases" / f"{name}_out{number}.png").write_bytes(encode(picture.numpy(), "png", 100))
+    assert {found for found, _ in discover(tmp_path, device)} == {f"cases/{name}"}
+    verdicts = {}
+    with pytest.raises(IndexError):
+        for row in decoding(Case(GoldenSet(tmp_path, device), name)):
+            verdicts[row.name] = row.passed
+    assert [verdicts[f"out{number}.png"] for number in range(3)] == [True, True, False]
 
 
 def test_another_device_has_more_room():

@@ -35,11 +35,13 @@ from models.demo_weights.training.measures import (
 )
 from models.demo_weights.training.photos import HELD_OUT, Picture, load_photo
 from models.demo_weights.training.prototype import CELL, sheet_noise
+from models.errors import NonFiniteResult
 from models.ic_light import vae
 from models.ic_light.foreground import resize_and_center_crop
 from models.ic_light.networks import Networks, load_networks
 from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight
+from models.pipeline import Outcome
 from models.weights.weight_set import WeightSet
 
 PLAIN_WORDS: Final = "soft light"
@@ -96,7 +98,7 @@ class Model:
         """Draw requests of one kinship, one picture each."""
         images = {"subject_image": _png(photo)}
         batch = [self._pipeline.prepare(Params(subject_image="photo", **request), images) for request in requests]
-        return [pictures[0] for pictures in self._pipeline.run(batch, _ignore_step)]
+        return [_first(outcome) for outcome in self._pipeline.run(batch, _ignore_step)]
 
     @torch.inference_mode()
     def mask(self, photo: Picture, width: int, height: int) -> Mask:
@@ -111,7 +113,7 @@ class Model:
         """The photo cut to the size of a default first pass, and what the autoencoder makes of it."""
         cut = resize_and_center_crop(_tensor(photo), *_FIRST_PASS)
         latents = vae.encode_pictures(self._networks.vae, cut[None])
-        return cut.numpy(), vae.decode_picture(self._networks.vae, latents)[0].numpy()
+        return cut.numpy(), vae.decode_picture(self._networks.vae, latents).pictures[0].numpy()
 
 
 def measure(weights: Path, plan: Plan, say: Say) -> Figures:
@@ -195,6 +197,14 @@ def _seconds(model: Model, plan: Plan) -> float:
     began = time.monotonic()
     model.relight(_photo(_SPHERE), [{"prompt": PLAIN_WORDS, "light_source": "Left Light", **plan.lit}])
     return time.monotonic() - began
+
+
+def _first(outcome: Outcome) -> Picture:
+    """The first picture of a request; raises `NonFiniteResult` if it has none."""
+    if isinstance(outcome, NonFiniteResult):
+        raise outcome
+    picture: Picture = outcome[0]
+    return picture
 
 
 def _ignore_step(_step: int, _total: int) -> None:

@@ -35,7 +35,7 @@ def test_encoding_gives_the_scaled_mean_of_the_posterior(networks: Networks, noi
 @torch.inference_mode()
 def test_decoding_undoes_the_scale_picture_by_picture(networks: Networks):
     latents = torch.randn(2, 4, 8, 10, generator=torch.Generator().manual_seed(0))
-    pixels = vae.decode(vae.decode_picture, networks.vae, latents)
+    pixels = vae.decode(vae.decode_picture, networks.vae, latents).pictures
     assert pixels.shape == (2, 64, 80, 3)
     assert pixels.dtype == torch.uint8
     together = vae.quantise(networks.vae.decode(latents / networks.vae.config.scaling_factor).sample)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -127,7 +126,7 @@ def test_pictures_are_cut_off_at_black_and_white_and_truncated():
     )
     values = [-3.0, 3.0, 0.0, 0.999]
     latents = torch.tensor(values).view(1, 1, 2, 2).expand(2, 4, 2, 2) * 0.5
-    pixels = decode_latents(decode_picture, vae, latents)
-    assert pixels.dtype == np.uint8
+    pixels = decode_latents(decode_picture, vae, latents).pictures
+    assert pixels.dtype == torch.uint8
     assert pixels.shape == (2, 2, 2, 3)
     assert pixels[1, :, :, 0].ravel().tolist() == [0, 255, 127, 254]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Final
 import torch
 from safetensors import safe_open
 
-from tests.parity.iclight.case import Case
+from tests.parity.iclight.case import OUTPUT, Case
 from tests.parity.iclight.free_run import free_run
 from tests.parity.iclight.golden_set import GoldenSet
 from tests.parity.iclight.stages import stages
@@ -33,10 +34,14 @@ def checks(folder: Path, device: torch.device) -> Iterator[tuple[str, Check]]:
             yield f"unit/{file.name}", _unknown
     # A case is known by any of its files: what is missing beside it must show.
     files = (folder / "cases").glob("*")
-    for name in sorted({file.stem.removesuffix("_out0") for file in files if file.suffix in _OF_CASES}):
+    for name in sorted({_case_of(file) for file in files if file.suffix in _OF_CASES}):
         case = Case(golden, name)
         yield f"cases/{name}", partial(_inferring, stages, case)
         yield f"cases/{name}", partial(_inferring, free_run, case)
+
+
+def _case_of(file: Path) -> str:
+    return re.sub(OUTPUT, "", file.stem) if file.suffix == ".png" else file.stem
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,10 @@ _ARGUMENTS: Final = {
 _UPLOADED, _MIRRORED, _AMBIENT = "Use Background Image", "Use Flipped Background Image", "Ambient"
 
 
+OUTPUT: Final = r"_out(\d+)$"
+"""How the name of a picture ends, before its suffix: behind the case's name, with the output's number from 0."""
+
+
 @dataclass(frozen=True)
 class Case:
     """`facts` is the case's JSON, `tensors` what lies beside it under the same name."""
@@ -57,9 +62,14 @@ class Case:
         return load_file(self._file(".safetensors"))
 
     @cached_property
-    def picture(self) -> bytes:
-        """The first picture of the result, as a PNG file."""
-        return self._file("_out0.png").read_bytes()
+    def pictures(self) -> dict[int, bytes]:
+        """The pictures of the result that the set has, as PNG files by number; the first must be there."""
+        ending = re.compile(re.escape(self.name) + OUTPUT)
+        files = {0: self._file("_out0.png")}
+        for file in (self.golden.folder / "cases").glob("*.png"):
+            if found := ending.match(file.stem):
+                files[int(found[1])] = file
+        return {number: files[number].read_bytes() for number in sorted(files)}
 
     def _file(self, ending: str) -> Path:
         # Never one of another set: a case is its files together.

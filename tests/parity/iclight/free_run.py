@@ -55,7 +55,7 @@ def _first_pass(case: Case, run: Run) -> Iterator[Row]:
     yield within("free p1.steps", walk.steps, tensors["p1.steps"], allowed.DENOISED)
     yield within("free p1.latents", walk.latents, tensors["p1.latents"], allowed.DENOISED)
     decoded = tensors["p1.decoded_u8"]
-    yield within("free p1.decoded_u8", run.decoded[0], decoded, allowed.LEVEL, share=allowed.DECODED_SHARE)
+    yield within("free p1.decoded_u8", run.decoded[0].pictures, decoded, allowed.LEVEL, share=allowed.DECODED_SHARE)
 
 
 def _result(case: Case, run: Run, pictures: Pixels) -> Iterator[Row]:

@@ -11,6 +11,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from models.decoded import Decoded
 from models.ic_light import denoise as loop
 from models.ic_light import pipeline, vae
 from models.ic_light.denoise import Conditions
@@ -57,7 +58,7 @@ class Run:
 
     walks: list[Walk] = field(default_factory=list)
     draws: list[Tensor] = field(default_factory=list)
-    decoded: list[Tensor] = field(default_factory=list)
+    decoded: list[Decoded] = field(default_factory=list)
     encoder_inputs: list[list[int]] = field(default_factory=list)
     decoder_inputs: list[list[int]] = field(default_factory=list)
 

@@ -30,7 +30,7 @@ def stages(case: Case) -> Iterator[Row]:
     noise = Noise(case.params.seed, case.params.number_of_images, case.golden.device, source=torch.device("cpu"))
     for number in (1, 2):
         yield from _pass(case, number, noise)
-    yield from _pictures(case)
+    yield from decoding(case)
 
 
 def _texts(case: Case) -> Iterator[Row]:
@@ -121,14 +121,16 @@ def _conditions(case: Case, name: str) -> Conditions:
     return Conditions(seen, positive, negative, guidance=case.params.cfg)
 
 
-def _pictures(case: Case) -> Iterator[Row]:
+def decoding(case: Case) -> Iterator[Row]:
+    """Golden latents of both passes to pictures, and the picture files of the result."""
     tensors, network, device = case.tensors, case.golden.networks.vae, case.golden.device
-    small = vae.decode(vae.decode_picture, network, tensors["p1.latents"].to(device))
+    small = vae.decode(vae.decode_picture, network, tensors["p1.latents"].to(device)).pictures
     yield within("p1.decoded_u8", small, tensors["p1.decoded_u8"], allowed.LEVEL, share=allowed.DECODED_SHARE)
     enlarged = [resample(picture, *case.params.output_size) for picture in tensors["p1.decoded_u8"]]
     yield exact("hires_u8", torch.stack(enlarged), tensors["hires_u8"])
-    final = vae.decode(vae.decode_picture, network, tensors["p2.latents"].to(device))
+    final = vae.decode(vae.decode_picture, network, tensors["p2.latents"].to(device)).pictures
     yield within("final_u8", final, tensors["final_u8"], allowed.LEVEL)
     last = tensors["final_float"]
     yield within("final_u8 of final_float", vae.quantise(last), tensors["final_u8"][-len(last) :], allowed.LEVEL)
-    yield exact("out0.png", to_rgb(decode(case.picture)), tensors["final_u8"][0])
+    for number, picture in case.pictures.items():
+        yield exact(f"out{number}.png", to_rgb(decode(picture)), tensors["final_u8"][number])
