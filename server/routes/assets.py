@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from models.errors import UnreadableImage
 from server.auth import caller_of
@@ -21,12 +21,13 @@ from server.schemas import FieldError, UploadAnswer
 
 router = APIRouter(tags=["assets"])
 _MAX_FILES: Final = 16
+_DataUrl = Annotated[str, StringConstraints(strip_whitespace=True)]
 
 
 class Upload(BaseModel):
     """Pictures to keep for later requests."""
 
-    data_urls: Annotated[list[str], Field(min_length=1, max_length=_MAX_FILES)] = Field(
+    data_urls: Annotated[list[_DataUrl], Field(min_length=1, max_length=_MAX_FILES)] = Field(
         description="The pictures as data URLs: JPEG, PNG or WebP.",
         examples=[["data:image/png;base64,iVBORw0KGgoAAAANSUhEUg..."]],
     )
