@@ -31,7 +31,10 @@ _SHARED_PIXELS: Final = 1_600_000
 ImageReference = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1),
-    Field(description="Picture: http(s) URL, data URI, bare base64 or, in multipart bodies, a file."),
+    Field(
+        json_schema_extra={"format": "image-reference"},
+        description="Picture: http(s) URL, data URI, bare base64 or, in multipart bodies, a file.",
+    ),
 ]
 """How a caller names a picture. Once a request is accepted the field holds the name of the stored bytes instead."""
 

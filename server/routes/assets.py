@@ -13,6 +13,7 @@ from server.auth import caller_of
 from server.bodies import read_body
 from server.context import Gateway, gateway_of
 from server.errors import ImageUnavailable, InvalidParameters
+from server.examples import PICTURE
 from server.inputs import load_data_url
 from server.links import links_of
 from server.openapi import error_responses, json_body
@@ -21,7 +22,9 @@ from server.schemas import FieldError, UploadAnswer
 
 router = APIRouter(tags=["assets"])
 _MAX_FILES: Final = 16
-_DataUrl = Annotated[str, StringConstraints(strip_whitespace=True)]
+_DataUrl = Annotated[
+    str, StringConstraints(strip_whitespace=True), Field(json_schema_extra={"format": "image-data-url"})
+]
 
 
 class Upload(BaseModel):
@@ -29,7 +32,7 @@ class Upload(BaseModel):
 
     data_urls: Annotated[list[_DataUrl], Field(min_length=1, max_length=_MAX_FILES)] = Field(
         description="The pictures as data URLs: JPEG, PNG or WebP.",
-        examples=[["data:image/png;base64,iVBORw0KGgoAAAANSUhEUg..."]],
+        examples=[[PICTURE]],
     )
 
 
