@@ -5,25 +5,50 @@ An endpoint's `Params` is the single source for validation, OpenAPI and the docu
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from models.images import ImageFormat
 
 RANDOM_SEED: Final = -1
-_SEED_SPACE: Final = 2**64
+_SEED_SPACE: Final = 2**53
+"""So many seeds there are: all of them are exact in JavaScript's numbers, and in other languages' doubles."""
 _SHARED_PIXELS: Final = 1_600_000
 """Larger pictures keep a device busy on their own."""
 
 ImageReference = Annotated[
     str,
-    Field(min_length=1, description="Picture: http(s) URL, data URI, bare base64 or, in multipart bodies, a file."),
+    StringConstraints(strip_whitespace=True, min_length=1),
+    Field(
+        json_schema_extra={"format": "image-reference"},
+        description="Picture: http(s) URL, data URI, bare base64 or, in multipart bodies, a file.",
+    ),
 ]
 """How a caller names a picture. Once a request is accepted the field holds the name of the stored bytes instead."""
 
 Prompt = Annotated[str, Field(max_length=10_000)]
+
+
+_EXPONENTIAL: Final = re.compile(r"\s*[-+]?[0-9]{1,400}(\.[0-9]{1,400})?[eE][-+]?[0-9]{1,4}\s*")
+
+
+def _exact(seed: Any) -> Any:
+    """Integers of any size as such: JavaScript writes those from 10^21 on with an exponent, so they come as floats."""
+    if isinstance(seed, str) and _EXPONENTIAL.fullmatch(seed):
+        seed = float(seed)
+    return int(seed) if isinstance(seed, float) and seed.is_integer() else seed
 
 
 def _fold_seed(seed: int) -> int:
@@ -32,10 +57,11 @@ def _fold_seed(seed: int) -> int:
 
 Seed = Annotated[
     int,
+    BeforeValidator(_exact),
     AfterValidator(_fold_seed),
     Field(
         description="Noise seed; the same request with the same seed gives the same bytes. -1, null or absent draws "
-        "a random one. Taken modulo 2^64; the seed used is returned with the result.",
+        "a random one. Taken modulo 2^53; the seed used is returned with the result.",
     ),
 ]
 Quality = Annotated[
@@ -81,6 +107,19 @@ class CommonParams(BaseModel, ABC):
             for name, value in body.items()
             if value is not None and not (name in cls.none_words and value == "None")
         }
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # which are numbers to the library
+            raise ValueError(f"must not be {str(value).lower()}")
+        return value
+
+    @classmethod
+    def text_fields(cls) -> tuple[str, ...]:
+        """Names of the fields in which empty text is a value, and does not mean that nothing was said."""
+        fields = cls.model_fields.items()
+        return tuple(name for name, field in fields if field.annotation is str and name not in cls.image_fields)
 
     @property
     @abstractmethod

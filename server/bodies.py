@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Never
 from urllib.parse import parse_qsl
 
 from anyio.to_thread import run_sync
 from fastapi import Request
 from pydantic_core import from_json
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 
+from models.params import CommonParams
 from server.errors import BadRequest
+from server.inputs import restore_plus_signs
+from server.multipart import parse_multipart
 
 _MAX_FIELDS: Final = 200
 _SMALL: Final = 64 * 1024
 """Bytes of a body that is parsed sooner (in under 0.5 ms) than a thread has taken it over."""
-_NO_LIMIT: Final = 2**63
-"""Of one part: the limit of the whole body holds for it."""
 
 Body = dict[str, Any]
 """Values by field name; a file part's value is its bytes. Of a repeated field the last one counts."""
 
 
-async def read_body(request: Request) -> Body:
-    """Read a JSON, multipart or urlencoded body; raises `BadRequest` if it is none, or is malformed."""
+async def read_body(request: Request, shape: type[CommonParams] | None = None) -> Body:
+    """Read a JSON, multipart or urlencoded body; raises `BadRequest` if it is none, or is malformed.
+
+    `shape` says which fields of a form are pictures, and in which of them empty text is a value. In all others empty
+    text counts as absent, as browsers send every field of a form.
+    """
+    pictures = shape.image_fields if shape else ()
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        return await _read_multipart(request)
+        content_type = request.headers["content-type"]
+        return _settled(await parse_multipart(content_type, request.stream(), pictures), shape)
     parse = _parser_of(media_type)
     data = await request.body()
-    return parse(data) if len(data) <= _SMALL else await run_sync(parse, data)
+    body = parse(data) if len(data) <= _SMALL else await run_sync(parse, data)
+    if parse is not parse_urlencoded:
+        return body
+    mended = {name: restore_plus_signs(body[name]) for name in pictures if name in body}
+    return _settled({**body, **mended}.items(), shape)
 
 
 def _parser_of(media_type: str) -> Callable[[bytes], Body]:
@@ -74,22 +83,10 @@ def parse_urlencoded(data: bytes) -> Body:
         raise BadRequest("The request body is not a valid urlencoded form.") from error
 
 
-async def _read_multipart(request: Request) -> Body:
-    limits = {"max_files": _MAX_FIELDS, "max_fields": _MAX_FIELDS, "max_part_size": _NO_LIMIT}
-    try:
-        async with request.form(**limits) as form:
-            parts = [(name, await _part_value(part)) for name, part in form.multi_items()]
-    except (HTTPException, ValueError, LookupError) as error:  # the last two: text in no, or in a strange encoding
-        raise BadRequest("The request body is not a valid multipart form.") from error
-    return {name: value for name, value in parts if value is not None}
-
-
-async def _part_value(part: UploadFile | str) -> str | bytes | None:
-    """Text or file bytes; None for a form's file field that was left empty."""
-    if isinstance(part, str):
-        return part
-    data = await part.read()
-    return data if data or part.filename else None
+def _settled(fields: Iterable[tuple[str, str | bytes]], shape: type[CommonParams] | None) -> Body:
+    """Fields of a form without those that were left empty."""
+    texts = shape.text_fields() if shape else ()
+    return {name: value for name, value in fields if name in texts or not isinstance(value, str) or value.strip()}
 
 
 def _refuse_constant(name: str) -> Never:

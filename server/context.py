@@ -66,7 +66,12 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         keys=Keys(redis),
         rates=Rates(redis),
         janitor=Janitor(records, queue, store, presence, settings.max_attempts),
-        fetcher=Fetcher(settings.fetch_allow_cidrs, settings.offline),
+        fetcher=Fetcher(
+            settings.fetch_allow_cidrs,
+            settings.offline,
+            ca_file=settings.fetch_ca_file,
+            user_agent=settings.fetch_user_agent,
+        ),
         fetch_slots=FetchSlots(settings.fetches_per_key),
         upload_quota=UploadQuota(redis, settings.upload_quota_mb * 1024**2),
         wakeups=Wakeups(settings.redis_url),

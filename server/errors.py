@@ -29,8 +29,10 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from models.catalog import MODELS
+from server.head import method_of
 from server.schemas import FieldError
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull, StoreUnavailable
 
@@ -44,6 +46,7 @@ SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 """Of every answer that does not set its own: nothing is to be guessed, framed, told on, or kept."""
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _MODEL_PATH: Final = re.compile(r"/v[12]/([^/]+)")
 
 
@@ -155,10 +158,21 @@ async def _framework_error(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == HTTPStatus.NOT_FOUND:
         sentence = _nothing_at(request.url.path)
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        sentence = f"{request.method} is not allowed here."
+        sentence = f"{method_of(request)} is not allowed here."
+        return _answer(405, sentence, {"Allow": ", ".join(_methods_at(request))})
     else:
         sentence = str(error.detail)
     return _answer(error.status_code, sentence, error.headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """All methods of an address: the framework names those of one route, and several may share the address."""
+
+    def is_taken(method: str) -> bool:
+        scope = {**request.scope, "method": "GET" if method == "HEAD" else method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return list(filter(is_taken, _METHODS))
 
 
 def _nothing_at(path: str) -> str:

@@ -10,6 +10,11 @@ from server.links import Links
 from server.schemas import CreditsAnswer, LiveAnswer, ReadyAnswer, UploadAnswer
 from workers.records import Output, Record, Status
 
+PICTURE: Final = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAAAAACPAi4CAAAAK0lEQVR42u3MMREAAAgEoNfkRjeEmwcBqMlNRyAQCAQCgUAg"
+    "EAgEAsHzYAFAdAEArKmlZAAAAABJRU5ErkJggg=="
+)
+"""64 x 64 grey pixels: what is shown as an example can be sent as it is."""
 _LINKS: Final = Links("https://images.example.com")
 _CREDITS: Final = 1_000_000.0
 _QUEUED: Final = Record(

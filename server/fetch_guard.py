@@ -8,10 +8,13 @@ address that it has really reached is checked again. Each redirect is a new addr
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -26,7 +29,8 @@ Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 CONNECT_S: Final = 5.0
 TOTAL_S: Final = 15.0
-MAX_REDIRECTS: Final = 3
+MAX_REDIRECTS: Final = 10
+USER_AGENT: Final = "facelight"
 _NAT64: Final = ip_network("64:ff9b::/96")
 _REFUSED: Final = tuple(
     map(
@@ -42,6 +46,18 @@ _OUT_OF_REACH: Final = {
     False: "the URL leads to an address that is not public",
     True: "this server works offline, and the URL leads out of the networks that it may fetch from",
 }
+
+
+_MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}")
+_UNTOLD: Final = ("", "application/octet-stream", "binary/octet-stream", "application/x-download")
+"""Media types of answers that may be anything; told apart by what they begin with."""
+_PICTURE: Final = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF.{4}WEBP|.{4}ftyp|GIF8|BM.{4}\0{4}|II\*\0|MM\0\*|\xff\x0a|\0\0\0\x0cJXL ",
+    re.DOTALL,
+)
+"""What files of the formats begin with that hosts serve as pictures, whatever their media type says."""
+_GZIP: Final = b"\x1f\x8b"
+_MARKUP: Final = re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
 
 
 def is_public(address: Address) -> bool:
@@ -73,10 +89,26 @@ async def resolve(host: str, port: int) -> Sequence[Address]:
     return [ip_address(entry[4][0]) for entry in found]
 
 
+def trust(ca_file: Path | None = None) -> ssl.SSLContext:
+    """Whose certificates https hosts may have: those of the public authorities, and of the PEM file `ca_file`.
+
+    SSL_CERT_FILE and SSL_CERT_DIR name other public authorities, as everywhere. Raises `OSError` for files that cannot
+    be read, or hold no certificates.
+    """
+    context = httpx.create_ssl_context()
+    # From Python 3.13 on the default also refuses authorities whose certificates lack what RFC 5280 asks of them, as
+    # those of companies often do; browsers and earlier versions do not.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
+
+
 class Fetcher:
     """Gets pictures by http(s). `allowed` are networks that may be reached although they are not public.
 
     `offline` takes the public ones away: only `allowed` is left, and if that is empty, no name is even looked up.
+    `ca_file` is what `trust` takes.
     """
 
     def __init__(
@@ -85,6 +117,8 @@ class Fetcher:
         offline: bool = False,
         resolver: Resolver = resolve,
         total_s: float = TOTAL_S,
+        ca_file: Path | None = None,
+        user_agent: str = USER_AGENT,
     ) -> None:
         self._allowed = allowed
         self._offline = offline
@@ -96,7 +130,8 @@ class Fetcher:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             timeout=httpx.Timeout(total_s, connect=CONNECT_S),
             limits=httpx.Limits(max_keepalive_connections=0),
-            headers={"User-Agent": "facelight", "Accept": "image/*", "Accept-Encoding": "identity"},
+            verify=trust(ca_file),
+            headers={"User-Agent": user_agent, "Accept": "image/*", "Accept-Encoding": "identity"},
         )
 
     async def fetch(self, url: str) -> bytes:
@@ -109,6 +144,8 @@ class Fetcher:
         except (httpx.InvalidURL, ValueError) as error:
             raise ImageUnavailable("the URL is malformed") from error
         except (httpx.HTTPError, OSError) as error:
+            if _is_distrust(error):
+                raise ImageUnavailable("the URL's host has a certificate that this server does not trust") from error
             raise ImageUnavailable("the URL cannot be reached") from error
 
     async def close(self) -> None:
@@ -131,9 +168,11 @@ class Fetcher:
         async with self._client.stream("GET", pinned, headers=headers, extensions=extensions) as response:
             if response.has_redirect_location:
                 return url.join(response.headers["location"])
-            if response.status_code != 200:
+            if response.status_code not in (200, 203):  # 203: a proxy has changed something on the way
                 raise ImageUnavailable(f"the URL was answered with status {response.status_code}")
-            return await _read(response)
+            body = await _read(response)
+            _check_answer(response.headers, body)
+            return body
 
     async def _checked_address(self, url: httpx.URL) -> Address:
         if url.scheme not in ("http", "https") or not url.host:
@@ -159,6 +198,13 @@ class Fetcher:
         return allowed or (is_public(address) and not self._offline)
 
 
+def _is_distrust(error: BaseException | None) -> bool:
+    """Whether a certificate is behind an error, or behind what caused it."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 async def _read(response: httpx.Response) -> bytes:
     body = bytearray()
     async for chunk in response.aiter_raw():
@@ -166,3 +212,26 @@ async def _read(response: httpx.Response) -> bytes:
         if len(body) > MAX_BYTES:
             raise ImageUnavailable(f"the image is larger than {MAX_BYTES // 1024**2} MB")
     return bytes(body)
+
+
+def _check_answer(headers: httpx.Headers, body: bytes) -> None:
+    """Say what has come, if that is no picture: what begins like one is, whatever it is called."""
+    if not body:
+        raise ImageUnavailable("the URL was answered with an empty body")
+    if _PICTURE.match(body):
+        return
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type and not _MEDIA_TYPE.fullmatch(media_type):
+        media_type = "an unknown media type"
+    if _MARKUP.match(body):
+        media_type = "text/html"
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if body.startswith(_GZIP):
+        encoding = "gzip"
+    if encoding in ("gzip", "x-gzip", "deflate", "br", "zstd", "compress"):
+        compressed = f"{media_type} compressed" if media_type else "a body compressed"
+        raise ImageUnavailable(
+            f"the URL was answered with {compressed} with {encoding}, which this server does not expand"
+        )
+    if not media_type.startswith("image/") and media_type not in _UNTOLD:
+        raise ImageUnavailable(f"the URL was answered with {media_type}, not a picture")

@@ -27,6 +27,7 @@ IdempotencyKey = Annotated[
         description="Extension: up to 255 characters of your own, such as a UUID. A second call with the same key "
         "and the same body is given the first one's request instead of making another; with another body it is "
         "refused with 409.",
+        json_schema_extra={"pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},  # blanks at the ends are no part of a header
     ),
 ]
 """The header's value, in a route; None if it was not sent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -11,15 +12,17 @@ from anyio.to_thread import run_sync
 from models.images import FILE_EXTENSIONS, check, recognise, size_in_header
 from server.context import Gateway
 from server.errors import ImageUnavailable
-from server.links import Links
+from server.links import FILES, Links
 from workers.store import may_read
 
 _SMALL: Final = 64 * 1024
 """Bytes of text that is decoded sooner (in under 0.2 ms) than a thread has taken it over."""
 _SMALL_PX: Final = 512 * 512
 """Of a picture that decodes to 1 MB in a few ms."""
-_BREAKS: Final = b"\t\n\r"
-_STANDARD: Final = bytes.maketrans(b" -_", b"++/")
+_WHITE_SPACE: Final = b" \t\n\r\f\v"
+_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_DATA_HEADER: Final = re.compile(r'data:(?:(?:[^,"]++|"[^"]*+")*+,|[^,]*+,)', re.IGNORECASE)
+"""Up to the comma before the payload; a comma within quotation marks is part of a parameter."""
 PRIVATE_EXTENSION: Final = "bin"
 """Of stored inputs: nobody is ever told their names, and `/files/` does not serve them."""
 
@@ -83,17 +86,29 @@ def _read_own(name: str, owner: str, gateway: Gateway) -> bytes:
 
 
 def parse_data_url(url: str) -> bytes:
-    """Decode a data URI (RFC 2397), base64 or percent-encoded; raises `ImageUnavailable`."""
-    header, comma, payload = url.partition(",")
-    if not comma:
+    """Decode a data URI (RFC 2397), base64 or percent-encoded; raises `ImageUnavailable`.
+
+    Base64 may be percent-encoded besides. Its mark may have blanks around it, and parameters before and behind it.
+    """
+    header, payload, is_base64 = _split_data_url(url)
+    if not header:
         raise ImageUnavailable("the data URI is malformed")
-    return parse_base64(payload) if header.lower().endswith(";base64") else unquote_to_bytes(payload)
+    return parse_base64(payload) if is_base64 else unquote_to_bytes(payload)
+
+
+def _split_data_url(url: str) -> tuple[str, str, bool]:
+    """A data URI's header with its comma, its payload, and whether that is base64; no header if it is malformed."""
+    found = _DATA_HEADER.match(url)
+    if found is None:
+        return "", url, False
+    parameters = {parameter.strip().lower() for parameter in found[0][:-1].split(";")[1:]}
+    return found[0], url[found.end() :], "base64" in parameters
 
 
 def parse_base64(text: str) -> bytes:
-    """Decode base64, standard or URL-safe, with or without padding, in lines or not; raises `ImageUnavailable`.
+    """Decode base64, standard or URL-safe, with or without padding; raises `ImageUnavailable`.
 
-    A blank stands for the plus sign that it was before a client forgot to percent-encode its form.
+    White space counts as nothing, and what is percent-encoded is decoded first.
     """
     try:
         return pybase64.b64decode(text, validate=True)
@@ -104,10 +119,28 @@ def parse_base64(text: str) -> bytes:
 def _parse_sloppy_base64(text: str) -> bytes:
     try:
         # Bytes, since these steps take a tenth of the time that they take with text.
-        compact = text.strip().encode("ascii").translate(_STANDARD, _BREAKS).rstrip(b"=")
+        encoded = "".join(text.split()).encode("ascii")
+        if b"%" in encoded:
+            encoded = unquote_to_bytes(encoded)
+        compact = encoded.translate(_STANDARD, _WHITE_SPACE).rstrip(b"=")
         return pybase64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
     except ValueError as error:
         raise ImageUnavailable("must be an http(s) URL, a data URI or base64 of a picture") from error
+
+
+def restore_plus_signs(reference: str) -> str:
+    """Mend a picture of an urlencoded form whose client left the plus signs of its base64 as they were.
+
+    Each has become a blank. Those at the end are told from mere blanks by the length of the whole.
+    """
+    text = reference.strip("\t\n\r\f\v").lstrip()
+    header, payload, is_base64 = _split_data_url(text) if _is_data_url(text) else ("", text, True)
+    if not is_base64 or " " not in payload or _is_url(text) or text.startswith(FILES):
+        return reference
+    inner = payload.strip(" ")
+    length = len(inner) - sum(map(inner.count, "\t\n\r"))
+    lost = min(-length % 4, len(payload) - len(payload.rstrip(" ")))
+    return header + inner.replace(" ", "+") + "+" * lost
 
 
 def _is_url(text: str) -> bool:

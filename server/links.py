@@ -18,7 +18,7 @@ _HOST: Final = re.compile(
 )
 _PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_FILES: Final = "/files/"
+FILES: Final = "/files/"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Links:
 
     def file(self, name: str) -> str:
         """URL of a picture in the store."""
-        return f"{self.base}{_FILES}{name}"
+        return f"{self.base}{FILES}{name}"
 
     def of_request(self, request_id: str) -> dict[str, str]:
         """The three URLs under which a request can be asked for."""
@@ -42,8 +42,8 @@ class Links:
 
     def file_name(self, reference: str) -> str | None:
         """Name of the stored picture that `reference` (absolute, or relative to the host) means; None if it is none."""
-        if reference.startswith(_FILES):
-            return urlsplit(reference).path.removeprefix(_FILES)
+        if reference.startswith(FILES):
+            return urlsplit(reference).path.removeprefix(FILES)
         if not reference[:8].lower().startswith(("http://", "https://")):
             return None
         try:
@@ -52,7 +52,7 @@ class Links:
             prefixes = [base.path for base in own if _host_and_port(base) == _host_and_port(parts)]
         except ValueError:  # a malformed URL is none of ours
             return None
-        return next((name for prefix in prefixes if (name := _below(prefix + _FILES, parts.path))), None)
+        return next((name for prefix in prefixes if (name := _below(prefix + FILES, parts.path))), None)
 
 
 def base_url(scheme: str, headers: Headers, fallback: str) -> str:

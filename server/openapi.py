@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from models.catalog import MODELS, Model
 from models.images import FILE_MEDIA_TYPES, MEDIA_TYPES
-from server.examples import EXAMPLES
+from server.examples import EXAMPLES, PICTURE
 from server.schemas import ErrorAnswer, FailedAnswer, UnfinishedAnswer
 
 Responses = dict[int | str, dict[str, Any]]
@@ -134,7 +134,7 @@ def request_body(model: Model) -> dict[str, Any]:
     """Documentation of a model's parameters in every encoding."""
     reference = {"$ref": f"#/components/schemas/{_schema_name(model)}"}
     content: dict[str, Any] = {encoding: {"schema": reference} for encoding in _ENCODINGS}
-    content["application/json"]["example"] = model.example
+    content["application/json"]["example"] = {**model.example, model.params.image_fields[0]: PICTURE}
     content["multipart/form-data"] = {"schema": {"$ref": f"#/components/schemas/{_schema_name(model)}Form"}}
     return {"requestBody": {"required": True, "content": content}}
 
@@ -189,7 +189,7 @@ def _params_schemas(model: Model) -> dict[str, Any]:
 
 
 def _or_file(field: Mapping[str, Any]) -> dict[str, Any]:
-    text = {name: field[name] for name in ("type", "minLength")}
+    text = {name: field[name] for name in ("type", "format", "minLength")}
     return {**{name: value for name, value in field.items() if name not in text}, "anyOf": [_BINARY, text]}
 
 

@@ -24,6 +24,10 @@ _PLAIN: Final = (
     (re.compile(r"^Value error, "), ""),
     (re.compile(r"^Field required$"), "is required"),
     (re.compile(r"^Input should be "), "must be "),
+    (
+        re.compile(r"^Unable to parse input string as an integer, exceeded"),
+        "must be an integer of fewer digits: exceeded",
+    ),
     (re.compile(r"^(String|List) should have "), "must have "),
 )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
@@ -11,11 +13,13 @@ from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from models.catalog import MODELS
+from server.fetch_guard import USER_AGENT, trust
 from workers.settings import CommonSettings, Words, split_words
 
 Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode]
 """A comma-separated list of CIDR ranges in the environment."""
 _KEY: Final = re.compile(r"[!-~]+")
+_USER_AGENT: Final = re.compile(r"[!-~]([ -~]{0,198}[!-~])?")
 _COST: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 
 
@@ -46,6 +50,14 @@ class GatewaySettings(CommonSettings):
     )
     fetch_allow_cidrs: Networks = Field(
         (), description="Private address ranges that image URLs may point to, comma-separated CIDRs."
+    )
+    fetch_ca_file: Path | None = Field(
+        None,
+        description="PEM file of certificate authorities, such as a company's own, that the hosts of image URLs may "
+        "have their certificates from, besides the public ones.",
+    )
+    fetch_user_agent: str = Field(
+        USER_AGENT, description="User-Agent by which hosts of image URLs know this server; some want an address in it."
     )
     fetches_per_key: int = Field(
         4, ge=1, description="Pictures that one process fetches for one key at the same time; others wait their turn."
@@ -88,6 +100,13 @@ class GatewaySettings(CommonSettings):
             raise ValueError("an API key may hold printable ASCII characters only, and no space")
         return keys
 
+    @field_validator("fetch_user_agent")
+    @classmethod
+    def _one_line(cls, user_agent: str) -> str:
+        if not _USER_AGENT.fullmatch(user_agent):
+            raise ValueError("must be 1 to 200 printable ASCII characters, without blanks around them")
+        return user_agent
+
     @field_validator("cors_origins")
     @classmethod
     def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
@@ -116,6 +135,16 @@ class GatewaySettings(CommonSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("must be an absolute http(s) URL without query, such as https://images.example.com")
         return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _trusts_readable_files(self) -> Self:
+        for name, file in (("SSL_CERT_FILE", None), ("FACELIGHT_FETCH_CA_FILE", self.fetch_ca_file)):
+            try:
+                if file or name in os.environ:
+                    trust(file)
+            except OSError as error:  # also ssl.SSLError
+                raise ValueError(f"{name}: no certificates can be read from it: {error.strerror or error}") from None
+        return self
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:

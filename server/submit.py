@@ -29,6 +29,7 @@ from workers.records import Idempotency, Limits
 
 _log = logging.getLogger(__name__)
 _RANDOM_SEEDS: Final = 2**32
+"""Each of them starts another picture on every device: a CPU's generator looks at no more bits of a seed."""
 
 
 async def submit(

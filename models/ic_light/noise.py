@@ -19,7 +19,7 @@ class Noise:
     """
 
     def __init__(self, seed: int, count: int, device: torch.device, source: torch.device | None = None) -> None:
-        """Seed the stream of `count` pictures with `seed` in 0..2^64-1; `source` is `device` if not given."""
+        """Seed the stream of `count` pictures with `seed` in 0..2^53-1; `source` is `device` if not given."""
         self._source = device if source is None else source
         self._generator = torch.Generator(self._source).manual_seed(seed)
         self._count = count

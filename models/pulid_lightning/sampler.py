@@ -69,7 +69,7 @@ class BrownianNoise:
     """Increments of one Brownian path over sigma: unit noise, correlated where the ways overlap."""
 
     def __init__(self, shape: tuple[int, ...], seed: int, sigmas: Tensor) -> None:
-        """Fix the path for `seed` (0..2^64-1) between the largest and the smallest positive of `sigmas`."""
+        """Fix the path for `seed` (0..2^53-1) between the largest and the smallest positive of `sigmas`."""
         low, high = sigmas[sigmas > 0].min(), sigmas.max()
         self._path = torchsde.BrownianTree(low, torch.zeros(shape), high, entropy=seed)
         # The path rounds its own end to its tolerance, and warns of queries beyond it.

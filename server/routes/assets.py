@@ -6,13 +6,14 @@ from typing import Annotated, Final
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from models.errors import UnreadableImage
 from server.auth import caller_of
 from server.bodies import read_body
 from server.context import Gateway, gateway_of
 from server.errors import ImageUnavailable, InvalidParameters
+from server.examples import PICTURE
 from server.inputs import load_data_url
 from server.links import links_of
 from server.openapi import error_responses, json_body
@@ -21,14 +22,17 @@ from server.schemas import FieldError, UploadAnswer
 
 router = APIRouter(tags=["assets"])
 _MAX_FILES: Final = 16
+_DataUrl = Annotated[
+    str, StringConstraints(strip_whitespace=True), Field(json_schema_extra={"format": "image-data-url"})
+]
 
 
 class Upload(BaseModel):
     """Pictures to keep for later requests."""
 
-    data_urls: Annotated[list[str], Field(min_length=1, max_length=_MAX_FILES)] = Field(
+    data_urls: Annotated[list[_DataUrl], Field(min_length=1, max_length=_MAX_FILES)] = Field(
         description="The pictures as data URLs: JPEG, PNG, WebP, HEIC or AVIF.",
-        examples=[["data:image/png;base64,iVBORw0KGgoAAAANSUhEUg..."]],
+        examples=[[PICTURE]],
     )
 
 

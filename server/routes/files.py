@@ -12,6 +12,7 @@ from models.images import FILE_MEDIA_TYPES
 from server.auth import may_download
 from server.context import Gateway, gateway_of
 from server.errors import NotFound
+from server.head import method_of
 from server.openapi import error_responses, file_responses
 from server.ranges import Part, matches, parse_range
 from workers.store import StoredFile
@@ -44,21 +45,16 @@ def get_file(
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     media_type = FILE_MEDIA_TYPES[found.extension]
-    part = parse_range(wanted, found.size) if if_range in (None, headers["ETag"]) else None
+    headers_only = method_of(request) == "HEAD"  # for which a range means nothing (RFC 9110 section 14.2)
+    part = parse_range(wanted, found.size) if if_range in (None, headers["ETag"]) and not headers_only else None
     if part is None:
         whole = Part(0, found.size)
         headers |= {"Content-Length": str(found.size)}
+        if headers_only:
+            return Response(None, 200, headers, media_type)
         return StreamingResponse(_stream(found, whole, gateway), 200, headers, media_type)
     headers |= {"Content-Length": str(part.length), "Content-Range": part.content_range(found.size)}
     return StreamingResponse(_stream(found, part, gateway), 206, headers, media_type)
-
-
-@router.head("/files/{name}", include_in_schema=False)
-def head_file(name: str, request: Request) -> Response:
-    """What `get_file` would answer, without the picture."""
-    found = _find(name, gateway_of(request))
-    headers = {**_headers(found), "Content-Length": str(found.size)}
-    return Response(status_code=200, headers=headers, media_type=FILE_MEDIA_TYPES[found.extension])
 
 
 def _find(name: str, gateway: Gateway) -> StoredFile:

@@ -82,7 +82,7 @@ def _queued(model: Model) -> Endpoint:
     async def queue(request: Request, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
         check_key(idempotency_key)
         gateway, owner, links = gateway_of(request), caller_of(request).owner, links_of(request)
-        body = await read_body(request)
+        body = await read_body(request, model.params)
         request_id = await submit(_new_request_id(), model, body, owner, gateway, links, idempotency_key)
         return answers.submitted(request_id, links)
 
@@ -97,7 +97,7 @@ def _waiting(model: Model) -> Endpoint:
     async def generate(request: Request, told: Response, idempotency_key: IdempotencyKey = None) -> Response:
         check_key(idempotency_key)
         gateway, caller, links = gateway_of(request), caller_of(request), links_of(request)
-        body, new_id = await read_body(request), _new_request_id()
+        body, new_id = await read_body(request, model.params), _new_request_id()
         with ExitStack() as waiting:
             # Registered before there is a request: its end cannot be missed, and nobody has to look for it before.
             may_have_ended = waiting.enter_context(gateway.wakeups.waiter(new_id))

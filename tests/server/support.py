@@ -22,7 +22,7 @@ from server.app import create_app
 from server.serving import build_server
 from server.settings import GatewaySettings
 from workers.connection import connect
-from workers.presence import ModelReport, Presence, WorkerReport
+from workers.presence import ModelReport, ModelState, Presence, WorkerReport
 from workers.queue import JobQueue
 from workers.records import Output, Record, Records
 from workers.stores import open_store
@@ -146,6 +146,35 @@ class PlayedWorker:
         data = picture(32 + index, 24, form)
         name = self.store.put(data, extension, 3600)
         return Output(name, MEDIA_TYPES[extension], len(data), 32 + index, 24)
+
+
+@contextmanager
+def working(settings: GatewaySettings, completing: bool = True) -> Iterator[None]:
+    """Have a worker that can serve everything for as long as the block lasts: requests are completed as they come.
+
+    If it is not `completing`, it leaves them waiting.
+    """
+    worker, ended = PlayedWorker(settings), threading.Event()
+    reports = {slug: ModelReport(ModelState.READY, "demo", variants=MODELS[slug].params.variants) for slug in SLUGS}
+
+    def work() -> None:
+        announced = 0.0
+        while not ended.wait(0.005):
+            if time.monotonic() - announced > 2:
+                worker.announce(**{slug.replace("-", "_"): report for slug, report in reports.items()})
+                announced = time.monotonic()
+            for request_id in worker.records.unfinished() if completing else ():
+                if not worker.record(request_id).cancel_requested:
+                    with suppress(AssertionError):  # cancelled meanwhile
+                        worker.complete(request_id)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @dataclass

@@ -207,19 +207,19 @@ def test_where_the_connection_ends_is_checked_again(host: Host, monkeypatch: pyt
 def test_redirects_are_checked_too(host: Host, target: str) -> None:
     with pytest.raises(ImageUnavailable):
         fetch(f"{host.url}/to/{quote(target, safe='')}")
-    assert len(host.requests) <= 4
+    assert len(host.requests) <= 11
 
 
-def test_redirects_are_followed_three_times(host: Host) -> None:
+def test_redirects_are_followed_ten_times(host: Host) -> None:
     def chain(length: int) -> str:
         url = "/photo.png"
         for _ in range(length):
             url = f"/to/{quote(url, safe='')}"
         return host.url + url
 
-    assert fetch(chain(3)) == PNG
-    with pytest.raises(ImageUnavailable, match="more than 3 times"):
-        fetch(chain(4))
+    assert fetch(chain(10)) == PNG
+    with pytest.raises(ImageUnavailable, match="more than 10 times"):
+        fetch(chain(11))
 
 
 def test_slow_hosts(host: Host) -> None:
@@ -239,7 +239,8 @@ def test_huge_bodies(host: Host) -> None:
 
 def test_compressed_bodies_are_not_inflated(host: Host) -> None:
     host.pages["/zip"] = (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b not inflated")
-    assert fetch(f"{host.url}/zip") == b"\x1f\x8b not inflated"
+    with pytest.raises(ImageUnavailable, match="compressed with gzip, which this server does not expand"):
+        fetch(f"{host.url}/zip")
 
 
 @pytest.mark.parametrize("status", [204, 401, 404, 500])

@@ -6,8 +6,6 @@ import json
 import random
 import re
 import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,8 +20,7 @@ from schemathesis import checks
 from models.catalog import MODELS
 from server.settings import GatewaySettings
 from tests.server.conftest import NEVER
-from tests.server.support import PNG, SLUGS, Client, PlayedWorker, body_for, image_field, serving
-from workers.presence import ModelReport, ModelState
+from tests.server.support import PNG, SLUGS, Client, body_for, image_field, serving, working
 
 _HERE = re.escape(str(Path(__file__).parents[2]))
 _LEAK = re.compile(
@@ -127,26 +124,8 @@ def busy(redis_socket: object, tmp_path_factory: pytest.TempPathFactory) -> Iter
         queue_limit=1_000_000,
         max_body_mb=1,
     )
-    ended = threading.Event()
-    thread = threading.Thread(target=_serve, args=(PlayedWorker(settings), ended))
-    with serving(settings) as client:
-        thread.start()
+    with serving(settings) as client, working(settings):
         yield client
-        ended.set()
-        thread.join()
-
-
-def _serve(worker: PlayedWorker, ended: threading.Event) -> None:
-    ready = {slug: ModelReport(ModelState.READY, "demo", variants=MODELS[slug].params.variants) for slug in SLUGS}
-    announced = 0.0
-    while not ended.wait(0.005):
-        if time.monotonic() - announced > 2:
-            worker.announce(**{slug.replace("-", "_"): report for slug, report in ready.items()})
-            announced = time.monotonic()
-        for request_id in worker.records.unfinished():
-            if not worker.record(request_id).cancel_requested:
-                with suppress(AssertionError):  # cancelled meanwhile
-                    worker.complete(request_id)
 
 
 @pytest.mark.parametrize("count", [400, pytest.param(6000, marks=pytest.mark.slow)])

@@ -162,7 +162,7 @@ def test_references(client: Client, reference: str, words: str) -> None:
 
 def test_unreachable_urls(client: Client, host: Host) -> None:
     host.pages["/page"] = (200, {"Content-Type": "text/html"}, b"<html>")
-    for path, words in (("/gone", "status 404"), ("/page", "not a readable")):
+    for path, words in (("/gone", "status 404"), ("/page", "text/html, not a picture")):
         answer = client.post("/v2/ic-light", json=body_for("ic-light", subject_image=host.url + path))
         assert words in refused(answer)
 

@@ -19,7 +19,7 @@ from workers.presence import Presence, WorkerReport
 from workers.records import Idempotency, Limits, Output, Record, Records, Status, new_call
 from workers.scripts import FINISHED_CHANNEL
 
-PARAMS = {"prompt": "a “quoted” prompt \N{GRINNING FACE}", "seed": 2**64 - 1, "cfg": 1.5}
+PARAMS = {"prompt": "a “quoted” prompt \N{GRINNING FACE}", "seed": 2**53 - 1, "cfg": 1.5}
 TOKENS = "rq:queue:facelight-ic-light-foreground"
 OUTPUTS = (Output("a" * 32 + ".png", "image/png", 1234, 64, 32),)
 

@@ -111,13 +111,20 @@ def test_noise_may_be_drawn_elsewhere_than_it_is_used():
     assert Noise(3, 2, torch.device("meta"), source=CPU).draw((8, 8), torch.float32).is_meta
 
 
-@pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("seed", [0, 2**31, 2**53 - 1])
 def test_every_seed_has_its_own_repeatable_stream(seed: int):
     first, again, other = Noise(seed, 1, CPU), Noise(seed, 1, CPU), Noise(seed ^ 1, 1, CPU)
     draws = [noise.draw((4, 6), torch.float32) for noise in (first, again, other)]
     assert draws[0].shape == (1, 4, 4, 6)
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+def test_a_cpu_looks_at_the_low_32_bits_of_a_seed():
+    """As the documentation says: so many different streams there are on a CPU."""
+    draws = [Noise(seed, 1, CPU).draw((4, 6), torch.float32) for seed in (7, 7 + 2**32, 7 + 2**52, 8)]
+    assert torch.equal(draws[0], draws[1]) and torch.equal(draws[0], draws[2])
+    assert not torch.equal(draws[0], draws[3])
 
 
 def test_streams_drawn_together_are_those_drawn_alone():

@@ -9,6 +9,7 @@ import torch
 
 from models.pulid_lightning.sampler import (
     BrownianNoise,
+    draw_noise,
     initial_latents,
     karras_sigmas,
     sample,
@@ -93,11 +94,19 @@ def test_queries_stay_within_the_path():
         run(toy)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**64 - 1])
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**53 - 1])
 def test_a_seed_means_one_picture(seed: int):
     first, second = run(toy, seed=seed), run(toy, seed=seed)
     assert torch.equal(first, second)
     assert not torch.equal(first, run(toy, seed=seed ^ 1))
+
+
+def test_the_path_looks_at_all_bits_of_a_seed_and_the_first_noise_at_32():
+    """As the documentation says."""
+    seeds = (7, 7 + 2**32)
+    first, second = (initial_latents((1, 4, 8, 8), seed, SIGMAS[0]) for seed in seeds)
+    assert torch.equal(first, second)
+    assert not torch.equal(*(draw_noise((1, 4, 8, 8), seed, SIGMAS) for seed in seeds))
 
 
 def test_pictures_of_a_batch_do_not_depend_on_its_size():
