@@ -87,10 +87,8 @@ class Presence:
 
     def leave(self, name: str) -> None:
         """Say that the worker has ended."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.delete(_PREFIX + name)
-            pipeline.srem(_NAMES, name)
-            pipeline.execute()
+        self._redis.delete(_PREFIX + name)
+        self._redis.srem(_NAMES, name)
 
     def is_alive(self, name: str) -> bool:
         """Whether the worker of that name has announced itself lately."""
