@@ -114,6 +114,7 @@ def silent(full: bool, finding: Finding) -> None:
         with _traffic(made, rate=10) as load:
             for pause_s in (5.0, 20.0, 60.0, 5.0, 20.0) if full else (5.0,):
                 for ways in (network, process):
+                    time.sleep(random.uniform(0.5, 1.5))  # in which some requests are accepted
                     finding.trial(_silence(made, pause_s, *ways, lives, readies))
         made.settled(timeout_s=120)
         finding.blame(*set(outages(load.answers)), *made.audit())
