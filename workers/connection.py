@@ -127,13 +127,13 @@ class _CircuitBreaker:
         """Redis has answered, whatever it said."""
         if self.is_open:
             self.is_open = False
-            _log.warning("Redis answers again")
+            _log.info("Redis answers again")
 
     def failed(self, error: RedisError) -> None:
         """All attempts of a call were in vain."""
         with self._lock:
             if not self.is_open:
-                _log.warning("Redis does not answer (%s); calls do not wait for it until it does", error)
+                _log.info("Redis does not answer (%s); calls do not wait for it until it does", error)
             self.is_open = True
             self._trial_at = time.monotonic() + _TRIAL_PAUSE_S
 

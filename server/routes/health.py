@@ -20,7 +20,7 @@ from workers.presence import ModelReport, ModelState, WorkerReport
 
 router = APIRouter(prefix="/health", tags=["health"])
 Weights = Literal["demo", "real", "mixed"]
-_PATIENCE_S: Final = 1.5
+_PATIENCE_S: Final = 1.0
 """Probes ask often, and give up after few seconds."""
 
 

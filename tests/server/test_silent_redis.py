@@ -29,6 +29,7 @@ BOUND_S = 5.0
 READY_BOUND_S = 2.0
 Silence = tuple[str, Callable[[], None], Callable[[], None]]
 Kind = tuple[str, str, dict[str, Any]]
+READY: Kind = ("GET", "/health/ready", {})
 
 
 @contextmanager
@@ -86,6 +87,12 @@ def check_refused(called: tuple[Kind, httpx.Response, float]) -> None:
     assert set(answer.json()) == {"error"}
 
 
+def check_not_ready(called: tuple[Kind, httpx.Response, float]) -> None:
+    _, answer, seconds = called
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+    assert seconds <= READY_BOUND_S
+
+
 @pytest.mark.parametrize("silent", [stopped, dropped])
 def test_every_call_is_turned_away_in_time(silent: Callable[[], Any], tmp_path: Path) -> None:
     with silent() as (url, begin, end), ThreadPoolExecutor(90) as pool:
@@ -105,18 +112,18 @@ def test_every_call_is_turned_away_in_time(silent: Callable[[], Any], tmp_path: 
 
             begin()
             try:
+                check_not_ready(timed(client, READY))
                 # More at once than the gateway has threads.
-                calls = [pool.submit(timed, client, kind) for kind in 5 * kinds(finished, upload)]
+                calls = [pool.submit(timed, client, kind) for kind in 4 * kinds(finished, upload)]
                 calls += [pool.submit(timed, keyless, kind) for kind in kinds(keyless_id, upload)[:8]]
-                ready = [pool.submit(timed, client, ("GET", "/health/ready", {})) for _ in range(6)]
+                time.sleep(1)  # they are under way, and wait for Redis
+                ready = [pool.submit(timed, client, READY) for _ in range(5)]
                 for _ in range(5):
                     _, alive, seconds = timed(keyless, ("GET", "/health/live", {}))
                     assert alive.status_code == 200
                     assert seconds < 1
                 for call in ready:
-                    _, answer, seconds = call.result()
-                    assert (answer.status_code, answer.json()["ready"]) == (503, False)
-                    assert seconds <= READY_BOUND_S
+                    check_not_ready(call.result())
                 for call in calls:
                     check_refused(call.result())
                 for kind in kinds(finished, upload):  # and later on as well
