@@ -1,8 +1,7 @@
 """Connections to Redis, and how long they wait for it.
 
-With health checks, redis-py waits for a silent Redis (retries + 1)² times its time-out: two minutes for 4 retries of 5 s
-(`findings/redis_py_health_checks_square_retries.sh`). So both are off, and a command is tried again in one place,
-`_Client`:
+With health checks, redis-py waits for a silent Redis (retries + 1)² times its time-out: two minutes for 4 retries and
+5 s (`findings/redis_py_health_checks_square_retries.sh`). So both are off, and a command is tried again in one place:
 
 a connection broke        again for about a second; every command may be sent twice
 no answer for `ANSWER_S`  once more, on a new connection: the old one may have been dead for long
