@@ -25,6 +25,8 @@ from workers.records import Records
 from workers.store import Store
 from workers.stores import open_store
 
+_PROBERS: Final = 4
+"""Probes of readiness that ask Redis at the same time."""
 _DECODERS: Final = 4
 """Pictures decoded at the same time: each may take 100 MB of memory."""
 
@@ -47,6 +49,7 @@ class Gateway:
     upload_quota: UploadQuota
     wakeups: Wakeups
     decoders: CapacityLimiter
+    probers: CapacityLimiter
 
 
 def build_gateway(settings: GatewaySettings) -> Gateway:
@@ -76,6 +79,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         upload_quota=UploadQuota(redis, settings.upload_quota_mb * 1024**2),
         wakeups=Wakeups(settings.redis_url),
         decoders=CapacityLimiter(_DECODERS),
+        probers=CapacityLimiter(_PROBERS),
     )
 
 

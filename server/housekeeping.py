@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from redis.exceptions import LockError, RedisError
+from redis import Redis
+from redis.exceptions import RedisError
 
 from server.context import Gateway
+from workers.connection import text
 from workers.errors import StoreUnavailable
+from workers.once import new_call
 
 _log = logging.getLogger(__name__)
 _LOCK: Final = "facelight:janitor"
 _LOCK_S: Final = 15
 """A process that dies in the middle of a round blocks the others for so long."""
+# KEYS: lock; ARGV: who holds it. The round may have taken longer than the lock lives.
+UNLOCK: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
 
 
 async def keep_house(gateway: Gateway) -> None:
@@ -34,12 +42,19 @@ async def keep_house(gateway: Gateway) -> None:
 
 def tidy_alone(gateway: Gateway) -> bool:
     """Do one round unless another process is at it; returns whether it was done."""
-    lock = gateway.redis.lock(_LOCK, timeout=_LOCK_S, blocking=False)
-    if not lock.acquire():
-        return False
+    with _locked(gateway.redis) as is_ours:
+        if is_ours:
+            gateway.janitor.tidy()
+    return is_ours
+
+
+@contextmanager
+def _locked(redis: Redis) -> Iterator[bool]:
+    """Whether the lock could be had. redis-py's own takes itself for another's once its answer got lost."""
+    holder = new_call()
+    is_ours = bool(redis.set(_LOCK, holder, nx=True, ex=_LOCK_S)) or text(redis.get(_LOCK)) == holder
     try:
-        gateway.janitor.tidy()
+        yield is_ours
     finally:
-        with suppress(LockError):  # the round took longer than the lock lives
-            lock.release()
-    return True
+        if is_ours:
+            redis.register_script(UNLOCK)(keys=[_LOCK], args=[holder])

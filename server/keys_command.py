@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,6 +20,7 @@ from server.console import refuse, settings_or_exit
 from server.settings import GatewaySettings
 from server.supervisor import redis_url
 from workers.connection import connect
+from workers.errors import KeyRefused
 from workers.keys import Changes, Key, Keys
 
 app: Final = typer.Typer(help="Issue, list, change and revoke API keys.", no_args_is_help=True)
@@ -25,7 +28,9 @@ _HEAD: Final = ("ID", "NAME", "MODELS", "PER MINUTE", "CREDITS", "CREATED", "LAS
 _LONGEST_NAME: Final = 64
 _ONCE: Final = "This is the only time it is shown; the server keeps a digest of it."
 
-_Id = Annotated[str, typer.Argument(metavar="ID", help="As `facelight keys list` shows it.")]
+_ID_FORM: Final = re.compile(r"key_[0-9a-f]{16}")
+
+_Id = Annotated[str, typer.Argument(metavar="ID|NAME", help="As `facelight keys list` shows it.")]
 _Scopes = Annotated[list[str] | None, typer.Option("--scope", metavar="MODEL", help="May be repeated; `all` for all.")]
 _Rate = Annotated[str | None, typer.Option("--rate", metavar="N", help="Requests per minute; `none` for no limit.")]
 _Credits = Annotated[str | None, typer.Option("--credits", metavar="X", help="Credits to spend; `none` not to meter.")]
@@ -36,9 +41,15 @@ _Topped = Annotated[
 
 @app.command()
 def add(name: str, scope: _Scopes = None, rate: _Rate = None, credits: _Credits = None) -> None:
-    """Issue a key for NAME. Its secret goes to standard output, once, and everything else to standard error."""
+    """Issue a key for NAME, which no other key may have.
+
+    Its secret goes to standard output, once, and everything else to standard error.
+    """
+    name = _plain(name)
     if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
         raise typer.BadParameter(f"a name has 1 to {_LONGEST_NAME} printable characters")
+    if _ID_FORM.fullmatch(name):
+        raise typer.BadParameter("a name may not look like the id of a key")
     changes = _changes(scope, rate, credits)
     settings = settings_or_exit(GatewaySettings)
     with _keys(settings) as keys:
@@ -58,47 +69,54 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fal
 
 
 @app.command()
-def revoke(key_id: _Id) -> None:
+def revoke(key: _Id) -> None:
     """Make a key worthless at once and for ever. Requests it has sent run to their end."""
     with _keys(settings_or_exit(GatewaySettings)) as keys:
-        if not keys.revoke(key_id):
-            _unknown(key_id)
-    typer.echo(f"Key {key_id} is revoked.", err=True)
+        revoked = keys.revoke(_plain(key)) or _unknown(key)
+    typer.echo(f"Key {revoked} is revoked.", err=True)
 
 
 @app.command()
-def rotate(key_id: _Id) -> None:
+def rotate(key: _Id) -> None:
     """Give a key a new secret; the old one is worthless at once. Its requests, limits and credits stay."""
     with _keys(settings_or_exit(GatewaySettings)) as keys:
-        secret = keys.rotate(key_id) or _unknown(key_id)
-    typer.echo(f"New secret of {key_id}. {_ONCE}", err=True)
+        secret = keys.rotate(_plain(key)) or _unknown(key)
+    typer.echo(f"New secret of {key}. {_ONCE}", err=True)
     typer.echo(secret)
 
 
 @app.command(name="set")
-def change(key_id: _Id, scope: _Scopes = None, rate: _Rate = None, credits: _Topped = None) -> None:
+def change(key: _Id, scope: _Scopes = None, rate: _Rate = None, credits: _Topped = None) -> None:
     """Change what a key may do; what is not named stays as it is."""
     added = _credits(credits[1:]) if credits and credits.startswith("+") else None
     changes = _changes(scope, rate, None if added is not None else credits)
     with _keys(settings_or_exit(GatewaySettings)) as keys:
-        if added is not None and not keys.top_up(key_id, added):
-            refuse(f"There is no metered key {key_id}; `--credits X` starts to meter one.")
-        key = keys.change(key_id, changes) or _unknown(key_id)
-    typer.echo(_table([key]))
+        changed = keys.change(_plain(key), changes, added) or _unknown(key)
+    typer.echo(_table([changed]))
 
 
 @contextmanager
 def _keys(settings: GatewaySettings) -> Iterator[Keys]:
-    """All keys; a Redis that cannot be reached ends the command."""
+    """All keys; what is refused, and a Redis that cannot be reached, end the command."""
     try:
         with connect(redis_url(settings)) as redis:
             yield Keys(redis)
+    except KeyRefused as error:
+        refuse(str(error))
     except RedisError as error:
-        refuse(f"Redis cannot be used ({error}). Is the server running? FACELIGHT_REDIS_URL names another Redis.")
+        refuse(
+            f"Redis cannot be used ({error}). Is the server running? FACELIGHT_REDIS_URL names another Redis. If it was"
+            " lost in the middle, a change may have been made: look at `facelight keys list` before you repeat it."
+        )
 
 
-def _unknown(key_id: str) -> NoReturn:
-    refuse(f"There is no key {key_id}.")
+def _plain(name: str) -> str:
+    """Without blanks around it and in one form of Unicode, so that two names that look the same are the same."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _unknown(key: str) -> NoReturn:
+    refuse(f"There is no key {key}.")
 
 
 def _changes(scopes: Sequence[str] | None, rate: str | None, credits: str | None) -> Changes:

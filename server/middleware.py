@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.drain import Drain
 from server.errors import SECURITY_HEADERS, BodyTooLarge
+from workers.connection import wait_budget
 
 
 class AnswerHeaders:
@@ -32,6 +35,19 @@ class AnswerHeaders:
             await send(message)
 
         await self._app(scope, receive, complete)
+
+
+class RedisPatience:
+    """Bounds what one call waits for Redis, in all of its commands together."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        with wait_budget(self._seconds) if scope["type"] == "http" else nullcontext():
+            await self._app(scope, receive, send)
 
 
 class BodyLimit:

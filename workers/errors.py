@@ -7,6 +7,10 @@ WorkerError
 ├── DeadlineExceeded     a job ran longer than it may; raised through `on_step`, ends the request as FAILED
 ├── Cancelled            the caller wants the result no more; likewise
 ├── DeviceBroken         the device cannot be used again by this process, which must end
+├── KeyRefused           what the operator wants to do to API keys cannot be done
+│   ├── NameTaken        there is a key of that name
+│   ├── NameAmbiguous    there are several keys of that name
+│   └── NotMetered       the key has no credits to add to
 ├── SettingsError        a setting does not fit; ends the process at its start
 └── StoreUnavailable     pictures can be neither kept nor read now; try again later
     └── StoreRefused     … and waiting does not help: something is set up wrongly
@@ -41,6 +45,22 @@ class Cancelled(WorkerError):
 
 class DeviceBroken(WorkerError):
     """After such an error a process gets nothing from its device any more; the request is not to blame for sure."""
+
+
+class KeyRefused(WorkerError):
+    """Nothing has changed; `str()` is a sentence for the operator."""
+
+
+class NameTaken(KeyRefused):
+    """Two keys may not share a name."""
+
+
+class NameAmbiguous(KeyRefused):
+    """The name means several keys, which versions before this one allowed; the sentence has their ids."""
+
+
+class NotMetered(KeyRefused):
+    """Credits are added to those that a key has."""
 
 
 class SettingsError(WorkerError):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from redis.exceptions import RedisError
 
 from workers.presence import Presence, WorkerReport
 
 _log = logging.getLogger(__name__)
+_AGAIN_S: Final = 0.5
+"""After a beat that Redis did not take, the next comes so soon: it must be heard before this worker is missed."""
 
 
 class Heartbeat(threading.Thread):
@@ -26,15 +29,20 @@ class Heartbeat(threading.Thread):
     def run(self) -> None:
         """Beat until `stop`."""
         while not self._ended.is_set():
-            self.beat()
-            self._ended.wait(self._interval_s)
+            announced = self._announced()
+            self._ended.wait(self._interval_s if announced else min(self._interval_s, _AGAIN_S))
 
     def beat(self) -> None:
         """Announce now, besides the regular beats."""
+        self._announced()
+
+    def _announced(self) -> bool:
         try:
             self._presence.announce(self._report())
         except RedisError as error:
             _log.warning("cannot announce this worker: %s", error)
+            return False
+        return True
 
     def stop(self) -> None:
         """End the thread and sign off."""

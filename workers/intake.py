@@ -14,7 +14,8 @@ from workers.accidents import free_device_memory, is_out_of_memory
 from workers.connection import insist
 from workers.endings import Endings
 from workers.job import Allowance, Job
-from workers.records import Place, Record, Records, new_call
+from workers.once import new_call
+from workers.records import Place, Record, Records
 from workers.reporter import Progress, Reporter
 from workers.store import Store
 

@@ -2,7 +2,8 @@
 
 Redis holds, without expiry, one hash per key (`facelight:key:<id>`) and one of all digests (`facelight:key-digests`,
 digest → id). The secret itself is told once, to the one who asks for the key; kept is its SHA-256, which is enough for
-256 random bits. Requests belong to a key's id, which stays the same when its secret is rotated.
+256 random bits. Requests belong to a key's id, which stays the same when its secret is rotated. No two keys have the
+same name, but for those of versions that did not look.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from zlib import crc32
 from redis import Redis
 
 from workers.connection import text
+from workers.errors import NameAmbiguous, NameTaken, NotMetered
+from workers.once import OnceScript, once
 
 _DIGESTS: Final = "facelight:key-digests"
 PREFIX: Final = "facelight:key:"
@@ -60,15 +63,41 @@ local now = redis.call('TIME')
 local stamp = now[1] .. '.' .. string.format('%06d', now[2])
 """
 
-# KEYS: key, digests; ARGV: id, digest, field, value, ...
-_ADD: Final = f"""{_STAMP}
-redis.call('HSET', KEYS[1], 'id', ARGV[1], 'digest', ARGV[2], 'created_at', stamp, unpack(ARGV, 3))
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[1])
-return redis.call('HGETALL', KEYS[1])
+_LOOK_UP: Final = f"""
+local DIGESTS, PREFIX = '{_DIGESTS}', '{PREFIX}'
+
+local function ids_of_name(name)
+  local ids = {{}}
+  for _, id in ipairs(redis.call('HVALS', DIGESTS)) do
+    if redis.call('HGET', PREFIX .. id, 'name') == name then table.insert(ids, id) end
+  end
+  table.sort(ids)
+  return ids
+end
+
+local function ids_of(id_or_name)
+  if redis.call('EXISTS', PREFIX .. id_or_name) == 1 then return {{id_or_name}} end
+  return ids_of_name(id_or_name)
+end
+"""
+"""Which keys are meant. Names are searched, not kept in an index: there are few keys, and old ones may share a name.
+No answer that is kept may hold a digest."""
+
+# ARGV: id, digest, name, field, value, ... Returns ids of the keys that have the name already, and the new key. Sent
+# again, it is told by its id.
+ADD: Final = f"""{_LOOK_UP}{_STAMP}
+local key = PREFIX .. ARGV[1]
+if redis.call('EXISTS', key) == 0 then
+  local taken = ids_of_name(ARGV[3])
+  if #taken > 0 then return {{taken, {{}}}} end
+  redis.call('HSET', key, 'id', ARGV[1], 'digest', ARGV[2], 'created_at', stamp, 'name', unpack(ARGV, 3))
+  redis.call('HSET', DIGESTS, ARGV[2], ARGV[1])
+end
+return {{{{}}, redis.call('HGETALL', key)}}
 """
 
 # KEYS: digests; ARGV: digest, prefix of keys. A Redis that is full or read-only must still let keys in: hence pcall.
-_FIND: Final = f"""{_STAMP}
+FIND: Final = f"""{_STAMP}
 local id = redis.call('HGET', KEYS[1], ARGV[1])
 if not id then return {{}} end
 local found = redis.call('HGETALL', ARGV[2] .. id)
@@ -78,38 +107,47 @@ if now[1] - last >= 60 then redis.pcall('HSET', ARGV[2] .. id, 'last_used', now[
 return found
 """
 
-# KEYS: key, digests
-_REVOKE: Final = """
-local digest = redis.call('HGET', KEYS[1], 'digest')
-if not digest then return 0 end
-redis.call('HDEL', KEYS[2], digest)
-return redis.call('DEL', KEYS[1])
-"""
+# ARGV: id or name. Returns the ids that it may mean; if it is one, the key is revoked.
+REVOKE: Final = once(
+    """
+local ids = ids_of(ARGV[1])
+if #ids ~= 1 then return ids end
+redis.call('HDEL', DIGESTS, redis.call('HGET', PREFIX .. ids[1], 'digest'))
+redis.call('DEL', PREFIX .. ids[1])
+return ids
+""",
+    _LOOK_UP,
+)
 
-# KEYS: key, digests; ARGV: new digest
-_ROTATE: Final = """
-local digest, id = unpack(redis.call('HMGET', KEYS[1], 'digest', 'id'))
-if not digest then return 0 end
-redis.call('HDEL', KEYS[2], digest)
-redis.call('HSET', KEYS[1], 'digest', ARGV[1])
-redis.call('HSET', KEYS[2], ARGV[1], id)
-return 1
-"""
+# ARGV: id or name, new digest. Returns the ids that it may mean; if it is one, that key has the new digest.
+ROTATE: Final = once(
+    """
+local ids = ids_of(ARGV[1])
+if #ids ~= 1 then return ids end
+redis.call('HDEL', DIGESTS, redis.call('HGET', PREFIX .. ids[1], 'digest'))
+redis.call('HSET', PREFIX .. ids[1], 'digest', ARGV[2])
+redis.call('HSET', DIGESTS, ARGV[2], ids[1])
+return ids
+""",
+    _LOOK_UP,
+)
 
-# KEYS: key; ARGV: field, value, ...
-_CHANGE: Final = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
-if #ARGV > 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
-return redis.call('HGETALL', KEYS[1])
-"""
-
-# KEYS: key; ARGV: credits to add
-_TOP_UP: Final = """
-local credits = redis.call('HGET', KEYS[1], 'credits')
-if not credits or credits == '' then return 0 end
-redis.call('HINCRBYFLOAT', KEYS[1], 'credits', ARGV[1])
-return 1
-"""
+# ARGV: id or name, credits to add or '', field, value, ... Returns the ids that it may mean, and if it is one whether
+# that key has changed: it has not if there are no credits to add to.
+CHANGE: Final = once(
+    """
+local ids = ids_of(ARGV[1])
+if #ids ~= 1 then return {ids, 0} end
+local key = PREFIX .. ids[1]
+if ARGV[2] ~= '' then
+  if (redis.call('HGET', key, 'credits') or '') == '' then return {ids, 0} end
+  redis.call('HINCRBYFLOAT', key, 'credits', ARGV[2])
+end
+if #ARGV > 2 then redis.call('HSET', key, unpack(ARGV, 3)) end
+return {ids, 1}
+""",
+    _LOOK_UP,
+)
 
 
 class Keys:
@@ -117,20 +155,21 @@ class Keys:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._add = redis.register_script(_ADD)
-        self._find = redis.register_script(_FIND)
-        self._revoke = redis.register_script(_REVOKE)
-        self._rotate = redis.register_script(_ROTATE)
-        self._change = redis.register_script(_CHANGE)
-        self._top_up = redis.register_script(_TOP_UP)
+        self._add = redis.register_script(ADD)
+        self._find = redis.register_script(FIND)
+        self._revoke = OnceScript(redis, REVOKE)
+        self._rotate = OnceScript(redis, ROTATE)
+        self._change = OnceScript(redis, CHANGE)
 
     def add(
         self, name: str, scopes: Sequence[str] = (), rate: int | None = None, credits: float | None = None
     ) -> tuple[Key, str]:
-        """Issue a key; returns it with its secret, which nobody can read again."""
+        """Issue a key; returns it with its secret, which nobody can read again. Raises `NameTaken`."""
         key_id, secret = f"key_{secrets.token_hex(8)}", new_secret()
-        fields = ["name", name, *_fields({"scopes": scopes, "rate": rate, "credits": credits})]
-        raw = self._add(keys=[_key(key_id), _DIGESTS], args=[key_id, digest_of(secret), *fields])
+        fields = _fields({"scopes": scopes, "rate": rate, "credits": credits})
+        taken, raw = self._add(args=[key_id, digest_of(secret), name, *fields])
+        if taken:
+            raise NameTaken(f"There is a key called {name} already: {text(taken[0])}.")
         return _parse(_pairs(raw)), secret
 
     def find(self, secret: str) -> Key | None:
@@ -152,23 +191,38 @@ class Keys:
         ids = [text(key_id) for key_id in cast("list[bytes]", self._redis.hvals(_DIGESTS))]
         return sorted((key for key_id in ids if (key := self.get(key_id))), key=lambda key: (key.created_at, key.id))
 
-    def revoke(self, key_id: str) -> bool:
-        """Make a key worthless for ever. Its requests run to their end. False if there is no such key."""
-        return bool(self._revoke(keys=[_key(key_id), _DIGESTS]))
+    def revoke(self, id_or_name: str) -> str | None:
+        """Make a key worthless for ever. Its requests run to their end.
 
-    def rotate(self, key_id: str) -> str | None:
+        Returns its id; None if there is no such key. Raises `NameAmbiguous`, as do the methods below.
+        """
+        return _only(self._revoke(args=[id_or_name]), id_or_name)
+
+    def rotate(self, id_or_name: str) -> str | None:
         """Give a key a new secret, which is returned; the old one is worthless now. None if there is no such key."""
         secret = new_secret()
-        return secret if self._rotate(keys=[_key(key_id), _DIGESTS], args=[digest_of(secret)]) else None
+        return secret if _only(self._rotate(args=[id_or_name, digest_of(secret)]), id_or_name) else None
 
-    def change(self, key_id: str, changes: Changes) -> Key | None:
-        """Change what a key may do; returns it as it is now, None if there is no such key."""
-        raw = _pairs(self._change(keys=[_key(key_id)], args=_fields(changes)))
-        return _parse(raw) if raw else None
+    def change(self, id_or_name: str, changes: Changes, added: float | None = None) -> Key | None:
+        """Change what a key may do, and add credits to it; returns it as it is now, None if there is no such key.
 
-    def top_up(self, key_id: str, credits: float) -> bool:
-        """Add to the credits of a metered key; False if it is not metered, or there is no such key."""
-        return bool(self._top_up(keys=[_key(key_id)], args=[repr(credits)]))
+        Raises `NotMetered` if there are no credits to add to; nothing has changed then.
+        """
+        words = [id_or_name, "" if added is None else repr(added), *_fields(changes)]
+        ids, changed = self._change(args=words)
+        key_id = _only(ids, id_or_name)
+        if key_id is not None and not changed:
+            raise NotMetered(f"There is no metered key {id_or_name}; `--credits X` starts to meter one.")
+        return None if key_id is None else self.get(key_id)
+
+
+def _only(ids: Sequence[bytes], id_or_name: str) -> str | None:
+    """The one key that is meant, if there is one."""
+    if len(ids) > 1:
+        raise NameAmbiguous(
+            f"{len(ids)} keys are called {id_or_name}: {', '.join(map(text, ids))}. Name one by its id."
+        )
+    return text(ids[0]) if ids else None
 
 
 def new_secret() -> str:

@@ -52,6 +52,7 @@ class RequestWorker(SimpleWorker):
     queue_class = TokenQueue  # type: ignore[assignment]  # RQ makes none, it is given them
     max_connection_wait_time = 5.0
     dequeue_timeout = _NOTE_EVERY_S
+    connection_timeout = dequeue_timeout + 3
 
     check_for_suspension = _for_show(SimpleWorker.check_for_suspension)
     register_birth = _for_show(SimpleWorker.register_birth)

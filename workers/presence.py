@@ -57,7 +57,7 @@ class WorkerReport:
 
 # KEYS: worker, names; ARGV: report, seconds that it counts, name. EXPIRE comes first so that a worker can say that it
 # lives even in a Redis that is full: it refuses only the first write of a script, and only one that may need memory.
-_ANNOUNCE: Final = """
+ANNOUNCE: Final = """
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 redis.call('SADD', KEYS[2], ARGV[3])
@@ -65,7 +65,7 @@ redis.call('SADD', KEYS[2], ARGV[3])
 
 
 # KEYS: names; ARGV: prefix of workers. Every submission asks this, so it is one round trip.
-_REPORTS: Final = """
+REPORTS: Final = """
 local names, keys = redis.call('SMEMBERS', KEYS[1]), {}
 for number, name in ipairs(names) do keys[number] = ARGV[1] .. name end
 return {names, #names > 0 and redis.call('MGET', unpack(keys)) or {}}
@@ -78,8 +78,8 @@ class Presence:
     def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
         self.ttl_s = ttl_s
-        self._announce = redis.register_script(_ANNOUNCE)
-        self._reports = redis.register_script(_REPORTS)
+        self._announce = redis.register_script(ANNOUNCE)
+        self._reports = redis.register_script(REPORTS)
 
     def announce(self, report: WorkerReport) -> None:
         """Say that the worker lives, for the next `ttl_s` seconds."""
@@ -87,10 +87,8 @@ class Presence:
 
     def leave(self, name: str) -> None:
         """Say that the worker has ended."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.delete(_PREFIX + name)
-            pipeline.srem(_NAMES, name)
-            pipeline.execute()
+        self._redis.delete(_PREFIX + name)
+        self._redis.srem(_NAMES, name)
 
     def is_alive(self, name: str) -> bool:
         """Whether the worker of that name has announced itself lately."""

@@ -20,6 +20,7 @@ from rq.serializers import JSONSerializer
 
 from models.catalog import MODELS
 from workers import scripts_repair
+from workers.once import OnceScript
 from workers.records import Place
 
 _SURPLUS: Final = 100
@@ -74,7 +75,7 @@ class JobQueue:
     def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
-        self._balance = redis.register_script(scripts_repair.BALANCE)
+        self._balance = OnceScript(redis, scripts_repair.BALANCE)
 
     def queue_of(self, slug: str, variant: str) -> TokenQueue:
         """The RQ queue of a model's variant."""

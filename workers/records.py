@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,6 +26,7 @@ from models.catalog import MODELS
 from workers import scripts, scripts_repair
 from workers.connection import text
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
+from workers.once import OnceScript, new_call
 
 _log = logging.getLogger(__name__)
 _OVERDUE_LIVES_S: Final = 600
@@ -149,11 +149,6 @@ _ANY_TOKEN: Final = b"none"
 """Nobody's: who shows it takes a request and leaves all tokens where they are."""
 
 
-def new_call() -> str:
-    """A name for a call that may have to be sent again."""
-    return secrets.token_hex(8)
-
-
 class Records:
     """All request records in one Redis, and the order in which they are served.
 
@@ -168,10 +163,10 @@ class Records:
         self._create = redis.register_script(scripts.CREATE)
         self._take = redis.register_script(scripts.TAKE)
         self._end = redis.register_script(scripts.END)
-        self._requeue = redis.register_script(scripts.REQUEUE)
+        self._requeue = OnceScript(redis, scripts.REQUEUE)
         self._cancel = redis.register_script(scripts.CANCEL)
         self._report = redis.register_script(scripts.REPORT)
-        self._audit = redis.register_script(scripts_repair.AUDIT)
+        self._audit = OnceScript(redis, scripts_repair.AUDIT)
 
     def create(
         self,

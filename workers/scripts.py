@@ -7,6 +7,7 @@ What they keep, all of it below `facelight:` and with an expiry:
     line:<slug>:<variant>:<owner>    zset    the same requests again, those of one owner
     running                          hash    id → worker of all requests that workers have in hand
     taken:<worker>                   string  what its last call of TAKE was given: the call's name, then ids
+    answer:<call>                    string  what a call was answered that must be made once; see `workers.once`
     open                             zset    ids of all requests that have not ended, by the time they were accepted
     tickets                          string  counts all requests
     idempotency:<owner>:<digest>     hash    the request that stands for all calls with one Idempotency-Key
@@ -28,6 +29,8 @@ step of a request that is already there begins with EXPIRE: what was accepted ca
 from __future__ import annotations
 
 from typing import Final
+
+from workers.once import once
 
 FINISHED_CHANNEL: Final = "facelight:finished"
 """Redis publishes the id of every request here as it becomes COMPLETED or FAILED."""
@@ -255,7 +258,8 @@ return ended
 """
 
 # ARGV: id, state, attempt and worker that it must have; time to live if it waits, and if it ends
-REQUEUE: Final = f"""{COMMON}{_UNLESS_MOVED_ON}
+REQUEUE: Final = once(
+    f"""{_UNLESS_MOVED_ON}
 if cancel then
   finish(id, 'FAILED', ARGV[6], 'error', CANCELLED)
   return 0
@@ -268,7 +272,9 @@ redis.call('HDEL', RUNNING, id)
 local slug, variant, owner, ticket = unpack(redis.call('HMGET', key, 'slug', 'variant', 'owner', 'ticket'))
 enter_in_front(slug, variant, owner, member_of(ticket, owner, id), ARGV[5])
 return 1
-"""
+""",
+    COMMON,
+)
 
 # ARGV: id, time to live once it has ended, and until then
 CANCEL: Final = f"""{COMMON}

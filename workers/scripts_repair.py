@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from workers.once import once
 from workers.scripts import COMMON
 
 # ARGV: rank of the first request to look at, and how many; time to live if it waits, and if it ends; seconds that it
 # may wait; the sentence for who has waited longer. Returns how many it saw, and the ids of those it ended or mended.
-AUDIT: Final = f"""{COMMON}
+AUDIT: Final = once(
+    """
 redis.call('EXPIRE', OPEN, ARGV[3])
 local ids = redis.call('ZRANGE', OPEN, ARGV[1], ARGV[1] + ARGV[2] - 1)
-local mended, now = {{}}, tonumber(redis.call('TIME')[1])
+local mended, now = {}, tonumber(redis.call('TIME')[1])
 local function mend(id, step, ...)
   table.insert(mended, id)
   step(...)
@@ -38,16 +40,21 @@ end
 for _, id in ipairs(redis.call('HKEYS', RUNNING)) do
   if redis.call('HGET', record_of(id), 'status') ~= 'PROCESSING' then redis.call('HDEL', RUNNING, id) end
 end
-return {{#ids, mended}}
-"""
+return {#ids, mended}, #mended > 0
+""",
+    COMMON,
+)
 
 # ARGV: slug, variant, time to live of a token, how many are added at most, how many too many are left. Returns how many
 # were added.
-BALANCE: Final = f"""{COMMON}
+BALANCE: Final = once(
+    """
 local slug, variant, ttl, refill, surplus = unpack(ARGV)
 local waiting, tokens = redis.call('ZCARD', waiting_of(slug, variant)), redis.call('LLEN', tokens_of(slug, variant))
 local missing = math.max(0, math.min(waiting - tokens, refill))
 for number = 1, missing do put_token(slug, variant, stamp() .. '-' .. number, ttl) end
 if tokens > waiting + surplus then redis.call('LTRIM', tokens_of(slug, variant), 0, waiting + surplus - 1) end
-return missing
-"""
+return missing, missing > 0
+""",
+    COMMON,
+)

@@ -15,7 +15,7 @@ from rq.worker import DequeueStrategy
 
 from models.pipeline import Pipeline
 from workers.clock import SharedClock
-from workers.connection import connect
+from workers.connection import connect, connect_blocking, insist
 from workers.drawing import Drawing
 from workers.endings import Endings
 from workers.finisher import Finisher
@@ -118,7 +118,7 @@ def build_task(
 
 
 def _work(name: str, settings: WorkerSettings, task: Task) -> int:
-    redis = connect(settings.redis_url)  # of its own: RQ changes its time-outs
-    worker = RequestWorker(task, redis, settings.job_timeout_s, name=name)
+    redis = connect_blocking(settings.redis_url, RequestWorker.connection_timeout)
+    worker = insist(lambda: RequestWorker(task, redis, settings.job_timeout_s, name=name))  # RQ asks for its address
     worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
     return worker.exit_status

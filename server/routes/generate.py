@@ -35,6 +35,7 @@ from server.openapi import (
 )
 from server.schemas import SubmitAnswer
 from server.submit import submit
+from workers.connection import CALL_S, wait_budget
 from workers.records import Record, Status
 
 _log = logging.getLogger(__name__)
@@ -143,7 +144,8 @@ async def _departure(request: Request, request_id: str, alone: bool, gateway: Ga
         pass
     if alone:
         _log.info("%s is cancelled: its client has left", request_id)
-        await run_sync(cancel, request_id, gateway)
+        with wait_budget(CALL_S):
+            await run_sync(cancel, request_id, gateway)
     raise ClientDisconnect
 
 
@@ -153,7 +155,8 @@ async def _once_ended(look: Callable[[], Response | None], may_have_ended: async
         await may_have_ended.wait()
         may_have_ended.clear()
         try:
-            found = await run_sync(look)
+            with wait_budget(CALL_S):  # of each look: the call may have waited for minutes, and for Redis before
+                found = await run_sync(look)
         except RedisError:
             await asyncio.sleep(_OUTAGE_PAUSE_S)
             may_have_ended.set()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
@@ -18,6 +20,8 @@ from workers.presence import ModelReport, ModelState, WorkerReport
 
 router = APIRouter(prefix="/health", tags=["health"])
 Weights = Literal["demo", "real", "mixed"]
+_PATIENCE_S: Final = 1.0
+"""Probes ask often, and give up after few seconds."""
 
 
 @router.get("/live", operation_id="health_live")
@@ -32,15 +36,19 @@ async def live() -> LiveAnswer:
     response_model=ReadyAnswer,
     responses={503: {"model": ReadyAnswer, "description": "Nothing can be served now."}},
 )
-def ready(request: Request) -> JSONResponse:
+async def ready(request: Request) -> JSONResponse:
     """200 once a worker has loaded its models and can serve one, with the kind of weights it has been loaded with.
 
     503 while nothing can be served, and from the moment on when this process is told to end.
     """
+    gateway = gateway_of(request)
     try:
-        answer = readiness(gateway_of(request).presence.workers())
-    except RedisError:
-        answer = readiness([])
+        async with asyncio.timeout(_PATIENCE_S):
+            # In threads of its own, which are left behind: the others may all be waiting for Redis.
+            workers = await run_sync(gateway.presence.workers, limiter=gateway.probers, abandon_on_cancel=True)
+    except (RedisError, TimeoutError):
+        workers = []
+    answer = readiness(workers)
     if drain_of(request).begun:
         answer = {**answer, "ready": False, "draining": True}
     return JSONResponse(answer, 200 if answer["ready"] else 503)

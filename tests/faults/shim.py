@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 _CHUNK = 64 * 1024
+_Pair = tuple[asyncio.StreamWriter, asyncio.StreamWriter]
+"""Of the client and of Redis."""
 
 
 class Shim:
@@ -21,7 +23,11 @@ class Shim:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="shim", daemon=True)
         self._open: asyncio.Event
-        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._pairs: set[_Pair] = set()
+        self._muted: set[_Pair] = set()
+        self._robbed: bytes | None = None
+        self.lost = 0
+        """How many answers were lost by `lose_answer`."""
 
     @property
     def url(self) -> str:
@@ -47,9 +53,20 @@ class Shim:
         """Pass on what has gathered, and everything from now on."""
         self._do(self._set(paused=False))
 
+    def mute(self) -> None:
+        """Pass nothing on any more in the connections that are open now; new ones are not affected."""
+        self._do(self._mute())
+
     def cut(self) -> int:
         """Break all connections at once, with whatever is on its way in them; returns how many there were."""
         return int(self._do(self._cut()))
+
+    def lose_answer(self, command: bytes) -> None:
+        """Break the connection that passes on the next `command`, once Redis has answered it, instead of the answer.
+
+        A command that Redis did not run, since it does not know the script, is passed on.
+        """
+        self._robbed = command
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
@@ -71,6 +88,9 @@ class Shim:
         else:
             self._open.set()
 
+    async def _mute(self) -> None:
+        self._muted |= self._pairs
+
     async def _cut(self) -> int:
         pairs = list(self._pairs)
         for writer in (writer for pair in pairs for writer in pair):
@@ -86,14 +106,40 @@ class Shim:
         pair = (writer, there)
         self._pairs.add(pair)
         try:
-            await asyncio.gather(self._pass_on(reader, there), self._pass_on(there_reader, writer))
+            to_lose = asyncio.Event()
+            await asyncio.gather(self._pass_on(reader, pair, to_lose), self._pass_back(there_reader, pair, to_lose))
         finally:
             self._pairs.discard(pair)
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(self, reader: asyncio.StreamReader, pair: _Pair, to_lose: asyncio.Event) -> None:
+        _, there = pair
         with suppress(OSError):
-            while data := await reader.read(_CHUNK):
-                await self._open.wait()
+            while data := await self._received(reader, pair):
+                if self._robbed is not None and self._robbed in data:
+                    to_lose.set()
+                there.write(data)
+                await there.drain()
+        there.close()
+
+    async def _pass_back(self, reader: asyncio.StreamReader, pair: _Pair, to_lose: asyncio.Event) -> None:
+        writer, there = pair
+        with suppress(OSError):
+            while data := await self._received(reader, pair):
+                if to_lose.is_set() and self._robbed is not None and not data.startswith(b"-NOSCRIPT"):
+                    self._robbed = None
+                    self.lost += 1
+                    writer.transport.abort()
+                    there.transport.abort()
+                    return
+                to_lose.clear()
                 writer.write(data)
                 await writer.drain()
         writer.close()
+
+    async def _received(self, reader: asyncio.StreamReader, pair: _Pair) -> bytes:
+        """What is to be passed on next; nothing at the end."""
+        while data := await reader.read(_CHUNK):
+            await self._open.wait()
+            if pair not in self._muted:
+                return data
+        return b""

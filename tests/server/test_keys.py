@@ -155,8 +155,8 @@ def grow_older(redis: Redis, seconds: float) -> None:
     """Let all that was counted have happened so much earlier."""
     for name in cast("list[bytes]", redis.keys("facelight:rate:*")):
         assert 0 < cast(int, redis.ttl(name)) <= 60
-        for index, stamp in enumerate(cast("list[bytes]", redis.lrange(name, 0, -1))):
-            redis.lset(name, index, float(stamp) - seconds)
+        for call, stamp in cast("list[tuple[bytes, float]]", redis.zrange(name, 0, -1, withscores=True)):
+            redis.zadd(name, {call: stamp - seconds * 1_000_000})
 
 
 def test_a_rate_admits_exactly_so_many_at_once(guarded: Client, keys: Keys) -> None:
@@ -181,7 +181,7 @@ def test_the_balance_is_that_of_the_key(guarded: Client, keys: Keys) -> None:
     _, free = keys.add("bob")
     assert guarded.get(BALANCE, headers={"x-api-key": metered}).json() == {"credits": 2.5, "free-credits": 0}
     assert guarded.get(BALANCE, headers={"x-api-key": free}).json() == {"credits": 77, "free-credits": 0}
-    keys.top_up(key.id, 0.5)
+    keys.change(key.id, {}, added=0.5)
     assert guarded.get(BALANCE, headers={"x-api-key": metered}).json()["credits"] == 3
 
 

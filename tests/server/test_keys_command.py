@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from typer.testing import CliRunner
 from server import supervisor
 from server.cli import app
 from server.settings import GatewaySettings
+from tests.faults.shim import Shim
 from workers.connection import connect
-from workers.keys import Keys
+from workers.errors import NameTaken
+from workers.keys import Keys, is_well_formed
 
 Facelight = Callable[..., Result]
 
@@ -113,6 +116,91 @@ def test_changing_what_a_key_may_do(facelight: Facelight) -> None:
         assert {name: key[name] for name in expected} == expected
 
 
+def test_a_key_is_named_by_its_id_or_its_name(facelight: Facelight, keys: Keys) -> None:
+    old = facelight("add", "alice's laptop", "--credits", "5").stdout.strip()
+    facelight("add", "bob")
+    key_id = listed(facelight)[0]["id"]
+    assert "alice's laptop" in facelight("set", "alice's laptop", "--credits", "+1").stdout
+    new = facelight("rotate", " alice's laptop ").stdout.strip()
+    found = keys.find(new)
+    assert found is not None
+    assert (found.id, found.credits, keys.find(old)) == (key_id, 6, None)
+    assert facelight("revoke", "alice's laptop").stderr == f"Key {key_id} is revoked.\n"
+    assert keys.find(new) is None
+    assert [key["name"] for key in listed(facelight)] == ["bob"]
+
+
+@pytest.mark.parametrize("again", ["zoë", " zoë ", "zoe\N{COMBINING DIAERESIS}"])
+def test_two_keys_may_not_share_a_name(facelight: Facelight, keys: Keys, again: str) -> None:
+    secret = facelight("add", "zoë").stdout.strip()
+    key_id = listed(facelight)[0]["id"]
+    refused = facelight("add", again, status=2)
+    assert refused.stderr == f"facelight: There is a key called zoë already: {key_id}.\n"
+    assert refused.stdout == ""
+    assert [key["id"] for key in listed(facelight)] == [key_id]
+    assert keys.find(secret) is not None
+    facelight("add", "zoe")
+    facelight("revoke", key_id)
+    facelight("add", again)
+
+
+def test_of_two_keys_of_one_name_at_once_one_is_made(facelight: Facelight, redis_url: str) -> None:
+    def add(_: int) -> bool:
+        try:
+            Keys(connect(redis_url)).add("alice")
+        except NameTaken:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(add, range(16))) == 1
+    assert [key["name"] for key in listed(facelight)] == ["alice"]
+
+
+def test_an_old_redis_with_two_keys_of_a_name(facelight: Facelight, keys: Keys, redis_url: str) -> None:
+    secrets = [facelight("add", name).stdout.strip() for name in ("alice", "bob")]
+    ids = [key["id"] for key in listed(facelight)]
+    connect(redis_url).hset(f"facelight:key:{ids[1]}", "name", "alice")
+    for words in (["revoke", "alice"], ["rotate", "alice"], ["set", "alice", "--credits", "5"]):
+        told = facelight(*words, status=2).stderr
+        assert "2 keys are called alice" in told
+        assert all(key_id in told for key_id in ids)
+    assert all(map(keys.find, secrets)), "nothing has changed"
+    assert "called alice already" in facelight("add", "alice", status=2).stderr
+    facelight("revoke", ids[1])
+    facelight("revoke", "alice")
+    assert listed(facelight) == []
+
+
+def test_an_answer_that_is_lost_is_told_all_the_same(
+    facelight: Facelight, redis_socket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks once Redis has made the change: it is made once, and its outcome told."""
+    with Shim(redis_socket) as shim:
+        monkeypatch.setenv("FACELIGHT_REDIS_URL", shim.url)
+
+        def type_and_lose(*words: str, status: int = 0) -> Result:
+            before = shim.lost
+            shim.lose_answer(b"EVALSHA")
+            result = facelight(*words, status=status)
+            assert shim.lost == before + 1
+            return result
+
+        secret = type_and_lose("add", "alice", "--credits", "7").stdout.strip()
+        assert is_well_formed(secret)
+        (alice,) = listed(facelight)
+        for total in (107, 207):
+            assert f" {total} " in type_and_lose("set", alice["id"], "--credits", "+100").stdout
+            assert listed(facelight)[0]["credits"] == total
+        new = type_and_lose("rotate", "alice").stdout.strip()
+        found = Keys(connect(shim.url)).find(new)
+        assert found is not None
+        assert found.id == alice["id"]
+        assert type_and_lose("revoke", alice["id"]).stderr == f"Key {alice['id']} is revoked.\n"
+        assert listed(facelight) == []
+        assert "There is no key" in type_and_lose("revoke", alice["id"], status=2).stderr
+
+
 def test_unknown_keys_are_refused(facelight: Facelight) -> None:
     for words in (["revoke"], ["rotate"], ["set"]):
         assert facelight(*words, "key_0", status=2).stderr == "facelight: There is no key key_0.\n"
@@ -127,6 +215,8 @@ def test_unknown_keys_are_refused(facelight: Facelight) -> None:
         ["add", ""],
         ["add", "a" * 65],
         ["add", "two\nlines"],
+        ["add", "  "],
+        ["add", "key_0123456789abcdef"],
         ["add", "x", "--scope", "dall-e"],
         *(["add", "x", "--rate", rate] for rate in ("0", "-1", "1.5", "many", "+1")),
         *(["add", "x", "--credits", credits] for credits in ("-1", "nan", "inf", "much")),

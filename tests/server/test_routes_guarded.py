@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,7 +48,7 @@ def others(guarded_settings: GatewaySettings) -> dict[str, str]:
 
 
 def new_key(settings: GatewaySettings) -> dict[str, str]:
-    return {"x-api-key": Keys(connect(settings.redis_url)).add("somebody")[1]}
+    return {"x-api-key": Keys(connect(settings.redis_url)).add(f"somebody {secrets.token_hex(4)}")[1]}
 
 
 def routes_of(routes: list[Any], prefix: str = "") -> set[tuple[str, str]]:

@@ -25,9 +25,10 @@ from redis import Redis
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.janitor import Janitor
 from workers.keys import Keys
+from workers.once import new_call
 from workers.presence import Presence, WorkerReport
 from workers.queue import JobQueue
-from workers.records import Idempotency, Limits, Record, Records, Status, new_call
+from workers.records import Idempotency, Limits, Record, Records, Status
 from workers.scripts import FINISHED_CHANNEL
 from workers.store import Store
 

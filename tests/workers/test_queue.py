@@ -12,8 +12,9 @@ from rq import Queue
 from rq.exceptions import DequeueTimeout
 from rq.job import Job
 
+from workers.once import new_call
 from workers.queue import JobQueue, TokenQueue
-from workers.records import Records, new_call
+from workers.records import Records
 
 
 def wait(records: Records, slug: str, variant: str, count: int = 1) -> None:

@@ -15,8 +15,9 @@ from redis.exceptions import RedisError
 from workers.connection import is_outage
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.keys import Keys
+from workers.once import new_call
 from workers.presence import Presence, WorkerReport
-from workers.records import Idempotency, Limits, Output, Record, Records, Status, new_call
+from workers.records import Idempotency, Limits, Output, Record, Records, Status
 from workers.scripts import FINISHED_CHANNEL
 
 PARAMS = {"prompt": "a “quoted” prompt \N{GRINNING FACE}", "seed": 2**53 - 1, "cfg": 1.5}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 
 from tests.faults.behaviour import Behaviour
 from tests.faults.caller import Answer
@@ -15,6 +17,8 @@ from tests.faults.waiting import percentile, until
 from workers.keys import Keys
 
 _RECOVERY_S = 10.0
+_CALL_S = 5.0
+_READY_S = 2.0
 _JOB = {"steps": 3, "step_ms": 30.0}
 
 
@@ -101,27 +105,49 @@ def _painted(made: Cluster, job: Behaviour) -> bool:
 
 
 def silent(full: bool, finding: Finding) -> None:
-    """Redis that keeps its connections and answers nothing for a while."""
-    lives = list[float]()
+    """Redis that keeps its connections and answers nothing for a while: behind a silent network, and stopped itself."""
+    lives, readies = list[float](), list[float]()
     with cluster(workers=2, shim=True) as made:
+        assert made.shim is not None
+        network = made.shim.pause, made.shim.resume
+        process = partial(made.redis.send, signal.SIGSTOP), partial(made.redis.send, signal.SIGCONT)
         with _traffic(made, rate=10) as load:
-            for pause_s in (5.0, 20.0, 60.0, 5.0, 20.0) if full else (6.0,):
-                finding.trial(_silence(made, pause_s, lives))
+            for pause_s in (5.0, 20.0, 60.0, 5.0, 20.0) if full else (5.0,):
+                for ways in (network, process):
+                    time.sleep(random.uniform(0.5, 1.5))  # in which some requests are accepted
+                    finding.trial(_silence(made, pause_s, *ways, lives, readies))
         made.settled(timeout_s=120)
         finding.blame(*set(outages(load.answers)), *made.audit())
         _blame_failures(made, finding)
+        finding.blame(*[f"{member.name} ended" for member in (*made.gateways, *made.workers) if member.exits])
     longest = max(answer.seconds for _, answer in load.answers)
-    finding.figure = f"{_sum_up(made, load)}; longest call {longest:.1f} s, /health/live {max(lives) * 1000:.0f} ms"
+    finding.blame(
+        unless(longest <= _CALL_S, f"a call took {longest:.1f} s"),
+        unless(max(readies) <= _READY_S, f"/health/ready took {max(readies):.1f} s"),
+    )
+    finding.figure = (
+        f"{_sum_up(made, load)}; longest call {longest:.1f} s, /health/ready {max(readies):.1f} s, "
+        f"/health/live {max(lives) * 1000:.0f} ms; no process ended"
+    )
 
 
-def _silence(made: Cluster, pause_s: float, lives: list[float]) -> str:
-    assert made.shim is not None
-    made.shim.pause()
-    ends = time.monotonic() + pause_s
-    while time.monotonic() < ends:
-        lives.append(made.caller.call("GET", "/health/live").seconds)
-        time.sleep(0.2)
-    made.shim.resume()
+def _silence(
+    made: Cluster,
+    pause_s: float,
+    begin: Callable[[], None],
+    end: Callable[[], None],
+    lives: list[float],
+    readies: list[float],
+) -> str:
+    begin()
+    try:
+        ends = time.monotonic() + pause_s
+        while time.monotonic() < ends:
+            lives.append(made.caller.call("GET", "/health/live").seconds)
+            readies.append(made.caller.call("GET", "/health/ready").seconds)
+            time.sleep(0.2)
+    finally:
+        end()
     seconds = until(lambda: made.caller.submit(Behaviour()).code == 200, "a submission afterwards", 30)
     return unless(seconds <= _RECOVERY_S, f"the first submission was accepted after {seconds:.1f} s")
 
@@ -187,8 +213,10 @@ FAULTS = (
     Fault(
         "PAUSE",
         "Redis does not answer",
-        "connections stay open and nothing passes for 5 to 60 s, 10 requests per second",
-        "0 accepted requests lost; the gateway lives; calls go on within 10 s",
+        "connections stay open and nothing passes for 5 to 60 s, then redis-server is stopped (SIGSTOP) for as long, "
+        "10 requests per second",
+        "0 accepted requests lost; calls end within 5 s, /health/ready within 2 s; no process ends; calls go on within "
+        "10 s",
         silent,
     ),
     Fault(

@@ -1,0 +1,332 @@
+"""Every script may be sent twice: the connection breaks after Redis has run it, and the answer is lost."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from server import housekeeping, rates, upload_quota
+from server.context import Gateway, build_gateway
+from server.errors import TooManyRequests
+from server.rates import Rates
+from server.settings import GatewaySettings
+from server.upload_quota import UploadQuota
+from tests.conftest import REPOSITORY
+from tests.faults.shim import Shim
+from tests.server.conftest import NEVER
+from tests.server.support import DATA_URI, PNG, body_for, serving
+from workers import keys as keys_module
+from workers import presence as presence_module
+from workers import scripts, scripts_repair
+from workers.connection import connect
+from workers.keys import Keys
+from workers.once import new_call
+from workers.presence import ModelReport, ModelState, WorkerReport
+from workers.records import Audit, Idempotency, Output, Record, Status
+
+PLACE = ("ic-light", "foreground")
+PICTURE = (Output("name.png", "image/png", 10, 32, 32),)
+
+
+class World:
+    """A gateway's parts, and a worker's, on a Redis behind a shim that can lose answers."""
+
+    def __init__(self, shim: Shim, redis_url: str, folder: Path) -> None:
+        self.shim = shim
+        self.redis: Any = Redis.from_url(redis_url)
+        """Not behind the shim."""
+        self.gateway: Gateway = build_gateway(
+            GatewaySettings(redis_url=shim.url, data_dir=folder, request_ttl_s=60, upload_quota_mb=1)
+        )
+        self.records = self.gateway.records
+        self.keys = self.gateway.keys
+        self.payer = self.keys.add("payer", credits=10)[0].id
+        self.gateway.redis.ping()  # a connection is there, so that the next command is the script
+
+    @contextmanager
+    def losing(self, command: bytes = b"EVALSHA") -> Iterator[None]:
+        """Lose the answer to the first such command of the block, which must be sent."""
+        before = self.shim.lost
+        self.shim.lose_answer(command)
+        yield
+        assert self.shim.lost == before + 1, "no answer was lost"
+
+    def submit(self, request_id: str = "a", **options: Any) -> str:
+        return self.records.create(request_id, *PLACE, self.payer, {}, 3.0, **options)
+
+    def taken(self) -> Record:
+        self.submit()
+        record = self.records.take(*PLACE, "worker-a")
+        assert record is not None
+        return record
+
+    @property
+    def credits(self) -> float | None:
+        key = self.keys.get(self.payer)
+        assert key is not None
+        return key.credits
+
+    def status(self, request_id: str = "a") -> Status:
+        record = self.records.get(request_id)
+        assert record is not None
+        return record.status
+
+
+@pytest.fixture
+def world(redis_socket: Path, redis_url: str, tmp_path: Path) -> Iterator[World]:
+    with Shim(redis_socket) as shim:
+        yield World(shim, redis_url, tmp_path)
+
+
+def create(world: World) -> None:
+    with world.losing():
+        assert world.submit(idempotency=Idempotency("key", "print")) == "a"
+    assert world.records.depth("ic-light") == 1
+    assert world.credits == 7
+    assert world.redis.llen("rq:queue:facelight-ic-light-foreground") == 1
+
+
+def take(world: World) -> None:
+    for request_id in ("a", "b"):
+        world.submit(request_id)
+    with world.losing():
+        found = world.records.take_alike([PLACE], "worker-a", new_call(), token=b"none")
+    assert [(record.request_id, record.attempt) for record in found] == [("a", 1)]
+    assert world.status("b") is Status.QUEUED
+
+
+def end(world: World) -> None:
+    record = world.taken()
+    with world.losing():
+        assert world.records.complete(record, PICTURE, 1.5)
+    assert world.status() is Status.COMPLETED
+    world.submit("b")
+    failing = world.records.take(*PLACE, "worker-a")
+    assert failing is not None
+    assert world.credits == 4
+    with world.losing():
+        assert world.records.fail(failing, "No face was found.")
+    assert world.credits == 7, "given back once"
+
+
+def requeue(world: World) -> None:
+    record = world.taken()
+    with world.losing():
+        assert world.records.requeue(record)
+    assert world.status() is Status.QUEUED
+    assert world.records.depth("ic-light") == 1
+
+
+def cancel(world: World) -> None:
+    world.submit()
+    with world.losing():
+        record = world.records.cancel("a")
+    assert record is not None
+    assert record.status is Status.FAILED
+    assert world.credits == 10, "given back once"
+
+
+def report(world: World) -> None:
+    record = world.taken()
+    world.records.cancel("a")
+    with world.losing():
+        assert world.records.report(record, 2, 4)
+    noted = world.records.get("a")
+    assert noted is not None
+    assert (noted.step, noted.total) == (2, 4)
+
+
+def audit(world: World) -> None:
+    world.submit()
+    world.redis.hincrbyfloat("facelight:request:a", "created_at", -100)
+    with world.losing():
+        assert world.records.audit(0, 10) == Audit(1, ("a",))
+    assert world.status() is Status.FAILED
+    assert world.credits == 10, "given back once"
+
+
+def balance(world: World) -> None:
+    world.submit()
+    queue = world.gateway.queue.queue_of(*PLACE)
+    world.redis.delete(queue.key)
+    with world.losing():
+        assert world.gateway.queue.balance(queue) == 1
+    assert world.redis.llen(queue.key) == 1
+
+
+def announce(world: World) -> None:
+    played = WorkerReport("played", "cpu", {"ic-light": ModelReport(ModelState.READY, "demo", "", ("foreground",))})
+    with world.losing():
+        world.gateway.presence.announce(played)
+    assert [worker.name for worker in world.gateway.presence.workers()] == ["played"]
+
+
+def reports(world: World) -> None:
+    world.gateway.presence.announce(WorkerReport("played", "cpu", {}))
+    with world.losing():
+        assert [worker.name for worker in world.gateway.presence.workers()] == ["played"]
+
+
+def add(world: World) -> None:
+    with world.losing():
+        key, secret = world.keys.add("alice", credits=5, rate=2)
+    assert world.keys.find(secret) == key
+    assert (key.name, key.credits, key.rate) == ("alice", 5, 2)
+    assert [key.name for key in world.keys.all()] == ["payer", "alice"]
+
+
+def find(world: World) -> None:
+    key, secret = world.keys.add("alice")
+    with world.losing():
+        found = world.keys.find(secret)
+    assert found is not None
+    assert found.id == key.id
+
+
+def revoke(world: World) -> None:
+    with world.losing():
+        assert world.keys.revoke("payer") == world.payer
+    assert world.keys.all() == []
+
+
+def rotate(world: World) -> None:
+    with world.losing():
+        secret = world.keys.rotate("payer")
+    assert secret is not None
+    found = world.keys.find(secret)
+    assert found is not None
+    assert found.id == world.payer
+    assert world.redis.hlen("facelight:key-digests") == 1
+
+
+def change(world: World) -> None:
+    with world.losing():
+        changed = world.keys.change(world.payer, {"rate": 5}, added=100)
+    assert changed is not None
+    assert (changed.credits, changed.rate) == (110, 5)
+    assert world.credits == 110
+
+
+def rate(world: World) -> None:
+    key = world.keys.change(world.payer, {"rate": 2})
+    assert key is not None
+    limits = Rates(world.gateway.redis)
+    for left in (1, 0):
+        with world.losing():
+            headers = limits.count(key)
+        assert headers["RateLimit"].startswith(f'"requests";r={left};')
+    with world.losing(), pytest.raises(TooManyRequests):
+        limits.count(key)
+    assert world.redis.zcard(f"facelight:rate:{key.id}") == 2
+
+
+def upload(world: World) -> None:
+    quota = UploadQuota(world.gateway.redis, 1000)
+    for size in (600, 400):
+        with world.losing():
+            quota.count("alice", size)
+    assert world.redis.get("facelight:uploads:alice") == b"1000"
+    with world.losing(), pytest.raises(TooManyRequests):
+        quota.count("alice", 1)
+
+
+def unlock(world: World) -> None:
+    with world.losing(b"SET"):
+        assert housekeeping.tidy_alone(world.gateway), "its own lock is not taken for another's"
+    assert not world.redis.exists("facelight:janitor")
+    unlock = world.gateway.redis.register_script(housekeeping.UNLOCK)
+    world.redis.set("facelight:janitor", "me")
+    with world.losing():
+        unlock(keys=["facelight:janitor"], args=["me"])
+    assert not world.redis.exists("facelight:janitor")
+
+
+CASES: dict[Callable[[World], None], str] = {
+    create: scripts.CREATE,
+    take: scripts.TAKE,
+    end: scripts.END,
+    requeue: scripts.REQUEUE,
+    cancel: scripts.CANCEL,
+    report: scripts.REPORT,
+    audit: scripts_repair.AUDIT,
+    balance: scripts_repair.BALANCE,
+    announce: presence_module.ANNOUNCE,
+    reports: presence_module.REPORTS,
+    add: keys_module.ADD,
+    find: keys_module.FIND,
+    revoke: keys_module.REVOKE,
+    rotate: keys_module.ROTATE,
+    change: keys_module.CHANGE,
+    rate: rates.COUNT,
+    upload: upload_quota.COUNT,
+    unlock: housekeeping.UNLOCK,
+}
+"""What is done with each script while an answer of it is lost."""
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_a_lost_answer_changes_nothing(case: Callable[[World], None], world: World) -> None:
+    case(world)
+
+
+def registered() -> Iterator[str]:
+    """The text of every script that gateway and workers register."""
+    for folder in ("server", "workers"):
+        for path in sorted((REPOSITORY / folder).rglob("*.py")):
+            if path.name == "once.py":
+                continue  # registers what it is given
+            module = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("register_script", "OnceScript")):
+                    namespace = vars(sys.modules.get(module) or import_module(module))
+                    yield eval(ast.unparse(node.args[-1]), dict(namespace))
+
+
+def test_no_script_is_forgotten() -> None:
+    found = list(registered())
+    assert len(found) >= 18
+    assert {hash(text) for text in found} == {hash(text) for text in CASES.values()}
+
+
+def test_no_script_is_sent_in_another_way() -> None:
+    others = re.compile(r"\.(eval|evalsha|script_load|lock|pipeline|fcall)\(")
+    files = [path for folder in ("server", "workers") for path in (REPOSITORY / folder).rglob("*.py")]
+    assert [path.name for path in files if others.search(path.read_text())] == []
+
+
+def test_what_is_meant_twice_is_done_twice(world: World) -> None:
+    for _ in range(2):
+        world.keys.change("payer", {}, added=1)
+    assert world.credits == 12
+
+
+def test_at_the_door(redis_socket: Path, redis_url: str, tmp_path: Path) -> None:
+    """The same through HTTP: a call whose count was not answered is served, and counted once."""
+    with Shim(redis_socket) as shim:
+        settings = GatewaySettings(redis_url=shim.url, data_dir=tmp_path, require_key=True, janitor_interval_s=NEVER)
+        key, secret = Keys(connect(redis_url)).add("alice", rate=100, credits=10)
+        redis: Any = Redis.from_url(redis_url)
+        with serving(settings) as client:
+            client.headers["x-api-key"] = secret
+            for number in range(12):  # whichever of its scripts it hits
+                shim.lose_answer(b"EVALSHA")
+                answer = client.post("/v2/ic-light", json=body_for("ic-light"))
+                assert answer.status_code in (200, 406), answer.text
+                assert answer.headers.get("ratelimit", f'"requests";r={99 - number};').startswith(
+                    f'"requests";r={99 - number};'
+                )
+                shim.lose_answer(b"EVALSHA")
+                client.post("/upload-asset", json={"data_urls": [DATA_URI]})
+            assert shim.lost == 24
+            assert client.get("/v1/get-user-credits").json()["credits"] == 0, "ten were paid for"
+            assert redis.zcard(f"facelight:rate:{key.id}") == 12
+            assert redis.get(f"facelight:uploads:{key.id}") == str(12 * len(PNG)).encode()
