@@ -5,6 +5,7 @@
     │   ├── UnreadableImage  not a picture, damaged, of a format or size that is not accepted
     │   └── NoFaceFound      a portrait needs a face and the picture shows none
     ├── WeightsError         weight files are missing, damaged or of another shape; the message is for the operator
+    │   └── WeightFileError  … and it is known which: the message begins with their paths
     └── DeviceUnfit          the device cannot do what the operator chose; the message is for the operator
 
 Whatever else leaves a pipeline is a defect (or the hardware's), and its text is not shown to callers.
@@ -32,6 +33,10 @@ class NoFaceFound(InputRefused):
 
 class WeightsError(ModelError):
     """Weight files are missing, damaged or do not fit the network; `str()` is for the operator."""
+
+
+class WeightFileError(WeightsError):
+    """Certain weight files are to blame; `str()` is `FILE: reason`, or `FILE and FILE: reason`."""
 
 
 class DeviceUnfit(ModelError):
