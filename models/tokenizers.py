@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
 
 from transformers import CLIPTokenizer
 
-from models.errors import WeightFileError
 from models.weights.folder import Folder
 
 _START: Final = "<|startoftext|>"
@@ -17,29 +18,29 @@ _ALPHABET: Final = 256
 _FILES: Final = ("vocab.json", "merges.txt")
 
 
-def load_tokenizer(folder: Folder, embeddings: int, **options: Any) -> Any:
-    """The tokenizer in `folder`, whose text encoder knows `embeddings` tokens; `options` precede its own configuration.
+def load_tokenizer(folder: Folder, embeddings: int, told_by: Iterable[Path] = (), **options: Any) -> Any:
+    """The tokenizer in `folder`, whose text encoder knows `embeddings` tokens, as the files `told_by` have it.
 
-    Raises `WeightFileError` unless it is a tokenizer of CLIP's kind with exactly that vocabulary.
+    `options` precede its own configuration. Raises `WeightFileError` unless it is a tokenizer of CLIP's kind with
+    exactly that vocabulary.
     """
     files = [folder.file(name) for name in _FILES]
     with folder.alone() as links:
         tokenizer = CLIPTokenizer.from_pretrained(links, local_files_only=True, **options)
-        model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    if fault := _fault(tokenizer, len(model["merges"]), embeddings):
-        raise WeightFileError(f"{' and '.join(map(str, files))}: {fault}")
+        merges = len(json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"])
+        _require_special_tokens(tokenizer)
+    size = len(vocabulary := tokenizer.get_vocab())
+    with blaming(*files):
+        if sorted(vocabulary.values()) != list(range(size)) or size != 2 * _ALPHABET + merges + 2:
+            raise WeightsError(f"{size:,} tokens and {merges:,} merges are no vocabulary of CLIP's kind.")
+        if (vocabulary.get(_START), vocabulary.get(_END)) != (size - 2, size - 1):
+            raise WeightsError(f"no vocabulary of CLIP's kind: {_START} and {_END} are not its last tokens.")
+    with blaming(*files, *told_by):
+        if size != embeddings:
+            raise WeightsError(f"the tokenizer has {size:,} tokens, and its text encoder {embeddings}.")
     return tokenizer
 
 
-def _fault(tokenizer: Any, merges: int, embeddings: int) -> str | None:
-    vocabulary = tokenizer.get_vocab()
-    size = len(vocabulary)
-    if sorted(vocabulary.values()) != list(range(size)) or size != 2 * _ALPHABET + merges + 2:
-        return f"no vocabulary of CLIP's kind: {size:,} tokens and {merges:,} merges do not go together."
-    if (vocabulary.get(_START), vocabulary.get(_END)) != (size - 2, size - 1):
-        return f"no vocabulary of CLIP's kind: {_START} and {_END} are not its last tokens."
+def _require_special_tokens(tokenizer: Any) -> None:
     if (tokenizer.bos_token, tokenizer.eos_token) != (_START, _END):
-        return f"texts would begin with {tokenizer.bos_token} and end with {tokenizer.eos_token}."
-    if size != embeddings:
-        return f"it has {size:,} tokens, and its text encoder {embeddings:,}."
-    return None
+        raise WeightsError(f"texts would begin with {tokenizer.bos_token} and end with {tokenizer.eos_token}.")

@@ -77,9 +77,10 @@ def load_networks(weights: WeightSet, device: torch.device, full_precision: bool
 
         return load_part(role, load, base.path / "unet", weights[role])
 
+    sizes = base.file("text_encoder/config.json")
     text_encoder = _load_part(base, "text_encoder", lambda folder: _load_text_encoder(folder, device, half))
     networks = Networks(
-        tokenizer=load_tokenizer(base.inner("tokenizer"), text_encoder.config.vocab_size),
+        tokenizer=load_tokenizer(base.inner("tokenizer"), text_encoder.config.vocab_size, [sizes]),
         text_encoder=text_encoder,
         unet=unet("ic_light_fc", FOREGROUND_CHANNELS),
         background_unet=unet(_BACKGROUND_ROLE, BACKGROUND_CHANNELS) if _BACKGROUND_ROLE in weights.paths else None,
@@ -87,7 +88,7 @@ def load_networks(weights: WeightSet, device: torch.device, full_precision: bool
         matting=load_matting(weights, device),
         device=device,
     )
-    with blaming(base.file("text_encoder/config.json"), base.file("unet/config.json")):
+    with blaming(sizes, base.file("unet/config.json")):
         told, due = text_encoder.config.hidden_size, networks.unet.config.cross_attention_dim
         if told != due:
             raise WeightsError(f"the text encoder's states are {told} wide where the UNet reads {due}.")

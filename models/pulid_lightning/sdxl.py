@@ -13,7 +13,7 @@ from models.pipeline import Pixels
 from models.pulid_lightning.attention import IdentityContext, attend_with_identity
 from models.pulid_lightning.prompt import Tokenizer
 from models.pulid_lightning.sampler import Denoise, evaluated_sigmas, timestep_of
-from models.pulid_lightning.single_file import component_sizes
+from models.pulid_lightning.single_file import component_sizes, recorded_sizes
 from models.tokenizers import load_tokenizer
 from models.unet.conditions import time_shifts
 from models.unet.forward import evaluate
@@ -58,6 +58,7 @@ def load_tokenizers(config: Folder) -> tuple[Tokenizer, Tokenizer]:
         load_tokenizer(
             config.inner(tokenizer),
             component_sizes(config, encoder).get("vocab_size", 0),
+            recorded_sizes(config, encoder),
             # The second one's own configuration makes "!" its padding, and so a special token: prompts that hold one
             # would be read otherwise than by the reference, which pads by number.
             pad_token=_END,
