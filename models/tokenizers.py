@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from transformers import CLIPTokenizer
 
+from models.errors import WeightsError
+from models.weights.blame import blaming
 from models.weights.folder import Folder
 
 _START: Final = "<|startoftext|>"

@@ -31,21 +31,19 @@ from tests.models.weights.hub import sha256
 from tests.models.wrong_files import KINDS
 
 CPU = torch.device("cpu")
+Picture = Callable[[str, bool], np.ndarray]
+TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 FILES = {
     "pulid-lightning": (
-        *(
-            f"sdxl/config/{name}/{file}"
-            for name in ("tokenizer", "tokenizer_2")
-            for file in ("vocab.json", "merges.txt")
-        ),
-        *(f"sdxl/config/{name}/tokenizer_config.json" for name in ("tokenizer", "tokenizer_2")),
+        *(f"sdxl/config/tokenizer/{file}" for file in TOKENIZER),
+        *(f"sdxl/config/tokenizer_2/{file}" for file in TOKENIZER),
         *(f"sdxl/config/{name}/config.json" for name in ("unet", "vae", "text_encoder", "text_encoder_2")),
         *(f"sdxl/{name}.safetensors" for name in ("default", "artistic")),
         *("pulid/adapter.safetensors", "pulid/eva_clip.safetensors", "face/parsing_bisenet.safetensors"),
         *("face/analysis/scrfd_10g_bnkps.onnx", "face/analysis/glintr100.onnx"),
     ),
     "ic-light": (
-        *("sd15/tokenizer/vocab.json", "sd15/tokenizer/merges.txt"),
+        *(f"sd15/tokenizer/{file}" for file in TOKENIZER),
         *("sd15/text_encoder/config.json", "sd15/text_encoder/model.safetensors"),
         *(f"sd15/{name}/config.json" for name in ("unet", "vae")),
         *(f"sd15/{name}/diffusion_pytorch_model.safetensors" for name in ("unet", "vae")),
@@ -58,13 +56,8 @@ REQUESTS = {
     "ic-light": {"subject_image": "file", "prompt": "a cat", "seed": 1, "width": 256, "height": 256, "steps": 1},
 }
 CASES = [(slug, file, kind) for slug, files in FILES.items() for file in files for kind in KINDS]
-IN_SHORT = [case for number, case in enumerate(CASES) if number % 11 == 3]
-"""Every kind and every file; 11 has no divisor in common with the number of kinds."""
-
-
-def all_cases() -> Iterator[Any]:
-    for case in CASES:
-        yield pytest.param(*case, marks=() if case in IN_SHORT else pytest.mark.slow, id=":".join(case))
+IN_SHORT = [case for number, case in enumerate(CASES) if number % 13 == 3]
+"""Every kind and every file; 13 has no divisor in common with the number of kinds."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -138,9 +131,7 @@ def drawn(pipeline: Pipeline[Any, Any], slug: str) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def usual(
-    demo_weights: Path, onnx_matting: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., np.ndarray]:
+def usual(demo_weights: Path, onnx_matting: Path, tmp_path_factory: pytest.TempPathFactory) -> Picture:
     """The pictures of sound weights, by slug and matting network."""
     made: dict[tuple[str, bool], np.ndarray] = {}
 
@@ -162,7 +153,10 @@ def loaded(root: Path, slug: str) -> Pipeline[Any, Any]:
     return MODELS[slug].load(weights, CPU, options)
 
 
-@pytest.mark.parametrize(("slug", "file", "kind"), all_cases())
+@pytest.mark.parametrize(
+    ("slug", "file", "kind"),
+    [pytest.param(*case, marks=() if case in IN_SHORT else pytest.mark.slow, id=":".join(case)) for case in CASES],
+)
 def test_a_wrong_file_is_named_or_makes_no_difference(
     demo_weights: Path, tmp_path: Path, onnx_matting: Path, usual, slug: str, file: str, kind: str
 ):
@@ -185,15 +179,10 @@ def test_a_wrong_file_is_named_or_makes_no_difference(
 
 
 def test_the_cases_are_the_files_of_the_lock_and_every_kind(demo_weights: Path):
-    for slug, files in FILES.items():
-        recorded = {
-            file.path
-            for weight in read_installed(demo_weights).weights
-            if slug in weight.used_by
-            for file in weight.files
-        }
-        unread = {file for file in recorded if file.endswith(("model_index.json", "map.json", "scheduler_config.json"))}
-        alike = {"sdxl/realistic.safetensors"}  # loaded by the same code as the artistic one
-        assert {*files} - {"matting/isnet.onnx"} >= recorded - unread - alike - {"sd15/tokenizer/tokenizer_config.json"}
+    recorded = {file.path for weight in read_installed(demo_weights).weights for file in weight.files}
+    unread = {f"sdxl/config/{name}" for name in ("model_index.json", "scheduler/scheduler_config.json")}
+    alike = {"sdxl/realistic.safetensors"}  # loaded by the same code as the artistic one
+    listed = {file for files in FILES.values() for file in files}
+    assert listed - {"matting/isnet.onnx"} == recorded - unread - alike
     assert {kind for *_, kind in IN_SHORT} == set(KINDS)
-    assert {file for _, file, _ in IN_SHORT} == {file for files in FILES.values() for file in files}
+    assert {file for _, file, _ in IN_SHORT} == listed
