@@ -37,7 +37,7 @@ def _read(source: Path) -> Any:
     try:
         # Files from before torch 1.6 are no archives and cannot be mapped.
         return torch.load(source, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(source))
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, EOFError) as error:
         # Not torch's own words, which go on to recommend loading the file without that restriction.
         named = _GLOBAL.search(str(error))
         besides = f" ({named[1]})" if named else ""

@@ -187,5 +187,5 @@ def test_sizes_are_sdxls_own_where_the_weights_name_none(weights: WeightSet, tmp
     with cpu:
         with pytest.raises(WeightsError, match=r"default\.safetensors"):
             SingleFile(checkpoint, Folder.as_found(tmp_path)).unet(cpu, torch.float32)
-        monkeypatch.setattr(single_file, "SDXL", weights.folder("sdxl_config"))
+        monkeypatch.setattr(single_file, "SDXL", weights["sdxl_config"])
         assert parameters(SingleFile(checkpoint, Folder.as_found(tmp_path)).unet(cpu, torch.float32)) == 1_944_860

@@ -60,7 +60,7 @@ def test_a_wrong_file_is_named(root: Path, tmp_path: Path, name: str, harm, reas
     harm(root / name)
     if (root / name).exists():
         os.utime(root / name, ns=(1, 1))  # clocks of file systems may be too coarse to tell
-    with pytest.raises(WeightsError, match=rf"{name} {reason}.*facelight weights fetch"):
+    with pytest.raises(WeightsError, match=rf"{name}{reason}.*facelight weights fetch"):
         WeightSet.open(root, "ic-light", hashes)
 
 
