@@ -6,6 +6,7 @@
     │   └── NoFaceFound      a portrait needs a face and the picture shows none
     ├── NonFiniteResult      inf or nan was computed, so there is no picture; the message is for caller and operator
     ├── WeightsError         weight files are missing, damaged or of another shape; the message is for the operator
+    │   └── WeightFileError  … and it is known which: the message begins with their paths
     └── DeviceUnfit          the device cannot do what the operator chose; the message is for the operator
 
 Whatever else leaves a pipeline is a defect (or the hardware's), and its text is not shown to callers.
@@ -45,6 +46,10 @@ class NonFiniteResult(ModelError):
 
 class WeightsError(ModelError):
     """Weight files are missing, damaged or do not fit the network; `str()` is for the operator."""
+
+
+class WeightFileError(WeightsError):
+    """Certain weight files are to blame; `str()` is `FILE: reason`, or `FILE and FILE: reason`."""
 
 
 class DeviceUnfit(ModelError):

@@ -12,7 +12,8 @@ import torch
 from accelerate import init_empty_weights  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from models.errors import WeightsError
+from models.state_dicts import check_alike
+from models.weights.blame import blaming
 
 Loaded = TypeVar("Loaded")
 Network = TypeVar("Network", bound=nn.Module)
@@ -22,10 +23,14 @@ _MEGABYTE: Final = 1e6
 
 
 def load_part(name: str, load: Callable[..., Loaded], *paths: Path) -> Loaded:
-    """Call `load` with `paths`, and tell the log how many bytes they hold and how many seconds it took."""
+    """Call `load` with `paths`, and tell the log how many bytes they hold and how many seconds it took.
+
+    Whatever is raised over them becomes a `WeightFileError` that names them; see `blaming` for what passes.
+    """
     began = time.monotonic()
-    loaded = load(*paths)
-    size = sum(_size_of(path) for path in paths)
+    with blaming(*paths):
+        loaded = load(*paths)
+        size = sum(_size_of(path) for path in paths)
     _log.info("%s: %.0f MB in %.1f s", name, size / _MEGABYTE, time.monotonic() - began)
     return loaded
 
@@ -36,18 +41,15 @@ def empty(build: Callable[[], Network]) -> Network:
         return build()
 
 
-def fill(network: nn.Module, state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype, what: str) -> None:
+def fill(network: nn.Module, state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
     """Give an `empty` network the tensors of `state`, on `device` and, where they hold fractions, in `dtype`.
 
     They go there one by one, and no other copy is made: what is in place already is used as it is, which may be a
-    file's mapping. The network is ready to be used then. Raises `WeightsError` that names `what` the tensors are of
-    unless keys and shapes are exactly the network's.
+    file's mapping. The network is ready to be used then. Raises `WeightsError` unless keys, shapes and kinds of numbers
+    are exactly the network's.
     """
-    placed = {key: _place(tensor, device, dtype) for key, tensor in state.items()}
-    try:
-        network.load_state_dict(placed, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(f"The weights of {what} do not fit: {error}") from error
+    check_alike(state, network.state_dict())
+    network.load_state_dict({key: _place(tensor, device, dtype) for key, tensor in state.items()}, assign=True)
     # What the state does not name, such as tables of positions, was built on the CPU.
     network.to(device).eval().requires_grad_(False)
 

@@ -16,6 +16,7 @@ _ENVIRONMENT: Final = {
     # Weights are files that are there: no library is to ask a hub for newer ones.
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
     # Idle OpenMP threads sleep instead of spinning: on a shared machine they would take each other's processor.

@@ -16,6 +16,7 @@ from models.pipeline import LoadOptions, Pipeline
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import INSTALLED_NAME
 from models.weights.weight_set import WeightSet
+from workers.accidents import is_broken_device
 from workers.presence import ModelReport, ModelState, WorkerReport
 from workers.settings import WorkerSettings
 
@@ -51,34 +52,40 @@ class LoadedModels:
         disable_progress_bar()
         device = pick_device(self._settings.device)
         self._device = str(device)
-        root = ensure_weights(self._settings)
 
         def tell(slug: str, report: ModelReport) -> None:
             self._reports = {**self._reports, slug: report}
             on_change()
 
         for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].flexible):
-            tell(slug, self._load_one(slug, root, device, partial(tell, slug)))
+            tell(slug, self._load_one(slug, device, partial(tell, slug)))
         dismiss_compilers()
 
-    def _load_one(
-        self, slug: str, root: Path, device: torch.device, tell: Callable[[ModelReport], None]
-    ) -> ModelReport:
+    def _load_one(self, slug: str, device: torch.device, tell: Callable[[ModelReport], None]) -> ModelReport:
         import torch
 
         began, options = time.monotonic(), self._options()
         try:
+            root = ensure_weights(self._settings)
             weights = WeightSet.open(root, slug, self._hashes, skip=MODELS[slug].unused_roles(options))
             pipeline = MODELS[slug].load(weights, device, options)
             loaded = time.monotonic()
             tell(ModelReport(ModelState.LOADING, detail="warming up"))
             pipeline.warm_up()
-        except (WeightsError, DeviceUnfit) as error:
-            _log.error("cannot serve %s: %s", slug, error)
-            return ModelReport(ModelState.FAILED, detail=str(error))
+        except WeightsError as error:
+            return _failed(slug, f"cannot load: {error}")
+        except DeviceUnfit as error:
+            return _failed(slug, str(error))
         except torch.OutOfMemoryError as error:
-            _log.error("cannot serve %s: %s", slug, error)
-            return ModelReport(ModelState.FAILED, detail=f"The memory of {device} is too small for {slug}. {_ADVICE}")
+            return _failed(slug, f"The memory of {device} is too small for {slug}. {_ADVICE}", error)
+        except MemoryError as error:
+            return _failed(slug, f"The memory of this host is too small for {slug}. {_ADVICE}", error)
+        # Broad, since a defect in one model's code is no reason to serve none; but a broken device is one to end.
+        except Exception as error:
+            if is_broken_device(error):
+                raise
+            _log.exception("cannot serve %s", slug)
+            return ModelReport(ModelState.FAILED, detail=f"cannot load: {type(error).__name__}, see the worker's log")
         self.pipelines[slug] = pipeline
         load_s, warm_up_s = loaded - began, time.monotonic() - loaded
         _log.info(
@@ -103,13 +110,21 @@ class LoadedModels:
         )
 
 
+def _failed(slug: str, detail: str, error: BaseException | None = None) -> ModelReport:
+    _log.error("cannot serve %s: %s%s", slug, detail, f" ({error})" if error else "")
+    return ModelReport(ModelState.FAILED, detail=detail)
+
+
 def pick_device(wanted: str) -> torch.device:
-    """The torch device that the settings name; `auto` is the first GPU, or the CPU without one."""
+    """The torch device that the settings name; `auto` is the first GPU, or the CPU without one.
+
+    Raises what torch raises of a device that is not there.
+    """
     import torch
 
-    if wanted != "auto":
-        return torch.device(wanted)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    torch.zeros(1, device=device)  # or else the first file that goes there would seem to be damaged
+    return device
 
 
 def ensure_weights(settings: WorkerSettings) -> Path:

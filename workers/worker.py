@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -69,7 +71,10 @@ class ReadyModels:
 
 
 def serve(settings: WorkerSettings, models_of: Callable[[str, WorkerSettings], Models] = LoadedModels) -> int:
-    """Load, then serve until SIGTERM (what is in hand is finished first); returns the exit status."""
+    """Load, then serve until SIGTERM (what is in hand is finished first); returns the exit status.
+
+    Without a model to serve it stays, and says why in its presence.
+    """
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     redis = connect(settings.redis_url)
     models = models_of(name, settings)
@@ -86,12 +91,21 @@ def serve(settings: WorkerSettings, models_of: Callable[[str, WorkerSettings], M
             threads.callback(thread.stop)
         models.load(on_change=heartbeat.beat)
         if not models.pipelines:
-            _log.error("no model could be loaded")
-            return 1
+            _log.error("no model could be loaded: start this worker again once what is reported is mended")
+            return _wait_for_the_end()
         store = open_store(settings.store_location, SharedClock(records.now))
         task = build_task(name, settings, models.pipelines, records, store, reporter, watchdog)
         with closing(task):
             return _work(name, settings, task)
+
+
+def _wait_for_the_end() -> int:
+    """Report the models' states until SIGTERM or SIGINT; ending would only have a supervisor start it for ever."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    ended.wait()
+    return 0
 
 
 def serve_pipelines(settings: WorkerSettings, pipelines: Pipelines) -> int:

@@ -16,6 +16,6 @@ def write_rmbg(file: Path, trained: Trained) -> None:
     """Write the state dict, in single precision, to `file`, whose folder is made; raises `WeightsError`."""
     state = load_file(trained.verified(RMBG))
     network = empty(lambda: Rmbg(widths_of(state)))
-    fill(network, state, torch.device("cpu"), torch.float32, RMBG)
+    fill(network, state, torch.device("cpu"), torch.float32)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), file)

@@ -9,13 +9,13 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.ic_light.rmbg import Rmbg, widths_of
 from models.ic_light.vae import normalise
 from models.loading import empty, fill
 from models.resampling import resample
+from models.state_dicts import read_state_dict
 
 _TILE: Final = 64
 _AREA_IN_TILES: Final = 256
@@ -55,9 +55,10 @@ class RmbgMatting(Matting):
     @classmethod
     def load(cls, path: Path, device: torch.device) -> RmbgMatting:
         """Build the network with the widths of the file at `path`."""
-        state = load_file(path)
+        state = read_state_dict(path)
         network = empty(lambda: Rmbg(widths_of(state)))
-        fill(network, state, device, torch.float32, "RMBG-1.4")
+        fill(network, state, device, torch.float32)
+        network(torch.zeros(1, 3, _TILE, _TILE, device=device))  # the widths must also fit each other
         return cls(network, device)
 
     def to_feed(self, picture: Tensor) -> Tensor:

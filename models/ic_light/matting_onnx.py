@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
@@ -21,6 +21,7 @@ from models.ic_light.matting import Matting
 from models.ic_light.subject import Rgb
 from models.onnx_sessions import session_options
 from models.resampling import resample
+from models.weights.folder import alone
 
 Floats = NDArray[np.float32]
 
@@ -63,12 +64,13 @@ class OnnxMatting(Matting):
     """An ONNX network of one picture in, one map out as its first output."""
 
     def __init__(self, path: Path, protocol: Protocol, device: torch.device) -> None:
-        """Load the file at `path`; its map goes to `device`. Raises `WeightsError` if it is no such network."""
+        """Load the file at `path`; its map goes to `device`. Raises `WeightFileError` if it is no such network."""
         self._protocol, self._device = protocol, device
-        self._session = _open(path, device)
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 4:
-            raise WeightsError(f"{path} is no matting network: it does not take one batch of pictures.")
+        with alone(path) as link:
+            self._session = onnxruntime.InferenceSession(link, session_options(), providers=_providers(device))
+            inputs, output = self._session.get_inputs(), self._session.get_outputs()[0]
+            if len(inputs) != 1 or not _is_batch(inputs[0], channels=3) or not _is_batch(output):
+                raise WeightsError("it is no matting network: it does not map a batch of pictures to a batch of maps.")
         self._input = inputs[0].name
         self._size = tuple(_side(named) for named in inputs[0].shape[2:])
 
@@ -89,11 +91,11 @@ def _side(named: int | str | None) -> int:
     return named if isinstance(named, int) else _PUBLISHED_SIDE
 
 
-def _open(path: Path, device: torch.device) -> onnxruntime.InferenceSession:
-    try:
-        return onnxruntime.InferenceSession(path, session_options(), providers=_providers(device))
-    except Exception as error:  # the runtime raises kinds of its own, derived from nothing else
-        raise WeightsError(f"{path} is not a readable ONNX file: {error}") from error
+def _is_batch(tensor: Any, channels: int | None = None) -> bool:
+    """Whether a network's input or output is [n, channels, h, w] in float32; a side that the file leaves open fits."""
+    if tensor.type != "tensor(float)" or len(tensor.shape) != 4:
+        return False
+    return channels is None or not isinstance(tensor.shape[1], int) or tensor.shape[1] == channels
 
 
 def _providers(device: torch.device) -> list[str]:

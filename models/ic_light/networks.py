@@ -9,15 +9,20 @@ from typing import Any, Final
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors import SafetensorError
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.errors import WeightsError
 from models.execution.devices import for_device
 from models.ic_light.matting import Matting, RmbgMatting
 from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
+from models.ic_light.prompt import CHUNK
 from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS, load_unet
-from models.loading import load_part
+from models.loading import Loaded, empty, fill, load_part
+from models.state_dicts import read_config, read_state_dict, under
+from models.tokenizers import load_tokenizer
+from models.weights.blame import blaming
+from models.weights.folder import Folder
+from models.weights.objective import marks, refuse
 from models.weights.weight_set import WeightSet
 
 MATTINGS: Final[Mapping[str, Callable[[Path, torch.device], Matting]]] = {
@@ -27,6 +32,15 @@ MATTINGS: Final[Mapping[str, Callable[[Path, torch.device], Matting]]] = {
 }
 """The matting networks that there are, by role; the operator's choice is the one role that the weights hold."""
 _BACKGROUND_ROLE: Final = "ic_light_fbc"
+_SCHEDULER: Final = "scheduler/scheduler_config.json"
+_TEXT_PREFIX: Final = "text_model."
+_POSITIONS: Final = "position_ids"
+"""A table of consecutive numbers that older files hold."""
+_ATTENTION: Final = ".attentions.0."
+_OLD_LAYERS: Final = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_LATENT_CHANNELS: Final = 4
+_LATENT_SCALE: Final = 8
+"""Pixels to a latent, along each side."""
 
 
 @dataclass(frozen=True)
@@ -54,29 +68,31 @@ def load_networks(weights: WeightSet, device: torch.device, full_precision: bool
     # Libraries may take the files' precision if none is named, so it always is.
     reduced = device.type == "cuda" and not full_precision
     half, brain = (torch.float16, torch.bfloat16) if reduced else (torch.float32, torch.float32)
-    base = weights["sd15"]
-
-    def pretrained(name: str, kind: Any, **options: Any) -> Any:
-        return load_part(f"sd15 {name}", lambda path: _pretrained(kind, path, device, **options), base / name)
+    base = weights.folder("sd15")
+    _require_noise_schedule(base)
 
     def unet(role: str, channels: int) -> Any:
-        def load(folder: Path, offset: Path) -> Any:
-            return load_unet(folder, offset, channels, half, device)
+        def load(_folder: Path, offset: Path) -> Any:
+            return load_unet(base.inner("unet"), offset, channels, half, device)
 
-        return load_part(role, load, base / "unet", weights[role])
+        return load_part(role, load, base.path / "unet", weights[role])
 
-    try:
-        return Networks(
-            tokenizer=CLIPTokenizer.from_pretrained(base / "tokenizer", local_files_only=True),
-            text_encoder=pretrained("text_encoder", CLIPTextModel, dtype=half),
-            unet=unet("ic_light_fc", FOREGROUND_CHANNELS),
-            background_unet=unet(_BACKGROUND_ROLE, BACKGROUND_CHANNELS) if _BACKGROUND_ROLE in weights.paths else None,
-            vae=for_device(pretrained("vae", AutoencoderKL, torch_dtype=brain), device),
-            matting=load_matting(weights, device),
-            device=device,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"The weights of ic-light do not load: {error}") from error
+    sizes = base.file("text_encoder/config.json")
+    text_encoder = _load_part(base, "text_encoder", lambda folder: _load_text_encoder(folder, device, half))
+    networks = Networks(
+        tokenizer=load_tokenizer(base.inner("tokenizer"), text_encoder.config.vocab_size, [sizes]),
+        text_encoder=text_encoder,
+        unet=unet("ic_light_fc", FOREGROUND_CHANNELS),
+        background_unet=unet(_BACKGROUND_ROLE, BACKGROUND_CHANNELS) if _BACKGROUND_ROLE in weights.paths else None,
+        vae=_load_part(base, "vae", lambda folder: _load_vae(folder, device, brain)),
+        matting=load_matting(weights, device),
+        device=device,
+    )
+    with blaming(sizes, base.file("unet/config.json")):
+        told, due = text_encoder.config.hidden_size, networks.unet.config.cross_attention_dim
+        if told != due:
+            raise WeightsError(f"the text encoder's states are {told} wide where the UNet reads {due}.")
+    return networks
 
 
 def load_matting(weights: WeightSet, device: torch.device) -> Matting:
@@ -87,15 +103,43 @@ def load_matting(weights: WeightSet, device: torch.device) -> Matting:
     return load_part(found[0], lambda path: MATTINGS[found[0]](path, device), weights[found[0]])
 
 
-def _pretrained(kind: Any, folder: Path, device: torch.device, **options: Any) -> Any:
-    network, report = kind.from_pretrained(
-        folder,
-        local_files_only=True,
-        use_safetensors=True,
-        device_map={"": device},
-        output_loading_info=True,
-        **options,
-    )
-    if report["missing_keys"]:  # the libraries would fill these with random values
-        raise WeightsError(f"{folder} lacks {', '.join(sorted(report['missing_keys']))}.")
-    return network.eval()
+def _load_part(base: Folder, name: str, load: Callable[[Folder], Loaded]) -> Loaded:
+    return load_part(f"sd15 {name}", lambda _path: load(base.inner(name)), base.path / name)
+
+
+def _load_text_encoder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
+    config, file = folder.file("config.json"), folder.file("model.safetensors")
+    sizes, state = read_config(config), under(read_state_dict(file), _TEXT_PREFIX)
+    with blaming(config, file):
+        network = empty(lambda: CLIPTextModel(CLIPTextConfig.from_dict(sizes)))
+        fill(network, {name: tensor for name, tensor in state.items() if not name.endswith(_POSITIONS)}, device, dtype)
+        if network.config.max_position_embeddings != CHUNK + 2:
+            raise WeightsError(f"it reads {network.config.max_position_embeddings} tokens where {CHUNK + 2} are due.")
+        return network
+
+
+def _load_vae(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
+    config, file = folder.file("config.json"), folder.file("diffusion_pytorch_model.safetensors")
+    sizes, state = read_config(config), read_state_dict(file)
+    with blaming(config, file):
+        network = empty(lambda: AutoencoderKL.from_config(sizes))
+        fill(network, {_renamed(name): tensor for name, tensor in state.items()}, device, dtype)
+        scale = 2 ** (len(network.config.block_out_channels) - 1)
+        if (network.config.latent_channels, scale) != (_LATENT_CHANNELS, _LATENT_SCALE):
+            raise WeightsError("it is no VAE of Stable Diffusion 1: its latents are of another kind.")
+        return for_device(network, device)
+
+
+def _renamed(name: str) -> str:
+    """The name of a VAE's tensor today; published files have older ones for their attention."""
+    place, attention, part = name.partition(_ATTENTION)
+    layer, _, kind = part.rpartition(".")
+    return f"{place}{attention}{_OLD_LAYERS[layer]}.{kind}" if layer in _OLD_LAYERS else name
+
+
+def _require_noise_schedule(base: Folder) -> None:
+    """Raise `WeightFileError` if there is a scheduler's configuration, and it is that of another kind of network."""
+    if _SCHEDULER in base:
+        path = base.file(_SCHEDULER)
+        with blaming(path):
+            refuse(marks((), read_config(path)))

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.state_dicts import shape_of
+
 _POOLED_DEPTHS: Final = {
     "stage1": 7,
     "stage2": 6,
@@ -48,12 +50,12 @@ class RmbgWidths:
 
 
 def widths_of(state: Mapping[str, Tensor]) -> RmbgWidths:
-    """Read the widths from a state dict's shapes; raises `KeyError` if it is of another topology."""
+    """Read the widths from a state dict's shapes; raises `WeightsError` if it is of another topology."""
     blocks = {}
     for stage in (*_ENCODER, *_DECODER):
-        outer, inner = state[f"{stage}.rebnconvin.conv_s1.weight"], state[f"{stage}.rebnconv1.conv_s1.weight"]
-        blocks[stage] = BlockWidths(outer.shape[1], inner.shape[0], outer.shape[0])
-    return RmbgWidths(stem=state["conv_in.weight"].shape[0], blocks=blocks)
+        outputs, inputs = shape_of(state, f"{stage}.rebnconvin.conv_s1.weight")[:2]
+        blocks[stage] = BlockWidths(inputs, shape_of(state, f"{stage}.rebnconv1.conv_s1.weight")[0], outputs)
+    return RmbgWidths(stem=shape_of(state, "conv_in.weight")[0], blocks=blocks)
 
 
 class ConvUnit(nn.Module):

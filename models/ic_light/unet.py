@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,12 +9,15 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from models.errors import WeightsError
 from models.execution.devices import for_device
+from models.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require
 from models.unet.conditions import check_supported
+from models.weights.blame import blaming
+from models.weights.folder import Folder
+from models.weights.objective import require_noise_prediction
 
 FOREGROUND_CHANNELS: Final = 8
 """Input channels with a foreground: 4 of noisy latents, 4 of the foreground's."""
@@ -25,24 +27,35 @@ _INPUT: Final = "conv_in.weight"
 _WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
 
 
-def load_unet(base: Path, offset: Path, channels: int, dtype: torch.dtype, device: torch.device) -> Any:
+def load_unet(base: Folder, offset: Path, channels: int, dtype: torch.dtype, device: torch.device) -> Any:
     """Build the merged UNet of `channels` inputs on `device` from a base folder (config.json, weights) and an offset.
 
-    Raises `WeightsError` if a weight is missing or has another shape, or the configuration is of another kind of UNet.
+    Raises `WeightFileError` if a weight is missing or has another shape, if the configuration is of another kind of
+    UNet, or if it is marked as one that does not predict noise.
     """
-    unet = empty_unet(json.loads((base / "config.json").read_text()), channels)
-    try:
-        with safe_open(base / _WEIGHTS, "pt") as base_file, safe_open(offset, "pt") as offset_file:
-            merged = {
-                key: merge(key, base_file.get_tensor(key), offset_file.get_tensor(key), like).to(device, dtype)
-                for key, like in unet.state_dict().items()
-            }
-    except SafetensorError as error:
-        raise WeightsError(f"{base} and {offset} do not merge into one UNet: {error}") from error
-    # Assigned, not copied: the network was built without storage.
-    unet.load_state_dict(merged, assign=True)
-    check_supported(unet)
+    config, weights = base.file("config.json"), base.file(_WEIGHTS)
+    with blaming(config):
+        unet = empty_unet(read_config(config), channels)
+        check_supported(unet)
+    like = unet.state_dict()
+    base_state, offset_state = (_read_unet(path, like) for path in (weights, offset))
+    with blaming(config, weights, offset):
+        merged = {
+            key: merge(key, base_state[key], offset_state[key], tensor).to(device, dtype)
+            for key, tensor in like.items()
+        }
+        # Assigned, not copied: the network was built without storage.
+        unet.load_state_dict(merged, assign=True)
     return for_device(unet.eval(), device)
+
+
+def _read_unet(path: Path, like: StateDict) -> StateDict:
+    with blaming(path):
+        require_noise_prediction(path)
+        state = read_state_dict(path)
+        require(state, like)
+        check_numbers({key: state[key] for key in like}, like)
+        return state
 
 
 def empty_unet(config: Mapping[str, Any], channels: int) -> Any:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.errors import WeightsError
-from models.pulid_lightning.state_dicts import StateDict, read_state_dict, under
+from models.state_dicts import StateDict, read_state_dict, under
 
 _ENCODER_PREFIXES: Final = ("image_proj.", "id_adapter.")
 _LAYER: Final = re.compile(r"(?:ip_adapter|id_adapter_attn_layers)\.(\d+)\.(?:to|id_to)_([kv])(?:_ip)?\.weight")
@@ -55,14 +55,16 @@ def parse_adapter(state: StateDict) -> Adapter:
     encoder = next((found for prefix in _ENCODER_PREFIXES if (found := under(state, prefix))), {})
     projections = _projections(state)
     if not encoder or not projections:
-        raise WeightsError("The adapter file is not a PuLID adapter.")
+        raise WeightsError("it is no PuLID adapter.")
     return Adapter(encoder=encoder, projections=projections)
 
 
 def _projections(state: StateDict) -> dict[int, Projection]:
     weights = {(int(match[1]), match[2]): value for name, value in state.items() if (match := _LAYER.fullmatch(name))}
+    if wrong := [name for name in state if _LAYER.fullmatch(name) and not state[name].is_floating_point()]:
+        raise WeightsError(f"{wrong[0]} holds no fractions.")
     layers = sorted({layer for layer, _ in weights})
     try:
         return {layer: Projection(weights[layer, "k"], weights[layer, "v"]) for layer in layers}
     except KeyError as error:
-        raise WeightsError(f"The adapter has only one of key and value in layer {error.args[0][0]}.") from None
+        raise WeightsError(f"it has only one of key and value in layer {error.args[0][0]}.") from None

@@ -77,6 +77,14 @@ def layer_numbers(unet: Any, projections: Mapping[int, Projection]) -> tuple[int
     return layers
 
 
+def check_projections(unet: Any, projections: Mapping[int, Projection]) -> None:
+    """Raise `WeightsError` unless `projections` are for the UNet's cross-attentions, each as wide as it is."""
+    for number, layer in zip(layer_numbers(unet, projections), cross_attentions(unet), strict=True):
+        found, due = projections[number].key.shape[0], layer.to_k.weight.shape[0]
+        if found != due:
+            raise WeightsError(f"layer {number} is {found} wide where the UNet's is {due}.")
+
+
 def identity_contexts(
     texts: Sequence[TextContext],
     identities: Sequence[Identity],

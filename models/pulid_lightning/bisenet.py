@@ -6,13 +6,18 @@ from the state dict.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.errors import WeightsError
 from models.loading import empty, fill
-from models.pulid_lightning.state_dicts import StateDict, shape_of
+from models.state_dicts import StateDict, shape_of
 
+CLASSES: Final = 19
+"""Those of CelebAMask-HQ, by whose numbers faces are cut out."""
 _UNUSED = ("conv_out16.", "conv_out32.")
 """Heads that only training looks at."""
 
@@ -153,7 +158,9 @@ def load_bisenet(state: StateDict, device: torch.device) -> BiSeNet:
         )
     )
     used = {key: value for key, value in state.items() if not key.startswith(_UNUSED)}
-    fill(network, used, device, torch.float32, "the face parser")
+    fill(network, used, device, torch.float32)
+    if (classes := _width(state, "conv_out.conv_out")) != CLASSES:
+        raise WeightsError(f"it tells {classes} classes apart where {CLASSES} are due.")
     return network
 
 

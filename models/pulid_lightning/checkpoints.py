@@ -82,11 +82,11 @@ def load_checkpoints(
     `memory`: `device` keeps them side by side, `host` lets them take turns, `auto` does so if there is no room for
     more than one. Raises `WeightsError`.
     """
-    pool, config = TensorPool(), weights["sdxl_config"]
+    pool = TensorPool()
     first, *others = names
     kept = {first: _load(weights, first, lambda file: load_checkpoint(file, device, pool))}
     unet = kept[first].unet
-    further = sum(SingleFile(weights[role_of(name)], config).elements for name in others) * unet.dtype.itemsize
+    further = sum(_open(weights, name).elements for name in others) * unet.dtype.itemsize
     if not others or memory == "device" or (memory == "auto" and has_room(further, _free_memory(device))):
         kept |= {name: _load(weights, name, lambda file: load_checkpoint(file, device, pool)) for name in others}
         return Checkpoints(kept, {}, first)
@@ -137,8 +137,12 @@ def _with_companions(unet: Any, file: SingleFile, device: torch.device, pool: Te
 
 
 def _load(weights: WeightSet, name: str, load: Callable[[SingleFile], Loaded]) -> Loaded:
-    role, config = role_of(name), weights["sdxl_config"]
-    return load_part(role, lambda path: load(SingleFile(path, config)), weights[role])
+    role = role_of(name)
+    return load_part(role, lambda _path: load(_open(weights, name)), weights[role])
+
+
+def _open(weights: WeightSet, name: str) -> SingleFile:
+    return SingleFile(weights[role_of(name)], weights.folder("sdxl_config"))
 
 
 def _free_memory(device: torch.device) -> int | None:

@@ -11,8 +11,9 @@ from timm.models.eva import Eva, checkpoint_filter_fn
 from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, normalize, resize
 
+from models.errors import WeightsError
 from models.loading import empty, fill
-from models.pulid_lightning.state_dicts import StateDict, shape_of, under
+from models.state_dicts import StateDict, shape_of, under
 
 TAPS: Final = (3, 7, 11, 15, 19)
 """0-based blocks whose outputs the identity encoder reads."""
@@ -40,6 +41,11 @@ class EvaClip:
     def __init__(self, tower: Eva) -> None:
         """Wrap a loaded tower."""
         self._tower = tower
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Width of the class embedding, and of the hidden tokens."""
+        return int(self._tower.num_classes), int(self._tower.embed_dim)
 
     @property
     def tokens(self) -> int:
@@ -70,9 +76,11 @@ def load_eva_clip(state: StateDict, device: torch.device, head_dim: int = _HEAD_
     patch = shape_of(visual, "patch_embed.proj.weight")[-1]
     grid = round((shape_of(visual, "pos_embed")[1] - 1) ** 0.5)
     heads, depth, mlp_width = width // head_dim, _depth(visual), _mlp_width(visual)
+    if depth <= TAPS[-1]:
+        raise WeightsError(f"its vision tower has {depth} blocks, too few: block {TAPS[-1]} is looked at.")
     tower = empty(lambda: build_tower(classes, width, depth, heads, mlp_width, patch, grid))
     prefixed = {f"visual.{key}": value for key, value in visual.items()}
-    fill(tower, checkpoint_filter_fn(prefixed, tower), device, torch.float32, "the EVA-CLIP tower")
+    fill(tower, checkpoint_filter_fn(prefixed, tower), device, torch.float32)
     return EvaClip(tower)
 
 
@@ -103,7 +111,7 @@ def normalised(embedding: Tensor) -> Tensor:
 
 
 def _depth(visual: StateDict) -> int:
-    return 1 + max(int(key.split(".")[1]) for key in visual if key.startswith("blocks."))
+    return 1 + max((int(key.split(".")[1]) for key in visual if key.startswith("blocks.")), default=-1)
 
 
 def _mlp_width(visual: StateDict) -> int:

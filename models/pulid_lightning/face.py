@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from insightface.app import FaceAnalysis
 from insightface.app.common import Face
+from insightface.model_zoo import get_model
 from numpy.typing import NDArray
 
-from models.errors import NoFaceFound, NonFiniteResult, WeightsError
+from models.errors import NoFaceFound, NonFiniteResult, WeightFileError, WeightsError
 from models.onnx_sessions import session_options
+from models.weights.folder import Folder, alone
 
 Rgb = NDArray[np.uint8]
 """One picture: RGB, 8 bit, [height, width, 3]."""
@@ -24,6 +25,8 @@ DETECTION_SIZES: Final = (640, 576, 512, 448, 384, 320)
 _LEAST_SIDE: Final = 8
 """Px that the scaled picture's shorter side must have: half of the detector's smallest anchor, too few for a face."""
 CROP_SIDE: Final = 512
+EMBEDDING: Final = 512
+"""Numbers that describe a face."""
 _THRESHOLD: Final = 0.5
 TEMPLATE: Final = np.array(
     [
@@ -53,23 +56,21 @@ class FoundFace:
 class FaceFinder:
     """A face detector and a face recogniser, both ONNX on the CPU."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load the detector and recogniser in `folder`; raises `WeightsError` if either is missing."""
-        if not folder.is_dir():  # the library would ask the network for a folder that is not there
-            raise WeightsError(f"{folder} holds no face detector.")
-        try:
-            self._models = FaceAnalysis(
-                name=str(folder),
-                allowed_modules=["detection", "recognition"],
-                providers=["CPUExecutionProvider"],
-                sess_options=session_options(),
-                static_shape_sessions=False,  # one session for all detection sizes instead of one for each
-            )
-        except AssertionError as error:
-            raise WeightsError(f"{folder} holds no face detector.") from error
-        if "recognition" not in self._models.models:
-            raise WeightsError(f"{folder} holds no face recogniser.")
-        self._models.prepare(ctx_id=-1, det_thresh=_THRESHOLD, det_size=(DETECTION_SIZES[0],) * 2)
+    def __init__(self, folder: Folder) -> None:
+        """Load the first detector and the first recogniser among the recorded files of `folder`.
+
+        Raises `WeightFileError` if either is missing or a file is damaged.
+        """
+        found: dict[str, Any] = {}
+        for path in folder.ending_in(".onnx"):
+            with alone(path) as link:
+                model = _load(link)
+                found.setdefault(model.taskname, model)
+        for task, network in (("detection", "detector"), ("recognition", "recogniser")):
+            if task not in found:
+                files = " and ".join(map(str, folder.ending_in(".onnx"))) or folder.path
+                raise WeightFileError(f"{files}: it holds no face {network}.")
+        self._detector, self._recogniser = found["detection"], found["recognition"]
 
     def find(self, picture: Rgb) -> FoundFace:
         """Find the largest face; the same picture gives the same result to the bit.
@@ -81,7 +82,7 @@ class FaceFinder:
         keypoints = self._largest(bgr)
         crop = align(picture, keypoints)  # before the recogniser, which fails on keypoints that have no alignment
         face = Face(kps=keypoints)
-        self._models.models["recognition"].get(bgr, face)
+        self._recogniser.get(bgr, face)
         embedding = face.embedding.astype(np.float32)
         if not np.isfinite(embedding).all():
             raise NonFiniteResult("the face's embedding")
@@ -90,7 +91,7 @@ class FaceFinder:
     def _largest(self, bgr: Rgb) -> Floats:
         # A face that fills the picture shows better when it is scaled down further.
         for side in detection_sizes(*bgr.shape[:2]):
-            boxes, keypoints = self._models.det_model.detect(bgr, input_size=(side, side))
+            boxes, keypoints = self._detector.detect(bgr, input_size=(side, side))
             if len(boxes):
                 chosen: Floats = keypoints[largest(boxes)]
                 return chosen
@@ -128,3 +129,29 @@ def align(picture: Rgb, keypoints: Floats) -> Rgb:
     """Cut the face out upright at 512 x 512 px; what lies outside of the picture becomes grey."""
     crop = cv2.warpAffine(picture, alignment(keypoints), (CROP_SIDE, CROP_SIDE), borderValue=_BORDER_RGB)
     return np.asarray(crop, dtype=np.uint8)
+
+
+def _load(path: Path) -> Any:
+    """The network that an ONNX file holds, ready for use on the CPU; raises whatever the libraries do."""
+    # By its path: the library's own loader takes every file of a folder, whichever it finds first for a task.
+    model = get_model(
+        str(path),
+        providers=["CPUExecutionProvider"],
+        sess_options=session_options(),
+        static_shape_sessions=False,  # one session for all detection sizes instead of one for each
+    )
+    if model is None:
+        raise WeightsError("it is no network for faces.")
+    if model.taskname == "detection":
+        model.prepare(-1, input_size=(DETECTION_SIZES[0],) * 2, det_thresh=_THRESHOLD)
+        side = DETECTION_SIZES[-1]
+        boxes, keypoints = model.detect(np.zeros((side, side, 3), np.uint8), input_size=(side, side))
+        if boxes.shape[1:] != (5,) or keypoints is None or keypoints.shape[1:] != (5, 2):
+            raise WeightsError("it finds faces without their five keypoints.")
+    if model.taskname == "recognition":
+        model.prepare(-1)
+        width, height = model.input_size
+        embedding = model.get_feat(np.zeros((height, width, 3), np.uint8))
+        if embedding.shape != (1, EMBEDDING):
+            raise WeightsError(f"it describes faces by {list(embedding.shape)} where [1, {EMBEDDING}] is due.")
+    return model

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.loading import empty, fill
 from models.pulid_lightning.eva_clip import TAPS
 from models.pulid_lightning.identity import IdentityEncoder, mlp
-from models.pulid_lightning.state_dicts import StateDict, shape_of
+from models.state_dicts import StateDict, shape_of
 
 _HEAD_DIM: Final = 64
 
@@ -102,7 +102,7 @@ def _feed_forward(dim: int) -> nn.Sequential:
 def load_id_former(state: StateDict, device: torch.device, head_dim: int = _HEAD_DIM) -> IDFormer:
     """Build the encoder that `state` fits, in float32; raises `WeightsError`."""
     former = empty(lambda: IDFormer(_sizes(state, head_dim)))
-    fill(former, state, device, torch.float32, "the identity encoder")
+    fill(former, state, device, torch.float32)
     return former
 
 

@@ -5,20 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from models.errors import WeightsError
 from models.pulid_lightning.bisenet import BiSeNet
 from models.pulid_lightning.eva_clip import EvaClip, normalised
-from models.pulid_lightning.face import FoundFace, Rgb
+from models.pulid_lightning.face import EMBEDDING, FoundFace, Rgb
 from models.pulid_lightning.id_former import load_id_former
 from models.pulid_lightning.identity import Identity, IdentityEncoder, id_condition, load_id_encoder
 from models.pulid_lightning.parsing import composite, parse
-from models.pulid_lightning.state_dicts import StateDict
+from models.state_dicts import StateDict
 
 
 class Identifier:
     """The networks that look at a face, in float32 on one device."""
 
     def __init__(self, parser: BiSeNet, eva: EvaClip, encoder: IdentityEncoder, device: torch.device) -> None:
-        """Wrap loaded networks, all on `device`."""
+        """Wrap loaded networks, all on `device`; raises `WeightsError` if encoder and tower do not fit each other."""
+        classes, width = eva.widths
+        if (encoder.id_width, encoder.hidden) != (EMBEDDING + classes, width):
+            raise WeightsError(
+                f"the identity encoder reads {encoder.id_width} and {encoder.hidden} numbers, "
+                f"and the vision tower gives {EMBEDDING} + {classes} and {width}."
+            )
         self._parser, self._eva, self._encoder, self._device = parser, eva, encoder, device
         self._uncond = self._unconditional()
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.loading import empty, fill
 from models.pulid_lightning.eva_clip import TAPS
-from models.pulid_lightning.state_dicts import StateDict, shape_of
+from models.state_dicts import StateDict, shape_of
 
 BODY_TOKENS: Final = 5
 """ID tokens that come from the embeddings; they are the first, and one for each of `TAPS` follows."""
@@ -88,7 +88,7 @@ def load_id_encoder(state: StateDict, device: torch.device) -> IDEncoder:
     context, hidden = shape_of(state, "mapping_0.6.weight")
     body = first, shape_of(state, "body.3.weight")[0]
     encoder = empty(lambda: IDEncoder(id_width, body, hidden, context))
-    fill(encoder, state, device, torch.float32, "the identity encoder")
+    fill(encoder, state, device, torch.float32)
     return encoder
 
 

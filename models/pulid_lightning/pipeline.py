@@ -18,7 +18,7 @@ from models.images import decode, to_pixels
 from models.loading import load_part
 from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
 from models.pulid_lightning.adapter import Projection, read_adapter
-from models.pulid_lightning.attention import BodyShare
+from models.pulid_lightning.attention import BodyShare, check_projections
 from models.pulid_lightning.bisenet import load_bisenet
 from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of, serving_dtype
 from models.pulid_lightning.conditions import REMEMBERED_FACES, Conditioner
@@ -31,10 +31,11 @@ from models.pulid_lightning.prepared import SIGMAS, WAYS, Prepared, draw
 from models.pulid_lightning.prompt import Tokenizer, tokenize
 from models.pulid_lightning.sampler import DrawnNoise, sample
 from models.pulid_lightning.sdxl import decode_latents, decode_picture, denoiser, load_tokenizers, predict_noise
-from models.pulid_lightning.state_dicts import read_state_dict
 from models.pulid_lightning.text_encoder import PromptTokens
 from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.recent import Recent
+from models.state_dicts import read_state_dict
+from models.weights.blame import blaming
 from models.weights.weight_set import WeightSet
 
 Part = TypeVar("Part")
@@ -136,20 +137,25 @@ def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAUL
     def part(role: str, load: Callable[[Path], Part]) -> Part:
         return load_part(role, load, weights[role])
 
-    faces = part("face_analysis", FaceFinder)
+    faces = part("face_analysis", lambda _path: FaceFinder(weights.folder("face_analysis")))
+    tokenizers = load_tokenizers(weights.folder("sdxl_config"))
     parser = part("face_parser", lambda path: load_bisenet(read_state_dict(path), device))
     eva = part("eva_clip", lambda path: load_eva_clip(read_state_dict(path), device))
     encoder, projections = part("pulid_adapter", lambda path: _load_adapter(path, device))
+    with blaming(weights["pulid_adapter"], weights["eva_clip"]):
+        identifier = Identifier(parser, eva, encoder, device)
     # Last, for they go by the memory that is left.
     checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.checkpoint_memory)
+    with blaming(weights["pulid_adapter"]):
+        check_projections(checkpoints.unets[0], projections)
     if options.fp8:
         require_fp8(device, options.checkpoint_memory)
         for unet in checkpoints.unets:
             quantise(unet)
     return PulidLightning(
         faces=faces,
-        tokenizers=load_tokenizers(weights["sdxl_config"]),
-        identifier=Identifier(parser, eva, encoder, device),
+        tokenizers=tokenizers,
+        identifier=identifier,
         projections=projections,
         checkpoints=checkpoints,
         device=device,
@@ -163,7 +169,13 @@ def _load_adapter(path: Path, device: torch.device) -> tuple[IdentityEncoder, di
     # In the UNet's precision, for the keys and values meet its queries.
     dtype = serving_dtype(device)
     projections = {layer: weight.to(device, dtype) for layer, weight in adapter.projections.items()}
-    return load_encoder(adapter.encoder, device), projections
+    encoder = load_encoder(adapter.encoder, device)
+    with torch.inference_mode():
+        width = encoder(*encoder.zeros(2, device)).shape[-1]
+    for layer, projection in projections.items():
+        if projection.key.shape[1:] != (width,) or projection.value.shape != projection.key.shape:
+            raise WeightsError(f"layer {layer} does not take ID tokens, which are {width} wide.")
+    return encoder, projections
 
 
 def _chosen(weights: WeightSet, options: LoadOptions) -> Sequence[str]:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor
-from transformers import CLIPTokenizer
 
 from models.decoded import Decoded, joined, non_finite
-from models.errors import WeightsError
 from models.pulid_lightning.attention import IdentityContext, attend_with_identity
 from models.pulid_lightning.prompt import Tokenizer
 from models.pulid_lightning.sampler import Denoise, evaluated_sigmas, timestep_of
+from models.pulid_lightning.single_file import component_sizes, recorded_sizes
+from models.tokenizers import load_tokenizer
 from models.unet.conditions import time_shifts
 from models.unet.forward import evaluate
+from models.weights.folder import Folder
 
 LATENT_CHANNELS: Final = 4
 LATENT_SCALE: Final = 8
@@ -52,9 +52,19 @@ def predict_noise(unet: Any, latents: Tensor, shift: Tensor, contexts: tuple[Ide
     return evaluate(unet, latents, shift, contexts, attend_with_identity)
 
 
-def load_tokenizers(config: Path) -> tuple[Tokenizer, Tokenizer]:
-    """Both tokenizers of a configuration folder in diffusers' layout; raises `WeightsError`."""
-    first, second = (_load_tokenizer(config / name) for name in ("tokenizer", "tokenizer_2"))
+def load_tokenizers(config: Folder) -> tuple[Tokenizer, Tokenizer]:
+    """Both tokenizers of a configuration folder in diffusers' layout; raises `WeightFileError`."""
+    first, second = (
+        load_tokenizer(
+            config.inner(tokenizer),
+            component_sizes(config, encoder).get("vocab_size", 0),
+            recorded_sizes(config, encoder),
+            # The second one's own configuration makes "!" its padding, and so a special token: prompts that hold one
+            # would be read otherwise than by the reference, which pads by number.
+            pad_token=_END,
+        )
+        for tokenizer, encoder in (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+    )
     second.pad_token_id = _SECOND_PADDING
     return first, second
 
@@ -97,13 +107,3 @@ def decode_picture(vae: Any, latents: Tensor) -> Decoded:
 def decode_latents(decode: Decode, vae: Any, latents: Tensor) -> Decoded:
     """Decode latents [n, 4, h, w] to pictures [n, 8h, 8w, 3], one after the other to bound memory."""
     return joined([decode(vae, row) for row in torch.split(latents, 1)])
-
-
-def _load_tokenizer(folder: Path) -> Tokenizer:
-    try:
-        # The second one's own configuration makes "!" its padding, and so a special token: prompts that hold one would
-        # be read otherwise than by the reference, which pads by number.
-        tokenizer: Tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True, pad_token=_END)
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"The tokenizer {folder} cannot be loaded: {error}") from error
-    return tokenizer

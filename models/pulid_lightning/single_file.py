@@ -5,7 +5,8 @@ Source: PuLID specification section 7.
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,13 +22,27 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from models.errors import WeightsError
 from models.loading import empty, fill
-from models.pulid_lightning.state_dicts import StateDict, read_state_dict, under
+from models.state_dicts import StateDict, chosen, read_config, read_state_dict, under
+from models.weights.blame import blaming
+from models.weights.folder import Folder
+from models.weights.objective import require_noise_prediction
 
 SDXL: Final = Path(__file__).with_name("configs") / "sdxl"
 """The sizes of SDXL's networks, in diffusers' layout."""
 _INDEX: Final = "model_index.json"
+_SIZES: Final = "config.json"
 _CLIP_L: Final = "conditioner.embedders.0.transformer.text_model."
 _CLIP_G: Final = "conditioner.embedders.1.model."
+_UNET: Final = "model.diffusion_model."
+_VAE: Final = "first_stage_model."
+_PARTS: Final = {_UNET: "UNet", _VAE: "VAE", _CLIP_L: "first text encoder", _CLIP_G: "second text encoder"}
+_STRANGERS: Final = {
+    "a LoRA": re.compile(r"lora_|.*[._]lora[._]|.*\.(hada_w1_a|lokr_w1)"),
+    "a checkpoint of Stable Diffusion 1": re.compile(r"cond_stage_model\.transformer\."),
+    "a checkpoint of Stable Diffusion 2": re.compile(r"cond_stage_model\.model\."),
+    "a UNet alone": re.compile(r"(model\.diffusion_model\.)?(input_blocks|down_blocks|time_embed)"),
+}
+"""What is taken for a checkpoint now and then, with a key by which it is known; the first that fits."""
 
 
 class SingleFile:
@@ -36,10 +51,13 @@ class SingleFile:
     Sizes come from the folder `config` if it names them, else they are SDXL's own; either way nothing is fetched.
     """
 
-    def __init__(self, path: Path, config: Path) -> None:
-        """Map the file into memory; raises `WeightsError` if that cannot be done."""
-        self._path, self._config = path, config if (config / _INDEX).is_file() else SDXL
-        self._state = read_state_dict(path)
+    def __init__(self, path: Path, config: Folder) -> None:
+        """Map the file into memory; raises `WeightFileError` if it cannot be read or is no SDXL checkpoint."""
+        self._path, self._config = path, config
+        with blaming(path):
+            require_noise_prediction(path)
+            self._state = read_state_dict(path)
+            _require_checkpoint(self._state)
 
     @property
     def elements(self) -> int:
@@ -47,51 +65,77 @@ class SingleFile:
         return sum(tensor.numel() for tensor in self._state.values())
 
     def unet(self, device: torch.device, dtype: torch.dtype) -> Any:
-        """The denoising network; raises `WeightsError`, as all of these do."""
-        sizes = self._sizes("unet")
-        network = empty(lambda: UNet2DConditionModel.from_config(sizes))
-        return self._filled(network, convert_ldm_unet_checkpoint(self._state, sizes), device, dtype)
+        """The denoising network; raises `WeightFileError`, as all of these do."""
+
+        def build(sizes: dict[str, Any]) -> tuple[Any, StateDict]:
+            network = empty(lambda: UNet2DConditionModel.from_config(sizes))
+            return network, convert_ldm_unet_checkpoint(self._state, sizes)
+
+        return self._network("unet", build, device, dtype)
 
     def unet_tensors(self, like: nn.Module) -> dict[str, Tensor]:
         """What `unet` would be filled with, still in the file, under the names and in the order of the UNet `like`."""
-        tensors = self._chosen(like, convert_ldm_unet_checkpoint(self._state, self._sizes("unet")))
-        for name, tensor in like.state_dict().items():
-            if tensors[name].shape != tensor.shape:
-                raise WeightsError(f"The checkpoint {self._path} has a UNet of another size: {name}.")
-        return tensors
+        with blaming(self._path):
+            sizes = component_sizes(self._config, "unet")
+            return chosen(convert_ldm_unet_checkpoint(self._state, sizes), like.state_dict())
 
     def vae(self, device: torch.device, dtype: torch.dtype) -> Any:
         """The autoencoder."""
-        sizes = self._sizes("vae")
-        network = empty(lambda: AutoencoderKL.from_config(sizes))
-        return self._filled(network, convert_ldm_vae_checkpoint(self._state, sizes), device, dtype)
+
+        def build(sizes: dict[str, Any]) -> tuple[Any, StateDict]:
+            network = empty(lambda: AutoencoderKL.from_config(sizes))
+            return network, convert_ldm_vae_checkpoint(self._state, sizes)
+
+        return self._network("vae", build, device, dtype)
 
     def clip_l(self, device: torch.device, dtype: torch.dtype) -> Any:
         """The first text encoder."""
-        sizes = CLIPTextConfig.from_dict(self._sizes("text_encoder"))
-        return self._filled(empty(lambda: CLIPTextModel(sizes)), under(self._state, _CLIP_L), device, dtype)
+
+        def build(sizes: dict[str, Any]) -> tuple[Any, StateDict]:
+            network = empty(lambda: CLIPTextModel(CLIPTextConfig.from_dict(sizes)))
+            return network, under(self._state, _CLIP_L)
+
+        return self._network("text_encoder", build, device, dtype)
 
     def clip_g(self, device: torch.device, dtype: torch.dtype) -> Any:
         """The second text encoder, with its projection."""
-        sizes = CLIPTextConfig.from_dict(self._sizes("text_encoder_2"))
-        network = empty(lambda: CLIPTextModelWithProjection(sizes))
-        return self._filled(network, convert_open_clip_checkpoint(network, self._state, _CLIP_G), device, dtype)
 
-    def _sizes(self, component: str) -> dict[str, Any]:
-        path = self._config / component / "config.json"
-        try:
-            sizes: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"The configuration {path} cannot be read: {error}") from error
-        return sizes
+        def build(sizes: dict[str, Any]) -> tuple[Any, StateDict]:
+            network = empty(lambda: CLIPTextModelWithProjection(CLIPTextConfig.from_dict(sizes)))
+            return network, convert_open_clip_checkpoint(network, self._state, _CLIP_G)
 
-    def _filled(self, network: nn.Module, state: StateDict, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        fill(network, self._chosen(network, state), device, dtype, f"the checkpoint {self._path}")
+        return self._network("text_encoder_2", build, device, dtype)
+
+    def _network(
+        self,
+        component: str,
+        build: Callable[[dict[str, Any]], tuple[Any, StateDict]],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Any:
+        """What `build` makes of the component's sizes, filled with the state that it finds."""
+        sizes = component_sizes(self._config, component)
+        with blaming(self._path, *recorded_sizes(self._config, component)):
+            network, state = build(sizes)
+            fill(network, chosen(state, network.state_dict()), device, dtype)
         return network
 
-    def _chosen(self, network: nn.Module, state: StateDict) -> dict[str, Tensor]:
-        """The tensors that `network` has; files hold more, such as tables of positions."""
-        names = network.state_dict().keys()
-        if missing := [name for name in names if name not in state]:
-            raise WeightsError(f"The checkpoint {self._path} lacks tensors: {missing[0]} and {len(missing) - 1} more.")
-        return {name: state[name] for name in names}
+
+def component_sizes(config: Folder, component: str) -> dict[str, Any]:
+    """Sizes of one of SDXL's networks; raises `WeightFileError`."""
+    (path,) = recorded_sizes(config, component) or (SDXL / component / _SIZES,)
+    return read_config(path)
+
+
+def recorded_sizes(config: Folder, component: str) -> tuple[Path, ...]:
+    """The file of the folder `config` that has the sizes; none if they are the program's own."""
+    return (config.file(f"{component}/{_SIZES}"),) if _INDEX in config else ()
+
+
+def _require_checkpoint(state: StateDict) -> None:
+    """Raise `WeightsError`, with what the file seems to be, unless it has a part for each of SDXL's networks."""
+    lacking = [part for prefix, part in _PARTS.items() if not any(key.startswith(prefix) for key in state)]
+    if not lacking:
+        return
+    seems = next((f"; it seems to be {kind}" for kind, keys in _STRANGERS.items() if any(map(keys.match, state))), "")
+    raise WeightsError(f"it is no SDXL checkpoint: it has no {' and no '.join(lacking)}{seems}.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import WeightsError
+from models.weights.blame import blaming
 from models.weights.lock import WeightFile
 
 _CHUNK: Final = 1 << 20
@@ -19,17 +20,14 @@ def unpack(archive: Path, file: WeightFile, target: Path, label: str) -> None:
 
     Raises `WeightsError` if there is no such member, it is damaged, or larger than the lock says.
     """
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            info = opened.getinfo(file.origin)
-            limit = file.size if file.size is not None else _MOST
-            if info.file_size > limit:
-                raise WeightsError(f"{label}: {file.origin} has {info.file_size:,} bytes, {limit:,} are allowed.")
-            _copy(opened, info, target)
-    except KeyError:
-        raise WeightsError(f"{label} has no member {file.origin}.") from None
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise WeightsError(f"{label} cannot be unpacked: {error}") from error
+    with blaming(label), zipfile.ZipFile(archive) as opened:
+        if file.origin not in opened.namelist():
+            raise WeightsError(f"it has no member {file.origin}.")
+        info = opened.getinfo(file.origin)
+        limit = file.size if file.size is not None else _MOST
+        if info.file_size > limit:
+            raise WeightsError(f"{file.origin} has {info.file_size:,} bytes, {limit:,} are allowed.")
+        _copy(opened, info, target)
 
 
 def _copy(opened: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:

@@ -8,11 +8,13 @@ from typing import Final
 
 from models.errors import WeightsError
 from models.weights.archive import unpack
+from models.weights.blame import blaming
 from models.weights.checks import Found, Task
 from models.weights.hashes import HashCache, sha256_of
 from models.weights.installed import InstalledFile
 from models.weights.items import Item
 from models.weights.lock import WeightFile
+from models.weights.objective import marks_of, refuse
 from models.weights.pickles import convert
 
 _READABLE: Final = 0o644
@@ -25,13 +27,9 @@ def install(item: Item, part: Path, found: Found, root: Path, hashes: HashCache)
         part.unlink()
         return files
     (file,) = item.files
-    if not file.converted:
-        return [_publish(part, found, file.path, root, hashes)]
-    product = part.with_suffix(".converted")
-    convert(part, product, item.label)
-    installed = _publish(product, _found(product), file.path, root, hashes)
-    part.unlink()
-    return [installed.model_copy(update={"origin_size": found.size, "origin_sha256": found.sha256})]
+    installed = _converted_or_not(file, part, found, root, hashes, item.label)
+    part.unlink(missing_ok=True)
+    return [installed]
 
 
 def room_for(task: Task) -> int:
@@ -52,10 +50,26 @@ def _unpacked(item: Item, file: WeightFile, part: Path, root: Path, hashes: Hash
             f"{item.label}: {file.origin} is damaged: {found.size:,} bytes with sha256 {found.sha256}, "
             f"where sha256 {file.sha256} is due."
         )
-    return _publish(product, found, file.path, root, hashes)
+    return _converted_or_not(file, product, found, root, hashes, f"{item.label}: {file.origin}")
 
 
-def _publish(product: Path, found: Found, name: str, root: Path, hashes: HashCache) -> InstalledFile:
+def _converted_or_not(
+    file: WeightFile, product: Path, found: Found, root: Path, hashes: HashCache, label: str
+) -> InstalledFile:
+    """Bring a file of its published form into its place; raises `WeightFileError` if it cannot be used there."""
+    if not file.converted:
+        return _publish(product, found, file.path, root, hashes, label)
+    tensors = product.with_suffix(".converted")
+    convert(product, tensors, label)
+    installed = _publish(tensors, _found(tensors), file.path, root, hashes, label)
+    product.unlink()
+    return installed.model_copy(update={"origin_size": found.size, "origin_sha256": found.sha256})
+
+
+def _publish(product: Path, found: Found, name: str, root: Path, hashes: HashCache, label: str) -> InstalledFile:
+    if found_marks := marks_of(product):
+        with blaming(label):
+            refuse(found_marks)
     target = root / name
     target.parent.mkdir(parents=True, exist_ok=True)
     product.chmod(_READABLE)

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from models.errors import WeightsError
+from models.errors import WeightFileError, WeightsError
 from models.weights.hashes import sha256_of
 from models.weights.lock import InnerPath, Sha256
 from models.weights.replacing import replace_text
@@ -100,5 +100,7 @@ def read_installed(root: Path) -> Installed:
         raise WeightsError(
             f"There is no {INSTALLED_NAME} in {root}: no weights were fetched into it. Run `facelight weights fetch`."
         ) from None
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise WeightsError(f"{root / INSTALLED_NAME} is malformed: {error}") from error
+    except OSError as error:
+        raise WeightFileError(f"{root / INSTALLED_NAME}: cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or no record
+        raise WeightFileError(f"{root / INSTALLED_NAME} is malformed: {error}") from error

@@ -26,21 +26,22 @@ import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from models.errors import WeightsError
 from models.weights.replacing import replace_text
 
 SHIPPED_LOCK: Final = Path(__file__).parents[2] / "weights.lock"
 UNPINNED: Final = "unpinned"
-PICKLES: Final = (".pt", ".pth", ".bin")
-"""Suffixes of torch pickles: such an origin is converted to safetensors when it is installed."""
+PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth")
+"""Suffixes of torch pickles, in any case: such an origin is converted to safetensors when it is installed."""
 
 
 def _inner(path: str) -> str:
     parts = PurePosixPath(path).parts
-    if not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path:
+    if not parts or PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path or "\0" in path:
         raise ValueError(f"{path!r} is not a path below a folder")
     return path
 
@@ -86,7 +87,8 @@ class WeightFile(_Entry):
     @property
     def converted(self) -> bool:
         """Whether it is published as a pickle and installed as safetensors."""
-        return self.origin.endswith(PICKLES) and self.path.endswith(".safetensors")
+        published = urlsplit(self.origin).path.lower()  # the last part of a URL may have a query
+        return published.endswith(PICKLES) and self.path.lower().endswith(".safetensors")
 
 
 class Weight(_Entry):
@@ -151,7 +153,7 @@ def read_lock(path: Path) -> Lock:
         return Lock.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise WeightsError(f"The lock of weights cannot be read: {error}") from error
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or no lock
         raise WeightsError(f"{path} is malformed: {error}") from error
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from models.errors import WeightsError
+from models.errors import WeightFileError, WeightsError
 from models.weights.items import Item
 from models.weights.replacing import replace_text
 from models.weights.transfer import Advance, Published
@@ -56,13 +56,15 @@ class Mirror:
 
 
 def read_sums(root: Path) -> dict[str, str]:
-    """Hashes of a mirror's objects by their paths in it; empty if there is no list."""
+    """Hashes of a mirror's objects by their paths in it; empty if there is no list. Raises `WeightFileError`."""
     try:
         lines = (root / SUMS_NAME).read_text(encoding="utf-8").splitlines()
+        pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
+        return {path.removeprefix("*").removeprefix("./"): digest.lower() for digest, path in pairs}
     except FileNotFoundError:
         return {}
-    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
-    return {path.removeprefix("*").removeprefix("./"): digest.lower() for digest, path in pairs}
+    except ValueError as error:  # no UTF-8, or a line without a path
+        raise WeightFileError(f"{root / SUMS_NAME} is malformed: a line each of a hash and a path is due.") from error
 
 
 def write_sums(root: Path, sums: Mapping[str, str]) -> None:

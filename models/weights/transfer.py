@@ -1,7 +1,8 @@
 """Bytes from a server into a file, taken up again where they were cut off.
 
-The hub's own client is used for its addresses, headers, tokens and connections (`HF_ENDPOINT`, `HF_TOKEN`, the usual
-proxy variables). Its own downloads do not survive the end of the process, so the bytes are streamed here.
+The hub's own client is used for its addresses, its token and what it says of a file (`HF_ENDPOINT`, `HF_TOKEN`). Its
+own downloads do not survive the end of the process, so the bytes are streamed here, by a client of our own: the hub's
+would show other hosts what is meant for the hub. What requests are made, and what each tells, is in docs/weights.md.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final, TypeVar
 
-from httpx2 import HTTPError, Response, TransportError  # the exceptions of the hub's client
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+from httpx2 import Client, HTTPError, Response, TransportError  # the exceptions of the hub's client
+from huggingface_hub import constants, get_hf_file_metadata, get_token, hf_hub_url
 from huggingface_hub.errors import OfflineModeIsEnabled
-from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]  # its public names
 
 from models.errors import WeightsError
 from models.weights.items import Item
 from models.weights.lock import HubSource
 
+# Without this the client asks the hub for a list of agents, to tell it which of them runs this process.
+constants.HF_HUB_DISABLE_TELEMETRY = True
+USER_AGENT: Final = f"facelight/{version('facelight')}"
 _CHUNK: Final = 1 << 16
 """Bytes; at most so many that came are lost when a connection is."""
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -73,7 +77,11 @@ class Network:
     def __init__(self, patience: Patience = Patience()) -> None:
         """`patience`: with servers that fail."""
         self._patience = patience
-        self._hub_headers = build_hf_headers(library_name="facelight")
+        self._headers = {"user-agent": USER_AGENT}
+        token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+        # A token is the hub's business only; the client itself drops it when it is sent on to another host.
+        self._hub_headers = {**self._headers, **({"authorization": f"Bearer {token}"} if token else {})}
+        self._client = Client(follow_redirects=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
 
     def published(self, item: Item) -> Published:
         """Ask the hub for an object's size and hash; other servers have nothing to tell. Raises `WeightsError`."""
@@ -86,9 +94,8 @@ class Network:
         """Complete the file `part`, which may hold the object's beginning; raises `WeightsError`."""
         hub = item.source if isinstance(item.source, HubSource) else None
         url = _hub_url(hub, item.origin) if hub else item.origin
-        # A token is the hub's business only; the client itself drops it when it is sent on to another host.
-        headers = self._hub_headers if hub else {"user-agent": self._hub_headers["user-agent"]}
-        self._patiently(item, lambda: _stream(url, headers, part, advance), lambda: _size(part))
+        headers = self._hub_headers if hub else self._headers
+        self._patiently(item, lambda: _stream(self._client, url, headers, part, advance), lambda: _size(part))
 
     def _patiently(self, item: Item, attempt: Callable[[], Result], reached: Callable[[], int] = lambda: 0) -> Result:
         failures, before = 0, reached()
@@ -114,7 +121,8 @@ def _hub_url(source: HubSource, origin: str) -> str:
 
 def _published(url: str, headers: Mapping[str, str]) -> Published:
     try:
-        found = get_hf_file_metadata(url, headers=dict(headers), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        # The headers hold the token already, and looking for it again may be a request.
+        found = get_hf_file_metadata(url, token=False, headers=dict(headers), timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except TransportError as error:
         raise _Transient(_words(error)) from error
     except HTTPError as error:
@@ -127,12 +135,13 @@ def _published(url: str, headers: Mapping[str, str]) -> Published:
     return Published(found.size, found.etag if is_large else None, None if is_large else found.etag)
 
 
-def _stream(url: str, headers: Mapping[str, str], part: Path, advance: Advance) -> None:
+def _stream(client: Client, url: str, headers: Mapping[str, str], part: Path, advance: Advance) -> None:
+    if constants.is_offline_mode():
+        raise OfflineModeIsEnabled(f"{url} is not asked for: HF_HUB_OFFLINE is set")
     offset = _size(part)
     ranged = {**headers, "accept-encoding": "identity", **({"range": f"bytes={offset}-"} if offset else {})}
-    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     try:
-        with get_session().stream("GET", url, headers=ranged, timeout=timeout, follow_redirects=True) as response:
+        with client.stream("GET", url, headers=ranged) as response:
             if offset and response.status_code == _RANGE_REFUSED:
                 return  # nothing is left to send; whether it is right, its hash tells
             _check(response)

@@ -22,6 +22,7 @@ from models.pipeline import LoadOptions
 from models.pulid_lightning import single_file
 from models.pulid_lightning.prompt import tokenize
 from models.pulid_lightning.sdxl import load_tokenizers
+from models.weights.folder import Folder
 from models.weights.installed import read_installed
 from models.weights.lock import HubSource, Weight, WeightFile, read_lock
 from models.weights.selection import place_of, places
@@ -248,7 +249,7 @@ def test_the_pins_of_the_tokenizers_are_those_of_clips_own_vocabulary(tmp_path: 
             assert pinned.pop(f"{folder}/{name}") == (len(content), hashlib.sha256(content).hexdigest())
     assert not pinned
 
-    first, second = load_tokenizers(tmp_path)
+    first, second = load_tokenizers(Folder.as_found(tmp_path))
     wow = [49406, 2781, 256, 320, 2368, 49407]
     assert tokenize("Wow! a cat", first).ids == [[*wow, *[49407] * 71]]
     assert tokenize("Wow! a cat", second).ids == [[*wow, *[0] * 71]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -13,15 +14,19 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import torch
+from safetensors.torch import load, load_file, save
 from skimage import data
 
 from models.catalog import MODELS
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import InstalledFile, read_installed
-from models.weights.lock import read_lock
+from models.weights.lock import HubSource, read_lock
 from models.weights.weight_set import WeightSet
 from tests.live_server import png
 from tests.models.weights.hub import Fault, Hub
@@ -266,11 +271,11 @@ def test_verification_finds_one_flipped_byte_in_any_file_and_a_worker_refuses_it
     for number, file in enumerate(files):
         flip(copied.weights / file.path, at=number * (file.size - 1) // len(files))
     said = copied.run("verify", fails=True)
-    assert all(f"{copied.weights / file.path} is damaged: sha256 " in said for file in files)
+    assert all(f"{copied.weights / file.path}: damaged: sha256 " in said for file in files)
     assert f"{len(files)} of {len(files)} files are wrong." in said
     for report in loaded(copied).report().models.values():
         assert report.state is ModelState.FAILED
-        assert str(copied.weights) in report.detail and "is damaged" in report.detail
+        assert report.detail.startswith(f"cannot load: {copied.weights}/") and ": damaged: sha256 " in report.detail
     assert set(copied.states().values()) == {"absent", "damaged"}
 
 
@@ -280,7 +285,7 @@ def test_a_worker_that_verified_once_still_finds_what_changed_since(copied: Oper
     flip(path, 100)
     os.utime(path, ns=(1, 1))
     models = loaded(copied, "ic-light")
-    assert f"The weight file {path} is damaged" in models.report().models["ic-light"].detail
+    assert f"cannot load: {path}: damaged: sha256 " in models.report().models["ic-light"].detail
     assert not models.pipelines
 
 
@@ -306,6 +311,119 @@ def test_hashes_that_were_learned_are_pinned(copied: Operator):
     assert "all verified" in copied.run("fetch")
     assert copied.hub.seen == [], "what is pinned now is what is there"
     assert "nothing to pin" in copied.run("lock")
+
+
+AUDITED = """
+import runpy, sys
+log = open(sys.argv[1], "a", buffering=1)
+def tell(event, arguments):
+    if event == "socket.connect":
+        print(arguments[1][0], file=log)
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
+        print(arguments[0] if event.startswith("socket.get") else arguments[1], file=log)
+sys.addaudithook(tell)
+sys.argv[:2] = ["facelight"]
+runpy.run_module("workers.weights_command", run_name="__main__")
+"""
+"""Runs the command and writes down every host that it looks up or connects to."""
+PLAIN_HEADERS = {"host", "accept", "accept-encoding", "connection", "user-agent", "range"}
+
+
+def test_fetching_asks_for_the_files_of_the_lock_and_for_nothing_else(operator: Operator, tmp_path: Path):
+    operator.lock.write_text(operator.lock.read_text())
+    contacted, chosen = tmp_path / "contacted", ("ic-light-fbc", "isnet-general-use")
+    command = [sys.executable, "-c", AUDITED, contacted, "fetch", "--accept-licence"]
+    command += [word for name in chosen for word in ("--use", name)]
+    environment = operator.environment({"HF_TOKEN": "hf_secret"})
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert set(contacted.read_text().split()) == {"127.0.0.1", "127.0.0.2"}, "the hub's host and the other servers'"
+
+    lock = read_lock(operator.lock)
+    weights = [weight for weight in lock.weights if operator.states().get(weight.name) == "verified"]
+    on_hub = {
+        f"/{weight.source.repo}/resolve/{weight.source.revision}/{file.origin}"
+        for weight in weights
+        if isinstance(weight.source, HubSource)
+        for file in weight.files
+    }
+    assert len(weights) == 12 and len(on_hub) > 20
+    requests = {(seen.method, seen.path) for seen in operator.hub.seen if seen.host in operator.hub.url}
+    assert requests == {(method, path) for method in ("HEAD", "GET") for path in on_hub}
+    elsewhere = [seen for seen in operator.hub.seen if seen.host in operator.hub.cdn]
+    assert {seen.method for seen in elsewhere} == {"GET"}
+    plain = {path.rpartition("/")[2] for path in {seen.path for seen in elsewhere} - on_hub}
+    assert plain == {"antelopev2.zip", "parsing_bisenet.pth", "isnet-general-use.onnx"}
+    assert {seen.headers["user-agent"] for seen in operator.hub.seen} == {f"facelight/{version('facelight')}"}
+    assert {name for seen in elsewhere for name in seen.headers} <= PLAIN_HEADERS
+
+
+def test_pickles_of_an_own_lock_are_converted_whatever_they_are_called(operator: Operator):
+    lock, names = (
+        read_lock(operator.lock),
+        {"bisenet": "PARSING.PT", "eva02-clip-l-336": "eva.ckpt", "pulid-v1": "v1.Pth"},
+    )
+    text = operator.lock.read_text()
+    for name, origin in names.items():
+        source, (file,) = lock.named(name).source, lock.named(name).files
+        text = text.replace(f'origin = "{file.origin}"', f'origin = "{origin}"')
+        if isinstance(source, HubSource):
+            place, objects = f"/{source.repo}/resolve/{source.revision}/", operator.hub.files
+        else:
+            place, objects = urlsplit(source.url).path, operator.hub.plain
+        objects[place + origin] = objects[place + file.origin]
+    operator.lock.write_text(text)
+    operator.run("fetch", "--only", "pulid-lightning", "--accept-licence", "--use", "pulid-v1")
+    for name in names:
+        (file,) = read_lock(operator.lock).named(name).files
+        assert load_file(operator.weights / file.path), "what lies there are tensors"
+    assert loaded(operator, "pulid-lightning").report().models["pulid-lightning"].state is ModelState.READY
+
+
+class Executed:
+    """What no pickle of weights holds."""
+
+    def __reduce__(self):
+        return os.getcwd, ()
+
+
+@pytest.mark.parametrize("content", [{"a": torch.ones(1), "b": Executed()}, {"a": torch.ones(1), "b": Path("x")}])
+def test_nobody_is_advised_to_load_a_pickle_unsafely(operator: Operator, content: object):
+    (file,) = read_lock(operator.lock).named("bisenet").files
+    torch.save(content, out := io.BytesIO())
+    (place,) = (path for path in operator.hub.plain if path.endswith(file.origin))
+    text = operator.lock.read_text().replace(f'size = {file.size}, sha256 = "{file.sha256}"', 'sha256 = "unpinned"')
+    operator.lock.write_text(text)
+    kept = operator.hub.plain[place]
+    operator.hub.plain[place] = out.getvalue()
+    try:
+        said = operator.run("fetch", "--only", "pulid-lightning", "--accept-licence", fails=True)
+    finally:
+        operator.hub.plain[place] = kept
+    assert f"bisenet: {file.origin}: not a pickle of tensors alone" in said
+    assert not re.search("weights_only|trust|add_safe_globals|arbitrary", said)
+
+
+MARKS = {
+    "v_pred": ({"v_pred": torch.tensor([])}, {}),
+    "ztsnr": ({"ztsnr": torch.tensor([])}, {}),
+    "prediction_type": ({}, {"modelspec.prediction_type": "v"}),
+}
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_checkpoint_that_predicts_no_noise_is_refused_when_it_is_fetched(operator: Operator, mark: str):
+    tensors, metadata = MARKS[mark]
+    weight = read_lock(operator.lock).named("proteus-v0.4-lightning")  # which the lock does not pin
+    place = f"/{weight.source.repo}/resolve/{weight.source.revision}/{weight.files[0].origin}"
+    kept = operator.hub.files[place]
+    operator.hub.files[place] = save(load(kept) | tensors, metadata)
+    try:
+        said = operator.run("fetch", "--only", "pulid-lightning", "--accept-licence", fails=True)
+    finally:
+        operator.hub.files[place] = kept
+    assert f"proteus-v0.4-lightning: {weight.files[0].origin}: it predicts velocity" in said and mark in said
+    assert operator.states()["proteus-v0.4-lightning"] == "absent"
 
 
 def test_licences_are_agreed_to_first(small: Operator):

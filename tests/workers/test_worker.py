@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -30,7 +32,6 @@ from workers.queue import JobQueue
 from workers.records import Records, Status
 from workers.settings import WorkerSettings
 from workers.store import Store
-from workers.worker import serve
 
 READY = {"ic-light": ModelReport(ModelState.READY, "demo", variants=("foreground",))}
 PULID = ("default", "artistic", "realistic")
@@ -298,6 +299,27 @@ def test_fetched_weights_are_taken_before_demo_weights(demo_weights: Path, tmp_p
     assert ensure_weights(WorkerSettings(data_dir=tmp_path, weights_dir=demo_weights)) == demo_weights
 
 
-def test_a_worker_without_any_model_ends_with_a_reason(redis_url: str, tmp_path: Path) -> None:
-    settings = WorkerSettings(redis_url=redis_url, data_dir=tmp_path, weights_dir=tmp_path / "none", device="cpu")
-    assert serve(settings) == 1
+def test_a_worker_without_any_model_stays_and_says_why_until_it_is_stopped(
+    redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    environment = {
+        **os.environ,
+        "FACELIGHT_REDIS_URL": redis_url,
+        "FACELIGHT_DATA_DIR": str(tmp_path),
+        "FACELIGHT_WEIGHTS_DIR": str(tmp_path / "none"),
+        "FACELIGHT_DEVICE": "cpu",
+    }
+    presence = Presence(redis, ttl_s=10)
+    process = subprocess.Popen([sys.executable, "-m", "workers"], env=environment)
+    try:
+        while not (found := presence.workers()) or ModelState.LOADING in {x.state for x in found[0].models.values()}:
+            assert process.poll() is None
+            time.sleep(0.1)
+        reports = found[0].models
+        assert {slug: report.state for slug, report in reports.items()} == dict.fromkeys(VARIANTS, ModelState.FAILED)
+        assert all("no weights were fetched" in report.detail for report in reports.values())
+    finally:
+        process.terminate()
+        status = process.wait(30)
+    assert status == 0
+    assert presence.workers() == [], "it has signed off"

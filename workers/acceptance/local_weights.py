@@ -62,6 +62,7 @@ def _read(root: Path, kinds: Collection[str | None]) -> LocalWeights:
 
 def _load(root: Path, record: Installed) -> Recogniser:
     from models.pulid_lightning.face import FaceFinder
+    from models.weights.folder import Folder
     from models.weights.hashes import HashCache
     from models.weights.weight_set import find_fault
 
@@ -70,8 +71,8 @@ def _load(root: Path, record: Installed) -> Recogniser:
         raise WeightsError(f"{root} holds no {ROLE}.")
     for file in found[0].files:
         if fault := find_fault(root, file, HashCache()):
-            raise WeightsError(f"The weight file {fault}.")
-    return recogniser_of(FaceFinder(root / found[0].path))
+            raise WeightsError(f"{fault}.")
+    return recogniser_of(FaceFinder(Folder.of(root / found[0].path, [root / file.path for file in found[0].files])))
 
 
 def recogniser_of(finder: FaceFinder) -> Recogniser:

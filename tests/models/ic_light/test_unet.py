@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from models.demo_weights.random_weights import random_state
 from models.errors import WeightsError
 from models.ic_light.unet import load_unet
+from models.weights.folder import Folder
 from models.weights.weight_set import WeightSet
 
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ def offset(request: pytest.FixtureRequest, weights: WeightSet, tmp_path_factory:
 
 def merged(base: Path, offset: Path, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     channels = load_file(offset)["conv_in.weight"].shape[1]
-    return load_unet(base, offset, channels, dtype, CPU).state_dict()
+    return load_unet(Folder.as_found(base), offset, channels, dtype, CPU).state_dict()
 
 
 def test_every_weight_is_base_plus_offset_in_float32(base: Path, offset: Path):
@@ -71,23 +72,23 @@ def change_offset(weights: WeightSet, folder: Path, **changes: torch.Tensor | No
 def test_a_missing_weight_is_named(weights: WeightSet, tmp_path: Path):
     offset = change_offset(weights, tmp_path, conv_out__bias=None)
     with pytest.raises(WeightsError, match=r"conv_out\.bias"):
-        load_unet(weights["sd15"] / "unet", offset, 8, torch.float32, CPU)
+        load_unet(weights.folder("sd15").inner("unet"), offset, 8, torch.float32, CPU)
 
 
 @pytest.mark.parametrize("shape", [(16, 12, 3, 3), (16, 4, 3, 3)])
 def test_an_offset_for_another_number_of_inputs_is_refused(weights: WeightSet, tmp_path: Path, shape):
     offset = change_offset(weights, tmp_path, conv_in__weight=torch.zeros(shape))
     with pytest.raises(WeightsError, match=r"conv_in\.weight"):
-        load_unet(weights["sd15"] / "unet", offset, 8, torch.float32, CPU)
+        load_unet(weights.folder("sd15").inner("unet"), offset, 8, torch.float32, CPU)
 
 
 def test_weights_that_an_offset_has_beyond_the_unets_are_ignored(weights: WeightSet, tmp_path: Path):
     offset = change_offset(weights, tmp_path, another__weight=torch.zeros(3))
-    assert load_unet(weights["sd15"] / "unet", offset, 8, torch.float32, CPU).config.in_channels == 8
+    assert load_unet(weights.folder("sd15").inner("unet"), offset, 8, torch.float32, CPU).config.in_channels == 8
 
 
 def test_a_damaged_base_is_reported_as_such(weights: WeightSet, tmp_path: Path):
     shutil.copytree(weights["sd15"] / "unet", tmp_path / "unet")
     (tmp_path / "unet" / WEIGHTS).write_bytes(b"not tensors")
     with pytest.raises(WeightsError):
-        load_unet(tmp_path / "unet", weights["ic_light_fc"], 8, torch.float32, CPU)
+        load_unet(Folder.as_found(tmp_path / "unet"), weights["ic_light_fc"], 8, torch.float32, CPU)

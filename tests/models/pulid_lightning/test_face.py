@@ -9,6 +9,7 @@ from skimage import data
 
 from models.errors import NoFaceFound, WeightsError
 from models.pulid_lightning.face import FaceFinder, align, alignment, largest
+from models.weights.folder import Folder
 from models.weights.weight_set import WeightSet
 
 # Pupils, tip of the nose and corners of the mouth in the photo: (x, y) in px, read off by eye.
@@ -17,7 +18,7 @@ FEATURES = ((203, 101), (246, 103), (222, 129), (204, 141), (242, 142))
 
 @pytest.fixture(scope="module")
 def finder(weights: WeightSet) -> FaceFinder:
-    return FaceFinder(weights["face_analysis"])
+    return FaceFinder(weights.folder("face_analysis"))
 
 
 def noise() -> np.ndarray:
@@ -102,4 +103,4 @@ def test_keypoints_in_one_place_are_no_face():
 
 def test_a_folder_without_models_is_named(tmp_path):
     with pytest.raises(WeightsError, match="holds no face detector"):
-        FaceFinder(tmp_path)
+        FaceFinder(Folder.as_found(tmp_path))

@@ -56,8 +56,8 @@ def full_size_pipeline(networks, weights: WeightSet) -> PulidLightning:
         )
     clip_l, clip_g = penultimate(networks["clip_l"]), penultimate(networks["clip_g"])
     return PulidLightning(
-        faces=FaceFinder(weights["face_analysis"]),
-        tokenizers=load_tokenizers(weights["sdxl_config"]),
+        faces=FaceFinder(weights.folder("face_analysis")),
+        tokenizers=load_tokenizers(weights.folder("sdxl_config")),
         identifier=identifier,
         projections=projections,
         checkpoints=Checkpoints({"default": Checkpoint(unet, vae, clip_l, clip_g)}, {}, "default"),

@@ -22,6 +22,7 @@ from models.pulid_lightning.sdxl import (
     timestep_shifts,
 )
 from models.pulid_lightning.single_file import SingleFile
+from models.weights.folder import Folder
 from models.weights.weight_set import WeightSet
 
 CPU = torch.device("cpu")
@@ -29,7 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def checkpoint(weights: WeightSet) -> Checkpoint:
-    return load_checkpoint(SingleFile(weights["sdxl_checkpoint_default"], weights["sdxl_config"]), CPU)
+    return load_checkpoint(SingleFile(weights["sdxl_checkpoint_default"], weights.folder("sdxl_config")), CPU)
 
 
 def test_weights_arrive_where_they_belong(checkpoint: Checkpoint, weights: WeightSet):
@@ -57,7 +58,7 @@ def test_every_stored_tensor_is_used(checkpoint: Checkpoint, weights: WeightSet)
 
 
 def test_text_encoders_give_penultimate_states_and_pool_at_the_first_end(checkpoint: Checkpoint, weights: WeightSet):
-    first, second = load_tokenizers(weights["sdxl_config"])
+    first, second = load_tokenizers(weights.folder("sdxl_config"))
     ids = [second.bos_token_id, 320, second.eos_token_id, *[0] * 74]
     changed = [*ids[:-1], 321]
     states, pooled = checkpoint.clip_g(torch.tensor([ids, changed]))
@@ -72,15 +73,15 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused(weights: WeightSet, tmp_pat
     del state["model.diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"]
     save_file(state, tmp_path / "short.safetensors")
     with pytest.raises(WeightsError, match="lacks tensors"):
-        load_checkpoint(SingleFile(tmp_path / "short.safetensors", weights["sdxl_config"]), CPU)
+        load_checkpoint(SingleFile(tmp_path / "short.safetensors", weights.folder("sdxl_config")), CPU)
 
 
 def test_files_that_are_no_checkpoint_are_refused(weights: WeightSet, tmp_path: Path):
     (tmp_path / "bad.safetensors").write_bytes(b"not tensors")
     with pytest.raises(WeightsError, match=r"bad\.safetensors"):
-        SingleFile(tmp_path / "bad.safetensors", weights["sdxl_config"])
+        SingleFile(tmp_path / "bad.safetensors", weights.folder("sdxl_config"))
     with pytest.raises(WeightsError, match="tokenizer"):
-        load_tokenizers(tmp_path)
+        load_tokenizers(Folder.as_found(tmp_path))
 
 
 def test_sizes_are_told_with_the_height_first():

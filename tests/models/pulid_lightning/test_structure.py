@@ -20,6 +20,7 @@ from models.pulid_lightning.id_former import load_id_former
 from models.pulid_lightning.identity import load_id_encoder
 from models.pulid_lightning.single_file import SingleFile
 from models.unet.forward import cross_attentions
+from models.weights.folder import Folder
 from models.weights.weight_set import WeightSet
 from tests.models.published import GOLDEN, Shapes, Stored, file_size, half, key_list, shapes
 
@@ -185,6 +186,6 @@ def test_sizes_are_sdxls_own_where_the_weights_name_none(weights: WeightSet, tmp
     checkpoint, cpu = weights["sdxl_checkpoint_default"], torch.device("cpu")
     with cpu:
         with pytest.raises(WeightsError, match=r"default\.safetensors"):
-            SingleFile(checkpoint, tmp_path).unet(cpu, torch.float32)
+            SingleFile(checkpoint, Folder.as_found(tmp_path)).unet(cpu, torch.float32)
         monkeypatch.setattr(single_file, "SDXL", weights["sdxl_config"])
-        assert parameters(SingleFile(checkpoint, tmp_path).unet(cpu, torch.float32)) == 1_944_860
+        assert parameters(SingleFile(checkpoint, Folder.as_found(tmp_path)).unet(cpu, torch.float32)) == 1_944_860

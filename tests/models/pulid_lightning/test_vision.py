@@ -10,7 +10,7 @@ from models.errors import WeightsError
 from models.pulid_lightning.bisenet import load_bisenet
 from models.pulid_lightning.eva_clip import build_tower, load_eva_clip, normalised
 from models.pulid_lightning.parsing import BACKGROUND, composite, parse
-from models.pulid_lightning.state_dicts import read_state_dict
+from models.state_dicts import read_state_dict
 from models.weights.weight_set import WeightSet
 
 CPU = torch.device("cpu")

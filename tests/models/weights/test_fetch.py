@@ -204,6 +204,15 @@ def test_a_pickle_is_converted_once(hub: Hub, folder: Folder):
     assert folder.missing(entry) == folder.parts == []
 
 
+def test_a_pickle_in_an_archive_is_converted_too(hub: Hub, folder: Folder):
+    torch.save({"state_dict": {"w": torch.arange(5.0)}}, out := io.BytesIO())
+    member = file("old.safetensors", out.getvalue(), "in/old.CKPT")
+    assert folder.fetch(in_archive(hub, zipped(**{"in_old.CKPT": out.getvalue()}), member)) == Report(["pack"], [])
+    assert torch.equal(load_file(folder.root / "old.safetensors")["w"], torch.arange(5.0))
+    (stored,) = read_installed(folder.root).weights[0].files
+    assert stored.published == (len(out.getvalue()), sha256(out.getvalue()))
+
+
 def zipped(**members: bytes) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -234,7 +243,7 @@ def test_of_an_archive_only_the_listed_members_are_written(hub: Hub, folder: Fol
         (zipped(other=DATA), "has no member in/a"),
         (zipped(in_a=DATA + b"x"), "in/a has 307,201 bytes, 307,200 are allowed"),
         (zipped(in_a=OTHER), f"in/a is damaged: .*{sha256(DATA)} is due"),
-        (b"no archive", "cannot be unpacked"),
+        (b"no archive", "not a zip file"),
     ],
     ids=["lacking", "too large", "another", "no zip"],
 )

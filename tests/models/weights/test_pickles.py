@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import re
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
-from models.errors import WeightsError
+from models.errors import WeightFileError, WeightsError
 from models.weights.pickles import convert
+from tests.models.wrong_files import CHANCE, HTML
 
 STATE = {"b.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2, dtype=torch.float16)}
+
+
+def zipped(name: str) -> bytes:
+    """A zip of one empty file."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(name, b"")
+    return out.getvalue()
 
 
 class Executed:
@@ -67,20 +79,52 @@ def test_views_and_shared_tensors_get_memory_of_their_own(tmp_path: Path):
 
 @pytest.mark.parametrize("content", [{"a": 1}, [torch.ones(1)], {"a": {"b": torch.ones(1)}}])
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object):
-    with pytest.raises(WeightsError, match=r"in\.pth holds more than a state dict"):
+    with pytest.raises(WeightsError, match=r"in\.pth: it holds more than a state dict"):
         converted(content, tmp_path)
 
 
 def test_code_in_a_pickle_is_not_run(tmp_path: Path):
-    with pytest.raises(WeightsError, match=r"in\.pth is not a pickle of tensors alone"):
+    with pytest.raises(WeightsError, match=r"in\.pth: not a pickle of tensors alone \(posix\.mkdir\)"):
         converted({"a": torch.ones(1), "b": Executed(tmp_path / "trace")}, tmp_path)
     assert not (tmp_path / "trace").exists()
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_something_else_altogether_is_refused(tmp_path: Path):
-    for content in (b"", b"no pickle", pickle.dumps(Executed(tmp_path / "trace"))):
-        (tmp_path / "in.pth").write_bytes(content)
-        with pytest.raises(WeightsError, match=r"in\.pth is not a pickle"):
-            convert(tmp_path / "in.pth", tmp_path / "out.safetensors", "in.pth")
+GARBAGE = {
+    "a web page": HTML,
+    "nothing": b"",
+    "words": b"no pickle",
+    "zeros": bytes(4096),
+    "chance": CHANCE,
+    "tensors in another format": save({"a": torch.ones(2)}),
+    "JSON": b'{"a": [1, 2]}',
+    "a zip of something else": zipped("photo.txt"),
+    "a zip of an empty pickle": zipped("archive/data.pkl"),
+    "an array": b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }",
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_something_else_altogether_is_refused(tmp_path: Path, name: str):
+    refused(GARBAGE[name], tmp_path)
+
+
+@pytest.mark.parametrize("options", [{}, {"_use_new_zipfile_serialization": False}])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_pickle_that_is_cut_off_is_refused(tmp_path: Path, options: dict[str, bool], share: float):
+    torch.save(STATE, out := io.BytesIO(), **options)
+    refused(out.getvalue()[: int(share * len(out.getvalue()))], tmp_path)
+
+
+def test_a_pickle_of_something_else_is_refused_and_not_run(tmp_path: Path):
+    refused(pickle.dumps(Executed(tmp_path / "trace")), tmp_path)
     assert not (tmp_path / "trace").exists()
+
+
+def refused(content: bytes, folder: Path) -> None:
+    """Nothing comes of the content, and the reason is one line, without torch's advice."""
+    (folder / "in.pth").write_bytes(content)
+    with pytest.raises(WeightFileError, match=r"^in\.pth: .") as caught:
+        convert(folder / "in.pth", folder / "out.safetensors", "in.pth")
+    assert not re.search("weights_only|trust|add_safe_globals|arbitrary|\n", str(caught.value))
+    assert not (folder / "out.safetensors").exists()

@@ -17,6 +17,7 @@ from models.demo_weights.tokenizer import BOS, EOS
 from models.pulid_lightning.prompt import TokenChunks, Tokenizer, tokenize, weighted_segments
 from models.pulid_lightning.sdxl import load_tokenizers
 from models.pulid_lightning.text_encoder import encode_chunks
+from models.weights.folder import Folder
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row, close, exact
 
@@ -68,7 +69,7 @@ def clip_tokenizers() -> Iterator[tuple[Tokenizer, Tokenizer]]:
         source = SimpleTokenizer()
         _write(Path(folder) / "tokenizer", source, pad_token=EOS)
         _write(Path(folder) / "tokenizer_2", source, pad_token="!")
-        yield load_tokenizers(Path(folder))
+        yield load_tokenizers(Folder.as_found(Path(folder)))
 
 
 def _write(folder: Path, source: SimpleTokenizer, pad_token: str) -> None:

@@ -22,7 +22,7 @@ SIDES = [(light.HORIZONTAL, "Left Light", "Right Light"), (light.VERTICAL, "Top 
 
 @pytest.fixture(scope="module")
 def finder(demo_weights) -> FaceFinder:
-    return FaceFinder(WeightSet.open(demo_weights, "pulid-lightning")["face_analysis"])
+    return FaceFinder(WeightSet.open(demo_weights, "pulid-lightning").folder("face_analysis"))
 
 
 class TestFiles:
