@@ -52,7 +52,8 @@ _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60
 _UNTOLD: Final = ("", "application/octet-stream", "binary/octet-stream", "application/x-download")
 """Media types of answers that may be anything; told apart by what they begin with."""
 _PICTURE: Final = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF.{4}WEBP|.{4}ftyp|GIF8|BM.{4}\0{4}|II\*\0|MM\0\*|\xff\x0a|\0\0\0\x0cJXL ",
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF.{4}WEBP|.{4}ftyp(avi[fs]|he[iv][a-z]|mif1|msf1)|GIF8|BM.{4}\0{4}|II\*\0|MM\0\*"
+    rb"|\xff\x0a|\0\0\0\x0cJXL ",
     re.DOTALL,
 )
 """What files of the formats begin with that hosts serve as pictures, whatever their media type says."""

@@ -50,7 +50,7 @@ def refusal(answer: Any) -> str:
         ({"Content-Type": "application/json"}, b'{"error": "expired"}', "application/json, not a picture"),
         ({"Content-Type": "application/xml"}, b"<Error/>", "application/xml, not a picture"),
         ({"Content-Type": "text/plain"}, b"no", "text/plain, not a picture"),
-        ({"Content-Type": "video/mp4"}, b"moving", "video/mp4, not a picture"),
+        ({"Content-Type": "video/mp4"}, b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "video/mp4, not a picture"),
         ({"Content-Type": "a <b>\u00fc"}, b"what?", "an unknown media type, not a picture"),
         (
             {"Content-Type": "image/png", "Content-Encoding": "gzip"},

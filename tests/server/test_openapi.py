@@ -91,8 +91,8 @@ def test_bodies_are_the_parameters(document: dict[str, Any], slug: str, version:
         assert set(schema["properties"]) == set(shape.model_fields)
         assert all(field.get("description") for field in schema["properties"].values())
         image = schema["properties"][shape.image_fields[0]]
-        kinds = [kind.get("format", "text") for kind in image.get("anyOf", [image])]
-        assert kinds == (["binary", "text"] if encoding == "multipart/form-data" else ["text"])
+        kinds = [kind["format"] for kind in image.get("anyOf", [image])]
+        assert kinds == (["binary"] if encoding == "multipart/form-data" else []) + ["image-reference"]
     shape.model_validate(body["content"]["application/json"]["example"])
 
 
