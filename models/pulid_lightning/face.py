@@ -38,6 +38,8 @@ TEMPLATE: Final = np.array(
     ]
 )
 """Where the two eyes, the tip of the nose and the corners of the mouth lie in an aligned crop: (x, y) in px."""
+_FARTHEST: Final = 1e7
+"""Px from the origin that no picture reaches."""
 _BORDER_RGB: Final = (132, 133, 135)
 
 
@@ -116,11 +118,14 @@ def largest(boxes: Floats) -> int:
 def alignment(keypoints: Floats) -> NDArray[np.float64]:
     """The similarity [2, 3] that moves five keypoints [5, 2] to the 512 px FFHQ template (least median of squares).
 
-    Raises `NoFaceFound` if the points coincide, or are not finite, and so have no such transform.
+    Raises `NoFaceFound` if the points coincide and so have no such transform, or if one is in no picture.
     """
+    # The fit below would ignore one odd point, and the recogniser's own alignment would then fail on it.
+    if not (np.abs(keypoints) < _FARTHEST).all():  # nor is nan less than anything
+        raise NoFaceFound("No usable face was found in face_image.")
     # A least-squares fit is not the same: it gives way to a badly placed point, this one ignores it.
     matrix, _ = cv2.estimateAffinePartial2D(keypoints, TEMPLATE, method=cv2.LMEDS)
-    if matrix is None or not np.isfinite(matrix).all():
+    if matrix is None:
         raise NoFaceFound("No usable face was found in face_image.")
     return np.asarray(matrix, dtype=np.float64)
 

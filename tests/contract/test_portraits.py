@@ -112,7 +112,14 @@ def test_sixteen_bits_are_as_good_as_eight(ask, usual: bytes):
 
 
 @pytest.mark.parametrize(
-    "photo", [png(np.full((256, 256, 3), 127, np.uint8)), png(data.rocket())], ids=["flat", "landscape"]
+    "photo",
+    [
+        png(np.full((256, 256, 3), 127, np.uint8)),
+        png(data.rocket()),
+        png(np.resize(ASTRONAUT, (32, 321 * 32, 3))),
+        png(np.resize(ASTRONAUT, (650 * 33, 33, 3))),
+    ],
+    ids=["flat", "landscape", "wide strip", "tall strip"],
 )
 def test_a_photo_without_a_face_fails_in_words(ask, photo: bytes):
     response = ask(photo)

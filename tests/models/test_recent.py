@@ -51,3 +51,10 @@ def test_other_threads_need_not_wait():
     done.set()
     thread.join(10)
     assert recent.get("slow", fail) == "slow"
+
+
+def test_what_is_cleared_is_made_again():
+    recent: Recent[str] = Recent(2)
+    recent.get("a", lambda: "first")
+    recent.clear()
+    assert recent.get("a", lambda: "second") == "second"

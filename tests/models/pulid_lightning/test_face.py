@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 from skimage import data
 
-from models.errors import NoFaceFound, WeightsError
-from models.pulid_lightning.face import FaceFinder, align, alignment, largest
+from models.errors import NoFaceFound, NonFiniteResult, WeightsError
+from models.pulid_lightning.face import (
+    DETECTION_SIZES,
+    TEMPLATE,
+    FaceFinder,
+    align,
+    alignment,
+    detection_sizes,
+    largest,
+)
 from models.weights.folder import Folder
 from models.weights.weight_set import WeightSet
 
@@ -69,6 +82,29 @@ def test_pictures_of_nothing_are_refused(finder: FaceFinder, picture: np.ndarray
         finder.find(picture)
 
 
+@pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
+@pytest.mark.parametrize(
+    "sides", [(16, 5121), (32, 2561), (32, 10_240), (32, 10_272), (33, 21_121), (40, 300_000), (100, 8001)]
+)
+def test_strips_show_no_face(finder: FaceFinder, sides: tuple[int, int], turned: bool):
+    """Up to the longest that a picture of 25 megapixels may be: at some the detector fails at some of its sizes."""
+    strip = np.random.default_rng(0).integers(0, 256, (*sides, 3), dtype=np.uint8)
+    with pytest.raises(NoFaceFound, match="No face was found in face_image"):
+        finder.find(np.ascontiguousarray(strip.swapaxes(0, 1)) if turned else strip)
+
+
+def test_every_size_is_tried_unless_the_detector_would_see_a_line():
+    """What the detector makes of a picture fits its square, and is no line, at any aspect."""
+    for short in (16, 32, 33, 320, 321, 1000, 5000):
+        for aspect in (1, 1.0001, 4 / 3, 1.9, 39.9, 40, 41, 79, 80, 81, 319, 320, 321, 640, 641, 20_000):
+            long = round(short * aspect)
+            sizes = detection_sizes(short, long)
+            assert sizes == detection_sizes(long, short)
+            assert all(8 <= int(size * (short / long)) <= size for size in sizes)
+            if long <= 40 * short:
+                assert sizes == list(DETECTION_SIZES)
+
+
 def test_the_largest_of_several_faces_counts(finder: FaceFinder, portrait: np.ndarray):
     head = portrait[10:250, 110:330]
     group = np.full((600, 1000, 3), 128, np.uint8)
@@ -99,6 +135,49 @@ def test_outside_of_the_picture_is_grey():
 def test_keypoints_in_one_place_are_no_face():
     with pytest.raises(NoFaceFound):
         alignment(np.full((5, 2), 7.0))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38])
+@pytest.mark.parametrize("odd", [1, 2, 5])
+def test_keypoints_that_are_in_no_picture_are_no_face(
+    finder: FaceFinder, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch, value: float, odd: int
+):
+    keypoints = np.array(FEATURES, dtype=np.float32)
+    keypoints[:odd, odd % 2] = value
+    boxes = np.array([(100, 50, 300, 200, 0.9)], np.float32)
+    monkeypatch.setattr(finder._detector, "detect", lambda *_, **__: (boxes, keypoints[None]))
+    with pytest.raises(NoFaceFound, match="No usable face"):
+        finder.find(portrait)
+
+
+def test_any_keypoints_make_a_crop_or_are_no_face(portrait: np.ndarray):
+    draw = np.random.default_rng(5)
+    near = draw.normal(size=(5, 2))
+    lines = [np.arange(5.0)[:, None] * slope for slope in (np.array([1, 0]), np.array([0, 3]), np.array([2, -1]))]
+    pairs = [np.array([(7.0, 7.0)] * same + [(9.0, 9.0 + same)] * (5 - same)) for same in range(1, 6)]
+    scaled = [TEMPLATE * 10.0**power + offset for power in range(-30, 7, 6) for offset in (0, -1e4, 1e6)]
+    crops = 0
+    for keypoints in (*lines, *pairs, *scaled, near * 1e-3, near * 1e9, -TEMPLATE, TEMPLATE[::-1]):
+        try:
+            assert align(portrait, keypoints.astype(np.float32)).shape == (512, 512, 3)
+            crops += 1
+        except NoFaceFound:
+            pass
+    assert crops > 10
+
+
+def test_an_embedding_that_is_not_finite_is_not_the_callers_fault(
+    weights: WeightSet, portrait: np.ndarray, tmp_path: Path
+):
+    folder = shutil.copytree(weights["face_analysis"], tmp_path / "faces")
+    file = folder / "glintr100.onnx"
+    network = onnx.load(file)
+    weight = network.graph.initializer[-1]
+    values = numpy_helper.to_array(weight)
+    weight.CopyFrom(numpy_helper.from_array(np.full_like(values, np.nan), weight.name))
+    onnx.save(network, file)
+    with pytest.raises(NonFiniteResult, match="the face's embedding"):
+        FaceFinder(Folder.as_found(folder)).find(portrait)
 
 
 def test_a_folder_without_models_is_named(tmp_path):
