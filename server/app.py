@@ -18,7 +18,7 @@ from server.drain import Drain
 from server.errors import add_error_handlers
 from server.head import HeadAsGet
 from server.housekeeping import keep_house
-from server.middleware import AnswerHeaders, BodyLimit, RedisPatience
+from server.middleware import AnswerHeaders, BodyLimit, RedisWaitBudget
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
 from server.routes import account, assets, docs, files, generate, health, requests
 from server.settings import GatewaySettings
@@ -49,7 +49,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.openapi = partial(document, app, settings.asks_for_key)  # type: ignore[method-assign]  # as FastAPI documents
     app.state.drain = Drain()
     app.add_middleware(HeadAsGet)
-    app.add_middleware(RedisPatience, seconds=CALL_S)
+    app.add_middleware(RedisWaitBudget, seconds=CALL_S)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_mb * 1024**2)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)

@@ -37,7 +37,7 @@ class AnswerHeaders:
         await self._app(scope, receive, complete)
 
 
-class RedisPatience:
+class RedisWaitBudget:
     """Bounds what one call waits for Redis, in all of its commands together."""
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
