@@ -84,7 +84,7 @@ def load_networks(weights: WeightSet, device: torch.device, full_precision: bool
         text_encoder=text_encoder,
         unet=unet("ic_light_fc", FOREGROUND_CHANNELS),
         background_unet=unet(_BACKGROUND_ROLE, BACKGROUND_CHANNELS) if _BACKGROUND_ROLE in weights.paths else None,
-        vae=_load_part(base, "vae", lambda folder: _load_vae(folder, device, brain)),
+        vae=_load_part(base, "vae", lambda folder: load_vae(folder, device, brain)),
         matting=load_matting(weights, device),
         device=device,
     )
@@ -109,7 +109,8 @@ def _load_part(base: Folder, name: str, load: Callable[[Folder], Loaded]) -> Loa
 
 def _load_text_encoder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
     config, file = folder.file("config.json"), folder.file("model.safetensors")
-    sizes, state = read_config(config), under(read_state_dict(file), _TEXT_PREFIX)
+    sizes, state = read_config(config), read_state_dict(file)
+    state = under(state, _TEXT_PREFIX) or state
     with blaming(config, file):
         network = empty(lambda: CLIPTextModel(CLIPTextConfig.from_dict(sizes)))
         fill(network, {name: tensor for name, tensor in state.items() if not name.endswith(_POSITIONS)}, device, dtype)
@@ -118,7 +119,8 @@ def _load_text_encoder(folder: Folder, device: torch.device, dtype: torch.dtype)
         return network
 
 
-def _load_vae(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
+def load_vae(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
+    """The autoencoder in `folder`, under today's or older names of its tensors; raises `WeightFileError`."""
     config, file = folder.file("config.json"), folder.file("diffusion_pytorch_model.safetensors")
     sizes, state = read_config(config), read_state_dict(file)
     with blaming(config, file):

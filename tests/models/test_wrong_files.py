@@ -23,7 +23,7 @@ from models.catalog import MODELS
 from models.errors import WeightFileError
 from models.loading import load_part
 from models.pipeline import LoadOptions, Pipeline
-from models.weights.installed import InstalledWeight, describe, read_installed, write_installed
+from models.weights.installed import InstalledWeight, describe, describe_file, read_installed, write_installed
 from models.weights.weight_set import WeightSet
 from tests.live_server import png
 from tests.models.ic_light.test_matting_onnx import write_red
@@ -106,6 +106,15 @@ class Operator:
         (self.root / "matting" / "isnet.onnx").write_bytes(network.read_bytes())
         self._weights = [weight for weight in self._weights if weight.role != "rmbg"]
         self._weights.append(describe(self.root, "matting_onnx_isnet", "matting/isnet.onnx", ["ic-light"], "MIT"))
+
+    def add(self, role: str, name: str) -> None:
+        """Record a further file of a role."""
+        described = describe_file(self.root, name)
+        self._weights = [
+            weight.model_copy(update={"files": [*weight.files, described]}) if weight.role == role else weight
+            for weight in self._weights
+        ]
+        self.record(name)
 
     def record(self, changed: str) -> None:
         """Write the record of the files as they are now."""
