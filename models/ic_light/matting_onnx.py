@@ -21,7 +21,7 @@ from models.ic_light.matting import Matting
 from models.ic_light.subject import Rgb
 from models.onnx_sessions import session_options
 from models.resampling import resample
-from models.weights.folder import alone
+from models.weights.folder import linked
 
 Floats = NDArray[np.float32]
 
@@ -66,7 +66,7 @@ class OnnxMatting(Matting):
     def __init__(self, path: Path, protocol: Protocol, device: torch.device) -> None:
         """Load the file at `path`; its map goes to `device`. Raises `WeightFileError` if it is no such network."""
         self._protocol, self._device = protocol, device
-        with alone(path) as link:
+        with linked(path) as link:
             self._session = onnxruntime.InferenceSession(link, session_options(), providers=_providers(device))
             inputs, output = self._session.get_inputs(), self._session.get_outputs()[0]
             if len(inputs) != 1 or not _is_batch(inputs[0], channels=3) or not _is_batch(output):

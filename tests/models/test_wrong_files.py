@@ -23,6 +23,7 @@ from models.catalog import MODELS
 from models.errors import WeightFileError
 from models.loading import load_part
 from models.pipeline import LoadOptions, Pipeline
+from models.weights.hashes import HashCache
 from models.weights.installed import InstalledWeight, describe, describe_file, read_installed, write_installed
 from models.weights.weight_set import WeightSet
 from tests.live_server import png
@@ -31,6 +32,7 @@ from tests.models.weights.hub import sha256
 from tests.models.wrong_files import KINDS
 
 CPU = torch.device("cpu")
+HASHES = HashCache()
 Picture = Callable[[str, bool], np.ndarray]
 TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 FILES = {
@@ -83,7 +85,8 @@ def _beside(checkpoint: Path) -> list[Path]:
 
 def _digest(paths: Any) -> str:
     files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
+    found = [(file.resolve(), file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
 class Operator:
@@ -158,7 +161,7 @@ def usual(demo_weights: Path, onnx_matting: Path, tmp_path_factory: pytest.TempP
 
 def loaded(root: Path, slug: str) -> Pipeline[Any, Any]:
     options = LoadOptions(checkpoints=("default", "artistic"))
-    weights = WeightSet.open(root, slug, skip=MODELS[slug].unused_roles(options))
+    weights = WeightSet.open(root, slug, HASHES, skip=MODELS[slug].unused_roles(options))
     return MODELS[slug].load(weights, CPU, options)
 
 
