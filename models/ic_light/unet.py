@@ -38,7 +38,7 @@ def load_unet(base: Folder, offset: Path, channels: int, dtype: torch.dtype, dev
         unet = empty_unet(read_config(config), channels)
         check_supported(unet)
     like = unet.state_dict()
-    base_state, offset_state = (_read_unet(path, like) for path in (weights, offset))
+    base_state, offset_state = (_read_unet(path, config, like) for path in (weights, offset))
     with file_errors(config, weights, offset):
         merged = {
             key: merge(key, base_state[key], offset_state[key], tensor).to(device, dtype)
@@ -49,10 +49,11 @@ def load_unet(base: Folder, offset: Path, channels: int, dtype: torch.dtype, dev
     return for_device(unet.eval(), device)
 
 
-def _read_unet(path: Path, like: StateDict) -> StateDict:
-    with file_errors(path):
-        require_noise_prediction(path)
-        state = read_state_dict(path)
+def _read_unet(path: Path, config: Path, like: StateDict) -> StateDict:
+    """A file's tensors, if it has those of the UNet that the file `config` describes."""
+    require_noise_prediction(path)
+    state = read_state_dict(path)
+    with file_errors(path, config):
         require(state, like)
         check_numbers({key: state[key] for key in like}, like)
         return state
