@@ -13,7 +13,7 @@ from accelerate import init_empty_weights  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from models.state_dicts import check_alike
-from models.weights.blame import blaming
+from models.weights.file_errors import file_errors
 
 Loaded = TypeVar("Loaded")
 Network = TypeVar("Network", bound=nn.Module)
@@ -25,10 +25,10 @@ _MEGABYTE: Final = 1e6
 def load_part(name: str, load: Callable[..., Loaded], *paths: Path) -> Loaded:
     """Call `load` with `paths`, and tell the log how many bytes they hold and how many seconds it took.
 
-    Whatever is raised over them becomes a `WeightFileError` that names them; see `blaming` for what passes.
+    Whatever is raised over them becomes a `WeightFileError` that names them; see `file_errors` for what passes.
     """
     began = time.monotonic()
-    with blaming(*paths):
+    with file_errors(*paths):
         loaded = load(*paths)
         size = sum(_size_of(path) for path in paths)
     _log.info("%s: %.0f MB in %.1f s", name, size / _MEGABYTE, time.monotonic() - began)

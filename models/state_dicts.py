@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.errors import WeightsError
-from models.weights.blame import blaming
+from models.weights.file_errors import file_errors
 
 StateDict = Mapping[str, Tensor]
 _COUNTER: Final = ".num_batches_tracked"
@@ -21,13 +21,13 @@ _COUNTER: Final = ".num_batches_tracked"
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Map a .safetensors file into memory: its tensors are read when they are used. Raises `WeightFileError`."""
-    with blaming(path):
+    with file_errors(path):
         return load_file(path)
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Read a network's sizes, which are one JSON object; raises `WeightFileError`."""
-    with blaming(path):
+    with file_errors(path):
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise WeightsError("it is no configuration: a JSON object is due.")

@@ -10,7 +10,7 @@ from typing import Any, Final
 from transformers import CLIPTokenizer
 
 from models.errors import WeightsError
-from models.weights.blame import blaming
+from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
 
 _START: Final = "<|startoftext|>"
@@ -27,17 +27,17 @@ def load_tokenizer(folder: Folder, embeddings: int, told_by: Iterable[Path] = ()
     exactly that vocabulary.
     """
     files = [folder.file(name) for name in _FILES]
-    with folder.alone() as links:
+    with folder.linked() as links:
         tokenizer = CLIPTokenizer.from_pretrained(links, local_files_only=True, **options)
         merges = len(json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"])
         _require_special_tokens(tokenizer)
     size = len(vocabulary := tokenizer.get_vocab())
-    with blaming(*files):
+    with file_errors(*files):
         if sorted(vocabulary.values()) != list(range(size)) or size != 2 * _ALPHABET + merges + 2:
             raise WeightsError(f"{size:,} tokens and {merges:,} merges are no vocabulary of CLIP's kind.")
         if (vocabulary.get(_START), vocabulary.get(_END)) != (size - 2, size - 1):
             raise WeightsError(f"no vocabulary of CLIP's kind: {_START} and {_END} are not its last tokens.")
-    with blaming(*files, *told_by):
+    with file_errors(*files, *told_by):
         if size != embeddings:
             raise WeightsError(f"the tokenizer has {size:,} tokens, and its text encoder {embeddings}.")
     return tokenizer

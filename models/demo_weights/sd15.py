@@ -16,7 +16,7 @@ from models.demo_weights import architecture
 from models.demo_weights.tokenizer import write_tokenizer
 from models.demo_weights.trained_files import SCALING_FACTOR, TEXT_ENCODER, TEXT_PREFIX, UNET, VAE, Trained
 from models.loading import empty, fill
-from models.weights.blame import blaming
+from models.weights.file_errors import file_errors
 
 _INPUT: Final = "conv_in.weight"
 _NOISE_CHANNELS: Final = 4
@@ -66,6 +66,6 @@ def _write_vae(folder: Path, file: Path) -> None:
 
 def _filled(build: Callable[[], Any], state: Mapping[str, Tensor], file: Path) -> Any:
     network = empty(build)
-    with blaming(file):
+    with file_errors(file):
         fill(network, state, torch.device("cpu"), torch.float32)
     return network

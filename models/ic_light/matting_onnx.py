@@ -21,7 +21,7 @@ from models.ic_light.matting import Matting
 from models.ic_light.subject import Rgb
 from models.onnx_sessions import session_options
 from models.resampling import resample
-from models.weights.folder import alone
+from models.weights.folder import linked
 
 Floats = NDArray[np.float32]
 
@@ -66,10 +66,15 @@ class OnnxMatting(Matting):
     def __init__(self, path: Path, protocol: Protocol, device: torch.device) -> None:
         """Load the file at `path`; its map goes to `device`. Raises `WeightFileError` if it is no such network."""
         self._protocol, self._device = protocol, device
-        with alone(path) as link:
+        with linked(path) as link:
             self._session = onnxruntime.InferenceSession(link, session_options(), providers=_providers(device))
             inputs, output = self._session.get_inputs(), self._session.get_outputs()[0]
-            if len(inputs) != 1 or not _is_batch(inputs[0], channels=3) or not _is_batch(output):
+            if (
+                len(inputs) != 1
+                or len(inputs[0].shape) != 4
+                or not _is_batch(inputs[0], channels=3)
+                or not _is_batch(output, channels=1)
+            ):
                 raise WeightsError("it is no matting network: it does not map a batch of pictures to a batch of maps.")
         self._input = inputs[0].name
         self._size = tuple(_side(named) for named in inputs[0].shape[2:])
@@ -91,11 +96,11 @@ def _side(named: int | str | None) -> int:
     return named if isinstance(named, int) else _PUBLISHED_SIDE
 
 
-def _is_batch(tensor: Any, channels: int | None = None) -> bool:
-    """Whether a network's input or output is [n, channels, h, w] in float32; a side that the file leaves open fits."""
-    if tensor.type != "tensor(float)" or len(tensor.shape) != 4:
+def _is_batch(tensor: Any, channels: int) -> bool:
+    """Whether a network's input or output is [n, channels, h, w] in float32; what the file leaves open fits."""
+    if tensor.type != "tensor(float)" or len(tensor.shape) not in (0, 4):
         return False
-    return channels is None or not isinstance(tensor.shape[1], int) or tensor.shape[1] == channels
+    return not tensor.shape or not isinstance(tensor.shape[1], int) or tensor.shape[1] == channels
 
 
 def _providers(device: torch.device) -> list[str]:

@@ -20,9 +20,9 @@ from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS, load_
 from models.loading import Loaded, empty, fill, load_part
 from models.state_dicts import read_config, read_state_dict, under
 from models.tokenizers import load_tokenizer
-from models.weights.blame import blaming
+from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
-from models.weights.objective import marks, refuse
+from models.weights.objective import markers, refuse_markers
 from models.weights.weight_set import WeightSet
 
 MATTINGS: Final[Mapping[str, Callable[[Path, torch.device], Matting]]] = {
@@ -84,11 +84,11 @@ def load_networks(weights: WeightSet, device: torch.device, full_precision: bool
         text_encoder=text_encoder,
         unet=unet("ic_light_fc", FOREGROUND_CHANNELS),
         background_unet=unet(_BACKGROUND_ROLE, BACKGROUND_CHANNELS) if _BACKGROUND_ROLE in weights.paths else None,
-        vae=_load_part(base, "vae", lambda folder: _load_vae(folder, device, brain)),
+        vae=_load_part(base, "vae", lambda folder: load_vae(folder, device, brain)),
         matting=load_matting(weights, device),
         device=device,
     )
-    with blaming(sizes, base.file("unet/config.json")):
+    with file_errors(sizes, base.file("unet/config.json")):
         told, due = text_encoder.config.hidden_size, networks.unet.config.cross_attention_dim
         if told != due:
             raise WeightsError(f"the text encoder's states are {told} wide where the UNet reads {due}.")
@@ -109,8 +109,9 @@ def _load_part(base: Folder, name: str, load: Callable[[Folder], Loaded]) -> Loa
 
 def _load_text_encoder(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
     config, file = folder.file("config.json"), folder.file("model.safetensors")
-    sizes, state = read_config(config), under(read_state_dict(file), _TEXT_PREFIX)
-    with blaming(config, file):
+    sizes, state = read_config(config), read_state_dict(file)
+    state = under(state, _TEXT_PREFIX) or state
+    with file_errors(config, file):
         network = empty(lambda: CLIPTextModel(CLIPTextConfig.from_dict(sizes)))
         fill(network, {name: tensor for name, tensor in state.items() if not name.endswith(_POSITIONS)}, device, dtype)
         if network.config.max_position_embeddings != CHUNK + 2:
@@ -118,10 +119,11 @@ def _load_text_encoder(folder: Folder, device: torch.device, dtype: torch.dtype)
         return network
 
 
-def _load_vae(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
+def load_vae(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
+    """The autoencoder in `folder`, under today's or older names of its tensors; raises `WeightFileError`."""
     config, file = folder.file("config.json"), folder.file("diffusion_pytorch_model.safetensors")
     sizes, state = read_config(config), read_state_dict(file)
-    with blaming(config, file):
+    with file_errors(config, file):
         network = empty(lambda: AutoencoderKL.from_config(sizes))
         fill(network, {_renamed(name): tensor for name, tensor in state.items()}, device, dtype)
         scale = 2 ** (len(network.config.block_out_channels) - 1)
@@ -141,5 +143,5 @@ def _require_noise_schedule(base: Folder) -> None:
     """Raise `WeightFileError` if there is a scheduler's configuration, and it is that of another kind of network."""
     if _SCHEDULER in base:
         path = base.file(_SCHEDULER)
-        with blaming(path):
-            refuse(marks((), read_config(path)))
+        with file_errors(path):
+            refuse_markers(markers((), read_config(path)))

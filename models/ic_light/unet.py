@@ -15,7 +15,7 @@ from models.errors import WeightsError
 from models.execution.devices import for_device
 from models.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require
 from models.unet.conditions import check_supported
-from models.weights.blame import blaming
+from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
 from models.weights.objective import require_noise_prediction
 
@@ -34,12 +34,12 @@ def load_unet(base: Folder, offset: Path, channels: int, dtype: torch.dtype, dev
     UNet, or if it is marked as one that does not predict noise.
     """
     config, weights = base.file("config.json"), base.file(_WEIGHTS)
-    with blaming(config):
+    with file_errors(config):
         unet = empty_unet(read_config(config), channels)
         check_supported(unet)
     like = unet.state_dict()
-    base_state, offset_state = (_read_unet(path, like) for path in (weights, offset))
-    with blaming(config, weights, offset):
+    base_state, offset_state = (_read_unet(path, config, like) for path in (weights, offset))
+    with file_errors(config, weights, offset):
         merged = {
             key: merge(key, base_state[key], offset_state[key], tensor).to(device, dtype)
             for key, tensor in like.items()
@@ -49,10 +49,11 @@ def load_unet(base: Folder, offset: Path, channels: int, dtype: torch.dtype, dev
     return for_device(unet.eval(), device)
 
 
-def _read_unet(path: Path, like: StateDict) -> StateDict:
-    with blaming(path):
-        require_noise_prediction(path)
-        state = read_state_dict(path)
+def _read_unet(path: Path, config: Path, like: StateDict) -> StateDict:
+    """A file's tensors, if it has those of the UNet that the file `config` describes."""
+    require_noise_prediction(path)
+    state = read_state_dict(path)
+    with file_errors(path, config):
         require(state, like)
         check_numbers({key: state[key] for key in like}, like)
         return state

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.errors import NoFaceFound, NonFiniteResult, WeightFileError, WeightsError
 from models.onnx_sessions import session_options
-from models.weights.folder import Folder, alone
+from models.weights.folder import Folder, linked
 
 Rgb = NDArray[np.uint8]
 """One picture: RGB, 8 bit, [height, width, 3]."""
@@ -65,7 +65,7 @@ class FaceFinder:
         """
         found: dict[str, Any] = {}
         for path in folder.ending_in(".onnx"):
-            with alone(path) as link:
+            with linked(path) as link:
                 model = _load(link)
                 found.setdefault(model.taskname, model)
         for task, network in (("detection", "detector"), ("recognition", "recogniser")):

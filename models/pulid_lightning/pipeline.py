@@ -35,7 +35,7 @@ from models.pulid_lightning.text_encoder import PromptTokens
 from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.recent import Recent
 from models.state_dicts import read_state_dict
-from models.weights.blame import blaming
+from models.weights.file_errors import file_errors
 from models.weights.weight_set import WeightSet
 
 Part = TypeVar("Part")
@@ -142,11 +142,11 @@ def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAUL
     parser = part("face_parser", lambda path: load_bisenet(read_state_dict(path), device))
     eva = part("eva_clip", lambda path: load_eva_clip(read_state_dict(path), device))
     encoder, projections = part("pulid_adapter", lambda path: _load_adapter(path, device))
-    with blaming(weights["pulid_adapter"], weights["eva_clip"]):
+    with file_errors(weights["pulid_adapter"], weights["eva_clip"]):
         identifier = Identifier(parser, eva, encoder, device)
     # Last, for they go by the memory that is left.
     checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.checkpoint_memory)
-    with blaming(weights["pulid_adapter"]):
+    with file_errors(weights["pulid_adapter"]):
         check_projections(checkpoints.unets[0], projections)
     if options.fp8:
         require_fp8(device, options.checkpoint_memory)

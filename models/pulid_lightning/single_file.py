@@ -23,7 +23,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from models.errors import WeightsError
 from models.loading import empty, fill
 from models.state_dicts import StateDict, chosen, read_config, read_state_dict, under
-from models.weights.blame import blaming
+from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
 from models.weights.objective import require_noise_prediction
 
@@ -54,7 +54,7 @@ class SingleFile:
     def __init__(self, path: Path, config: Folder) -> None:
         """Map the file into memory; raises `WeightFileError` if it cannot be read or is no SDXL checkpoint."""
         self._path, self._config = path, config
-        with blaming(path):
+        with file_errors(path):
             require_noise_prediction(path)
             self._state = read_state_dict(path)
             _require_checkpoint(self._state)
@@ -75,7 +75,7 @@ class SingleFile:
 
     def unet_tensors(self, like: nn.Module) -> dict[str, Tensor]:
         """What `unet` would be filled with, still in the file, under the names and in the order of the UNet `like`."""
-        with blaming(self._path):
+        with file_errors(self._path):
             sizes = component_sizes(self._config, "unet")
             return chosen(convert_ldm_unet_checkpoint(self._state, sizes), like.state_dict())
 
@@ -115,7 +115,7 @@ class SingleFile:
     ) -> Any:
         """What `build` makes of the component's sizes, filled with the state that it finds."""
         sizes = component_sizes(self._config, component)
-        with blaming(self._path, *recorded_sizes(self._config, component)):
+        with file_errors(self._path, *recorded_sizes(self._config, component)):
             network, state = build(sizes)
             fill(network, chosen(state, network.state_dict()), device, dtype)
         return network

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import WeightsError
-from models.weights.blame import blaming
+from models.weights.file_errors import file_errors
 from models.weights.lock import WeightFile
 
 _CHUNK: Final = 1 << 20
@@ -20,7 +20,7 @@ def unpack(archive: Path, file: WeightFile, target: Path, label: str) -> None:
 
     Raises `WeightsError` if there is no such member, it is damaged, or larger than the lock says.
     """
-    with blaming(label), zipfile.ZipFile(archive) as opened:
+    with file_errors(label), zipfile.ZipFile(archive) as opened:
         if file.origin not in opened.namelist():
             raise WeightsError(f"it has no member {file.origin}.")
         info = opened.getinfo(file.origin)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import WeightFileError
-from models.weights.blame import blaming
+from models.weights.file_errors import file_errors
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Folder:
         return Folder.of(self.path / name, (self.path / found for found in self.names))
 
     @contextmanager
-    def alone(self) -> Iterator[Path]:
+    def linked(self) -> Iterator[Path]:
         """A folder for a while that holds links to the recorded files only, for libraries that read whole folders.
 
         Whatever is raised inside becomes a `WeightFileError` that names this folder's files.
@@ -58,7 +58,7 @@ class Folder:
                 (links / file).parent.mkdir(parents=True, exist_ok=True)
                 (links / file).symlink_to((self.path / file).resolve())
             files = sorted(self.path / file for file in self.names) or [self.path]
-            with blaming(*files, instead_of={links: self.path}):
+            with file_errors(*files, instead_of={links: self.path}):
                 yield links
 
     def unrecorded(self) -> list[str]:
@@ -67,10 +67,10 @@ class Folder:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[Path]:
+def linked(path: Path) -> Iterator[Path]:
     """A link to the file at `path` for a while, with nothing beside it that the file could refer to.
 
-    ONNX networks may name further files, which are looked for in their folder. As `Folder.alone` otherwise.
+    ONNX networks may name further files, which are looked for in their folder. As `Folder.linked` otherwise.
     """
-    with Folder(path.parent, frozenset({path.name})).alone() as links:
+    with Folder(path.parent, frozenset({path.name})).linked() as links:
         yield links / path.name

@@ -8,13 +8,13 @@ from typing import Final
 
 from models.errors import WeightsError
 from models.weights.archive import unpack
-from models.weights.blame import blaming
 from models.weights.checks import Found, Task
+from models.weights.file_errors import file_errors
 from models.weights.hashes import HashCache, sha256_of
 from models.weights.installed import InstalledFile
 from models.weights.items import Item
 from models.weights.lock import WeightFile
-from models.weights.objective import marks_of, refuse
+from models.weights.objective import markers_of, refuse_markers
 from models.weights.pickles import convert
 
 _READABLE: Final = 0o644
@@ -67,9 +67,8 @@ def _converted_or_not(
 
 
 def _publish(product: Path, found: Found, name: str, root: Path, hashes: HashCache, label: str) -> InstalledFile:
-    if found_marks := marks_of(product):
-        with blaming(label):
-            refuse(found_marks)
+    with file_errors(label):
+        refuse_markers(markers_of(product))
     target = root / name
     target.parent.mkdir(parents=True, exist_ok=True)
     product.chmod(_READABLE)

@@ -1,7 +1,7 @@
 """What a diffusion network was trained to predict, as far as its file says so. Free of torch.
 
 Both pipelines draw with networks that predict noise (epsilon). One that predicts velocity, or was trained with a noise
-schedule that ends at zero signal, has the same tensors and draws nothing but noise here; so it must be told by marks:
+schedule that ends at zero signal, has the same tensors and draws nothing but noise here; so it must be told by markers:
 
 - empty tensors `v_pred` and `ztsnr` beside the weights (ComfyUI and what follows it; NoobAI-XL), `edm_vpred.*`, and
   `edm_mean` with `edm_std` (Playground v2.5),
@@ -19,12 +19,14 @@ from typing import Any, Final
 from safetensors import SafetensorError, safe_open
 
 from models.errors import WeightsError
-from models.weights.blame import blaming
+from models.weights.file_errors import file_errors
 
 _TENSORS: Final = frozenset({"v_pred", "ztsnr", "edm_mean", "edm_std"})
 _TENSORS_BELOW: Final = "edm_vpred."
 _PREDICTIONS: Final = ("modelspec.prediction_type", "modelspec.predict_key", "prediction_type")
 _FLAGS: Final = ("ss_v_parameterization", "ss_zero_terminal_snr", "rescale_betas_zero_snr", "v_pred", "ztsnr")
+_LONGEST: Final = 40
+"""Characters of a value in a message."""
 _NOISE: Final = frozenset({"epsilon", "eps", "noise"})
 _NOTHING: Final = frozenset({"", "none", "null"})
 _FALSE: Final = frozenset({"", "none", "null", "false", "0", "no"})
@@ -35,24 +37,24 @@ def require_noise_prediction(path: Path) -> None:
 
     Nor can a file pass that is no .safetensors file.
     """
-    with blaming(path):
-        refuse(_marks_in(path))
+    with file_errors(path):
+        refuse_markers(_markers_in(path))
 
 
-def marks_of(path: Path) -> list[str]:
-    """The marks in the file at `path`; none if it is no .safetensors file."""
+def markers_of(path: Path) -> list[str]:
+    """The markers in the file at `path`; none if it is no .safetensors file."""
     try:
-        return _marks_in(path)
+        return _markers_in(path)
     except (OSError, SafetensorError):
         return []
 
 
-def _marks_in(path: Path) -> list[str]:
+def _markers_in(path: Path) -> list[str]:
     with safe_open(path, "np") as file:
-        return list(marks(file.keys(), file.metadata() or {}))
+        return list(markers(file.keys(), file.metadata() or {}))
 
 
-def marks(keys: Iterable[str], metadata: Mapping[str, Any]) -> Iterator[str]:
+def markers(keys: Iterable[str], metadata: Mapping[str, Any]) -> Iterator[str]:
     """What of the names of tensors, and of a head or a configuration, says that something else is predicted."""
     for key in keys:
         name = key.rpartition(".")[2]
@@ -61,13 +63,13 @@ def marks(keys: Iterable[str], metadata: Mapping[str, Any]) -> Iterator[str]:
     for key, value in metadata.items():
         said = str(value).strip().lower()
         if (key in _PREDICTIONS and said not in _NOISE | _NOTHING) or (key in _FLAGS and said not in _FALSE):
-            yield f"{key} = {said}"
+            yield f"{key} = {said[:_LONGEST]}"
 
 
-def refuse(found: Iterable[str]) -> None:
-    """Raise `WeightsError` if there are any marks."""
+def refuse_markers(found: Iterable[str]) -> None:
+    """Raise `WeightsError` if there are any markers."""
     if mark := ", ".join(found):
         raise WeightsError(
-            f"it predicts velocity, or was trained to zero signal (zero terminal SNR), as its mark says ({mark}). "
+            f"it predicts velocity, or was trained to zero signal (zero terminal SNR), as its marker says ({mark}). "
             "Only networks that predict noise (epsilon) can be drawn with here: choose another checkpoint."
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.errors import WeightsError
-from models.weights.blame import blaming
+from models.weights.file_errors import file_errors
 
 _READABLE: Final = 0o644
 _GLOBAL: Final = re.compile(r"(?:GLOBAL |class |global: )['\"`]?([\w.]+\w)")
@@ -25,7 +25,7 @@ def convert(source: Path, target: Path, label: str) -> None:
     """
     from safetensors.torch import save_file  # torch takes seconds to load, and is rarely needed here
 
-    with blaming(label):
+    with file_errors(label):
         tensors = _own_memory(_unwrapped(_read(source)))
         save_file(tensors, target, metadata={"format": "pt"})
     target.chmod(_READABLE)

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from models.catalog import MODELS
-from models.demo_weights.onnx_graph import Graph, floats, save
 from models.ic_light.networks import MATTINGS
 from models.pipeline import LoadOptions
 from models.pulid_lightning import single_file
@@ -24,10 +23,11 @@ from models.pulid_lightning.prompt import tokenize
 from models.pulid_lightning.sdxl import load_tokenizers
 from models.weights.folder import Folder
 from models.weights.installed import read_installed
-from models.weights.lock import HubSource, Weight, WeightFile, read_lock
+from models.weights.lock import PICKLES, HubSource, Weight, WeightFile, read_lock
 from models.weights.selection import place_of, places
 from models.weights.weight_set import WeightSet
 from tests.conftest import REPOSITORY
+from tests.models.ic_light.test_matting_onnx import write_red
 from tests.models.opened import opened
 
 LOCK = read_lock(REPOSITORY / "weights.lock")
@@ -116,7 +116,7 @@ def test_a_commercial_service_finds_a_weight_for_every_role_but_the_two_of_faces
 @pytest.mark.parametrize("weight", LOCK.weights, ids=ids)
 def test_loaders_find_no_pickle(weight: Weight):
     assert {Path(file.path).suffix for file in weight.files} <= {".safetensors", ".onnx", ".json", ".txt"}
-    assert all(file.converted for file in weight.files if file.origin.endswith((".pt", ".pth", ".bin")))
+    assert all(file.converted for file in weight.files if file.origin.endswith(PICKLES))
 
 
 def test_the_same_content_has_the_same_hash_everywhere():
@@ -129,10 +129,7 @@ def test_the_same_content_has_the_same_hash_everywhere():
 def stand_ins(demo_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A file or folder for every role: demo weights, and a matting network where they have none."""
     found = {weight.role: demo_weights / weight.path for weight in read_installed(demo_weights).weights}
-    network = tmp_path_factory.mktemp("matting") / "network.onnx"
-    graph, shape = Graph(), [1, 3, 64, 64]
-    graph.rename("pixels", "map")
-    save(graph.close("matting", [floats("pixels", shape)], [floats("map", shape)]), network)
+    network = write_red(tmp_path_factory.mktemp("matting") / "network.onnx")
     return {role: network for role in MATTINGS} | found
 
 

@@ -23,7 +23,8 @@ from models.catalog import MODELS
 from models.errors import WeightFileError
 from models.loading import load_part
 from models.pipeline import LoadOptions, Pipeline
-from models.weights.installed import InstalledWeight, describe, read_installed, write_installed
+from models.weights.hashes import HashCache
+from models.weights.installed import InstalledWeight, describe, describe_file, read_installed, write_installed
 from models.weights.weight_set import WeightSet
 from tests.live_server import png
 from tests.models.ic_light.test_matting_onnx import write_red
@@ -31,6 +32,7 @@ from tests.models.weights.hub import sha256
 from tests.models.wrong_files import KINDS
 
 CPU = torch.device("cpu")
+HASHES = HashCache()
 Picture = Callable[[str, bool], np.ndarray]
 TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 FILES = {
@@ -83,7 +85,8 @@ def _beside(checkpoint: Path) -> list[Path]:
 
 def _digest(paths: Any) -> str:
     files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
+    found = [(file.resolve(), file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
 class Operator:
@@ -106,6 +109,15 @@ class Operator:
         (self.root / "matting" / "isnet.onnx").write_bytes(network.read_bytes())
         self._weights = [weight for weight in self._weights if weight.role != "rmbg"]
         self._weights.append(describe(self.root, "matting_onnx_isnet", "matting/isnet.onnx", ["ic-light"], "MIT"))
+
+    def add(self, role: str, name: str) -> None:
+        """Record a further file of a role."""
+        described = describe_file(self.root, name)
+        self._weights = [
+            weight.model_copy(update={"files": [*weight.files, described]}) if weight.role == role else weight
+            for weight in self._weights
+        ]
+        self.record(name)
 
     def record(self, changed: str) -> None:
         """Write the record of the files as they are now."""
@@ -149,7 +161,7 @@ def usual(demo_weights: Path, onnx_matting: Path, tmp_path_factory: pytest.TempP
 
 def loaded(root: Path, slug: str) -> Pipeline[Any, Any]:
     options = LoadOptions(checkpoints=("default", "artistic"))
-    weights = WeightSet.open(root, slug, skip=MODELS[slug].unused_roles(options))
+    weights = WeightSet.open(root, slug, HASHES, skip=MODELS[slug].unused_roles(options))
     return MODELS[slug].load(weights, CPU, options)
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 from models.errors import WeightsError
-from models.ic_light.networks import load_networks
+from models.ic_light.networks import load_networks, load_vae
+from models.weights.folder import Folder
 from models.weights.weight_set import WeightSet
 
 CPU = torch.device("cpu")
@@ -41,6 +43,38 @@ def without(weights: WeightSet, role: str, file: str, key: str, folder: Path) ->
 def test_a_missing_tensor_is_never_filled_with_chance(weights: WeightSet, tmp_path: Path, role, file, key):
     with pytest.raises(WeightsError):
         load_networks(without(weights, role, file, key, tmp_path), CPU)
+
+
+OLDER = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+"""How published autoencoders call the layers of their attention, by today's names."""
+
+
+def test_an_autoencoder_of_older_names_loads_as_the_library_has_it(tmp_path: Path):
+    sizes = {"block_out_channels": (8,) * 4, "norm_num_groups": 2, "layers_per_block": 1, "latent_channels": 4}
+    kinds = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    AutoencoderKL(**sizes, **kinds).save_pretrained(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    for new, old in OLDER.items():
+        state = {key.replace(new, old) if ".attentions.0." in key else key: value for key, value in state.items()}
+    assert sum(".query." in key for key in state) == 4
+    save_file(state, file, {"format": "pt"})
+    ours, theirs = load_vae(Folder.as_found(tmp_path), CPU, torch.float32), AutoencoderKL.from_pretrained(tmp_path)
+    assert_equal(ours, theirs)
+
+
+def test_a_text_encoder_without_its_prefix_is_the_same(weights: WeightSet, networks, tmp_path: Path):
+    base, name = shutil.copytree(weights["sd15"], tmp_path / "sd15"), "text_encoder/model.safetensors"
+    state = {key.removeprefix("text_model."): tensor for key, tensor in load_file(base / name).items()}
+    save_file(state, base / name, {"format": "pt"})
+    again = load_networks(WeightSet(weights.kind, {**weights.paths, "sd15": base}), CPU)
+    assert_equal(again.text_encoder, networks.text_encoder)
+
+
+def assert_equal(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
+    found, due = ours.state_dict(), theirs.state_dict()
+    assert found.keys() == due.keys()
+    assert all(torch.equal(found[key], due[key]) for key in due)
 
 
 def test_a_missing_folder_is_reported(weights: WeightSet, tmp_path: Path):

@@ -20,7 +20,7 @@ _DEVICE: Final = re.compile(r"CUDA (error|driver|GPUs)|(CUDNN|CUBLAS)_STATUS")
 
 
 @contextmanager
-def blaming(*files: Path | str, instead_of: Mapping[Path, Path] | None = None) -> Iterator[None]:
+def file_errors(*files: Path | str, instead_of: Mapping[Path, Path] | None = None) -> Iterator[None]:
     """Turn what is raised inside into a `WeightFileError` that names `files`, unless it names others already.
 
     `instead_of`: paths that must not stand in the message, with those that do. What is no file's fault passes: that
