@@ -72,7 +72,7 @@ class LoadedModels:
             loaded = time.monotonic()
             tell(ModelReport(ModelState.LOADING, detail="warming up"))
             pipeline.warm_up()
-        except WeightsError as error:
+        except (WeightsError, OSError) as error:
             return _failed(slug, f"cannot load: {error}")
         except DeviceUnfit as error:
             return _failed(slug, str(error))

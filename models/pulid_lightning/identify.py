@@ -19,13 +19,7 @@ class Identifier:
     """The networks that look at a face, in float32 on one device."""
 
     def __init__(self, parser: BiSeNet, eva: EvaClip, encoder: IdentityEncoder, device: torch.device) -> None:
-        """Wrap loaded networks, all on `device`; raises `WeightsError` if encoder and tower do not fit each other."""
-        classes, width = eva.widths
-        if (encoder.id_width, encoder.hidden) != (EMBEDDING + classes, width):
-            raise WeightsError(
-                f"the identity encoder reads {encoder.id_width} and {encoder.hidden} numbers, "
-                f"and the vision tower gives {EMBEDDING} + {classes} and {width}."
-            )
+        """Wrap loaded networks, all on `device`."""
         self._parser, self._eva, self._encoder, self._device = parser, eva, encoder, device
         self._uncond = self._unconditional()
 
@@ -48,6 +42,16 @@ class Identifier:
 def load_encoder(state: StateDict, device: torch.device) -> IdentityEncoder:
     """Build the adapter's encoder, of version 1 or 1.1, in float32; raises `WeightsError`."""
     return load_id_former(state, device) if "latents" in state else load_id_encoder(state, device)
+
+
+def check_widths(encoder: IdentityEncoder, eva: EvaClip) -> None:
+    """Raise `WeightsError` unless the encoder reads what the face recogniser and the vision tower give."""
+    classes, width = eva.widths
+    if (encoder.id_width, encoder.hidden) != (EMBEDDING + classes, width):
+        raise WeightsError(
+            f"the identity encoder reads {encoder.id_width} and {encoder.hidden} numbers, "
+            f"and the vision tower gives {EMBEDDING} + {classes} and {width}."
+        )
 
 
 def _to_tensor(crop: Rgb) -> Tensor:

@@ -24,7 +24,7 @@ from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, ro
 from models.pulid_lightning.conditions import REMEMBERED_FACES, Conditioner
 from models.pulid_lightning.eva_clip import load_eva_clip
 from models.pulid_lightning.face import FaceFinder, FoundFace
-from models.pulid_lightning.identify import Identifier, load_encoder
+from models.pulid_lightning.identify import Identifier, check_widths, load_encoder
 from models.pulid_lightning.identity import IdentityEncoder
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.prepared import SIGMAS, WAYS, Prepared, draw
@@ -143,6 +143,7 @@ def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAUL
     eva = part("eva_clip", lambda path: load_eva_clip(read_state_dict(path), device))
     encoder, projections = part("pulid_adapter", lambda path: _load_adapter(path, device))
     with file_errors(weights["pulid_adapter"], weights["eva_clip"]):
+        check_widths(encoder, eva)
         identifier = Identifier(parser, eva, encoder, device)
     # Last, for they go by the memory that is left.
     checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.checkpoint_memory)

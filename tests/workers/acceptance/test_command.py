@@ -81,7 +81,7 @@ def test_an_altered_recogniser_is_not_trusted(as_if_real: Path):
     write_installed(as_if_real, [weight.model_copy(update={"files": [damaged]})], "real")
     local = read_local_weights(as_if_real, {"real"})
     assert isinstance(local.recogniser, str)
-    assert "is damaged" in local.recogniser
+    assert ": damaged: sha256 " in local.recogniser
 
 
 def test_a_folder_that_is_not_the_servers_is_not_used(demo_weights: Path, tmp_path: Path):
