@@ -143,9 +143,9 @@ class PlayedWorker:
     def _output(self, record: Record, index: int) -> Output:
         extension = record.params["output_format"]
         form = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[extension]
-        data = picture(32 + index, 24, form)
+        data = picture(48 + index, 32, form)
         name = self.store.put(data, extension, 3600)
-        return Output(name, MEDIA_TYPES[extension], len(data), 32 + index, 24)
+        return Output(name, MEDIA_TYPES[extension], len(data), 48 + index, 32)
 
 
 @contextmanager

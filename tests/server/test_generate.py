@@ -37,7 +37,7 @@ def test_one_picture_is_answered_as_it_is(client: Client, worker: PlayedWorker, 
     assert answer.headers["X-Request-Id"] == request_id
     assert float(answer.headers["X-generation-time"]) == 1.25
     assert answer.headers["x-seed-value"] == str(2**53 - 1)
-    assert json.loads(answer.headers["X-output-metadata"]) == {"height": 24, "width": 32, "samples": 1}
+    assert json.loads(answer.headers["X-output-metadata"]) == {"height": 32, "width": 48, "samples": 1}
     assert float(answer.headers["X-remaining-credits"]) > 0
 
 

@@ -12,7 +12,7 @@ from workers.presence import ModelReport, ModelState
 SUBJECT = image_field("ic-light")
 PLAIN = ModelReport(ModelState.READY, "real", variants=("foreground",))
 ABLE = ModelReport(ModelState.READY, "real", variants=("foreground", "background"))
-BACKGROUND = picture(40, 30)
+BACKGROUND = picture(40, 34)
 
 
 def stored(worker: PlayedWorker, answer: Any) -> dict[str, bytes | None]:

@@ -165,7 +165,7 @@ def test_hidden_pixels_do_not_count(model: IcLight):
 
 def test_a_very_long_and_narrow_subject_is_served(model: IcLight):
     file = io.BytesIO()
-    Image.new("RGB", (20_000, 16), "red").save(file, "PNG")
+    Image.new("RGB", (20_000, 32), "red").save(file, "PNG")
     assert draw(model, file.getvalue(), steps=1).shape == (1, 256, 256, 3)
 
 
