@@ -1,6 +1,6 @@
 """Encoded pictures in, RGB in memory; what both ends must know of formats. Free of torch; `models.encoding` writes.
 
-Gateway and worker read a file by the same steps: it is taken apart, its pixels alone are decoded, and metadata only
+Gateway and worker read a file by the same steps: it is parsed, its pixels alone are decoded, and metadata only
 tells what may be done with them afterwards. So what `check` accepts `decode` reads.
 """
 
@@ -50,10 +50,10 @@ _STRIP: Final = 256
 """Rows converted at a time."""
 _DAMAGED: Final = "The image file is damaged or cut short."
 _NAMES: Final[dict[Format, str]] = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "HEIC": "HEIC", "AVIF": "AVIF"}
-_TAKE_APART: Final[dict[Format, Callable[[bytes], PictureFile]]] = {
-    "JPEG": jpeg.take_apart,
-    "PNG": png.take_apart,
-    "WEBP": webp.take_apart,
+_PARSERS: Final[dict[Format, Callable[[bytes], PictureFile]]] = {
+    "JPEG": jpeg.parse,
+    "PNG": png.parse,
+    "WEBP": webp.parse,
 }
 
 # Pillow clears the memory of a new picture while it keeps the interpreter's lock, 10 ms for one of 12 megapixels.
@@ -61,7 +61,7 @@ _TAKE_APART: Final[dict[Format, Callable[[bytes], PictureFile]]] = {
 Image.core.set_block_size(_BLOCK)  # type: ignore[attr-defined]  # as PILLOW_BLOCK_SIZE does
 
 
-def recognise(data: bytes) -> Format:
+def detect_format(data: bytes) -> Format:
     """The format of a file, from its first bytes; raises `UnreadableImage` if it is none that is accepted."""
     if not data:
         raise UnreadableImage("The image is empty.")
@@ -75,12 +75,12 @@ def recognise(data: bytes) -> Format:
 
 def check(data: bytes) -> None:
     """Make sure that an encoded picture can be decoded; raises `UnreadableImage` as `decode` does."""
-    kind = recognise(data)
+    kind = detect_format(data)
     if kind == "HEIC" or kind == "AVIF":
         _check_size(heif.load(data, kind, MAX_PIXELS, MAX_MEMORY, with_pixels=False).size)
         return
     file, picture = _open(data, kind)
-    if not (isinstance(file, png.PngFile) and file.is_sure_to_decode()):
+    if not (isinstance(file, png.PngFile) and file.is_decodable()):
         _load(picture)
 
 
@@ -90,12 +90,12 @@ def decode(data: bytes) -> Image.Image:
     The mode is left as the file has it (palette, grey, alpha, 16-bit grey) as far as its colours allow: how to come to
     RGB is the model's choice. Raises `UnreadableImage`, also for files cut short. Of metadata nothing is left.
     """
-    kind = recognise(data)
+    kind = detect_format(data)
     if kind == "HEIC" or kind == "AVIF":
         found = heif.load(data, kind, MAX_PIXELS, MAX_MEMORY, with_pixels=True)
         _check_size(found.size)
         assert found.pixels is not None
-        return orientation.turn(to_srgb(found.pixels, found.profile), found.orientation)
+        return orientation.apply(to_srgb(found.pixels, found.profile), found.orientation)
     file, picture = _open(data, kind)
     _load(picture)
     transparency = file.transparency if isinstance(file, png.PngFile) else None
@@ -105,18 +105,18 @@ def decode(data: bytes) -> Image.Image:
     if picture.mode.startswith("I") and (transparency is not None or file.profile):
         picture = _with_alpha(picture)
     turned = orientation.orientation_of(file.exif, file.xmp)
-    return orientation.turn(to_srgb(picture, file.profile), turned)
+    return orientation.apply(to_srgb(picture, file.profile), turned)
 
 
 def size_in_header(data: bytes) -> tuple[int, int] | None:
     """(width, height) in px that a file claims, if that can be told without decoding it; raises as `check` does."""
-    kind = recognise(data)
+    kind = detect_format(data)
     return None if kind == "HEIC" or kind == "AVIF" else _open(data, kind)[1].size
 
 
 def _open(data: bytes, kind: Format) -> tuple[PictureFile, Image.Image]:
-    """Take a file apart and read its header: from that a decompression bomb is told, so it costs nothing."""
-    file = _TAKE_APART[kind](data)
+    """Parse a file and read its header, which tells a decompression bomb, so that one costs nothing."""
+    file = _PARSERS[kind](data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the pixel limit below is stricter

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 import pybase64
 from anyio.to_thread import run_sync
 
-from models.images import FILE_EXTENSIONS, check, recognise, size_in_header
+from models.images import FILE_EXTENSIONS, check, detect_format, size_in_header
 from server.context import Gateway
 from server.errors import ImageUnavailable
 from server.links import FILES, Links
@@ -48,7 +48,7 @@ async def load_data_url(url: str, gateway: Gateway) -> tuple[bytes, str]:
         raise ImageUnavailable("must be a data URL such as data:image/png;base64,iVBORw0…")
     data = await run_sync(parse_data_url, url)
     await _check(data, gateway)
-    return data, FILE_EXTENSIONS[recognise(data)]
+    return data, FILE_EXTENSIONS[detect_format(data)]
 
 
 async def _check(data: bytes, gateway: Gateway) -> None:

@@ -1,1 +1,1 @@
-"""Encoded pictures of strangers: taken apart, decoded within bounds, brought to sRGB. Free of torch."""
+"""Untrusted encoded pictures: parsed, decoded within bounds, oriented and converted to sRGB. Free of torch."""

@@ -64,7 +64,7 @@ def _read(
 ) -> HeifPicture:
     assert child.stdout is not None
     line = child.stdout.readline()
-    head: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {"error": _last_word(child.wait())}
+    head: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {"error": _error_of_exit(child.wait())}
     match head.get("error"):
         case None:
             pass
@@ -94,7 +94,7 @@ def _read_pixels(child: subprocess.Popen[bytes], mode: str, size: tuple[int, int
     return picture.convert("RGBA") if mode == "RGBa" else picture
 
 
-def _last_word(status: int) -> str:
+def _error_of_exit(status: int) -> str:
     """What it means that a process has ended before it said anything; raises `RuntimeError` if it was ended."""
     if status in (-signal.SIGKILL, -signal.SIGTERM):
         raise RuntimeError("the process that decodes HEIC and AVIF files was ended from outside")

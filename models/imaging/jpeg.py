@@ -1,4 +1,4 @@
-"""JPEG files taken apart by their segments, up to the marker that ends the picture (ITU-T T.81, annex B).
+"""JPEG files parsed into their segments, up to the marker that ends the picture (ITU-T T.81, annex B).
 
 Whatever lies behind that marker (a film, a second picture, a gain map) is no part of the picture.
 """
@@ -33,7 +33,7 @@ _XMP: Final = b"http://ns.adobe.com/xap/1.0/\x00"
 _PROFILE: Final = b"ICC_PROFILE\x00"
 
 
-def take_apart(data: bytes) -> PictureFile:
+def parse(data: bytes) -> PictureFile:
     """Parse a JPEG file once; raises `UnreadableImage` if it has more than `MAX_SCANS` scans.
 
     A file without the end marker, or with a segment cut short, keeps what is there: its decoder will refuse it.

@@ -32,7 +32,7 @@ def orientation_of(exif: bytes, xmp: bytes) -> int:
     return orientation if orientation in _TURNS else 1
 
 
-def turn(picture: Image.Image, orientation: int) -> Image.Image:
+def apply(picture: Image.Image, orientation: int) -> Image.Image:
     """Turn a stored picture upright."""
     return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 

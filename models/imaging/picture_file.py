@@ -18,7 +18,7 @@ _ANY_HEIF_BRANDS: Final = (b"mif1", b"mif2", b"msf1")
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture file taken apart.
+    """A parsed picture file.
 
     `stream`: the same picture without metadata, in the same format. `exif`: a TIFF structure, with or without its
     prefix. `xmp`: XML. `profile`: an ICC profile. `bytes_per_pixel`: peak memory of decoding `stream`.

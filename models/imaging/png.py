@@ -1,4 +1,4 @@
-"""PNG files taken apart by their chunks (PNG specification, third edition, sections 5, 7 to 11).
+"""PNG files parsed into their chunks (PNG specification, third edition, sections 5, 7 to 11).
 
 The critical chunks decide and must be right to the bit. Of the ancillary ones only transparency, colour profile and
 orientation are looked at, and one that is damaged, out of place or of the wrong size counts as absent, as in browsers.
@@ -34,7 +34,7 @@ Header = tuple[int, int, int, int, int, int, int]
 
 @dataclass(frozen=True)
 class PngFile(PictureFile):
-    """A PNG file taken apart. `rows`: the compressed pixels, in pieces.
+    """A parsed PNG file. `rows`: the compressed pixels, in pieces.
 
     `transparency`: the grey level or colour that is transparent, in the samples that Pillow decodes to (8 bits; 16 for
     grey of 16 bits); None if there is none, or if the file has a palette, whose own is part of `stream`.
@@ -44,7 +44,7 @@ class PngFile(PictureFile):
     rows: Sequence[memoryview] = ()
     transparency: int | tuple[int, ...] | None = None
 
-    def is_sure_to_decode(self) -> bool:
+    def is_decodable(self) -> bool:
         """Whether decoding cannot fail, told in a third of its time: 8 or 16 bits, no palette, not interlaced.
 
         The stream of rows is read to its end, and each row's kind of filter; undoing the filters, which takes the most
@@ -56,7 +56,7 @@ class PngFile(PictureFile):
         return _has_rows(self.rows, 1 + width * _CHANNELS[colours] * depth // 8, height)
 
 
-def take_apart(data: bytes) -> PngFile:
+def parse(data: bytes) -> PngFile:
     """Parse a PNG file once; raises `UnreadableImage` if a critical chunk is damaged, unknown or out of place.
 
     A file that ends early keeps what is there: if pixels are missing, its decoder will refuse it.

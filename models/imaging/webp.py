@@ -1,4 +1,4 @@
-"""WebP files taken apart by their RIFF chunks (RFC 9649, section 2)."""
+"""WebP files parsed into their RIFF chunks (RFC 9649, section 2)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _METADATA_FLAGS: Final = 0x20 | 0x08 | 0x04
 """Of the extended header: there is a colour profile, EXIF, XMP."""
 
 
-def take_apart(data: bytes) -> PictureFile:
+def parse(data: bytes) -> PictureFile:
     """Parse a WebP file once. One that is cut short keeps what is there: its decoder will refuse it."""
     kept: list[bytes] = []
     metadata: dict[bytes, bytes] = {}
