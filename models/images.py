@@ -102,7 +102,7 @@ def decode(data: bytes) -> Image.Image:
     if transparency is None:
         transparency = picture.info.get("transparency")
     picture.info = {} if transparency is None else {"transparency": transparency}
-    if picture.mode.startswith("I") and (transparency is not None or file.profile):
+    if picture.mode.startswith("I;16") and (transparency is not None or file.profile):
         picture = _with_alpha(picture)
     turned = orientation.orientation_of(file.exif, file.xmp)
     return orientation.apply(to_srgb(picture, file.profile), turned)
@@ -149,18 +149,15 @@ def _load(picture: Image.Image) -> None:
 
 
 def to_rgb8(picture: Image.Image) -> Image.Image:
-    """Convert any mode to 8-bit RGB. Alpha is dropped, not composited; 16-bit grey keeps its upper 8 bits."""
+    """Convert any mode to 8-bit RGB. Alpha is dropped, not composited; 16-bit grey is scaled to 8 bits."""
     return to_8_bit(picture).convert("RGB")
 
 
 def to_8_bit(picture: Image.Image) -> Image.Image:
-    """Reduce grey of more than 8 bits to its upper 8; leave every other mode as it is."""
-    if not (picture.mode.startswith("I") or picture.mode == "F"):
+    """Scale grey of 16 bits to 8; leave every other mode as it is."""
+    if not picture.mode.startswith("I;16"):
         return picture
-    grey = np.asarray(picture)
-    if grey.max(initial=0) > 255:
-        grey = grey // 257
-    return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8), mode="L")
+    return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8), mode="L")
 
 
 def _with_alpha(picture: Image.Image) -> Image.Image:

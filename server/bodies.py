@@ -78,9 +78,9 @@ def parse_urlencoded(data: bytes) -> Body:
     """Parse the fields of an HTML form."""
     try:
         text = data.decode()
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"))
     except ValueError as error:
-        raise BadRequest("The request body is not a valid urlencoded form.") from error
+        raise BadRequest("The request body is not a valid urlencoded form in UTF-8.") from error
 
 
 def _settled(fields: Iterable[tuple[str, str | bytes]], shape: type[CommonParams] | None) -> Body:

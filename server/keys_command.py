@@ -26,6 +26,7 @@ from workers.keys import Changes, Key, Keys
 app: Final = typer.Typer(help="Issue, list, change and revoke API keys.", no_args_is_help=True)
 _HEAD: Final = ("ID", "NAME", "MODELS", "PER MINUTE", "CREDITS", "CREATED", "LAST USED")
 _LONGEST_NAME: Final = 64
+_MOST_CREDITS: Final = 1e15
 _ONCE: Final = "This is the only time it is shown; the server keeps a digest of it."
 
 _ID_FORM: Final = re.compile(r"key_[0-9a-f]{16}")
@@ -151,8 +152,8 @@ def _credits(text: str) -> float | None:
         credits = float(text)
     except ValueError:
         credits = math.nan
-    if not 0 <= credits < math.inf:
-        raise typer.BadParameter("credits are a number from 0 up, or `none`")
+    if not 0 <= credits <= _MOST_CREDITS:
+        raise typer.BadParameter(f"credits are a number from 0 to {_MOST_CREDITS:g}, or `none`")
     return credits
 
 

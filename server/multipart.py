@@ -48,7 +48,10 @@ async def parse_multipart(content_type: str, chunks: AsyncIterable[bytes], pictu
             raise BadRequest("The multipart body was cut short: its closing delimiter is missing.")
         fields = [(part.name(charset), part.value(charset, pictures)) for part in form.parts]
     except (ValueError, LookupError) as error:  # the parser's own, a strange encoding; a part without a name
-        raise BadRequest("The request body is not a valid multipart form.") from error
+        raise BadRequest(
+            "The request body is not a valid multipart form, or does not begin with the boundary that its Content-Type "
+            "names."
+        ) from error
     return [(name, value) for name, value in fields if value is not None]
 
 

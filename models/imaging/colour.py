@@ -7,7 +7,7 @@ import logging
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
 
 from models.imaging.picture_file import MAX_METADATA
 
@@ -44,6 +44,8 @@ def _convert(picture: Image.Image, profile: bytes) -> Image.Image:
     space = source.profile.xcolor_space.strip()
     if space == "GRAY" and picture.mode in ("L", "LA"):
         return _convert_grey(picture, source)
+    if space == "GRAY" and picture.mode in ("RGB", "RGBA") and _is_grey(picture):  # some decoders know no other mode
+        return _convert_grey(picture.convert("L" if picture.mode == "RGB" else "LA"), source)
     if space != "RGB" or picture.mode not in ("RGB", "RGBA", "P"):
         raise ValueError(f"it is for {space}, the picture is {picture.mode}")
     to_rgb = ImageCms.buildTransform(source, _SRGB, "RGB", "RGB")
@@ -68,6 +70,11 @@ def _convert_grey(picture: Image.Image, source: ImageCms.ImageCmsProfile) -> Ima
         picture = picture.convert("LA")
     levels = list(ramp.tobytes())
     return picture.point(levels if picture.mode == "L" else levels + list(range(256)))
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    red, green, blue = (picture.getchannel(band) for band in "RGB")
+    return all(np.asarray(ImageChops.difference(red, band)).max() <= _SAME for band in (green, blue))
 
 
 def _applied(transform: ImageCms.ImageCmsTransform, picture: Image.Image) -> Image.Image:

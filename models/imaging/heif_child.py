@@ -76,9 +76,10 @@ def _heic(data: bytes, max_pixels: int, max_memory: int) -> tuple[dict[str, obje
     with _decoding(picture.size, max_memory):
         pixels = memoryview(picture.data)
     _check_size(picture.size, max_pixels)
-    row = picture.stride
+    mode, pixels = ("L", pixels[1::2]) if picture.mode == "I;16" else (picture.mode, pixels)  # upper bytes of grey
+    row = picture.size[0] * Image.getmodebands(mode)
     strips = (bytes(pixels[top * row : (top + STRIP) * row]) for top in range(0, picture.size[1], STRIP))
-    head = {"mode": picture.mode, "size": picture.size, "orientation": 1}
+    head = {"mode": mode, "size": picture.size, "orientation": 1}
     profile = picture.info.get("icc_profile")
     return head | {"profile": b64encode(profile if isinstance(profile, bytes) else b"").decode()}, strips
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from models.errors import UnreadableImage
+from models.imaging.orientation import orientation_in_exif
 from models.imaging.picture_file import PictureFile
 
 MAX_SCANS: Final = 100
@@ -52,7 +53,8 @@ def parse(data: bytes) -> PictureFile:
             components = body[5] if len(body) > 5 else 0
         elif marker in _APPLICATION or marker == _COMMENT:
             segment = _colour_transform(marker, body, segment)
-            exif = exif or (body if marker == 0xE1 and body.startswith(_EXIF) else b"")
+            if marker == 0xE1 and body.startswith(_EXIF) and orientation_in_exif(exif) is None:
+                exif = body
             xmp = xmp or (body.removeprefix(_XMP) if marker == 0xE1 and body.startswith(_XMP) else b"")
             if marker == 0xE2 and body.startswith(_PROFILE):
                 profile.append(body.removeprefix(_PROFILE))
@@ -88,8 +90,9 @@ def _colour_transform(marker: int, body: bytes, segment: bytes) -> bytes:
 
 
 def _join_profile(parts: list[bytes]) -> bytes:
-    """A colour profile from its numbered segments (ICC.1, B.4); empty unless each is there once."""
-    numbered = sorted((part[0], part[1], part[2:]) for part in parts if len(part) > 2)
-    if [(number, count) for number, count, _ in numbered] != [(n + 1, len(numbered)) for n in range(len(numbered))]:
-        return b""
-    return b"".join(body for _, _, body in numbered)
+    """A colour profile from its numbered segments (ICC.1, B.4), in their order; one that comes twice counts once.
+
+    Whether it is whole is told by whoever reads it.
+    """
+    numbered = {part[0]: part[2:] for part in parts if len(part) > 2}
+    return b"".join(numbered[number] for number in sorted(numbered))

@@ -11,7 +11,7 @@ from PIL import Image
 _TAG: Final = 0x0112
 _FORMATS: Final = {1: "B", 3: "H", 4: "I"}
 """How the types of integers are stored: BYTE, SHORT, LONG."""
-_IN_XMP: Final = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+_IN_XMP: Final = re.compile(rb"tiff:Orientation(?:=[\"']|>)([0-9])")
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -25,7 +25,7 @@ _TURNS: Final = {
 
 def orientation_of(exif: bytes, xmp: bytes) -> int:
     """The orientation, 1 to 8 by EXIF's numbers; 1 where nothing usable is said. EXIF decides, else XMP."""
-    orientation = _from_exif(exif)
+    orientation = orientation_in_exif(exif)
     if orientation is None:
         found = _IN_XMP.search(xmp)
         orientation = int(found[1]) if found else 1
@@ -37,7 +37,7 @@ def apply(picture: Image.Image, orientation: int) -> Image.Image:
     return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 
-def _from_exif(exif: bytes) -> int | None:
+def orientation_in_exif(exif: bytes) -> int | None:
     """The orientation in the first directory of a TIFF structure; 0 if it is no number, None if it is absent.
 
     No other entry is looked at: what they hold, and how damaged they are, makes no difference.

@@ -12,7 +12,7 @@ MAX_METADATA: Final = 4 * 1024 * 1024
 """Bytes of a colour profile, or of anything else beside the pixels, that are looked at."""
 _AVIF_BRANDS: Final = (b"avif", b"avis")
 _HEIC_BRANDS: Final = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
-_ANY_HEIF_BRANDS: Final = (b"mif1", b"mif2", b"msf1")
+_ANY_HEIF_BRANDS: Final = (b"mif1", b"msf1")
 """Files that hold a picture of any codec begin with these (ISO/IEC 23008-12, 10); the compatible brands tell which."""
 
 

@@ -73,13 +73,13 @@ def parse(data: bytes) -> PngFile:
         if kind == b"IHDR":
             header = bytes(body)
         elif kind == b"PLTE":
-            palette = palette or bytes(body)
+            palette = palette or (bytes(body) if not rows else b"")
         elif kind == b"IDAT":
             rows.append(body)
         elif is_intact and kind == b"tRNS" and not rows:
             transparency = transparency or _usable_transparency(header, palette, bytes(body))
         elif is_intact and kind == b"iCCP" and not rows:
-            profile = profile or inflate(body[bytes(body[:80]).find(b"\0") + 2 :])
+            profile = profile or inflate(body[bytes(body[:80]).find(b"\0") + 2 :]) or b"?"  # is ignored, and logged
         elif is_intact and kind == b"eXIf":
             exif = exif or bytes(body)
         elif is_intact and kind in (b"tEXt", b"zTXt", b"iTXt"):
@@ -92,6 +92,8 @@ def parse(data: bytes) -> PngFile:
         raise UnreadableImage("The PNG file is damaged.")
     fields: Header = _HEADER.unpack(header)
     colours = fields[3]
+    if colours == _PALETTE and (not palette or len(palette) % 3):
+        raise UnreadableImage("The PNG file is damaged.")
     kept = [_chunk(b"IHDR", header)]
     if colours == _PALETTE:
         kept += [_chunk(b"PLTE", palette), *([_chunk(b"tRNS", transparency)] if transparency else [])]

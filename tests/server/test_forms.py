@@ -214,3 +214,12 @@ def test_what_follows_the_closing_delimiter_does_not_matter(
     assert params_of(worker, client.post("/v2/ic-light", content=content, headers=MULTIPART))["seed"] == 7
     piecemeal = (content[start : start + 7] for start in range(0, len(content), 7))
     assert params_of(worker, client.post("/v2/ic-light", content=piecemeal, headers=MULTIPART))["seed"] == 7
+
+
+def test_percent_encoded_text_that_is_not_utf_8_is_refused(client: Client) -> None:
+    header = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = client.post("/v2/ic-light", content=b"prompt=%E9&subject_image=x", headers=header)
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        "The request body is not a valid urlencoded form in UTF-8.",
+    )

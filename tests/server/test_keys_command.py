@@ -244,3 +244,10 @@ def test_a_redis_that_is_away_is_told_in_a_sentence(facelight: Facelight, monkey
 def test_the_redis_is_the_one_that_serve_starts(tmp_path: Path) -> None:
     assert supervisor.redis_url(GatewaySettings(redis_url="redis://queue:6379/3")) == "redis://queue:6379/3"
     assert supervisor.redis_url(GatewaySettings(data_dir=tmp_path)) == f"unix://{tmp_path.resolve()}/redis/socket"
+
+
+@pytest.mark.parametrize("credits", ["1e308", "+1e308"])
+def test_credits_beyond_counting_are_refused(facelight: Facelight, keys: Keys, credits: str) -> None:
+    facelight("add", "bob", "--credits", "5")
+    facelight("set", "bob", "--credits", credits, status=2)
+    assert [key.credits for key in keys.all()] == [5]

@@ -111,6 +111,12 @@ def test_an_orientation_that_does_not_exist_turns_nothing(echo: EchoServer, valu
     assert np.array_equal(echo.see(with_exif(JPEG, tiff([orientation(value)]))), pixels(JPEG))
 
 
+def test_an_exif_segment_that_says_nothing_does_not_hide_the_next(echo: EchoServer) -> None:
+    data = with_exif(JPEG, tiff([orientation(6)]))
+    assert np.array_equal(echo.see(with_segment(data, 0xE1, b"Exif\0\0")), turned(pixels(JPEG)))
+    assert np.array_equal(echo.see(with_exif(data, tiff([]))), turned(pixels(JPEG)))
+
+
 # ---- PNG: ancillary chunks never decide
 
 TEXT = b"Comment\0" + b"x" * 40
@@ -168,6 +174,11 @@ def test_critical_chunks_stay_strict(echo: EchoServer, kind: bytes) -> None:
     assert "damaged" in refused.json()["error"]
 
 
+@pytest.mark.parametrize("palette", [b"", chunk(b"PLTE", bytes(7))], ids=["none", "7 bytes"])
+def test_a_palette_that_cannot_be_one_is_refused(echo: EchoServer, palette: bytes) -> None:
+    assert echo.submit(png_file(40, 40, 8, 3, bytes(41) * 40, palette)).status_code == 400
+
+
 def test_an_unknown_critical_chunk_is_refused(echo: EchoServer) -> None:
     assert echo.submit(with_chunks(PNG, chunk(b"ABCD", b"x"))).status_code == 400
 
@@ -191,6 +202,12 @@ def test_a_transparent_grey_level_is_transparent(echo: EchoServer, depth: int) -
     assert (levels == hidden).any() and not (levels == hidden).all()
     assert np.array_equal(seen[levels == hidden], np.full((int((levels == hidden).sum()), 3), GREY))
     assert np.abs(seen[..., 0] - expected).max() <= 1
+
+
+def test_dark_grey_of_16_bits_stays_dark(echo: EchoServer) -> None:
+    levels = np.full((40, 40), 200, ">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in levels)
+    assert echo.see(png_file(40, 40, 16, 0, rows)).max() <= 1
 
 
 @pytest.mark.parametrize("depth", [8, 16])
@@ -281,6 +298,13 @@ def test_their_transparency_is_kept(echo: EchoServer, write) -> None:
     seen = echo.see(write(picture)).astype(int)
     assert np.abs(seen[:, :38] - GREY).max() <= 2
     assert np.abs(seen[:, 42:] - UPRIGHT[:, 42:]).mean() < 1.5
+
+
+def test_heic_in_grey_of_more_than_8_bits_is_read(echo: EchoServer) -> None:
+    levels = (np.arange(96 * 64).reshape(64, 96) * 10).astype(np.uint16)
+    out = io.BytesIO()
+    pillow_heif.from_bytes("I;16", (96, 64), levels.tobytes()).save(out, quality=-1)
+    assert np.abs(echo.see(out.getvalue())[..., 0].astype(int) - levels // 257).max() <= 1
 
 
 @pytest.mark.parametrize("value", [1, 2, 3, 4, 5, 6, 7, 8])
@@ -378,6 +402,25 @@ def test_a_grey_profile_is_applied(echo: EchoServer) -> None:
     linear = (np.arange(256) / 255) ** 1.8
     expected = 255 * np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
     assert np.abs(seen - expected).max() <= 1.5
+
+
+@pytest.mark.parametrize("form", ["PNG", "HEIF", "AVIF"])
+def test_a_grey_profile_is_applied_to_grey_with_alpha(echo: EchoServer, form: str) -> None:
+    pillow_heif.register_heif_opener()
+    grey = Image.merge("LA", (Image.new("L", (64, 64), 55), Image.new("L", (64, 64), 255)))
+    grey.putpixel((0, 0), (0, 0))
+    options = {"PNG": {}, "HEIF": {"quality": -1}, "AVIF": {"quality": 100}}[form]
+    seen = echo.see(saved(grey, form, icc_profile=grey_gamma(1.0), **options))
+    assert abs(int(seen[40, 40, 0]) - 128) <= 2, "55 of 255, linear, are 128 in sRGB"
+
+
+@pytest.mark.parametrize("numbers", [[b"\1\1"] * 2, [b"\0\1"], [b"\0\0"]], ids=["twice", "from 0", "of none"])
+def test_a_profile_in_oddly_numbered_segments_is_applied(echo: EchoServer, numbers: list[bytes]) -> None:
+    segments = [b"ICC_PROFILE\0" + number + display_p3() for number in numbers]
+    data = JPEG
+    for segment in segments:
+        data = with_segment(data, 0xE2, segment)
+    assert difference(echo.see(data), to_srgb_by_hand(pixels(JPEG))) <= 0.5
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "P", "RGBA"])
