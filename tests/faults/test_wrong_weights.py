@@ -67,6 +67,7 @@ def test_a_wrong_file_keeps_its_model_alone_from_serving(
         assert "restarting" not in log and "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_a_worker_that_can_load_nothing_is_not_started_again_and_again(
     demo_weights: Path, weights: Path, tmp_path: Path
 ) -> None:

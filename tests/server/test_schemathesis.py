@@ -29,7 +29,7 @@ expected-statuses = ["2xx", "401", "403", "404", "422"]
 @pytest.mark.parametrize("examples", [5, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("completing", "excluded"),
-    [(True, r"^cancel_request$"), (False, r"^run_")],
+    [(True, r"^cancel_request$"), pytest.param(False, r"^run_", marks=pytest.mark.slow)],
     ids=["requests are completed", "requests wait"],
 )
 def test_all_default_checks(redis_url: str, tmp_path: Path, completing: bool, excluded: str, examples: int) -> None:

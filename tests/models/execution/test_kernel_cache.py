@@ -104,6 +104,7 @@ print(os.environ["TORCHINDUCTOR_CACHE_DIR"])
 """
 
 
+@pytest.mark.slow
 def test_diffusers_is_imported_though_the_folder_that_an_image_names_cannot_be_made(tmp_path: Path) -> None:
     """Torch makes that folder on import. What takes its place is gone when the process is."""
     (tmp_path / "file").write_bytes(b"")
