@@ -131,7 +131,7 @@ def tokens_of(pipeline: Any, text: str) -> set[int]:
 @pytest.mark.parametrize(
     ("slug", "part", "value", "seen"),
     [
-        ("pulid-lightning", "vae", torch.nan, "the decoded picture"),
+        pytest.param("pulid-lightning", "vae", torch.nan, "the decoded picture", marks=pytest.mark.slow),
         ("pulid-lightning", "parser", torch.nan, "the latents"),
         ("ic-light", "unet", -torch.inf, "the latents of the first pass"),
         ("ic-light", "vae", torch.inf, "the decoded picture of the first pass"),

@@ -15,7 +15,8 @@ from models.demo_weights.face_recogniser import write_recogniser
 
 # The face in the photo, from brows to chin, read off by eye: x1, y1, x2, y2 in px.
 FACE = (182, 75, 260, 170)
-MORE = [pytest.param(name, marks=pytest.mark.slow) for name in ("rocket", "brick", "hubble_deep_field")]
+SLOW = ("chelsea", "coins", "rocket", "brick", "hubble_deep_field")
+MORE = [pytest.param(name, marks=pytest.mark.slow) for name in SLOW]
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,8 @@ def overlap(first: np.ndarray, second: tuple[float, ...]) -> float:
     return common / (sum(areas) - common)
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.0, 1.7])
-@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("factor", [0.5, 1.0, pytest.param(1.7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mirrored", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_one_face_is_found_at_any_size(faces: FaceAnalysis, factor: float, mirrored: bool):
     photo = cv2.resize(data.astronaut(), None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     x1, y1, x2, y2 = (factor * value for value in FACE)
@@ -52,7 +53,7 @@ def test_the_one_face_is_found_at_any_size(faces: FaceAnalysis, factor: float, m
     assert overlap(found, expected) > 0.7
 
 
-@pytest.mark.parametrize("side", [576, 448, 320])
+@pytest.mark.parametrize("side", [576, pytest.param(448, marks=pytest.mark.slow), 320])
 def test_it_works_at_other_detection_sizes(faces: FaceAnalysis, side: int):
     (found,) = boxes(faces, data.astronaut(), side)
     assert overlap(found, FACE) > 0.65
@@ -78,7 +79,7 @@ def test_people_that_it_was_not_tuned_on_are_found(faces: FaceAnalysis):
     assert share(pictures[100::5]) < 0.1
 
 
-@pytest.mark.parametrize("name", ["coffee", "chelsea", "coins", *MORE])
+@pytest.mark.parametrize("name", ["coffee", *MORE])
 def test_pictures_without_people_have_no_face(faces: FaceAnalysis, name: str):
     picture = getattr(data, name)()
     rgb = picture if picture.ndim == 3 else np.dstack([picture] * 3)

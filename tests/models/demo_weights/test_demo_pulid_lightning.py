@@ -28,6 +28,7 @@ def test_the_roles_are_those_that_the_loader_asks_for(roles: dict[str, Installed
     assert all(role.licence.startswith("facelight demo") for role in roles.values())
 
 
+@pytest.mark.slow
 def test_a_second_build_gives_the_same_bytes(roles: dict[str, InstalledWeight], tmp_path: Path):
     assert build(tmp_path) == list(roles.values())
 

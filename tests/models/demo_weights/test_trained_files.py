@@ -70,6 +70,7 @@ def test_a_file_without_a_pin_is_not_taken(trained: Trained):
         trained.verified(RMBG)
 
 
+@pytest.mark.slow
 def test_other_trained_files_are_a_reason_to_build_anew(trained: Trained, tmp_path: Path):
     folder = tmp_path / "weights"
     assert [build(folder, trained), build(folder, trained)] == [True, False]

@@ -15,7 +15,7 @@ from models.execution.runner import Execution, Runner
 from tests.models.execution.networks import graphs, predict, sd15, sdxl, unet_inputs
 
 
-@pytest.mark.parametrize("build", [sdxl, pytest.param(sd15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("build", [pytest.param(sdxl, marks=pytest.mark.slow), sd15])
 def test_two_graphs_serve_a_hundred_shapes_and_a_second_checkpoint(build: Callable[[], Any]) -> None:
     choose = random.Random(7)
     first, second = build(), build()

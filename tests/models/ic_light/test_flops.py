@@ -79,6 +79,7 @@ def of_size(calls: list[tuple[int, ...]], size: tuple[int, int], pixels: int = 1
     return sum(shape[0] for shape in calls if shape[2:] == tuple(pixels * side for side in size))
 
 
+@pytest.mark.slow
 def test_a_default_request_does_little_more_than_it_must(model: IcLight, calls, coffee: bytes):
     prepared = prepare(model, coffee)
     work = teraflops(lambda: model.run([prepared], lambda step, total: None))
@@ -99,6 +100,7 @@ def test_the_same_texts_are_embedded_once(model: IcLight, calls, coffee: bytes):
     assert len(calls["text"]) <= 2
 
 
+@pytest.mark.slow
 def test_a_light_source_costs_one_more_encode(model: IcLight, calls, coffee: bytes):
     assert [span.evaluations for span in prepare(model, coffee, light_source="Left Light").spans] == [25, 25]
     with ReadAsZero():

@@ -84,6 +84,7 @@ def prepare(pipeline: PulidLightning, photo: bytes, **changes) -> Prepared:
     return pipeline.prepare(Params(face_image="photo", seed=412431, **changes), {"face_image": photo})
 
 
+@pytest.mark.slow
 def test_a_default_request_does_little_more_than_it_must(full_size_pipeline, calls, portrait, png):
     prepared = prepare(full_size_pipeline, png(portrait))
     work = teraflops(lambda: full_size_pipeline.run([prepared], lambda step, total: None)[0])

@@ -25,6 +25,7 @@ def accept(port: int, weights: Path, *arguments: str) -> subprocess.CompletedPro
     return subprocess.run([FACELIGHT, "accept", *arguments], env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_run_on_demo_weights_ends_with_its_page(live: LiveServer, demo_weights: Path, tmp_path: Path):
     run = accept(int(live.url.rpartition(":")[2]), demo_weights, "--quick", "--out", str(tmp_path))
     assert run.returncode == 0, run.stderr

@@ -25,6 +25,8 @@ from models.demo_weights.training.matting_pictures import draw_batch, draw_matte
 from models.ic_light.matting import RmbgMatting
 from models.ic_light.rmbg import Rmbg, widths_of
 
+pytestmark = pytest.mark.slow
+
 SHORT = Schedule(steps=4, rate=1e-3, warm_up=1, average=0.9)
 MEGABYTES = 1.2
 

@@ -15,6 +15,7 @@ from models.demo_weights.training.__main__ import main
 from models.demo_weights.training.goals import FIGURES_FILE, read_figures, table
 from models.weights.installed import read_installed
 
+pytestmark = pytest.mark.slow
 FILES = (VAE, UNET, TEXT_ENCODER, RMBG)
 
 
