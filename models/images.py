@@ -80,7 +80,7 @@ def check(data: bytes) -> None:
         _check_size(heif.load(data, kind, MAX_PIXELS, MAX_MEMORY, with_pixels=False).size)
         return
     file, picture = _open(data, kind)
-    if not (isinstance(file, png.PngFile) and file.is_decodable()):
+    if not file.is_decodable():
         _load(picture)
 
 
@@ -98,9 +98,7 @@ def decode(data: bytes) -> Image.Image:
         return orientation.apply(to_srgb(found.pixels, found.profile), found.orientation)
     file, picture = _open(data, kind)
     _load(picture)
-    transparency = file.transparency if isinstance(file, png.PngFile) else None
-    if transparency is None:
-        transparency = picture.info.get("transparency")
+    transparency = picture.info.get("transparency") if file.transparency is None else file.transparency
     picture.info = {} if transparency is None else {"transparency": transparency}
     if picture.mode.startswith("I;16") and (transparency is not None or file.profile):
         picture = _with_alpha(picture)

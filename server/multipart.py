@@ -12,6 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from server.errors import BadRequest
 
 MAX_PARTS: Final = 200
+"""Fields of a form, in any encoding."""
 _TEXT_TYPES: Final = (b"application/json", b"application/x-www-form-urlencoded")
 """Media types, besides `text/…`, of parts that hold a field's text."""
 Fields = list[tuple[str, str | bytes]]

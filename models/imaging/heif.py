@@ -26,7 +26,7 @@ from models.imaging.picture_file import Format
 class HeifPicture:
     """Pixels of the primary picture as they are stored, its ICC profile, and how it is to be turned (EXIF's numbers).
 
-    `pixels` is None where nobody asked for them.
+    `pixels` is None unless they were asked for.
     """
 
     size: tuple[int, int]

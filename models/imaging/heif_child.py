@@ -29,6 +29,7 @@ WORST_BYTES_PER_PIXEL = 16
 
 
 def main(kind: str, max_pixels: int, max_memory: int, wanted: str) -> None:
+    """Decode standard input within limits of memory and time; the module says what is written."""
     data = sys.stdin.buffer.read()
     limit = max_memory + OWN_MEMORY + len(data)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -59,7 +60,7 @@ def _decoding(size: tuple[int, int], max_memory: int) -> Iterator[None]:
     """Call it a lack of memory if a picture fails that may have needed more: the libraries do not tell."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # of any kind: it is raised again, or as a lack of memory
         if size[0] * size[1] * WORST_BYTES_PER_PIXEL > max_memory:
             raise MemoryError from error
         raise

@@ -92,7 +92,7 @@ def _colour_transform(marker: int, body: bytes, segment: bytes) -> bytes:
 def _join_profile(parts: list[bytes]) -> bytes:
     """A colour profile from its numbered segments (ICC.1, B.4), in their order; one that comes twice counts once.
 
-    Whether it is whole is told by whoever reads it.
+    Whether it is whole is found out when it is read.
     """
     numbered = {part[0]: part[2:] for part in parts if len(part) > 2}
     return b"".join(numbered[number] for number in sorted(numbered))

@@ -21,7 +21,9 @@ class PictureFile:
     """A parsed picture file.
 
     `stream`: the same picture without metadata, in the same format. `exif`: a TIFF structure, with or without its
-    prefix. `xmp`: XML. `profile`: an ICC profile. `bytes_per_pixel`: peak memory of decoding `stream`.
+    prefix. `xmp`: XML. `profile`: an ICC profile. `bytes_per_pixel`: peak memory of decoding `stream`. `transparency`:
+    the grey level or colour that is transparent, in samples as Pillow decodes them (8 bits; 16 for grey of 16 bits);
+    None if there is none, or if it is part of `stream`.
     """
 
     format: Format
@@ -30,6 +32,11 @@ class PictureFile:
     exif: bytes = b""
     xmp: bytes = b""
     profile: bytes = b""
+    transparency: int | tuple[int, ...] | None = None
+
+    def is_decodable(self) -> bool:
+        """Whether decoding `stream` is sure to succeed, told sooner than by decoding it; False says nothing."""
+        return False
 
 
 def format_of(data: bytes) -> Format | None:

@@ -1,6 +1,6 @@
 """PNG files parsed into their chunks (PNG specification, third edition, sections 5, 7 to 11).
 
-The critical chunks decide and must be right to the bit. Of the ancillary ones only transparency, colour profile and
+The critical chunks decide, and their checksums must be right. Of the ancillary ones transparency, colour profile and
 orientation are looked at, and one that is damaged, out of place or of the wrong size counts as absent, as in browsers.
 """
 
@@ -15,6 +15,7 @@ from typing import Final
 from models.errors import UnreadableImage
 from models.imaging.picture_file import MAX_METADATA, PictureFile, inflate
 
+_DAMAGED: Final = "The PNG file is damaged."
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _HEADER: Final = struct.Struct(">IIBBBBB")
 _CRITICAL: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
@@ -34,15 +35,10 @@ Header = tuple[int, int, int, int, int, int, int]
 
 @dataclass(frozen=True)
 class PngFile(PictureFile):
-    """A parsed PNG file. `rows`: the compressed pixels, in pieces.
-
-    `transparency`: the grey level or colour that is transparent, in the samples that Pillow decodes to (8 bits; 16 for
-    grey of 16 bits); None if there is none, or if the file has a palette, whose own is part of `stream`.
-    """
+    """A parsed PNG file. `rows`: the compressed pixels, in pieces. A palette's transparency is part of `stream`."""
 
     header: Header = (0, 0, 0, 0, 0, 0, 0)
     rows: Sequence[memoryview] = ()
-    transparency: int | tuple[int, ...] | None = None
 
     def is_decodable(self) -> bool:
         """Whether decoding cannot fail, told in a third of its time: 8 or 16 bits, no palette, not interlaced.
@@ -67,7 +63,7 @@ def parse(data: bytes) -> PngFile:
     for kind, body, is_intact in _chunks(memoryview(data)):
         is_critical = not kind[0] & 0x20
         if is_critical and (not is_intact or kind not in _CRITICAL or (kind == b"IHDR") == bool(header)):
-            raise UnreadableImage("The PNG file is damaged.")
+            raise UnreadableImage(_DAMAGED)
         if kind == b"IEND":
             break
         if kind == b"IHDR":
@@ -89,11 +85,11 @@ def parse(data: bytes) -> PngFile:
             elif keyword == _EXIF_TEXT:
                 text_exif = text_exif or _hexadecimal(kind, body[len(keyword) + 1 :])
     if len(header) != _HEADER.size:
-        raise UnreadableImage("The PNG file is damaged.")
+        raise UnreadableImage(_DAMAGED)
     fields: Header = _HEADER.unpack(header)
     colours = fields[3]
     if colours == _PALETTE and (not palette or len(palette) % 3):
-        raise UnreadableImage("The PNG file is damaged.")
+        raise UnreadableImage(_DAMAGED)
     kept = [_chunk(b"IHDR", header)]
     if colours == _PALETTE:
         kept += [_chunk(b"PLTE", palette), *([_chunk(b"tRNS", transparency)] if transparency else [])]
@@ -105,9 +101,9 @@ def parse(data: bytes) -> PngFile:
         exif or text_exif,
         xmp,
         profile,
+        _transparent_samples(fields, transparency),
         fields,
         rows,
-        _transparent_samples(fields, transparency),
     )
 
 
