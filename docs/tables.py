@@ -17,10 +17,10 @@ from pydantic_core import PydanticUndefined
 
 from bench.report import RESULTS, Record, table
 from models.catalog import MODELS, Model
-from models.demo_weights.trained_files import SHIPPED
-from models.demo_weights.training.goals import FIGURES_FILE, lines, read_figures
 from models.weights.lock import HubSource, Weight, read_lock
 from server.settings import GatewaySettings
+from training.goals import FIGURES_FILE, lines, read_figures
+from training.goals import RESULTS as TRAINING_RESULTS
 from workers.settings import CommonSettings, WorkerSettings
 
 FOLDER: Final = Path(__file__).parent
@@ -99,7 +99,7 @@ def _weight_rows() -> Iterator[tuple[str, ...]]:
 
 
 def _demo_rows() -> Iterator[tuple[str, ...]]:
-    for line in lines(read_figures(SHIPPED.folder / FIGURES_FILE)):
+    for line in lines(read_figures(TRAINING_RESULTS / FIGURES_FILE)):
         value = "not measured" if line.value is None else f"{line.value:.2f}"
         yield line.what, value if line.passed else f"**{value}**", line.unit, line.goal, line.note
 
