@@ -23,6 +23,7 @@ WORKDIR /app
 
 FROM base AS sources
 COPY pyproject.toml README.md weights.lock ./
+COPY cli cli
 COPY models models
 COPY server server
 COPY workers workers

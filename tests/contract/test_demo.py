@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from server.contact_sheet import Cell, contact_sheet
-from server.demo import SAMPLES, DemoFailed, Sample, heading, run
-from server.sample_photo import sample_photo
+from cli.contact_sheet import Cell, contact_sheet
+from cli.demo import SAMPLES, DemoFailed, Sample, heading, run
+from cli.sample_photo import sample_photo
 from tests.live_server import FACELIGHT, LiveServer, free_port
 
 SMALL = {"width": 256, "height": 256, "output_format": "png"}

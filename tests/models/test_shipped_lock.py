@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cli.weights.selection import place_of, places
 from models.catalog import MODELS
 from models.ic_light.networks import MATTINGS
 from models.pipeline import LoadOptions
@@ -24,7 +25,6 @@ from models.pulid_lightning.sdxl import load_tokenizers
 from models.weights.folder import Folder
 from models.weights.installed import read_installed
 from models.weights.lock import PICKLES, HubSource, Weight, WeightFile, read_lock
-from models.weights.selection import place_of, places
 from models.weights.weight_set import WeightSet
 from tests.conftest import REPOSITORY
 from tests.models.ic_light.test_matting_onnx import write_red

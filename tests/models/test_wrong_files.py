@@ -26,9 +26,9 @@ from models.pipeline import LoadOptions, Pipeline
 from models.weights.hashes import HashCache
 from models.weights.installed import InstalledWeight, describe, describe_file, read_installed, write_installed
 from models.weights.weight_set import WeightSet
+from tests.cli.weights.hub import sha256
 from tests.live_server import png
 from tests.models.ic_light.test_matting_onnx import write_red
-from tests.models.weights.hub import sha256
 from tests.models.wrong_files import KINDS
 
 CPU = torch.device("cpu")

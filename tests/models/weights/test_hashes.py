@@ -10,7 +10,7 @@ import pytest
 
 from models.weights import hashes
 from models.weights.hashes import HashCache, sha256_of
-from tests.models.weights.hub import sha256
+from tests.cli.weights.hub import sha256
 
 
 @pytest.fixture

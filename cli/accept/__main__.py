@@ -1,0 +1,46 @@
+"""`python -m cli.accept`: the command `facelight accept`.
+
+Exit status: 0 if nothing has failed, 1 if something has, 2 if the run could not be made.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.accept import CannotRun
+from cli.accept.command import Options, accept
+from cli.accept.result import Outcome
+from workers.errors import SettingsError
+from workers.loading import weights_folder
+from workers.settings import WorkerSettings, read_settings
+
+
+def main(
+    url: Annotated[str, typer.Option(help="Address of the server.")] = "http://127.0.0.1:8000",
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="FACELIGHT_API_KEYS", show_envvar=False, help="API key; else the first one set."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page and its pictures.")] = Path("out/acceptance"),
+    quick: Annotated[bool, typer.Option("--quick", help="Small pictures, one seed: does everything answer?")] = False,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Pictures per question.")] = 2,
+    only: Annotated[list[str] | None, typer.Option(help="Only this model; may be given again.")] = None,
+) -> None:
+    """Prove on real photos that a running server draws what it should, and write a page that shows it."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
+    first_key = (key or "").split(",")[0].strip() or None
+    options = Options(url, first_key, out, quick, seeds, only or ())
+    try:
+        report = accept(options, weights_folder(read_settings(WorkerSettings)), typer.echo)
+    except (CannotRun, SettingsError, OSError) as reason:
+        typer.echo(f"facelight: {reason}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(report.outcome is Outcome.FAILED)
+
+
+if __name__ == "__main__":
+    typer.run(main)

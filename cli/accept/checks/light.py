@@ -1,0 +1,66 @@
+"""Whether the light comes from the side that was asked for.
+
+A picture's own content makes one half brighter than the other; compared with the same picture lit from the opposite
+side, that falls out. What is measured: brightness of the light's half over the other half, divided by the same for
+the picture lit from opposite. It is 1 if the light source has no effect and under 1 if the sides are swapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+import numpy as np
+
+from cli.accept.luma import Rgb, luma
+from cli.accept.result import Verdict, at_least
+
+THRESHOLD: Final = 1.25
+"""The least quotient: each picture's bright half is then some 12 % brighter than the other, which is plainly seen."""
+_DARKEST: Final = 1.0
+"""Levels added to both halves, so that a black one does not make the quotient infinite."""
+
+
+@dataclass(frozen=True)
+class Opposites:
+    """Two opposite light sources, the one at the picture's left or top edge first, and the axis of its array."""
+
+    near: str
+    far: str
+    axis: int
+
+    @property
+    def title(self) -> str:
+        """What is asked of them."""
+        return f"{self.near} against {self.far}"
+
+
+HORIZONTAL: Final = Opposites("Left Light", "Right Light", axis=1)
+VERTICAL: Final = Opposites("Top Light", "Bottom Light", axis=0)
+
+
+def lit_from(opposites: Opposites, near: Sequence[Rgb], far: Sequence[Rgb]) -> Verdict:
+    """Judge pairs of pictures of the same seed, lit from either side; the figure is the median quotient."""
+    quotients = [
+        balance(bright, opposites.axis) / balance(dark, opposites.axis) for bright, dark in zip(near, far, strict=True)
+    ]
+    found = median(quotients)
+    return at_least(opposites.title, found, THRESHOLD, _sentence(found, len(quotients)))
+
+
+def balance(picture: Rgb, axis: int) -> float:
+    """Mean luma of the left (axis 1) or upper (axis 0) half over that of the other."""
+    levels = luma(picture)
+    middle = levels.shape[axis] // 2
+    first, second = (half.mean() for half in np.split(levels, [middle], axis))
+    return float((first + _DARKEST) / (second + _DARKEST))
+
+
+def _sentence(found: float, count: int) -> str:
+    if found >= THRESHOLD:
+        return f"The light comes from the side asked for; brightness quotient, median of {count} pairs."
+    if found > 1 / THRESHOLD:
+        return f"The light source makes too little difference; brightness quotient, median of {count} pairs."
+    return f"The light comes from the wrong side; brightness quotient, median of {count} pairs."

@@ -1,0 +1,87 @@
+"""The weights folder of this machine: its record for the page, and its face recogniser to judge by.
+
+The run may be far from the worker, and without the packages that compute; then there is nothing here, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cli.accept.checks.identity import Embedding
+from cli.accept.luma import Rgb
+from models.errors import NoFaceFound, WeightsError
+
+if TYPE_CHECKING:
+    from models.pulid_lightning.face import FaceFinder
+    from models.weights.installed import Installed
+
+Recogniser = Callable[[Rgb], Embedding | None]
+"""Describes the largest face of a picture; None if there is none."""
+ROLE: Final = "face_analysis"
+_ELSEWHERE: Final = "Cannot be judged here: run it on the worker's host."
+
+
+@dataclass(frozen=True)
+class LocalWeights:
+    """Role, name and licence of every weight; a recogniser, or a sentence why there is none to judge by."""
+
+    listed: tuple[tuple[str, str, str], ...]
+    recogniser: Recogniser | str
+
+
+def read_local_weights(root: Path, kinds: Collection[str | None]) -> LocalWeights:
+    """Read the folder `root`, which is the server's if it holds weights of one of its `kinds`; raises nothing.
+
+    Demo weights have no recogniser: theirs is random.
+    """
+    try:
+        return _read(root, kinds)
+    except ImportError as error:
+        return LocalWeights((), f"{_ELSEWHERE} {error.name} is not installed.")
+    except (WeightsError, OSError) as error:
+        return LocalWeights((), f"{_ELSEWHERE} {error}")
+
+
+def _read(root: Path, kinds: Collection[str | None]) -> LocalWeights:
+    from models.weights.installed import read_installed
+
+    record = read_installed(root)
+    if record.kind not in kinds:
+        raise WeightsError(f"{root} holds {record.kind} weights, the server has others.")
+    listed = tuple((weight.role, weight.name, weight.licence) for weight in record.weights)
+    if record.kind == "demo":
+        return LocalWeights(listed, "Demo weights recognise nobody.")
+    try:
+        return LocalWeights(listed, _load(root, record))
+    except WeightsError as error:
+        return LocalWeights(listed, f"{_ELSEWHERE} {error}")
+
+
+def _load(root: Path, record: Installed) -> Recogniser:
+    from models.pulid_lightning.face import FaceFinder
+    from models.weights.folder import Folder
+    from models.weights.hashes import HashCache
+    from models.weights.weight_set import find_fault
+
+    found = [weight for weight in record.weights if weight.role == ROLE]
+    if not found:
+        raise WeightsError(f"{root} holds no {ROLE}.")
+    for file in found[0].files:
+        if fault := find_fault(root, file, HashCache()):
+            raise WeightsError(f"{fault}.")
+    return recogniser_of(FaceFinder(Folder.of(root / found[0].path, [root / file.path for file in found[0].files])))
+
+
+def recogniser_of(finder: FaceFinder) -> Recogniser:
+    """Describe faces by the pipeline's own finder."""
+
+    def describe(picture: Rgb) -> Embedding | None:
+        try:
+            return finder.find(picture).embedding
+        except NoFaceFound:
+            return None
+
+    return describe

