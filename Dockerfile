@@ -85,5 +85,5 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
 USER 10001:10001
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
-    CMD ["python", "-m", "workers.probe"]
+    CMD ["python", "-m", "workers.healthcheck"]
 ENTRYPOINT ["python", "-m", "workers"]

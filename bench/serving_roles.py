@@ -140,7 +140,7 @@ def no_op() -> None:
 
 
 def _worker() -> None:
-    from workers.worker import serve_pipelines
+    from workers.engine.worker import serve_pipelines
 
     settings = read_settings(WorkerSettings)
     sys.exit(serve_pipelines(settings, nothings(settings)))

@@ -19,9 +19,9 @@ from cli.console import refuse, settings_or_exit
 from cli.serve import redis_url
 from models.catalog import MODELS
 from server.settings import GatewaySettings
-from workers.connection import connect
 from workers.errors import KeyRefused
-from workers.keys import Changes, Key, Keys
+from workers.state.connection import connect
+from workers.state.keys import Changes, Key, Keys
 
 app: Final = typer.Typer(help="Issue, list, change and revoke API keys.", no_args_is_help=True)
 _HEAD: Final = ("ID", "NAME", "MODELS", "PER MINUTE", "CREDITS", "CREATED", "LAST USED")

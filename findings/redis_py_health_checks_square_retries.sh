@@ -8,7 +8,7 @@
 # time-out of 5 s, a health check every 30 s" expects 25 s.
 #
 # Why it matters here: a gateway's call blocked for 133 s. So this project switches off redis-py's retries and health
-# checks, and bounds every command itself (workers/connection.py).
+# checks, and bounds every command itself (workers/state/connection.py).
 #
 # Shown by counting the connections that a silent server accepts for one PING: one for each time-out.
 set -euo pipefail

@@ -10,7 +10,7 @@ from server.settings import GatewaySettings
 from workers.errors import SettingsError
 from workers.logs import configure_logging
 from workers.settings import read_settings
-from workers.stores import open_store
+from workers.store.open import open_store
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from server.schemas import (
     SubmitAnswer,
     UnfinishedAnswer,
 )
-from workers.records import Output, Record, Status
+from workers.state.records import Output, Record, Status
 
 
 def submitted(request_id: str, links: Links) -> SubmitAnswer:

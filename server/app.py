@@ -22,7 +22,7 @@ from server.middleware import AnswerHeaders, BodyLimit, RedisWaitBudget
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
 from server.routes import account, assets, docs, files, generate, health, requests
 from server.settings import GatewaySettings
-from workers.connection import CALL_S
+from workers.state.connection import CALL_S
 
 PUBLIC: Final = (docs.router, files.router, health.router)
 """Routes that need no API key, together with `/openapi.json`; all others do."""

@@ -18,8 +18,8 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from server.context import Gateway, gateway_of
 from server.errors import Forbidden, NotFound, Unauthorized
-from workers.keys import Key
-from workers.store import is_private, may_read
+from workers.state.keys import Key
+from workers.store.base import is_private, may_read
 
 _api_key_header = APIKeyHeader(name="x-api-key", scheme_name="ApiKey", auto_error=False)
 _bearer = HTTPBearer(scheme_name="Bearer", auto_error=False)

@@ -15,15 +15,15 @@ from server.rates import Rates
 from server.settings import GatewaySettings
 from server.upload_quota import UploadQuota
 from server.wakeups import Wakeups
-from workers.clock import SharedClock
-from workers.connection import connect
-from workers.janitor import Janitor
-from workers.keys import Keys
-from workers.presence import Presence
-from workers.queue import JobQueue
-from workers.records import Records
-from workers.store import Store
-from workers.stores import open_store
+from workers.state.clock import SharedClock
+from workers.state.connection import connect
+from workers.state.janitor import Janitor
+from workers.state.keys import Keys
+from workers.state.queue import JobQueue
+from workers.state.records import Records
+from workers.state.registry import Presence
+from workers.store.base import Store
+from workers.store.open import open_store
 
 _PROBERS: Final = 4
 """Probes of readiness that ask Redis at the same time."""

@@ -12,9 +12,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from server.context import Gateway
-from workers.connection import text
 from workers.errors import StoreUnavailable
-from workers.once import new_call
+from workers.state.connection import text
+from workers.state.once import new_call
 
 _log = logging.getLogger(__name__)
 _LOCK: Final = "facelight:janitor"

@@ -13,7 +13,7 @@ from models.images import FILE_EXTENSIONS, check, detect_format, size_in_header
 from server.context import Gateway
 from server.errors import ImageUnavailable
 from server.links import FILES, Links
-from workers.store import may_read
+from workers.store.base import may_read
 
 _SMALL: Final = 64 * 1024
 """Bytes of text that is decoded sooner (in under 0.2 ms) than a thread has taken it over."""

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.drain import Drain
 from server.errors import SECURITY_HEADERS, BodyTooLarge
-from workers.connection import wait_budget
+from workers.state.connection import wait_budget
 
 
 class AnswerHeaders:

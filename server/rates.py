@@ -10,8 +10,8 @@ from typing import Final
 from redis import Redis
 
 from server.errors import TooManyRequests
-from workers.keys import Key
-from workers.once import new_call
+from workers.state.keys import Key
+from workers.state.once import new_call
 
 _WINDOW_S: Final = 60
 # KEYS: sorted set of the calls that were admitted, by their times in µs. ARGV: name of the call, limit, seconds of the

@@ -24,8 +24,8 @@ from server.lookup import cancel
 from server.parameters import References, parse_params
 from server.schemas import FieldError
 from workers.errors import StoreUnavailable
-from workers.presence import served_variants
-from workers.records import Idempotency, Limits
+from workers.state.records import Idempotency, Limits
+from workers.state.registry import served_variants
 
 _log = logging.getLogger(__name__)
 _RANDOM_SEEDS: Final = 2**32

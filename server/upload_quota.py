@@ -8,7 +8,7 @@ from typing import Final
 from redis import Redis
 
 from server.errors import TooManyRequests
-from workers.once import OnceScript, once
+from workers.state.once import OnceScript, once
 
 _WINDOW_S: Final = 86_400
 # KEYS: counter. ARGV: bytes to add, limit, seconds the counter lives. Returns 0, or in how many seconds it ends.

@@ -21,8 +21,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from workers.connection import text
-from workers.scripts import FINISHED_CHANNEL
+from workers.state.connection import text
+from workers.state.scripts import FINISHED_CHANNEL
 
 _log = logging.getLogger(__name__)
 _QUIET_S: Final = 5.0

@@ -18,7 +18,9 @@ def test_import_rules() -> None:
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.parametrize("module", ["server.app", "cli.main", "models.catalog", "workers.janitor", "workers.settings"])
+@pytest.mark.parametrize(
+    "module", ["server.app", "cli.main", "models.catalog", "workers.state.janitor", "workers.settings"]
+)
 def test_starts_without_torch(module: str) -> None:
     heavy = {"torch", "diffusers", "transformers", "onnxruntime", "cv2"}
     program = f"import {module}, sys; sys.exit(', '.join(set(sys.modules) & {heavy!r}) or 0)"

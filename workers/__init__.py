@@ -1,1 +1,1 @@
-"""What gateway and worker processes share, and the worker: request records, queue, result store, janitor."""
+"""What lies in Redis (`state`), the result store (`store`), and the worker process (`engine`)."""

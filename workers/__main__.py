@@ -10,7 +10,7 @@ from typing import Final
 from workers.errors import SettingsError
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings, read_settings
-from workers.stores import open_store
+from workers.store.open import open_store
 
 _ENVIRONMENT: Final = {
     # Weights are files that are there: no library is to ask a hub for newer ones.
@@ -38,8 +38,8 @@ def main() -> None:
         open_store(settings.store_location).check()
     except SettingsError as error:
         sys.exit(str(error))
-    from workers.loop import DEVICE_BROKEN  # RQ comes with it: see `read_settings`
-    from workers.worker import serve
+    from workers.engine.rq_loop import DEVICE_BROKEN  # RQ comes with it: see `read_settings`
+    from workers.engine.worker import serve
 
     status = serve(settings)
     if status == DEVICE_BROKEN:

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.catalog import MODELS
 from workers.errors import SettingsError
-from workers.store import S3_LOCATION
+from workers.store.base import S3_LOCATION
 
 _RQ_VARIABLE: Final = "RQ_KEY_PREFIX"
 _RQ_PREFIX: Final = "rq"

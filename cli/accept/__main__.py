@@ -14,8 +14,8 @@ import typer
 from cli.accept import CannotRun
 from cli.accept.command import Options, accept
 from cli.accept.result import Outcome
+from workers.engine.model_loader import weights_folder
 from workers.errors import SettingsError
-from workers.loading import weights_folder
 from workers.settings import WorkerSettings, read_settings
 
 

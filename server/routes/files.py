@@ -15,7 +15,7 @@ from server.errors import NotFound
 from server.head import method_of
 from server.openapi import error_responses, file_responses
 from server.ranges import Part, matches, parse_range
-from workers.store import StoredFile
+from workers.store.base import StoredFile
 
 router = APIRouter(tags=["files"], dependencies=[Depends(may_download)])
 _Text = Annotated[str | None, Header()]

@@ -35,8 +35,8 @@ from server.openapi import (
 )
 from server.schemas import SubmitAnswer
 from server.submit import submit
-from workers.connection import CALL_S, wait_budget
-from workers.records import Record, Status
+from workers.state.connection import CALL_S, wait_budget
+from workers.state.records import Record, Status
 
 _log = logging.getLogger(__name__)
 _OUTAGE_PAUSE_S: Final = 0.5

@@ -16,7 +16,7 @@ from models.catalog import MODELS
 from server.context import gateway_of
 from server.drain import drain_of
 from server.schemas import LiveAnswer, ModelHealth, ReadyAnswer
-from workers.presence import ModelReport, ModelState, WorkerReport
+from workers.state.registry import ModelReport, ModelState, WorkerReport
 
 router = APIRouter(prefix="/health", tags=["health"])
 Weights = Literal["demo", "real", "mixed"]

@@ -18,9 +18,9 @@ from cli import serve
 from cli.main import app
 from server.settings import GatewaySettings
 from tests.faults.shim import Shim
-from workers.connection import connect
 from workers.errors import NameTaken
-from workers.keys import Keys, is_well_formed
+from workers.state.connection import connect
+from workers.state.keys import Keys, is_well_formed
 
 Facelight = Callable[..., Result]
 

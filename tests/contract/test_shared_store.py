@@ -13,7 +13,7 @@ from server.settings import GatewaySettings
 from tests.live_server import live_server
 from tests.s3_server import keys
 from tests.server.support import serving
-from workers.stores import open_store
+from workers.store.open import open_store
 
 SMALL = {"prompt": "cat", "width": 256, "height": 256, "steps": 1, "number_of_images": 2, "output_format": "png"}
 

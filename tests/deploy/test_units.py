@@ -95,8 +95,8 @@ def test_the_exporter_looks_at_the_keys_that_are_written(redis_url: str) -> None
 
     from redis import Redis
 
-    from workers.presence import Presence, WorkerReport
-    from workers.records import Records
+    from workers.state.records import Records
+    from workers.state.registry import Presence, WorkerReport
 
     redis = Redis.from_url(redis_url)
     Presence(redis, 60).announce(WorkerReport("host-1-0a1b2c", "cpu", {}))

@@ -23,11 +23,11 @@ from models.pipeline import OnStep, Pipeline, Pixels
 from tests.faults import played_clock
 from tests.faults.behaviour import Behaviour
 from tests.faults.runs import RunLog
+from workers.engine.rq_loop import DEVICE_BROKEN
+from workers.engine.worker import serve
 from workers.logs import configure_logging
-from workers.loop import DEVICE_BROKEN
-from workers.presence import ModelReport, ModelState, WorkerReport
 from workers.settings import WorkerSettings, read_settings
-from workers.worker import serve
+from workers.state.registry import ModelReport, ModelState, WorkerReport
 
 _SIDE = 16
 

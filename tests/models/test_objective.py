@@ -12,9 +12,9 @@ from models.errors import WeightFileError
 from models.weights.installed import read_installed
 from models.weights.objective import require_noise_prediction
 from tests.models.test_wrong_files import Operator
-from workers.loading import LoadedModels
-from workers.presence import ModelState
+from workers.engine.model_loader import LoadedModels
 from workers.settings import WorkerSettings
+from workers.state.registry import ModelState
 
 EMPTY = torch.tensor([])
 TENSORS = ({"v_pred": EMPTY}, {"ztsnr": EMPTY}, {"edm_vpred.sigma_max": EMPTY}, {"edm_mean": EMPTY, "edm_std": EMPTY})

@@ -19,10 +19,10 @@ from models.pipeline import OnStep, Pipeline, Pixels
 from server.settings import GatewaySettings
 from tests.server.support import Client, image_field
 from tests.workers.support import stages
-from workers.connection import connect
-from workers.records import Records
-from workers.stores import open_store
-from workers.task import Task
+from workers.engine.stages import Task
+from workers.state.connection import connect
+from workers.state.records import Records
+from workers.store.open import open_store
 
 Seen = NDArray[np.uint8]
 READERS = {"ic-light": to_rgb, "pulid-lightning": to_pixels}

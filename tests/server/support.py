@@ -21,11 +21,11 @@ from models.images import MEDIA_TYPES
 from server.app import create_app
 from server.serving import build_server
 from server.settings import GatewaySettings
-from workers.connection import connect
-from workers.presence import ModelReport, ModelState, Presence, WorkerReport
-from workers.queue import JobQueue
-from workers.records import Output, Record, Records
-from workers.stores import open_store
+from workers.state.connection import connect
+from workers.state.queue import JobQueue
+from workers.state.records import Output, Record, Records
+from workers.state.registry import ModelReport, ModelState, Presence, WorkerReport
+from workers.store.open import open_store
 
 SLUGS = tuple(MODELS)
 KEYS = ("SG_0123456789abcdef", "SG_fedcba9876543210")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.server.support import Client, PlayedWorker, body_for
-from workers.records import Status
+from workers.state.records import Status
 
 CANCELLED = "The request was cancelled."
 

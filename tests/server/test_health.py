@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.catalog import MODELS
 from server.routes.health import readiness
 from tests.server.support import Client, PlayedWorker
-from workers.presence import ModelReport, ModelState, WorkerReport
+from workers.state.registry import ModelReport, ModelState, WorkerReport
 
 READY_DEMO = ModelReport(ModelState.READY, "demo", variants=("foreground",), load_s=2.0, warm_up_s=61.25)
 READY_REAL = ModelReport(ModelState.READY, "real")

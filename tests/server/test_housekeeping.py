@@ -9,7 +9,7 @@ from server.context import build_gateway
 from server.housekeeping import tidy_alone
 from tests.server.conftest import MakeSettings
 from tests.server.support import PlayedWorker, serving
-from workers.records import Status
+from workers.state.records import Status
 
 
 def _is_queued_again(worker: PlayedWorker, request_id: str, timeout_s: float = 10) -> bool:

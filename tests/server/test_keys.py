@@ -14,8 +14,8 @@ from redis import Redis
 from server.settings import GatewaySettings
 from tests.server.conftest import MakeSettings
 from tests.server.support import KEYS, SLUGS, Client, PlayedWorker, body_for, serving
-from workers.connection import connect
-from workers.keys import Keys, new_secret
+from workers.state.connection import connect
+from workers.state.keys import Keys, new_secret
 
 BALANCE = "/v1/get-user-credits"
 

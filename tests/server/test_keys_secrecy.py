@@ -13,7 +13,7 @@ import httpx
 
 from tests.live_server import FACELIGHT, live_server
 from tests.server.support import KEYS, body_for
-from workers.keys import new_secret
+from workers.state.keys import new_secret
 
 
 def facelight_keys(data_dir: Path, *words: str) -> str:

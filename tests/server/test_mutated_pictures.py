@@ -19,7 +19,7 @@ from tests.models.imaging.files import display_p3, odd_exif, saved
 from tests.server.echo import EchoServer, echo_worker
 from tests.server.support import Client
 from tests.server.test_picture_files import avif, heif
-from workers.task import Task
+from workers.engine.stages import Task
 
 PHOTO = Image.fromarray(astronaut()[:96, 180:300])
 EXIF = odd_exif("negative rationals")

@@ -14,7 +14,7 @@ from models.catalog import MODELS
 from server.app import create_app
 from tests.server.conftest import MakeSettings
 from tests.server.support import DATA_URI, SLUGS, Client, PlayedWorker, body_for
-from workers.presence import ModelReport, ModelState
+from workers.state.registry import ModelReport, ModelState
 
 ENCODINGS = {"application/json", "multipart/form-data", "application/x-www-form-urlencoded"}
 REQUEST_PATHS = ("/v2/requests/{request_id}/status", "/v2/requests/{request_id}", "/v1/requests/{request_id}")

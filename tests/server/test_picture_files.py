@@ -37,7 +37,7 @@ from tests.models.imaging.files import (
 )
 from tests.server.echo import EchoServer, Seen, echo_worker
 from tests.server.support import Client
-from workers.task import Task
+from workers.engine.stages import Task
 
 GREY = 127
 """What ic-light sees where a picture is transparent."""

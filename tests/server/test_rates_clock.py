@@ -14,8 +14,8 @@ from tests.faults.played_clock import set_clock
 from tests.faults.waiting import until
 from tests.live_server import free_port
 from tests.server.support import body_for
-from workers.connection import connect
-from workers.keys import Keys
+from workers.state.connection import connect
+from workers.state.keys import Keys
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from tests.faults.caller import body_for
 from tests.faults.members import Member
 from tests.live_server import free_port
 from tests.server.support import DATA_URI, Client, serving
-from workers.connection import connect
-from workers.keys import Keys
+from workers.state.connection import connect
+from workers.state.keys import Keys
 
 ACL = REPOSITORY / "deploy" / "redis-users.acl"
 PASSWORD = "not-a-secret-of-anybody"

@@ -17,8 +17,8 @@ from server.app import create_app
 from server.settings import GatewaySettings
 from tests.server.conftest import MakeSettings
 from tests.server.support import DATA_URI, SLUGS, Client, PlayedWorker, body_for, image_field, serving
-from workers.connection import connect
-from workers.keys import Keys
+from workers.state.connection import connect
+from workers.state.keys import Keys
 
 PUBLIC = {"/openapi.json", "/docs", "/docs/{name}", "/health/live", "/health/ready", "/files/{name}"}
 """Nothing secret stands there; names of results under `/files` are secrets themselves."""

@@ -24,14 +24,14 @@ from tests.conftest import REPOSITORY
 from tests.faults.shim import Shim
 from tests.server.conftest import NEVER
 from tests.server.support import DATA_URI, PNG, body_for, serving
-from workers import keys as keys_module
-from workers import presence as presence_module
-from workers import scripts, scripts_repair
-from workers.connection import connect
-from workers.keys import Keys
-from workers.once import new_call
-from workers.presence import ModelReport, ModelState, WorkerReport
-from workers.records import Audit, Idempotency, Output, Record, Status
+from workers.state import keys as keys_module
+from workers.state import registry as presence_module
+from workers.state import scripts, scripts_repair
+from workers.state.connection import connect
+from workers.state.keys import Keys
+from workers.state.once import new_call
+from workers.state.records import Audit, Idempotency, Output, Record, Status
+from workers.state.registry import ModelReport, ModelState, WorkerReport
 
 PLACE = ("ic-light", "foreground")
 PICTURE = (Output("name.png", "image/png", 10, 32, 32),)

@@ -18,7 +18,7 @@ from server.upload_quota import UploadQuota
 from tests.live_server import png
 from tests.server.conftest import MakeSettings
 from tests.server.support import KEYS, body_for, serving
-from workers.connection import connect
+from workers.state.connection import connect
 
 
 def test_only_so_many_at_once_for_one_owner() -> None:

@@ -21,9 +21,9 @@ from tests.faults.waiting import until
 from tests.server.conftest import NEVER
 from tests.server.support import DATA_URI, Client, PlayedWorker, body_for, serving
 from tests.server.test_without_redis import own_redis
-from workers.connection import connect
-from workers.keys import Keys
-from workers.records import Status
+from workers.state.connection import connect
+from workers.state.keys import Keys
+from workers.state.records import Status
 
 BOUND_S = 5.0
 READY_BOUND_S = 2.0

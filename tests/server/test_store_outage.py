@@ -12,7 +12,7 @@ from botocore.config import Config
 from tests.live_server import free_port
 from tests.server.conftest import MakeSettings
 from tests.server.support import DATA_URI, SLUGS, Client, PlayedWorker, body_for, serving
-from workers import store_s3
+from workers.store.base import s3
 
 NAME = "a" * 32 + "-4102444800.png"
 
@@ -30,8 +30,8 @@ def refuses_what_needs_the_store(client: Client) -> None:
 
 
 def test_s3_away(make_settings: MakeSettings, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    once = store_s3._CONFIG.merge(Config(retries={"total_max_attempts": 1}))
-    monkeypatch.setattr(store_s3, "_CONFIG", once)
+    once = s3._CONFIG.merge(Config(retries={"total_max_attempts": 1}))
+    monkeypatch.setattr(s3, "_CONFIG", once)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     settings = make_settings(store=f"s3://{bucket}", janitor_interval_s=0.05)
     with serving(settings) as client:

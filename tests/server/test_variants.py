@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.server.support import DATA_URI, PNG, Client, Host, PlayedWorker, body_for, image_field, picture
-from workers.presence import ModelReport, ModelState
+from workers.state.registry import ModelReport, ModelState
 
 SUBJECT = image_field("ic-light")
 PLAIN = ModelReport(ModelState.READY, "real", variants=("foreground",))

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from workers.connection import connect
-from workers.presence import Presence
-from workers.queue import JobQueue
-from workers.records import Records
-from workers.store import Store
-from workers.stores import open_store
+from workers.state.connection import connect
+from workers.state.queue import JobQueue
+from workers.state.records import Records
+from workers.state.registry import Presence
+from workers.store.base import Store
+from workers.store.open import open_store
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from models.pipeline import Pipeline
-from workers.records import Records
-from workers.reporter import Reporter
+from workers.engine.progress import Reporter
+from workers.engine.stages import Task
+from workers.engine.watchdog import Watchdog
+from workers.engine.worker import build_task
 from workers.settings import WorkerSettings
-from workers.store import Store
-from workers.task import Task
-from workers.watchdog import Watchdog
-from workers.worker import build_task
+from workers.state.records import Records
+from workers.store.base import Store
 
 PLACE = ("ic-light", "foreground")
 

@@ -14,7 +14,7 @@ from cli.accept.photos import ASTRONAUT, CAT
 from models.weights.installed import Installed, InstalledWeight, read_installed, write_installed
 from tests.cli.accept.pictures import brightened
 from tests.live_server import FACELIGHT, LiveServer, free_port
-from workers.loading import weights_folder
+from workers.engine.model_loader import weights_folder
 from workers.settings import WorkerSettings
 
 

@@ -31,9 +31,9 @@ from models.weights.weight_set import WeightSet
 from tests.cli.weights.hub import Fault, Hub
 from tests.cli.weights.twin import publish
 from tests.live_server import png
-from workers.loading import LoadedModels
-from workers.presence import ModelState
+from workers.engine.model_loader import LoadedModels
 from workers.settings import WorkerSettings
+from workers.state.registry import ModelState
 
 UNLIMITED = float("inf")
 DEAD = "http://127.0.0.1:9"

@@ -81,15 +81,15 @@ def _foreign(client: Any, queue: bytes, job: str, target: Path) -> None:
 
 
 def _no_request(client: Any, queue: bytes, job: str, _: Path) -> None:
-    _put_fields(client, queue, job, data='["workers.task.run", null, [], {}]')
+    _put_fields(client, queue, job, data='["workers.engine.stages.run", null, [], {}]')
 
 
 def _odd_request(client: Any, queue: bytes, job: str, _: Path) -> None:
-    _put_fields(client, queue, job, data='["workers.task.run", null, [], {"request_id": [{"a": null}]}]')
+    _put_fields(client, queue, job, data='["workers.engine.stages.run", null, [], {"request_id": [{"a": null}]}]')
 
 
 def _unknown_request(client: Any, queue: bytes, job: str, _: Path) -> None:
-    _put_fields(client, queue, job, data='["workers.task.run", null, [], {"request_id": "nobody"}]')
+    _put_fields(client, queue, job, data='["workers.engine.stages.run", null, [], {"request_id": "nobody"}]')
 
 
 _GARBAGE = (

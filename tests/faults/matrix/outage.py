@@ -14,7 +14,7 @@ from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
 from tests.faults.load import SteadyLoad, outages
 from tests.faults.waiting import percentile, until
-from workers.keys import Keys
+from workers.state.keys import Keys
 
 _RECOVERY_S = 10.0
 _CALL_S = 5.0

@@ -39,7 +39,7 @@ def test_kernels_are_kept_in_the_folder(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_worker_has_named_the_folder_before_the_compiler_can(tmp_path: Path) -> None:
     """What is imported up to there must not bring the compiler in."""
     code = (
-        "import os, sys, workers.worker; from pathlib import Path; "
+        "import os, sys, workers.engine.worker; from pathlib import Path; "
         "from models.execution.kernel_cache import keep_kernels; keep_kernels(Path(sys.argv[1])); import diffusers; "
         "sys.exit(os.environ['TORCHINDUCTOR_CACHE_DIR'] != sys.argv[1] + '/inductor')"
     )

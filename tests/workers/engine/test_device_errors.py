@@ -1,0 +1,53 @@
+"""Errors of the device are told from each other, and from those of a model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from workers.engine.device_errors import free_device_memory, is_broken_device, is_out_of_memory
+
+BROKEN = (
+    torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+    RuntimeError("CUDA error: device-side assert triggered"),
+    RuntimeError("CUDA error: unspecified launch failure"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+)
+OUT_OF_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    torch.AcceleratorError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+)
+HARMLESS = (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("CUDA error"), MemoryError())
+
+
+@pytest.mark.parametrize("error", BROKEN, ids=str)
+def test_a_broken_device(error: Exception) -> None:
+    assert (is_broken_device(error), is_out_of_memory(error)) == (True, False)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
+def test_memory_that_runs_out(error: Exception) -> None:
+    assert (is_broken_device(error), is_out_of_memory(error)) == (False, True)
+
+
+@pytest.mark.parametrize("error", HARMLESS, ids=repr)
+def test_defects_that_are_not_the_devices(error: Exception) -> None:
+    assert (is_broken_device(error), is_out_of_memory(error)) == (False, False)
+
+
+def test_torch_is_not_loaded_to_look() -> None:
+    program = (
+        "import sys; from workers.engine.device_errors import *; "
+        "free_device_memory(); is_broken_device(RuntimeError('x')); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_freeing_without_a_device_does_no_harm() -> None:
+    free_device_memory()
+    assert not torch.cuda.is_initialized()

@@ -1,0 +1,316 @@
+"""One request, from its record to its pictures, with a pipeline small enough to see through."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from models.errors import InputRefused
+from models.ic_light.params import Params
+from models.images import decode
+from models.pipeline import OnStep, Pipeline, Pixels
+from tests.s3_server import environment, new_bucket, s3_server, url_of
+from tests.workers.support import PLACE, stages
+from workers.errors import DeviceBroken
+from workers.state.records import Record, Records, Status
+from workers.store.base import Store
+from workers.store.open import open_store
+
+
+class Painter(Pipeline[Params, bytes]):
+    """Paints the first byte of the input picture; `act` runs in the middle of the work."""
+
+    variants = ("foreground",)
+
+    def __init__(self, act: Callable[[], None] = lambda: None) -> None:
+        self.act = act
+
+    def prepare(self, params: Params, images: Mapping[str, bytes]) -> bytes:
+        return images["subject_image"] + bytes([params.number_of_images])
+
+    def kinship(self, prepared: bytes) -> None:
+        return None
+
+    def run(self, batch: Sequence[bytes], on_step: OnStep) -> list[Pixels]:
+        self.act()
+        on_step(1, 2)
+        on_step(2, 2)
+        return [np.full((prepared[-1], 40, 60, 3), prepared[0], np.uint8) for prepared in batch]
+
+
+def submitted(records: Records, store: Store, **params: object) -> str:
+    name = store.put(b"\x40", "bin", 600)
+    body = Params(subject_image=name, prompt="x", output_format="png", **params)
+    records.create("r1", "ic-light", "foreground", "", body.model_dump(mode="json"))
+    return name
+
+
+def serve(records: Records, store: Store, pipeline: Painter, timeout_s: int = 60) -> None:
+    """Serve one request."""
+    with stages(records, store, {"ic-light": pipeline}, timeout_s) as (task, reporter):
+        for _ in task(PLACE, b"token"):
+            pass
+    assert reporter.request_ids == ()
+
+
+def ended(records: Records) -> tuple[Status, str | None]:
+    record = records.get("r1")
+    assert record is not None
+    return record.status, record.error
+
+
+def test_pictures_are_in_the_store_when_the_record_says_completed(records: Records, store: Store) -> None:
+    submitted(records, store, number_of_images=3)
+    serve(records, store, Painter())
+    record = records.get("r1")
+    assert record is not None
+    assert record.status is Status.COMPLETED
+    assert len({output.name for output in record.outputs}) == 3
+    for output in record.outputs:
+        file = store.read(output.name)
+        assert file is not None
+        assert (output.media_type, output.size, output.width, output.height) == ("image/png", len(file), 60, 40)
+        assert decode(file).getpixel((5, 5)) == (0x40, 0x40, 0x40)
+        found = store.find(output.name)
+        assert found is not None
+        assert 3590 < found.lives_s < 3610
+
+
+def test_inputs_are_dropped_at_the_end(records: Records, store: Store) -> None:
+    name = submitted(records, store)
+    serve(records, store, Painter())
+    assert store.find(name) is None
+
+
+def test_an_optional_picture_is_given_and_dropped_like_the_first(records: Records, store: Store) -> None:
+    given: list[Mapping[str, bytes]] = []
+
+    class Watcher(Painter):
+        def prepare(self, params: Params, images: Mapping[str, bytes]) -> bytes:
+            given.append(images)
+            return super().prepare(params, images)
+
+    background = store.put(b"\x80", "bin", 600)
+    submitted(records, store, background_image=background)
+    serve(records, store, Watcher())
+    assert given == [{"subject_image": b"\x40", "background_image": b"\x80"}]
+    assert store.find(background) is None
+
+
+def test_a_refusal_reaches_the_caller_in_words(records: Records, store: Store) -> None:
+    def refuse() -> None:
+        raise InputRefused("No face was found in face_image.")
+
+    submitted(records, store)
+    serve(records, store, Painter(refuse))
+    record = records.get("r1")
+    assert record is not None
+    assert (record.status, record.error) == (Status.FAILED, "No face was found in face_image.")
+    assert record.inference_time is not None
+
+
+def test_a_defect_fails_the_request_and_keeps_its_text(records: Records, store: Store) -> None:
+    def break_down() -> None:
+        raise ZeroDivisionError("secret path /weights/x")
+
+    submitted(records, store)
+    serve(records, store, Painter(break_down))
+    record = records.get("r1")
+    assert record is not None
+    assert record.status is Status.FAILED
+    assert "secret" not in (record.error or "")
+
+
+def test_results_that_cannot_be_kept_fail_the_request_and_leave_nothing(
+    records: Records, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full after the first of three pictures."""
+    written = list[int]()
+
+    def fill_disk() -> None:
+        def full(file: int) -> None:
+            written.append(file)
+            if len(written) > 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+
+    submitted(records, store, number_of_images=3)
+    serve(records, store, Painter(fill_disk))
+    assert ended(records) == (Status.FAILED, "The result store cannot be used. Try again later.")
+    assert len(written) == 2
+    assert list((tmp_path / "store").rglob("*.*")) == []
+
+
+def test_s3_lost_in_the_middle_of_a_job(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_server() as server:
+        for name, value in environment(url_of(server)).items():
+            monkeypatch.setenv(name, value)
+        store = open_store(f"s3://{new_bucket()}")
+        submitted(records, store)
+        serve(records, store, Painter(server.stop))
+    record = records.get("r1")
+    assert record is not None
+    assert (record.status, record.error) == (Status.FAILED, "The result store cannot be used. Try again later.")
+
+
+def test_a_request_past_its_deadline_fails(records: Records, store: Store) -> None:
+    submitted(records, store)
+    serve(records, store, Painter(), timeout_s=-1)
+    record = records.get("r1")
+    assert record is not None
+    assert record.status is Status.FAILED
+    assert "took longer" in (record.error or "")
+
+
+def test_an_expired_input_is_told(records: Records, store: Store) -> None:
+    store.drop(submitted(records, store))
+    serve(records, store, Painter())
+    record = records.get("r1")
+    assert record is not None
+    assert (record.status, record.error) == (
+        Status.FAILED,
+        "subject_image has expired before the request was served.",
+    )
+
+
+def test_a_request_served_by_another_is_left_alone(records: Records, store: Store) -> None:
+    submitted(records, store)
+    records.take("ic-light", "foreground", "worker-b")
+
+    def must_not_run() -> None:
+        pytest.fail("the request belongs to worker-b")
+
+    serve(records, store, Painter(must_not_run))
+    record = records.get("r1")
+    assert record is not None
+    assert (record.status, record.worker) == (Status.PROCESSING, "worker-b")
+
+
+def test_a_result_that_comes_too_late_changes_nothing(records: Records, store: Store, tmp_path: Path) -> None:
+    def lose_the_request() -> None:
+        record = records.get("r1")
+        assert record is not None
+        assert records.requeue(record)
+
+    name = submitted(records, store)
+    serve(records, store, Painter(lose_the_request))
+    record = records.get("r1")
+    assert record is not None
+    assert record.status is Status.QUEUED
+    assert store.read(name) is not None, "the next worker needs the picture"
+    assert [file.name for file in (tmp_path / "store").rglob("*.*")] == [name], "no result is left lying about"
+
+
+def test_progress_is_told_while_the_work_goes_on(records: Records, store: Store) -> None:
+    seen = list[Record]()
+
+    class Slow(Painter):
+        def run(self, batch: Sequence[bytes], on_step: OnStep) -> list[Pixels]:
+            on_step(3, 25)
+            while not seen or not seen[-1].total:
+                seen.append(current(records))
+            return super().run(batch, lambda *_: None)
+
+    submitted(records, store)
+    serve(records, store, Slow())
+    assert (seen[-1].status, seen[-1].step, seen[-1].total) == (Status.PROCESSING, 3, 25)
+
+
+def current(records: Records) -> Record:
+    record = records.get("r1")
+    assert record is not None
+    return record
+
+
+def test_a_cancelled_request_ends_at_the_next_step(records: Records, store: Store, tmp_path: Path) -> None:
+    steps = list[int]()
+
+    class Endless(Painter):
+        def run(self, batch: Sequence[bytes], on_step: OnStep) -> list[Pixels]:
+            records.cancel("r1")
+            for step in range(1, 1000):
+                time.sleep(0.01)
+                steps.append(step)
+                on_step(step, 1000)
+            return super().run(batch, on_step)
+
+    submitted(records, store)
+    serve(records, store, Endless())
+    assert ended(records) == (Status.FAILED, "The request was cancelled.")
+    assert len(steps) < 999
+    assert list((tmp_path / "store").rglob("*.*")) == [], "its picture is dropped, and nothing is stored"
+
+
+def test_a_request_cancelled_after_its_last_step_leaves_nothing(records: Records, store: Store, tmp_path: Path) -> None:
+    class Late(Painter):
+        def finish(self, params: Params, pixels: Pixels) -> list[bytes]:
+            records.cancel("r1")
+            return super().finish(params, pixels)
+
+    submitted(records, store)
+    serve(records, store, Late())
+    assert ended(records) == (Status.FAILED, "The request was cancelled.")
+    assert list((tmp_path / "store").rglob("*.*")) == []
+
+
+def failing(*errors: Exception | None) -> tuple[Callable[[], None], list[Exception | None]]:
+    """What raises the errors, one at each call."""
+    left = list(errors)
+
+    def act() -> None:
+        if error := left.pop(0):
+            raise error
+
+    return act, left
+
+
+def test_after_running_out_of_memory_it_is_tried_once_more(records: Records, store: Store) -> None:
+    act, left = failing(torch.OutOfMemoryError("CUDA out of memory."), None)
+    submitted(records, store)
+    serve(records, store, Painter(act))
+    assert ended(records) == (Status.COMPLETED, None)
+    assert left == []
+
+
+def test_a_request_too_large_for_the_device_fails_in_words(records: Records, store: Store) -> None:
+    act, left = failing(*[torch.OutOfMemoryError("CUDA out of memory.")] * 2)
+    submitted(records, store)
+    serve(records, store, Painter(act))
+    assert ended(records) == (Status.FAILED, "The GPU has not enough memory for this request.")
+    assert left == []
+
+
+def test_a_broken_device_leaves_the_request_to_another_process(records: Records, store: Store) -> None:
+    act, _ = failing(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+    name = submitted(records, store)
+    with pytest.raises(DeviceBroken):
+        serve(records, store, Painter(act))
+    assert ended(records) == (Status.PROCESSING, None)
+    assert store.read(name) is not None
+
+
+def test_an_outage_at_the_end_is_ridden_out(records: Records, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [RedisConnectionError("gone"), ResponseError("-OOM command not allowed when used memory > 'maxmemory'.")]
+    complete = records.complete_all
+
+    def unreliable(*args: Any) -> list[bool]:
+        if answers:
+            raise answers.pop()
+        return complete(*args)
+
+    monkeypatch.setattr(records, "complete_all", unreliable)
+    monkeypatch.setattr("workers.state.connection._PAUSE_S", 0.01)
+    submitted(records, store)
+    serve(records, store, Painter())
+    assert ended(records) == (Status.COMPLETED, None)
+    assert answers == []

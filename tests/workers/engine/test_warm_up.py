@@ -1,0 +1,179 @@
+"""Between loading a model and serving it: warming up, and what the operator is told of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from redis import Redis
+
+from models.errors import DeviceUnfit
+from models.pipeline import LoadOptions
+from models.weights.weight_set import WeightSet
+from tests.faults.members import Member
+from tests.faults.waiting import until
+from workers.engine.model_loader import LoadedModels
+from workers.errors import SettingsError
+from workers.settings import WorkerSettings, read_settings
+from workers.state.registry import ModelReport, ModelState, Presence, WorkerReport
+
+PULID = "pulid-lightning"
+KERNELS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+
+
+class Cold:
+    """A pipeline that notes when it was warmed up."""
+
+    variants = ("default",)
+
+    def __init__(self, on_warm_up: Callable[[], None]) -> None:
+        self.warm_up = on_warm_up
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Set before they are removed, so that what a test leaves behind is removed too.
+    for name in KERNELS:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def models(demo_weights: Path, tmp_path: Path) -> Callable[..., LoadedModels]:
+    """The models of a worker for portraits alone, not loaded yet."""
+
+    def make(**settings: object) -> LoadedModels:
+        return LoadedModels(
+            "w", WorkerSettings(device="cpu", weights_dir=demo_weights, data_dir=tmp_path, models=PULID, **settings)
+        )
+
+    return make
+
+
+def play(monkeypatch: pytest.MonkeyPatch, load: Callable[[LoadOptions], object]) -> None:
+    """Load something else in the place of the model."""
+
+    def played(weights: WeightSet, device: torch.device, options: LoadOptions) -> object:
+        return load(options)
+
+    monkeypatch.setattr("models.pulid_lightning.pipeline.load", played)
+
+
+def test_a_model_is_warm_before_it_is_ready(
+    models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded, seen = models(), []
+
+    def look() -> None:
+        seen.append(loaded.report().models[PULID])
+
+    play(monkeypatch, lambda _: Cold(on_warm_up=lambda: seen.append("warms up")))
+    with caplog.at_level(logging.INFO):
+        loaded.load(on_change=look)
+    assert seen == [
+        ModelReport(ModelState.LOADING, detail="warming up"),
+        "warms up",
+        ModelReport(ModelState.READY, "demo", variants=("default",)),
+    ]
+    assert seen[-1].load_s > 0
+    assert seen[-1].warm_up_s > 0
+    assert f"loaded on cpu in {seen[-1].load_s:.1f} s and warmed up in {seen[-1].warm_up_s:.1f} s" in caplog.text
+
+
+def test_memory_that_is_too_small_to_warm_up_is_told(
+    models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    play(monkeypatch, lambda _: Cold(on_warm_up=full))
+    loaded = models()
+    loaded.load(on_change=lambda: None)
+    report = loaded.report().models[PULID]
+    assert report.state is ModelState.FAILED
+    assert "memory of cpu is too small" in report.detail
+    assert loaded.pipelines == {}
+
+
+def test_a_device_that_cannot_do_what_was_chosen_is_told(
+    models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(options: LoadOptions) -> object:
+        raise DeviceUnfit("FACELIGHT_FP8 needs another GPU.")
+
+    play(monkeypatch, refuse)
+    loaded = models(fp8=True)
+    loaded.load(on_change=lambda: None)
+    assert loaded.report().models[PULID] == ModelReport(ModelState.FAILED, detail="FACELIGHT_FP8 needs another GPU.")
+
+
+def test_choices_are_passed_on(models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[LoadOptions] = []
+
+    def note(options: LoadOptions) -> Cold:
+        chosen.append(options)
+        return Cold(on_warm_up=lambda: None)
+
+    play(monkeypatch, note)
+    models().load(on_change=lambda: None)
+    models(compile="max", checkpoint_memory="host").load(on_change=lambda: None)
+    models(fp8=True).load(on_change=lambda: None)
+    assert chosen == [
+        LoadOptions(compile="auto"),
+        LoadOptions(compile="max", checkpoint_memory="host"),
+        LoadOptions(fp8=True, checkpoint_memory="device"),
+    ]
+
+
+def test_kernels_are_kept_beside_the_data_unless_told_otherwise(
+    models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    play(monkeypatch, lambda _: Cold(on_warm_up=lambda: None))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
+    models().load(on_change=lambda: None)
+    kept = [str(tmp_path / "compiled" / "inductor"), str(tmp_path / "triton")]
+    assert [os.environ[name] for name in KERNELS] == kept
+
+
+@pytest.mark.slow
+def test_a_worker_serves_though_kernels_cannot_be_kept_where_its_image_says(
+    redis_url: str, demo_weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    environment = {
+        "FACELIGHT_REDIS_URL": redis_url,
+        "FACELIGHT_DATA_DIR": str(tmp_path / "data"),
+        "FACELIGHT_WEIGHTS_DIR": str(demo_weights),
+        "FACELIGHT_MODELS": "ic-light",
+        "FACELIGHT_DEVICE": "cpu",
+        **{name: str(tmp_path / "file" / "cache" / name) for name in KERNELS},
+    }
+    member = Member("worker", (sys.executable, "-m", "workers"), environment, tmp_path)
+    member.start()
+    presence = Presence(Redis.from_url(redis_url), 10)
+    try:
+        until(lambda: any(worker.models["ic-light"].variants for worker in presence.workers()), "ready", 120)
+    finally:
+        member.end()
+    assert member.log.read_text().count("compiled kernels cannot be kept in") == 2
+
+
+def test_float8_with_weights_that_wait_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACELIGHT_FP8", "true")
+    assert read_settings(WorkerSettings).fp8
+    monkeypatch.setenv("FACELIGHT_CHECKPOINT_MEMORY", "host")
+    with pytest.raises(SettingsError, match="FACELIGHT_FP8 cannot be used with FACELIGHT_CHECKPOINT_MEMORY=host"):
+        read_settings(WorkerSettings)
+
+
+def test_seconds_reach_the_gateway(redis_url: str) -> None:
+    presence = Presence(Redis.from_url(redis_url), 10)
+    ready = ModelReport(ModelState.READY, "real", variants=("default",), load_s=12.5, warm_up_s=61.0)
+    presence.announce(WorkerReport("w", "cuda", {PULID: ready}))
+    (report,) = presence.workers()
+    assert (report.models[PULID].load_s, report.models[PULID].warm_up_s) == (12.5, 61.0)

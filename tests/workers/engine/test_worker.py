@@ -1,0 +1,325 @@
+"""The worker on RQ: jobs one after the other in one process, models in turn, sign of life, loading."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from copy import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from redis import Redis
+from redis.exceptions import ResponseError
+from rq.worker import DequeueStrategy
+
+from models.ic_light.params import Params
+from models.pipeline import LoadOptions, OnStep, Pipeline, Pixels
+from models.weights.installed import INSTALLED_NAME
+from models.weights.weight_set import WeightSet
+from tests.workers.support import stages
+from workers.engine.heartbeat import Heartbeat
+from workers.engine.model_loader import LoadedModels, ensure_weights
+from workers.engine.rq_loop import DEVICE_BROKEN, RequestWorker
+from workers.settings import WorkerSettings
+from workers.state.queue import JobQueue
+from workers.state.records import Records, Status
+from workers.state.registry import ModelReport, ModelState, Presence, WorkerReport
+from workers.store.base import Store
+
+READY = {"ic-light": ModelReport(ModelState.READY, "demo", variants=("foreground",))}
+PULID = ("default", "artistic", "realistic")
+VARIANTS = {"ic-light": "foreground", "pulid-lightning": "default"}
+
+
+class Recorder(Pipeline[Params, str]):
+    """Remembers whom it served and in which process."""
+
+    variants = ("foreground",)
+
+    def __init__(self) -> None:
+        self.served: list[tuple[str, int]] = []
+
+    def prepare(self, params: Params, images: Mapping[str, bytes]) -> str:
+        return params.prompt
+
+    def kinship(self, prepared: str) -> None:
+        return None
+
+    def run(self, batch: Sequence[str], on_step: OnStep) -> list[Pixels]:
+        self.served += [(prepared, os.getpid()) for prepared in batch]
+        return [np.zeros((1, 8, 8, 3), np.uint8) for _ in batch]
+
+
+def submit(records: Records, store: Store, request_id: str, slug: str = "ic-light") -> None:
+    field = {"ic-light": "subject_image", "pulid-lightning": "face_image"}[slug]
+    params = {field: store.put(b"x", "bin", 600), "prompt": request_id}
+    records.create(request_id, slug, VARIANTS[slug], "", params)
+
+
+def work(redis: Redis, records: Records, store: Store, recorder: Recorder) -> RequestWorker:
+    """Serve whatever waits, then return."""
+    pipelines = {slug: copy(recorder) for slug in VARIANTS}
+    for slug, variant in VARIANTS.items():
+        pipelines[slug].variants = (variant,)
+    with stages(records, store, pipelines) as (task, _):
+        worker = RequestWorker(task, redis)
+        worker.work(burst=True, logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
+    return worker
+
+
+def statuses(records: Records, *names: str) -> list[Status | None]:
+    return [record.status if (record := records.get(name)) else None for name in names]
+
+
+def test_requests_are_served_in_order_in_this_process_and_leave_nothing_in_rq(
+    redis: Redis, records: Records, store: Store
+) -> None:
+    names = ("first", "second", "third")
+    for name in names:
+        submit(records, store, name)
+    work(redis, records, store, recorder := Recorder())
+    assert recorder.served == [(name, os.getpid()) for name in names]
+    assert statuses(records, *names) == [Status.COMPLETED] * 3
+    assert [key for key in redis.scan_iter("rq:*") if redis.ttl(key) == -1] == [b"rq:queues"]
+
+
+def test_models_take_turns(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
+    for number in range(3):
+        submit(records, store, f"light-{number}")
+    submit(records, store, "face", slug="pulid-lightning")
+    work(redis, records, store, recorder := Recorder())
+    order = [name for name, _ in recorder.served]
+    assert order.index("face") <= 1, "a long queue of one model does not hold up the other"
+
+
+def test_tokens_too_many_do_nothing(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
+    key = queue.queue_of("ic-light", "foreground").key
+    redis.rpush(key, "surplus-1", "surplus-2", "surplus-3")
+    submit(records, store, "one")
+    work(redis, records, store, recorder := Recorder())
+    assert [name for name, _ in recorder.served] == ["one"]
+    assert queue.queue_of("ic-light", "foreground").count == 0
+
+
+JUNK: dict[str, dict[str, str | bytes]] = {
+    "of a function elsewhere": {"data": '["pathlib.Path.touch", null, ["TARGET"], {}]'},
+    "pickled": {"data": b"\x80\x04\x95TARGET"},
+    "noise": {
+        "data": b"\xff\xfe\x00",
+        "origin": b"\xff",
+        "timeout": "soon",
+        "status": "odd",
+        "created_at": "yesterday",
+    },
+    "of ours with odd arguments": {"data": '["workers.engine.stages.Task", null, [1], {"request_id": [{"a": null}]}]'},
+}
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_a_forged_job_runs_nothing_and_stops_nobody(
+    redis: Redis, records: Records, queue: JobQueue, store: Store, tmp_path: Path, junk: str
+) -> None:
+    target = tmp_path / "forged"
+    fields = {
+        key: str(value).replace("TARGET", str(target)) if isinstance(value, str) else value
+        for key, value in JUNK[junk].items()
+    }
+    redis.hset("rq:job:forged", mapping=fields)
+    redis.rpush(queue.queue_of("ic-light", "foreground").key, "forged")
+    submit(records, store, "honest")
+    work(redis, records, store, recorder := Recorder())
+    assert not target.exists()
+    assert not redis.exists("rq:job:forged")
+    assert [name for name, _ in recorder.served] == ["honest"]
+
+
+@pytest.mark.parametrize("name", [b"no such job", b"\xff\xfe\x00", b""])
+def test_a_name_that_is_none_stops_nobody(
+    redis: Redis, records: Records, queue: JobQueue, store: Store, name: bytes
+) -> None:
+    redis.rpush(queue.queue_of("ic-light", "foreground").key, name)
+    redis.set(b"rq:job:" + name, "a string where a hash should be")
+    submit(records, store, "honest")
+    work(redis, records, store, recorder := Recorder())
+    assert [name for name, _ in recorder.served] == ["honest"]
+
+
+def test_a_broken_device_ends_the_worker_at_once(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
+    class Broken(Recorder):
+        def prepare(self, params: Params, images: Mapping[str, bytes]) -> str:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    for name in ("first", "second"):
+        submit(records, store, name)
+    worker = work(redis, records, store, Broken())
+    assert worker.exit_status == DEVICE_BROKEN
+    assert statuses(records, "first", "second") == [Status.PROCESSING, Status.QUEUED]
+
+
+def test_what_cannot_even_fail_does_not_end_the_worker(
+    redis: Redis, records: Records, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object) -> list[bool]:
+        raise ResponseError("WRONGTYPE")
+
+    monkeypatch.setattr(records, "complete_all", refuse)
+    submit(records, store, "first")
+    worker = work(redis, records, store, Recorder())
+    assert worker.exit_status == 0
+    assert statuses(records, "first") == [Status.PROCESSING]
+    assert len(list((tmp_path / "store").rglob("*.*"))) == 2, "who knows whether it has completed: all pictures stay"
+
+
+def test_a_redis_that_is_full_is_worked_off(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
+    for number in range(3):
+        submit(records, store, f"r{number}")
+    redis.config_set("maxmemory", 1)
+    try:
+        work(redis, records, store, Recorder())
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert statuses(records, "r0", "r1", "r2") == [Status.COMPLETED] * 3
+
+
+def test_a_heartbeat_keeps_a_worker_alive_and_stops_with_it(redis: Redis) -> None:
+    presence = Presence(redis, ttl_s=2)
+    heartbeat = Heartbeat(presence, lambda: WorkerReport("w", "cpu", READY), interval_s=0.2)
+    heartbeat.start()
+    time.sleep(2.5)
+    assert presence.is_alive("w")
+    assert presence.workers() == [WorkerReport("w", "cpu", READY)]
+    heartbeat.stop()
+    assert not presence.is_alive("w")
+    assert not any(thread.name == "heartbeat" for thread in threading.enumerate())
+
+
+def test_a_silent_worker_is_dead(redis: Redis) -> None:
+    presence = Presence(redis, ttl_s=1)
+    presence.announce(WorkerReport("w", "cpu", READY))
+    assert presence.is_alive("w")
+    time.sleep(1.2)
+    assert not presence.is_alive("w")
+    assert presence.workers() == []
+
+
+def test_one_model_without_weights_does_not_stop_the_other(demo_weights: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "weights"
+    partial.mkdir()
+    for entry in demo_weights.iterdir():
+        if entry.name != "sd15":
+            (partial / entry.name).symlink_to(entry)
+    models = LoadedModels("w", WorkerSettings(weights_dir=partial, device="cpu"))
+    assert {report.state for report in models.report().models.values()} == {ModelState.LOADING}
+    models.load(on_change=lambda: None)
+    report = models.report().models
+    assert report["pulid-lightning"] == ModelReport(ModelState.READY, "demo", variants=PULID)
+    assert report["ic-light"].state is ModelState.FAILED
+    assert "sd15" in report["ic-light"].detail
+    assert set(models.pipelines) == {"pulid-lightning"}
+
+
+def loaded(**settings: object) -> LoadedModels:
+    """The models of a worker with these settings."""
+    models = LoadedModels("w", WorkerSettings(device="cpu", **settings))
+    models.load(on_change=lambda: None)
+    return models
+
+
+def test_the_operators_choices_and_the_models_variants_are_passed_on(
+    demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[LoadOptions] = []
+
+    def load(weights: WeightSet, device: torch.device, options: LoadOptions) -> Recorder:
+        chosen.append(options)
+        return Recorder()
+
+    monkeypatch.setattr("models.pulid_lightning.pipeline.load", load)
+    models = loaded(
+        weights_dir=demo_weights,
+        data_dir=tmp_path,
+        models="pulid-lightning",
+        cpu_noise=True,
+        pulid_body_share="official",
+        checkpoints="realistic,default",
+        checkpoint_memory="host",
+    )
+    assert chosen == [LoadOptions(True, "official", ("realistic", "default"), "host")]
+    assert models.report().models["pulid-lightning"].variants == ("foreground",)
+
+
+def test_checkpoints_that_are_not_wanted_need_not_be_there(demo_weights: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "weights"
+    shutil.copytree(demo_weights, partial, ignore=shutil.ignore_patterns("realistic.safetensors"))
+    choices = {"weights_dir": partial, "data_dir": tmp_path, "models": "pulid-lightning"}
+    report = loaded(**choices, checkpoints="default,artistic").report().models["pulid-lightning"]
+    assert (report.state, report.variants) == (ModelState.READY, ("default", "artistic"))
+    report = loaded(**choices).report().models["pulid-lightning"]
+    assert report.state is ModelState.FAILED
+    assert "realistic.safetensors" in report.detail
+
+
+def test_a_model_too_large_for_the_device_does_not_stop_the_other(
+    demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(weights: WeightSet, device: torch.device, options: LoadOptions) -> Recorder:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("models.pulid_lightning.pipeline.load", load)
+    models = loaded(weights_dir=demo_weights, data_dir=tmp_path)
+    report = models.report().models
+    assert "FACELIGHT_CHECKPOINT_MEMORY" in report["pulid-lightning"].detail
+    assert set(models.pipelines) == {"ic-light"}
+
+
+def test_models_that_make_do_with_what_is_left_are_loaded_last(
+    demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    for name, slug in (("pulid_lightning", "pulid-lightning"), ("ic_light", "ic-light")):
+        monkeypatch.setattr(f"models.{name}.pipeline.load", lambda *_, slug=slug: order.append(slug) or Recorder())
+    loaded(weights_dir=demo_weights, data_dir=tmp_path, models="pulid-lightning,ic-light")
+    assert order == ["ic-light", "pulid-lightning"]
+
+
+def test_fetched_weights_are_taken_before_demo_weights(demo_weights: Path, tmp_path: Path) -> None:
+    settings = WorkerSettings(data_dir=tmp_path)
+    settings.real_dir.mkdir(parents=True)
+    settings.demo_dir.symlink_to(demo_weights)
+    assert ensure_weights(settings) == settings.demo_dir, "nothing was fetched yet"
+    (settings.real_dir / INSTALLED_NAME).write_text('kind = "real"')
+    assert ensure_weights(settings) == settings.real_dir
+    assert ensure_weights(WorkerSettings(data_dir=tmp_path, weights_dir=demo_weights)) == demo_weights
+
+
+def test_a_worker_without_any_model_stays_and_says_why_until_it_is_stopped(
+    redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    environment = {
+        **os.environ,
+        "FACELIGHT_REDIS_URL": redis_url,
+        "FACELIGHT_DATA_DIR": str(tmp_path),
+        "FACELIGHT_WEIGHTS_DIR": str(tmp_path / "none"),
+        "FACELIGHT_DEVICE": "cpu",
+    }
+    presence = Presence(redis, ttl_s=10)
+    process = subprocess.Popen([sys.executable, "-m", "workers"], env=environment)
+    try:
+        while not (found := presence.workers()) or ModelState.LOADING in {x.state for x in found[0].models.values()}:
+            assert process.poll() is None
+            time.sleep(0.1)
+        reports = found[0].models
+        assert {slug: report.state for slug, report in reports.items()} == dict.fromkeys(VARIANTS, ModelState.FAILED)
+        assert all("no weights were fetched" in report.detail for report in reports.values())
+    finally:
+        process.terminate()
+        status = process.wait(30)
+    assert status == 0
+    assert presence.workers() == [], "it has signed off"

@@ -1,0 +1,39 @@
+"""The clock that all processes share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from workers.state.clock import SharedClock
+
+
+def test_it_is_redis_clock_and_asks_it_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: Iterator[float] = iter([5000.0, 7000.0])
+    clock = SharedClock(lambda: next(answers))
+    assert clock() == pytest.approx(5000, abs=1)
+    assert clock() == pytest.approx(5000, abs=1)
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + 61)
+    assert clock() == pytest.approx(7000, abs=1)
+
+
+def test_this_machines_clock_may_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SharedClock(lambda: 5000.0)
+    before = clock()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert clock() == pytest.approx(before, abs=1)
+
+
+def test_without_redis_it_goes_on_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> float:
+        raise RedisConnectionError("away")
+
+    clock = SharedClock(away)
+    assert clock() == pytest.approx(time.time(), abs=1)
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + 100)
+    assert clock() == pytest.approx(time.time() + 100, abs=1)

@@ -1,0 +1,206 @@
+"""What crashes leave behind is repaired, once, and what is well is left alone."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from workers.state.janitor import Janitor
+from workers.state.queue import JobQueue
+from workers.state.records import Record, Records, Status
+from workers.state.registry import ModelReport, ModelState, Presence, WorkerReport
+from workers.store.base import Store
+
+ALIVE = WorkerReport("alive", "cpu", {"ic-light": ModelReport(ModelState.READY, "demo")}, requests=("r1",))
+
+
+@pytest.fixture
+def janitor(records: Records, queue: JobQueue, store: Store, presence: Presence) -> Janitor:
+    presence.announce(ALIVE)
+    return Janitor(records, queue, store, presence, max_attempts=2)
+
+
+def begin(records: Records, worker: str, request_id: str = "r1", **params: str) -> Record:
+    """Bring a request to PROCESSING."""
+    records.create(request_id, "ic-light", "foreground", "", params)
+    record = records.take("ic-light", "foreground", worker)
+    assert record is not None
+    return record
+
+
+def state(records: Records, request_id: str = "r1") -> Status:
+    record = records.get(request_id)
+    assert record is not None
+    return record.status
+
+
+def tokens(queue: JobQueue) -> int:
+    return queue.queue_of("ic-light", "foreground").count
+
+
+def forget_tokens(redis: Redis) -> None:
+    """As if the worker that was called had died with its token."""
+    redis.delete("rq:queue:facelight-ic-light-foreground")
+
+
+def test_a_request_of_a_dead_worker_is_queued_again(
+    janitor: Janitor, records: Records, queue: JobQueue, redis: Redis
+) -> None:
+    begin(records, "dead")
+    forget_tokens(redis)
+    janitor.tidy()
+    assert state(records) is Status.QUEUED
+    assert tokens(queue) == 1
+    janitor.tidy()
+    assert tokens(queue) == 1, "a second round finds nothing to mend"
+
+
+def test_a_request_goes_back_to_its_own_queue(janitor: Janitor, records: Records, queue: JobQueue) -> None:
+    records.create("r1", "pulid-lightning", "artistic", "", {"face_image": "x"})
+    assert records.take("pulid-lightning", "artistic", "dead")
+    janitor.tidy()
+    assert records.waiting("pulid-lightning", "artistic") == 1
+    assert queue.queue_of("pulid-lightning", "artistic").count == 1
+
+
+def test_a_request_that_kills_its_workers_fails(janitor: Janitor, records: Records, store: Store) -> None:
+    name = store.put(b"x", "bin", 600)
+    begin(records, "dead", subject_image=name)
+    janitor.tidy()
+    assert store.find(name), "it is tried once more"
+    assert records.take("ic-light", "foreground", "dead too")
+    janitor.tidy()
+    record = records.get("r1")
+    assert record is not None
+    assert (record.status, record.error) == (Status.FAILED, "The worker died on this request, 2 times in a row.")
+    assert store.find(name) is None
+
+
+def test_a_cancelled_request_of_a_dead_worker_ends(janitor: Janitor, records: Records, store: Store) -> None:
+    name = store.put(b"x", "bin", 600)
+    begin(records, "dead", subject_image=name)
+    records.cancel("r1")
+    janitor.tidy()
+    record = records.get("r1")
+    assert record is not None
+    assert (record.status, record.error) == (Status.FAILED, "The request was cancelled.")
+    assert store.find(name) is None
+
+
+def test_a_worker_at_work_is_left_alone(janitor: Janitor, records: Records) -> None:
+    begin(records, "alive")
+    janitor.tidy()
+    assert state(records) is Status.PROCESSING
+
+
+def test_all_that_a_dead_worker_had_in_hand_is_queued_again(
+    janitor: Janitor, records: Records, presence: Presence
+) -> None:
+    """One in work, one behind it, one ahead; and what a living worker has in hand is left alone."""
+    presence.announce(replace(ALIVE, requests=("r3", "r4")))
+    for number, worker in enumerate(["dead", "dead", "dead", "alive", "alive"]):
+        begin(records, worker, f"r{number}")
+    janitor.tidy()
+    assert [state(records, f"r{number}").name[0] for number in range(5)] == ["Q", "Q", "Q", "P", "P"]
+
+
+def test_a_living_worker_that_knows_nothing_of_its_request_has_lost_it(
+    records: Records, queue: JobQueue, store: Store, redis: Redis
+) -> None:
+    """Redis has lost its last second, and with it the end of the request."""
+    presence = Presence(redis, ttl_s=1)
+    janitor = Janitor(records, queue, store, presence, max_attempts=2)
+    begin(records, "alive")
+    presence.announce(replace(ALIVE, requests=()))
+    janitor.tidy()
+    assert state(records) is Status.PROCESSING, "its report may be older than the request"
+    time.sleep(1.1)
+    presence.announce(replace(ALIVE, requests=()))
+    janitor.tidy()
+    assert state(records) is Status.QUEUED
+
+
+def test_after_an_outage_workers_have_time_to_say_that_they_live(
+    records: Records, queue: JobQueue, store: Store, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    janitor = Janitor(records, queue, store, Presence(redis, ttl_s=1), max_attempts=2)
+    begin(records, "silent")
+    with monkeypatch.context() as patch, pytest.raises(RedisError):
+        patch.setattr(records, "running", lambda: redis.execute_command("NONSENSE"))
+        janitor.tidy()
+    janitor.tidy()
+    assert state(records) is Status.PROCESSING
+    time.sleep(1.1)
+    janitor.tidy()
+    assert state(records) is Status.QUEUED
+
+
+def test_lost_tokens_are_made_good_for(janitor: Janitor, records: Records, queue: JobQueue, redis: Redis) -> None:
+    """Workers died between token and record."""
+    for number in range(3):
+        records.create(f"r{number}", "ic-light", "foreground", "", {})
+    redis.lpop("rq:queue:facelight-ic-light-foreground", 2)
+    janitor.tidy()
+    janitor.tidy()
+    assert tokens(queue) == 3
+
+
+def test_tokens_far_too_many_are_removed(janitor: Janitor, queue: JobQueue, redis: Redis) -> None:
+    redis.rpush("rq:queue:facelight-ic-light-foreground", *map(str, range(150)))
+    janitor.tidy()
+    assert tokens(queue) == 100
+
+
+def test_requests_that_stand_nowhere_wait_again(
+    janitor: Janitor, records: Records, queue: JobQueue, redis: Redis
+) -> None:
+    records.create("r1", "ic-light", "foreground", "", {})
+    redis.delete("facelight:waiting:ic-light:foreground")
+    janitor.tidy()
+    assert tokens(queue) == records.depth("ic-light") == 1
+
+
+def test_all_of_many_are_looked_at_in_the_end(
+    janitor: Janitor, records: Records, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.state.janitor._AUDITED", 2)
+    for number in range(5):
+        records.create(f"r{number}", "ic-light", "foreground", "", {})
+    redis.delete("facelight:waiting:ic-light:foreground")
+    for expected in (2, 4, 5):
+        janitor.tidy()
+        assert records.depth("ic-light") == expected
+
+
+def test_ids_of_expired_records_leave_the_lists(janitor: Janitor, records: Records, redis: Redis) -> None:
+    begin(records, "dead")
+    redis.delete("facelight:request:r1")
+    janitor.tidy()
+    assert records.unfinished() == records.running() == []
+
+
+def test_a_damaged_record_does_not_keep_others_from_being_mended(
+    janitor: Janitor, records: Records, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin(records, "dead", "damaged")
+    begin(records, "dead too")
+    redis.hset("facelight:request:damaged", "params", "not json")
+    with caplog.at_level(logging.ERROR):
+        janitor.tidy()
+    assert "the record of damaged is damaged" in caplog.text
+    assert state(records) is Status.QUEUED
+
+
+def test_expired_files_are_swept(janitor: Janitor, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(b"x", "bin", -302)
+    swept = list[int]()
+    sweep = store.sweep
+    monkeypatch.setattr(store, "sweep", lambda: swept.append(sweep()))
+    janitor.tidy()
+    janitor.tidy()
+    assert swept == [1], "and not at every round"

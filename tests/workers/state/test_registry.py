@@ -1,0 +1,50 @@
+"""What workers say of themselves, and what that means for a request."""
+
+from __future__ import annotations
+
+from redis import Redis
+
+from workers.state.registry import ModelReport, ModelState, Presence, WorkerReport, served_variants
+
+
+def worker(name: str, state: ModelState = ModelState.READY, *variants: str) -> WorkerReport:
+    return WorkerReport(name, "cpu", {"ic-light": ModelReport(state, "real", variants=variants)})
+
+
+def test_reports_come_back_as_they_were_given(presence: Presence) -> None:
+    reports = [worker("a", ModelState.READY, "foreground", "background"), worker("b", ModelState.LOADING)]
+    for report in reversed(reports):
+        presence.announce(report)
+    assert presence.workers() == reports
+
+
+def test_workers_that_left_or_fell_silent_leave_nothing_behind(presence: Presence, redis: Redis) -> None:
+    for name in ("a", "b", "c"):
+        presence.announce(worker(name))
+    presence.leave("a")
+    redis.delete("facelight:worker:b")  # as when it expires
+    assert presence.workers() == [worker("c")]
+    presence.leave("c")
+    assert presence.workers() == []
+    assert redis.keys("facelight:*") == []
+
+
+def test_a_worker_that_was_silent_for_a_while_is_back_with_its_next_word(presence: Presence, redis: Redis) -> None:
+    presence.announce(worker("a"))
+    redis.delete("facelight:worker:a")
+    assert presence.workers() == []
+    presence.announce(worker("a"))
+    assert presence.workers() == [worker("a")]
+
+
+def test_what_workers_serve_is_put_together() -> None:
+    plain, able = worker("a", ModelState.READY, "foreground"), worker("b", ModelState.READY, "background")
+    assert served_variants([plain], "ic-light") == {"foreground"}
+    assert served_variants([plain, able], "ic-light") == {"foreground", "background"}
+    assert served_variants([plain, worker("b", ModelState.LOADING, "background")], "ic-light") == {"foreground"}
+
+
+def test_what_is_served_is_not_known_while_nobody_serves_the_model() -> None:
+    assert served_variants([], "ic-light") is None
+    assert served_variants([worker("a", ModelState.LOADING)], "ic-light") is None
+    assert served_variants([worker("a", ModelState.READY, "foreground")], "pulid-lightning") is None

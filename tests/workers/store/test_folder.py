@@ -1,0 +1,65 @@
+"""What only a folder has: drafts, and disks that are full or closed to us."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from workers.errors import SettingsError, StoreUnavailable
+from workers.store.base import Store
+from workers.store.open import open_store
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on nothing more can be written."""
+
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_drafts_of_dead_writers_are_swept_like_what_they_were_to_become(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "store" / "ab"
+    folder.mkdir(parents=True)
+    for expires in (time.time() - 301, time.time() - 1):
+        (folder / f".{'a' * 32}-{expires:.0f}.png").write_bytes(b"half a pict")
+    assert store.sweep() == 1
+
+
+def test_what_does_not_belong_there_is_swept_after_a_day(store: Store, tmp_path: Path) -> None:
+    stray = tmp_path / "store" / "ab" / "notes.txt"
+    stray.parent.mkdir(parents=True)
+    stray.write_text("?")
+    assert store.sweep() == 0
+    os.utime(stray, (0, time.time() - 86_401))
+    assert store.sweep() == 1
+
+
+def test_a_full_disk(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_disk(monkeypatch)
+    with pytest.raises(StoreUnavailable, match="No space left"):
+        store.put(b"picture", "png", ttl_s=60)
+    assert files(tmp_path) == [], "nothing is left that would fill it further"
+
+
+def test_a_full_disk_at_start_may_have_room_again_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill_disk(monkeypatch)
+    store.check()
+    assert "No space left" in caplog.text
+
+
+def test_a_place_that_is_no_folder_is_told_at_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SettingsError, match="FACELIGHT_STORE: Not a directory"):
+        open_store(str(tmp_path / "file" / "store")).check()

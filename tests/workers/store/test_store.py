@@ -1,0 +1,155 @@
+"""Files are written whole, found only by their names, and gone when their time is up: in a folder and on S3 alike."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from workers.store.base import Store, is_name, is_private, may_read
+from workers.store.open import open_store
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "folder":
+        return open_store(str(tmp_path / "store"))
+    return open_store(f"s3://{request.getfixturevalue('bucket')}/pictures")
+
+
+def test_what_is_put_is_found(store: Store) -> None:
+    name = store.put(b"picture", "png", ttl_s=60)
+    found = store.find(name)
+    assert found is not None
+    assert store.read(name) == b"picture"
+    assert (found.name, found.size, found.extension) == (name, 7, "png")
+    assert 50 < found.lives_s <= 61
+
+
+def test_what_is_placed_can_be_read_before_it_is_durable(store: Store) -> None:
+    with store.placed(b"picture", "bin", ttl_s=60) as name:
+        assert store.read(name) == b"picture"
+    assert store.read(name) == b"picture"
+
+
+def test_what_is_placed_is_gone_if_nothing_came_of_it(store: Store) -> None:
+    with pytest.raises(LookupError), store.placed(b"picture", "bin", ttl_s=60) as name:
+        raise LookupError
+    assert store.read(name) is None
+
+
+def test_names_are_long_and_differ_and_tell_when_they_expire(store: Store) -> None:
+    names = {store.put(b"same", "webp", ttl_s=60) for _ in range(20)}
+    assert len(names) == 20
+    for name in names:
+        token, _, expires = name.removesuffix(".webp").rpartition("-")
+        assert len(token) == 32
+        assert 0 < int(expires) - time.time() <= 61
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1_000_000])
+def test_parts(store: Store, size: int) -> None:
+    data = bytes(index % 251 for index in range(size))
+    found = store.find(store.put(data, "jpg", ttl_s=60))
+    assert found is not None
+    for start, length in {(0, size), (0, 1), (size - 1, 1), (size // 3, size - size // 3)}:
+        chunks = store.open(found, start, length)
+        assert chunks is not None
+        assert b"".join(chunks) == data[start : start + length]
+
+
+def test_an_open_file_is_read_to_its_end(store: Store) -> None:
+    data = bytes(2_000_000)
+    found = store.find(name := store.put(data, "png", ttl_s=60))
+    assert found is not None
+    chunks = store.open(found, 0, found.size)
+    assert chunks is not None
+    first = next(iter(chunks))
+    store.drop(name)
+    assert first + b"".join(chunks) == data
+    assert store.open(found, 0, found.size) is None
+
+
+def test_expired_files_are_not_found_but_swept_later(store: Store) -> None:
+    just, long_ago = (store.put(b"picture", "png", ttl_s) for ttl_s in (-1, -400))
+    kept = store.put(b"other", "png", ttl_s=60)
+    assert store.find(just) is store.find(long_ago) is store.read(just) is None
+    assert store.sweep() == 1, "a download of the other one may still go on"
+    assert store.sweep() == 0
+    assert store.read(kept) == b"other"
+
+
+def test_a_file_cannot_be_had_for_longer_by_another_name(store: Store) -> None:
+    name = store.put(b"picture", "png", ttl_s=60)
+    token, _, _ = name.removesuffix(".png").rpartition("-")
+    assert store.find(f"{token}-{int(time.time()) + 86_400}.png") is None
+
+
+def test_a_dropped_file_is_gone(store: Store) -> None:
+    name = store.put(b"picture", "bin", ttl_s=60)
+    store.drop(name)
+    store.drop(name)
+    assert store.find(name) is store.read(name) is None
+
+
+def test_two_processes_see_the_same_files(store: Store, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    by_s3 = request.node.callspec.params["store"] == "s3"
+    other = open_store(f"s3://{request.getfixturevalue('bucket')}/pictures" if by_s3 else str(tmp_path / "store"))
+    assert other.read(store.put(b"picture", "png", ttl_s=60)) == b"picture"
+
+
+def test_a_store_that_can_be_used_passes_its_check_and_stays_empty(store: Store) -> None:
+    store.check()
+    assert store.sweep() == 0
+
+
+NAME = "a" * 32 + "-4102444800.png"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "..%2fpasswd",
+        "",
+        ".",
+        "a/b.png",
+        "a" * 40 + ".png",
+        NAME.replace("png", "svg"),
+        NAME.replace("-", "/"),
+        NAME.replace("4102444800", "99999999999"),
+        NAME.replace("4102444800", "٤١٠٢٤٤٤٨٠٠"),
+        NAME + "\n",
+    ],
+)
+def test_what_is_no_name_is_not_found(store: Store, name: str) -> None:
+    assert is_name(NAME)
+    assert not is_name(name)
+    assert store.find(name) is store.read(name) is None
+    store.drop(name)
+
+
+def test_a_file_with_an_owner_is_for_that_one_alone(store: Store) -> None:
+    name = store.put(b"mine", "png", 60, "key_1")
+    assert is_private(name)
+    assert may_read(name, "key_1")
+    assert not any(may_read(name, owner) for owner in ("key_2", "key_", ""))
+    found = store.find(name)
+    assert found is not None
+    assert (store.read(name), found.extension) == (b"mine", "png")
+    tag = name[-len("-0123456789abcdef.png") : -len(".png")]
+    assert store.find(name.replace(tag, "")) is None
+    public = store.put(b"ours", "png", 60)
+    assert not is_private(public)
+    assert may_read(public, "key_1") and may_read(public, "")
+    assert not may_read("no name", "")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.text(max_size=80) | st.from_regex(r"[A-Za-z0-9_/.-]{32}-[0-9]{10}\.(png|bin)", fullmatch=True))
+def test_no_text_escapes_the_folder(store: Store, name: str) -> None:
+    assert store.find(name) is None
+    assert store.read(name) is None

@@ -1,0 +1,144 @@
+"""Loading the models a worker serves, and saying how far it is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from models.catalog import MODELS
+from models.errors import DeviceUnfit, WeightsError
+from models.execution.kernel_cache import dismiss_compilers, keep_kernels
+from models.pipeline import LoadOptions, Pipeline
+from models.weights.hashes import WEIGHT_HASHES, HashCache
+from models.weights.installed import INSTALLED_NAME
+from models.weights.weight_set import WeightSet
+from workers.engine.device_errors import is_broken_device
+from workers.settings import WorkerSettings
+from workers.state.registry import ModelReport, ModelState, WorkerReport
+
+if TYPE_CHECKING:
+    import torch
+
+_log = logging.getLogger(__name__)
+_KERNELS: Final = "compiled"
+_ADVICE: Final = "FACELIGHT_MODELS, FACELIGHT_CHECKPOINTS and FACELIGHT_CHECKPOINT_MEMORY choose what is kept there."
+
+
+class LoadedModels:
+    """The models of one worker: their pipelines once loaded, and a report of their state at any time."""
+
+    def __init__(self, worker: str, settings: WorkerSettings) -> None:
+        self._worker = worker
+        self._settings = settings
+        self._device = settings.device
+        self._hashes = HashCache(settings.data_dir / WEIGHT_HASHES)
+        self._reports: Mapping[str, ModelReport] = {slug: ModelReport(ModelState.LOADING) for slug in settings.models}
+        self.pipelines: dict[str, Pipeline[Any, Any]] = {}
+
+    def report(self) -> WorkerReport:
+        """State of every model. May be called from another thread."""
+        return WorkerReport(self._worker, self._device, self._reports)
+
+    def load(self, on_change: Callable[[], None]) -> None:
+        """Load one model after the other; a model whose weights are amiss does not keep the others from serving."""
+        # Before diffusers: it loads the compiler, which chooses a place itself where none is named.
+        keep_kernels(self._settings.data_dir / _KERNELS)
+        from diffusers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        device = pick_device(self._settings.device)
+        self._device = str(device)
+
+        def tell(slug: str, report: ModelReport) -> None:
+            self._reports = {**self._reports, slug: report}
+            on_change()
+
+        for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].flexible):
+            tell(slug, self._load_one(slug, device, partial(tell, slug)))
+        dismiss_compilers()
+
+    def _load_one(self, slug: str, device: torch.device, tell: Callable[[ModelReport], None]) -> ModelReport:
+        import torch
+
+        began, options = time.monotonic(), self._options()
+        try:
+            root = ensure_weights(self._settings)
+            weights = WeightSet.open(root, slug, self._hashes, skip=MODELS[slug].unused_roles(options))
+            pipeline = MODELS[slug].load(weights, device, options)
+            loaded = time.monotonic()
+            tell(ModelReport(ModelState.LOADING, detail="warming up"))
+            pipeline.warm_up()
+        except (WeightsError, OSError) as error:
+            return _failed(slug, f"cannot load: {error}")
+        except DeviceUnfit as error:
+            return _failed(slug, str(error))
+        except torch.OutOfMemoryError as error:
+            return _failed(slug, f"The memory of {device} is too small for {slug}. {_ADVICE}", error)
+        except MemoryError as error:
+            return _failed(slug, f"The memory of this host is too small for {slug}. {_ADVICE}", error)
+        # Broad, since a defect in one model's code is no reason to serve none; but a broken device is one to end.
+        except Exception as error:
+            if is_broken_device(error):
+                raise
+            _log.exception("cannot serve %s", slug)
+            return ModelReport(ModelState.FAILED, detail=f"cannot load: {type(error).__name__}, see the worker's log")
+        self.pipelines[slug] = pipeline
+        load_s, warm_up_s = loaded - began, time.monotonic() - loaded
+        _log.info(
+            "%s loaded on %s in %.1f s and warmed up in %.1f s (%s weights)",
+            *(slug, device, load_s, warm_up_s, weights.kind),
+        )
+        if weights.kind == "demo":
+            _log.warning("%s runs on demo weights. %s", slug, MODELS[slug].demo_note)
+        return ModelReport(
+            ModelState.READY, weights.kind, variants=pipeline.variants, load_s=load_s, warm_up_s=warm_up_s
+        )
+
+    def _options(self) -> LoadOptions:
+        return LoadOptions(
+            cpu_noise=self._settings.cpu_noise,
+            pulid_body_share=self._settings.pulid_body_share,
+            checkpoints=self._settings.checkpoints,
+            # Weights that wait in the host's memory are not rounded, so with float8 none may.
+            checkpoint_memory="device" if self._settings.fp8 else self._settings.checkpoint_memory,
+            compile=self._settings.compile,
+            fp8=self._settings.fp8,
+        )
+
+
+def _failed(slug: str, detail: str, error: BaseException | None = None) -> ModelReport:
+    _log.error("cannot serve %s: %s%s", slug, detail, f" ({error})" if error else "")
+    return ModelReport(ModelState.FAILED, detail=detail)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The torch device that the settings name; `auto` is the first GPU, or the CPU without one.
+
+    Raises what torch raises of a device that is not there.
+    """
+    import torch
+
+    device = torch.device(wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    torch.zeros(1, device=device)  # or else the first file that goes there would seem to be damaged
+    return device
+
+
+def ensure_weights(settings: WorkerSettings) -> Path:
+    """Folder of the weights; if none is set and none were fetched, demo weights, which are built if need be."""
+    folder = weights_folder(settings)
+    if folder == settings.demo_dir:
+        from models.demo_weights.build import build
+
+        if build(folder):
+            _log.info("built demo weights in %s", folder)
+    return folder
+
+
+def weights_folder(settings: WorkerSettings) -> Path:
+    """The folder that a worker with these settings uses, whether or not it is there."""
+    fetched = settings.weights_dir or (settings.real_dir / INSTALLED_NAME).is_file()
+    return settings.real_dir if fetched else settings.demo_dir

@@ -1,0 +1,279 @@
+"""API keys that the operator issues: what each may do, and how the gateway recognises one.
+
+Redis holds, without expiry, one hash per key (`facelight:key:<id>`) and one of all digests (`facelight:key-digests`,
+digest → id). The secret itself is told once, to the one who asks for the key; kept is its SHA-256, which is enough for
+256 random bits. Requests belong to a key's id, which stays the same when its secret is rotated. No two keys have the
+same name, but for those of versions that did not look.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final, TypedDict, cast
+from zlib import crc32
+
+from redis import Redis
+
+from workers.errors import NameAmbiguous, NameTaken, NotMetered
+from workers.state.connection import text
+from workers.state.once import OnceScript, once
+
+_DIGESTS: Final = "facelight:key-digests"
+PREFIX: Final = "facelight:key:"
+"""Of the hashes' names. Whoever takes a request's price from a key, or gives it back, does so in field `credits`."""
+_SECRET: Final = re.compile(r"fl_(?P<random>[0-9a-f]{64})(?P<checksum>[0-9a-f]{8})")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One API key, without its secret. Times are seconds since the epoch by Redis' clock."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...] = ()
+    """Slugs of the models that it may use; none: all."""
+    rate: int | None = None
+    """Requests per minute; None: no limit."""
+    credits: float | None = None
+    """What is left of its credits; None: it is not metered."""
+    created_at: float = 0.0
+    last_used: float | None = None
+    """To the minute."""
+
+    def may_use(self, slug: str) -> bool:
+        """Whether the key's scopes admit a model."""
+        return not self.scopes or slug in self.scopes
+
+
+class Changes(TypedDict, total=False):
+    """What may be changed about a key; what is absent stays as it is."""
+
+    scopes: Sequence[str]
+    rate: int | None
+    credits: float | None
+
+
+_STAMP: Final = """
+local now = redis.call('TIME')
+local stamp = now[1] .. '.' .. string.format('%06d', now[2])
+"""
+
+_LOOK_UP: Final = f"""
+local DIGESTS, PREFIX = '{_DIGESTS}', '{PREFIX}'
+
+local function ids_of_name(name)
+  local ids = {{}}
+  for _, id in ipairs(redis.call('HVALS', DIGESTS)) do
+    if redis.call('HGET', PREFIX .. id, 'name') == name then table.insert(ids, id) end
+  end
+  table.sort(ids)
+  return ids
+end
+
+local function ids_of(id_or_name)
+  if redis.call('EXISTS', PREFIX .. id_or_name) == 1 then return {{id_or_name}} end
+  return ids_of_name(id_or_name)
+end
+"""
+"""Which keys are meant. Names are searched, not kept in an index: there are few keys, and old ones may share a name.
+No answer that is kept may hold a digest."""
+
+# ARGV: id, digest, name, field, value, ... Returns ids of the keys that have the name already, and the new key. Sent
+# again, it is told by its id.
+ADD: Final = f"""{_LOOK_UP}{_STAMP}
+local key = PREFIX .. ARGV[1]
+if redis.call('EXISTS', key) == 0 then
+  local taken = ids_of_name(ARGV[3])
+  if #taken > 0 then return {{taken, {{}}}} end
+  redis.call('HSET', key, 'id', ARGV[1], 'digest', ARGV[2], 'created_at', stamp, 'name', unpack(ARGV, 3))
+  redis.call('HSET', DIGESTS, ARGV[2], ARGV[1])
+end
+return {{{{}}, redis.call('HGETALL', key)}}
+"""
+
+# KEYS: digests; ARGV: digest, prefix of keys. A Redis that is full or read-only must still let keys in: hence pcall.
+FIND: Final = f"""{_STAMP}
+local id = redis.call('HGET', KEYS[1], ARGV[1])
+if not id then return {{}} end
+local found = redis.call('HGETALL', ARGV[2] .. id)
+if #found == 0 then return {{}} end
+local last = tonumber(redis.call('HGET', ARGV[2] .. id, 'last_used') or 0)
+if now[1] - last >= 60 then redis.pcall('HSET', ARGV[2] .. id, 'last_used', now[1]) end
+return found
+"""
+
+# ARGV: id or name. Returns the ids that it may mean; if it is one, the key is revoked.
+REVOKE: Final = once(
+    """
+local ids = ids_of(ARGV[1])
+if #ids ~= 1 then return ids end
+redis.call('HDEL', DIGESTS, redis.call('HGET', PREFIX .. ids[1], 'digest'))
+redis.call('DEL', PREFIX .. ids[1])
+return ids
+""",
+    _LOOK_UP,
+)
+
+# ARGV: id or name, new digest. Returns the ids that it may mean; if it is one, that key has the new digest.
+ROTATE: Final = once(
+    """
+local ids = ids_of(ARGV[1])
+if #ids ~= 1 then return ids end
+redis.call('HDEL', DIGESTS, redis.call('HGET', PREFIX .. ids[1], 'digest'))
+redis.call('HSET', PREFIX .. ids[1], 'digest', ARGV[2])
+redis.call('HSET', DIGESTS, ARGV[2], ids[1])
+return ids
+""",
+    _LOOK_UP,
+)
+
+# ARGV: id or name, credits to add or '', field, value, ... Returns the ids that it may mean, and if it is one whether
+# that key has changed: it has not if there are no credits to add to.
+CHANGE: Final = once(
+    """
+local ids = ids_of(ARGV[1])
+if #ids ~= 1 then return {ids, 0} end
+local key = PREFIX .. ids[1]
+if ARGV[2] ~= '' then
+  if (redis.call('HGET', key, 'credits') or '') == '' then return {ids, 0} end
+  redis.call('HINCRBYFLOAT', key, 'credits', ARGV[2])
+end
+if #ARGV > 2 then redis.call('HSET', key, unpack(ARGV, 3)) end
+return {ids, 1}
+""",
+    _LOOK_UP,
+)
+
+
+class Keys:
+    """All API keys in one Redis. Every change is one atomic step and counts from the next request on."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._add = redis.register_script(ADD)
+        self._find = redis.register_script(FIND)
+        self._revoke = OnceScript(redis, REVOKE)
+        self._rotate = OnceScript(redis, ROTATE)
+        self._change = OnceScript(redis, CHANGE)
+
+    def add(
+        self, name: str, scopes: Sequence[str] = (), rate: int | None = None, credits: float | None = None
+    ) -> tuple[Key, str]:
+        """Issue a key; returns it with its secret, which nobody can read again. Raises `NameTaken`."""
+        key_id, secret = f"key_{secrets.token_hex(8)}", new_secret()
+        fields = _fields({"scopes": scopes, "rate": rate, "credits": credits})
+        taken, raw = self._add(args=[key_id, digest_of(secret), name, *fields])
+        if taken:
+            raise NameTaken(f"There is a key called {name} already: {text(taken[0])}.")
+        return _parse(_pairs(raw)), secret
+
+    def find(self, secret: str) -> Key | None:
+        """The key that a secret belongs to, marked as used now; None if there is none. One round trip."""
+        if not is_well_formed(secret):
+            return None
+        digest = digest_of(secret)
+        raw = _pairs(self._find(keys=[_DIGESTS], args=[digest, PREFIX]))
+        # Redis' index only nominates a key; what lets it in is this comparison, whose time says nothing.
+        return _parse(raw) if hmac.compare_digest(raw.get("digest", ""), digest) else None
+
+    def get(self, key_id: str) -> Key | None:
+        """The key of that id; None if there is none."""
+        raw = cast("dict[bytes, bytes]", self._redis.hgetall(_key(key_id)))
+        return _parse({text(name): text(value) for name, value in raw.items()}) if raw else None
+
+    def all(self) -> list[Key]:
+        """All keys, oldest first."""
+        ids = [text(key_id) for key_id in cast("list[bytes]", self._redis.hvals(_DIGESTS))]
+        return sorted((key for key_id in ids if (key := self.get(key_id))), key=lambda key: (key.created_at, key.id))
+
+    def revoke(self, id_or_name: str) -> str | None:
+        """Make a key worthless for ever. Its requests run to their end.
+
+        Returns its id; None if there is no such key. Raises `NameAmbiguous`, as do the methods below.
+        """
+        return _only(self._revoke(args=[id_or_name]), id_or_name)
+
+    def rotate(self, id_or_name: str) -> str | None:
+        """Give a key a new secret, which is returned; the old one is worthless now. None if there is no such key."""
+        secret = new_secret()
+        return secret if _only(self._rotate(args=[id_or_name, digest_of(secret)]), id_or_name) else None
+
+    def change(self, id_or_name: str, changes: Changes, added: float | None = None) -> Key | None:
+        """Change what a key may do, and add credits to it; returns it as it is now, None if there is no such key.
+
+        Raises `NotMetered` if there are no credits to add to; nothing has changed then.
+        """
+        words = [id_or_name, "" if added is None else repr(added), *_fields(changes)]
+        ids, changed = self._change(args=words)
+        key_id = _only(ids, id_or_name)
+        if key_id is not None and not changed:
+            raise NotMetered(f"There is no metered key {id_or_name}; `--credits X` starts to meter one.")
+        return None if key_id is None else self.get(key_id)
+
+
+def _only(ids: Sequence[bytes], id_or_name: str) -> str | None:
+    """The one key that is meant, if there is one."""
+    if len(ids) > 1:
+        raise NameAmbiguous(
+            f"{len(ids)} keys are called {id_or_name}: {', '.join(map(text, ids))}. Name one by its id."
+        )
+    return text(ids[0]) if ids else None
+
+
+def new_secret() -> str:
+    """256 random bits as `fl_` and 64 hexadecimal digits, and their CRC-32 in 8 more."""
+    random = secrets.token_hex(32)
+    return f"fl_{random}{_checksum(random)}"
+
+
+def is_well_formed(secret: str) -> bool:
+    """Whether this could be a key's secret: tells a mistyped or a cut one without asking anybody."""
+    found = _SECRET.fullmatch(secret)
+    return found is not None and found["checksum"] == _checksum(found["random"])
+
+
+def digest_of(secret: str) -> str:
+    """What is kept of a secret: its SHA-256 in hexadecimal digits."""
+    return sha256(secret.encode()).hexdigest()
+
+
+def _checksum(random: str) -> str:
+    return f"{crc32(random.encode()):08x}"
+
+
+def _key(key_id: str) -> str:
+    return f"{PREFIX}{key_id}"
+
+
+def _fields(changes: Changes) -> list[str]:
+    """Names and values in turn, as Redis takes them."""
+    values: dict[str, str] = {}
+    if "scopes" in changes:
+        values["scopes"] = ",".join(changes["scopes"])
+    for name in ("rate", "credits"):
+        if name in changes:
+            values[name] = "" if changes[name] is None else repr(changes[name])
+    return [word for pair in values.items() for word in pair]
+
+
+def _pairs(raw: Any) -> dict[str, str]:
+    """A hash as a script returns it: names and values in turn."""
+    words = [text(word) for word in raw]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _parse(raw: dict[str, str]) -> Key:
+    return Key(
+        id=raw["id"],
+        name=raw["name"],
+        scopes=tuple(slug for slug in raw["scopes"].split(",") if slug),
+        rate=int(raw["rate"]) if raw["rate"] else None,
+        credits=float(raw["credits"]) if raw["credits"] else None,
+        created_at=float(raw["created_at"]),
+        last_used=float(raw["last_used"]) if "last_used" in raw else None,
+    )

@@ -1,0 +1,125 @@
+"""Which workers are alive, and what they can serve.
+
+A worker writes one key that expires by itself unless it is written again. Nobody else ever writes it. The names of
+all workers stand in a set, so that nobody has to search Redis for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from redis import Redis
+
+from workers.state.connection import text
+
+_PREFIX: Final = "facelight:worker:"
+_NAMES: Final = "facelight:workers"
+
+
+class ModelState(StrEnum):
+    """How far a worker is with one model."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What a worker says of one model.
+
+    Its state, the kind of weights (`demo` or `real`), why it failed or how far it is, the variants of the model that it
+    serves, and the seconds that loading and warming up took.
+    """
+
+    state: ModelState
+    weights: str = ""
+    detail: str = ""
+    variants: tuple[str, ...] = ()
+    load_s: float = field(default=0.0, compare=False)
+    warm_up_s: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """What a worker says of itself."""
+
+    name: str
+    device: str
+    models: Mapping[str, ModelReport]
+    requests: tuple[str, ...] = ()
+    """Ids of the requests that it has in hand: one in work, some behind it, some ahead."""
+
+
+# KEYS: worker, names; ARGV: report, seconds that it counts, name. EXPIRE comes first so that a worker can say that it
+# lives even in a Redis that is full: it refuses only the first write of a script, and only one that may need memory.
+ANNOUNCE: Final = """
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+redis.call('SADD', KEYS[2], ARGV[3])
+"""
+
+
+# KEYS: names; ARGV: prefix of workers. Every submission asks this, so it is one round trip.
+REPORTS: Final = """
+local names, keys = redis.call('SMEMBERS', KEYS[1]), {}
+for number, name in ipairs(names) do keys[number] = ARGV[1] .. name end
+return {names, #names > 0 and redis.call('MGET', unpack(keys)) or {}}
+"""
+
+
+class Presence:
+    """The living workers of one Redis."""
+
+    def __init__(self, redis: Redis, ttl_s: int) -> None:
+        self._redis = redis
+        self.ttl_s = ttl_s
+        self._announce = redis.register_script(ANNOUNCE)
+        self._reports = redis.register_script(REPORTS)
+
+    def announce(self, report: WorkerReport) -> None:
+        """Say that the worker lives, for the next `ttl_s` seconds."""
+        self._announce(keys=[_PREFIX + report.name, _NAMES], args=[json.dumps(asdict(report)), self.ttl_s, report.name])
+
+    def leave(self, name: str) -> None:
+        """Say that the worker has ended."""
+        self._redis.delete(_PREFIX + name)
+        self._redis.srem(_NAMES, name)
+
+    def is_alive(self, name: str) -> bool:
+        """Whether the worker of that name has announced itself lately."""
+        return bool(self._redis.exists(_PREFIX + name))
+
+    def workers(self) -> list[WorkerReport]:
+        """Reports of all living workers, by name."""
+        names, raws = self._reports(keys=[_NAMES], args=[_PREFIX])
+        found = dict(sorted(zip(map(text, names), raws, strict=True)))
+        if silent := [name for name, raw in found.items() if raw is None]:
+            self._redis.srem(_NAMES, *silent)  # one that lives after all is back with its next announcement
+        return [_parse(raw) for raw in found.values() if raw is not None]
+
+
+def served_variants(workers: Sequence[WorkerReport], slug: str) -> set[str] | None:
+    """The variants of model `slug` that some worker serves; None if no worker serves the model at all."""
+    serving = [report for worker in workers if (report := worker.models.get(slug)) and report.state is ModelState.READY]
+    return {variant for report in serving for variant in report.variants} if serving else None
+
+
+def _parse(raw: bytes | str) -> WorkerReport:
+    report = json.loads(raw)
+    models = {
+        slug: ModelReport(
+            ModelState(model["state"]),
+            model["weights"],
+            model["detail"],
+            tuple(model["variants"]),
+            model["load_s"],
+            model["warm_up_s"],
+        )
+        for slug, model in report["models"].items()
+    }
+    return WorkerReport(report["name"], report["device"], models, tuple(report["requests"]))
