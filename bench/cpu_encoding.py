@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bench.photographs import Picture, by_pillow, photograph, photographs
 from bench.report import Row, row
-from models.encoding import encode
-from models.images import MEDIA_TYPES, decode, to_pixels
+from models.imaging.decode import MEDIA_TYPES, decode, to_pixels
+from models.imaging.encode import encode
 
 _ROUNDS = 5
 _QUALITY = 80

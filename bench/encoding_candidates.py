@@ -19,7 +19,7 @@ from zlib_ng import zlib_ng
 from bench.cpu_encoding import fastest
 from bench.photographs import Picture, by_pillow, photographs
 from bench.report import Report, Row, row
-from models.encoding import encode
+from models.imaging.encode import encode
 
 Encoder = Callable[[], bytes]
 _ALL_FILTERS: Final = cv2.IMWRITE_PNG_ALL_FILTERS

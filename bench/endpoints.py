@@ -29,10 +29,10 @@ from bench.networks import (
 )
 from bench.requests import ignore_step, portrait, prepare_portrait, prepare_scene, scene
 from bench.tracing import Call
-from models.execution.runner import Execution
 from models.ic_light.pipeline import IcLight
 from models.pipeline import Pipeline
 from models.pulid_lightning.pipeline import PulidLightning
+from models.runtime.runner import Execution
 
 Way = Literal["R0", "R1"]
 WAYS: Final[tuple[Way, ...]] = ("R0", "R1")

@@ -26,8 +26,8 @@ from bench.endpoints import Endpoint, Portraits, Scenes
 from bench.gpu_compiled import Compilation
 from bench.gpu_requests import Bench
 from bench.report import RESULTS, Report, Row
-from models.execution.runner import Execution, execution_for
 from models.pipeline import Compile
+from models.runtime.runner import Execution, execution_for
 
 SECTIONS: Final = ("a", "b", "stages", "ref")
 """Portraits, scenes, where their time goes, and R2: in the order of `all`."""

@@ -21,9 +21,9 @@ from bench.report import Row, row
 from bench.requests import FirstStepDone, ignore_step, stop_after_one
 from bench.timing import interleaved, milliseconds
 from bench.tracing import around_calls
-from models.execution.graphs import CudaRecorder
 from models.ic_light.matting import RmbgMatting
-from models.pulid_lightning.identify import Identifier
+from models.pulid_lightning.identity.extractor import Identifier
+from models.runtime.cuda_graphs import CudaRecorder
 
 Durations = dict[str, list[float]]
 _RANDOM_REQUESTS: Final = 300

@@ -20,9 +20,9 @@ from torch.fx import GraphModule
 from bench.networks import ic_light_parts, ic_light_pipeline, pulid_parts, pulid_pipeline, pulid_unet
 from bench.report import Row, row
 from bench.requests import FirstStepDone, prepare_portrait, prepare_scene, stop_after_one
-from models.execution.compiler import Compiler
-from models.execution.runner import Execution, Runner
 from models.pipeline import Pipeline
+from models.runtime.compiler import Compiler
+from models.runtime.runner import Execution, Runner
 
 REQUESTS: Final = 100
 _WORDS: Final = ("a", "portrait", "of", "someone", "in", "soft", "light", "before", "the", "sea")

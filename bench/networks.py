@@ -16,25 +16,25 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from bench.full_size import ic_light as full_b
+from bench.full_size import pulid_lightning as full_a
 from bench.stand_ins import AnyFace, WordTokenizer
-from models.execution.devices import for_device
-from models.execution.runner import EAGER, Execution
-from models.ic_light import full_size as full_b
 from models.ic_light.matting import RmbgMatting
 from models.ic_light.networks import Networks
 from models.ic_light.pipeline import IcLight
 from models.ic_light.rmbg import BlockWidths, Rmbg, RmbgWidths
 from models.pipeline import LoadOptions
-from models.pulid_lightning import full_size as full_a
 from models.pulid_lightning.adapter import Projection
-from models.pulid_lightning.bisenet import BiSeNet
 from models.pulid_lightning.checkpoints import Checkpoint, Checkpoints
-from models.pulid_lightning.eva_clip import EvaClip, build_tower
-from models.pulid_lightning.identify import Identifier
-from models.pulid_lightning.identity import IDEncoder
+from models.pulid_lightning.identity.bisenet import BiSeNet
+from models.pulid_lightning.identity.encoder import IDEncoder
+from models.pulid_lightning.identity.eva_clip import EvaClip, build_tower
+from models.pulid_lightning.identity.extractor import Identifier
 from models.pulid_lightning.pipeline import PulidLightning
 from models.pulid_lightning.single_file import SDXL
 from models.pulid_lightning.text_encoder import penultimate
+from models.runtime.devices import for_device
+from models.runtime.runner import EAGER, Execution
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.pulid_lightning.face import CROP_SIDE, FoundFace
+from models.pulid_lightning.identity.face import CROP_SIDE, FoundFace
 
 _START: Final = 49406
 _END: Final = 49407

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from torch import Tensor
 
-from models.execution.runner import Runner
+from models.runtime.runner import Runner
 
 Work = Callable[[], Any]
 Around = Callable[[str, Work], Any]

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from models.images import ImageFormat
+from models.imaging.decode import ImageFormat
 
 RANDOM_SEED: Final = -1
 _SEED_SPACE: Final = 2**53

@@ -10,8 +10,8 @@ from typing import Final, Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoding import encode_all
 from models.errors import NonFiniteResult
+from models.imaging.encode import encode_all
 from models.params import CommonParams
 
 Params = TypeVar("Params", bound=CommonParams)

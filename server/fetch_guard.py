@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import httpx
 
-from models.images import MAX_BYTES
+from models.imaging.decode import MAX_BYTES
 from server.errors import ImageUnavailable
 
 Address = IPv4Address | IPv6Address

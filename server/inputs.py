@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 import pybase64
 from anyio.to_thread import run_sync
 
-from models.images import FILE_EXTENSIONS, check, detect_format, size_in_header
+from models.imaging.decode import FILE_EXTENSIONS, check, detect_format, size_in_header
 from server.context import Gateway
 from server.errors import ImageUnavailable
 from server.links import FILES, Links

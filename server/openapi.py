@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from models.catalog import MODELS, Model
-from models.images import FILE_MEDIA_TYPES, MEDIA_TYPES
+from models.imaging.decode import FILE_MEDIA_TYPES, MEDIA_TYPES
 from server.examples import EXAMPLES, PICTURE
 from server.schemas import ErrorAnswer, FailedAnswer, UnfinishedAnswer
 

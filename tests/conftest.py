@@ -53,7 +53,7 @@ def redis_url(redis_socket: Path) -> str:
 @pytest.fixture(scope="session")
 def demo_weights() -> Path:
     """Folder of the demo weights: built by the first run, found by later ones."""
-    from models.demo_weights.build import build
+    from models.demo.build import build
 
     folder = REPOSITORY / "var" / "test" / "weights"
     build(folder)

@@ -20,10 +20,10 @@ import torch
 from tqdm import tqdm
 from transformers import CLIPTokenizer
 
-from models.demo_weights import architecture
-from models.demo_weights.build import build
-from models.demo_weights.tokenizer import write_tokenizer
-from models.demo_weights.trained_files import (
+from models.demo import architecture
+from models.demo.build import build
+from models.demo.tokenizer import write_tokenizer
+from models.demo.trained_files import (
     RMBG,
     SCALING_FACTOR,
     SHIPPED,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.ic_light.params import Params
 from models.ic_light.prompt import SEPARATOR, tokenise
-from models.ic_light.scheduler import make_scheduler, partial_span, whole_span
+from models.ic_light.sampling import make_scheduler, partial_span, whole_span
 from training.pool import Examples
 
 _NEGATIVE_SHARE: Final = 0.2

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from models.errors import NonFiniteResult
 from models.ic_light import vae
-from models.ic_light.foreground import resize_and_center_crop
+from models.ic_light.conditioning import resize_and_center_crop
 from models.ic_light.networks import Networks, load_networks
 from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight

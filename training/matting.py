@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.demo_weights.trained_files import save_trained
+from models.demo.trained_files import save_trained
 from models.ic_light.rmbg import Rmbg
 from training.loop import Say, Schedule, device_of, train
 from training.matting_network import colours_of, lay_finest_level, maps_of, new_network

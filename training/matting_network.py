@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.demo_weights import architecture
+from models.demo import architecture
 from models.ic_light.rmbg import Rmbg
 
 SHRINK: Final = 4

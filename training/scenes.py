@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from models.ic_light.foreground import composite_on_grey
+from models.ic_light.conditioning import composite_on_grey
 from models.ic_light.params import LightSource
 from training.lighting import light_subject, light_wall, paint_wall, soft_clip
 from training.looks import NEUTRAL, Look, draw_look, draw_prompt

@@ -18,7 +18,7 @@ from cli.accept.luma import Rgb
 from cli.accept.photos import Photo
 from models.catalog import MODELS
 from models.errors import UnreadableImage
-from models.images import decode
+from models.imaging.decode import decode
 
 _TIMEOUT_S: Final = 60.0
 _PATIENCE_S: Final = 1800.0

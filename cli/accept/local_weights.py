@@ -15,7 +15,7 @@ from cli.accept.luma import Rgb
 from models.errors import NoFaceFound, WeightsError
 
 if TYPE_CHECKING:
-    from models.pulid_lightning.face import FaceFinder
+    from models.pulid_lightning.identity.face import FaceFinder
     from models.weights.installed import Installed
 
 Recogniser = Callable[[Rgb], Embedding | None]
@@ -61,7 +61,7 @@ def _read(root: Path, kinds: Collection[str | None]) -> LocalWeights:
 
 
 def _load(root: Path, record: Installed) -> Recogniser:
-    from models.pulid_lightning.face import FaceFinder
+    from models.pulid_lightning.identity.face import FaceFinder
     from models.weights.folder import Folder
     from models.weights.hashes import HashCache
     from models.weights.weight_set import find_fault

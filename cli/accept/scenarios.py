@@ -12,7 +12,7 @@ from cli.accept.portraits import portrait, portraits
 from cli.accept.relighting import relit, scene
 from cli.accept.result import Verdict, judged
 from cli.accept.scenario import CHECKPOINTS, FIRST_SEED, Group, Judge, Scope, changed, right_sizes
-from models.images import MEDIA_TYPES
+from models.imaging.decode import MEDIA_TYPES
 
 
 def plan(scope: Scope, health: Mapping[str, Mapping[str, Any]]) -> Iterator[Group]:

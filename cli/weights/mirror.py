@@ -18,7 +18,7 @@ from typing import Final
 from cli.weights.download import Advance, Published
 from cli.weights.items import Item
 from models.errors import WeightFileError, WeightsError
-from models.weights.replacing import replace_text
+from models.weights.atomic import replace_text
 
 SUMS_NAME: Final = "SHA256SUMS"
 _CHUNK: Final = 1 << 20

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from models.ic_light.rmbg import Rmbg, widths_of
 from models.ic_light.vae import normalise
-from models.loading import empty, fill
-from models.resampling import resample
-from models.state_dicts import read_state_dict
+from models.imaging.resample import resample
+from models.runtime.load import empty, fill
+from models.runtime.state_dicts import read_state_dict
 
 _TILE: Final = 64
 _AREA_IN_TILES: Final = 256

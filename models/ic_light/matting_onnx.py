@@ -19,8 +19,8 @@ from torch import Tensor
 from models.errors import WeightsError
 from models.ic_light.matting import Matting
 from models.ic_light.subject import Rgb
-from models.onnx_sessions import session_options
-from models.resampling import resample
+from models.imaging.resample import resample
+from models.runtime.onnx import session_options
 from models.weights.folder import linked
 
 Floats = NDArray[np.float32]

@@ -12,14 +12,14 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from models.errors import WeightsError
-from models.execution.devices import for_device
 from models.ic_light.matting import Matting, RmbgMatting
 from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
 from models.ic_light.prompt import CHUNK
 from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS, load_unet
-from models.loading import Loaded, empty, fill, load_part
-from models.state_dicts import read_config, read_state_dict, under
-from models.tokenizers import load_tokenizer
+from models.runtime.devices import for_device
+from models.runtime.load import Loaded, empty, fill, load_part
+from models.runtime.state_dicts import read_config, read_state_dict, under
+from models.runtime.tokenizers import load_tokenizer
 from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
 from models.weights.objective import markers, refuse_markers

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import AfterValidator, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from models.images import ImageFormat
+from models.imaging.decode import ImageFormat
 from models.params import RANDOM_SEED, CommonParams, ImageReference, Prompt, Quality, Seed, extension
 
 SIDES: Final = tuple(range(256, 1025, 64))

@@ -10,24 +10,24 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from models.decoded import Decoded, non_finite, outcomes
 from models.errors import InputRefused, NonFiniteResult
-from models.execution.pacing import paced
-from models.execution.runner import EAGER, Execution, Runner, execution_for
 from models.ic_light import prompt, vae
+from models.ic_light.conditioning import cut_out, resize_and_center_crop
 from models.ic_light.denoise import Conditions, denoise, predict_noise
-from models.ic_light.foreground import cut_out, resize_and_center_crop
 from models.ic_light.gradient import light_gradient
 from models.ic_light.networks import Networks, load_networks
 from models.ic_light.noise import Noise, Noises
 from models.ic_light.params import Params
-from models.ic_light.scheduler import Span, add_noise, make_scheduler, partial_span, whole_span
+from models.ic_light.sampling import Span, add_noise, make_scheduler, partial_span, whole_span
 from models.ic_light.subject import Rgb, to_rgb
 from models.ic_light.warm_up import WarmUp
-from models.images import decode
+from models.imaging.decode import decode
+from models.imaging.resample import resample
+from models.outcomes import Decoded, non_finite, outcomes
 from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
-from models.recent import Recent
-from models.resampling import resample
+from models.runtime.lru import Recent
+from models.runtime.pacing import paced
+from models.runtime.runner import EAGER, Execution, Runner, execution_for
 from models.weights.weight_set import WeightSet
 
 _STAGES: Final = (

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.state_dicts import shape_of
+from models.runtime.state_dicts import shape_of
 
 _POOLED_DEPTHS: Final = {
     "stage1": 7,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.images import to_pixels, to_rgb8
+from models.imaging.decode import to_pixels, to_rgb8
 
 GREY: Final = 127
 """The level that the networks' normalisation maps to 0: the backdrop of everything that is not subject."""

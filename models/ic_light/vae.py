@@ -12,8 +12,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from models.decoded import Decoded, joined, non_finite
 from models.ic_light.subject import GREY
+from models.outcomes import Decoded, joined, non_finite
 
 Encode = Callable[[Any, Tensor], Tensor]
 """A VAE and pictures give their latents."""

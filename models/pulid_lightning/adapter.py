@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.errors import WeightsError
-from models.state_dicts import StateDict, read_state_dict, under
+from models.runtime.state_dicts import StateDict, read_state_dict, under
 
 _ENCODER_PREFIXES: Final = ("image_proj.", "id_adapter.")
 _LAYER: Final = re.compile(r"(?:ip_adapter|id_adapter_attn_layers)\.(\d+)\.(?:to|id_to)_([kv])(?:_ip)?\.weight")

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from models.errors import WeightsError
 from models.pulid_lightning.adapter import Projection
-from models.pulid_lightning.identity import BODY_TOKENS, Identity
-from models.unet.conditions import TextContext, repeat
-from models.unet.forward import attention, cross_attentions, split_heads
+from models.pulid_lightning.identity.encoder import BODY_TOKENS, Identity
+from models.runtime.unet import attention, cross_attentions, split_heads
+from models.runtime.unet_conditions import TextContext, repeat
 
 FaceStyle = Literal["high-fidelity", "stylized"]
 Removal = Literal["neutral", "ortho", "ortho_v2"]
@@ -116,7 +116,7 @@ def identity_contexts(
 
 
 def attend_with_identity(query: Tensor, context: IdentityContext, heads: int) -> Tensor:
-    """Attention to the text plus that to the identity, for `models.unet.forward.evaluate`."""
+    """Attention to the text plus that to the identity, for `models.runtime.unet.evaluate`."""
     # Sums over thousands of tokens overflow in half precision.
     text = attention(query, *context.text[:2], heads, context.text.bias).float()
     delta = attention(query, context.key, context.value, heads).float()

@@ -13,13 +13,13 @@ from typing import Any, Final, TypeVar
 
 import torch
 
-from models.execution.devices import for_device
-from models.loading import load_part
 from models.pipeline import CheckpointMemory
-from models.pulid_lightning.host_memory import HostTensors
-from models.pulid_lightning.sharing import TensorPool
+from models.pulid_lightning.deduplicate import TensorPool
+from models.pulid_lightning.offload import HostTensors
 from models.pulid_lightning.single_file import SingleFile
 from models.pulid_lightning.text_encoder import Encode, penultimate
+from models.runtime.devices import for_device
+from models.runtime.load import load_part
 from models.weights.weight_set import WeightSet
 
 WORKING_RESERVE: Final = 8 * 1024**3

@@ -11,14 +11,14 @@ import torch
 from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.attention import METHODS, BodyShare, identity_contexts, layer_numbers
 from models.pulid_lightning.checkpoints import Checkpoint
-from models.pulid_lightning.identify import Identifier
-from models.pulid_lightning.identity import Identity
+from models.pulid_lightning.identity.encoder import Identity
+from models.pulid_lightning.identity.extractor import Identifier
 from models.pulid_lightning.prepared import SIGMAS, Prepared
 from models.pulid_lightning.sdxl import Conditions, time_ids, timestep_shifts
 from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, encode_prompt, stack_prompts
-from models.recent import Recent
-from models.unet.conditions import added_embedding, repeat, rows_of_pictures, text_contexts
-from models.unet.forward import cross_attentions
+from models.runtime.lru import Recent
+from models.runtime.unet import cross_attentions
+from models.runtime.unet_conditions import added_embedding, repeat, rows_of_pictures, text_contexts
 
 REMEMBERED_FACES: Final = 64
 """How many pictures' faces are kept in memory, a megabyte each."""

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from models.images import ImageFormat
+from models.imaging.decode import ImageFormat
 from models.params import RANDOM_SEED, CommonParams, ImageReference, Prompt, Quality, Seed
 from models.pulid_lightning.prompt import check_weights
 

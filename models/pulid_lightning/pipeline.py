@@ -9,23 +9,19 @@ from typing import Final, TypeVar
 
 import torch
 
-from models.decoded import outcomes
 from models.errors import InputRefused, NonFiniteResult, WeightsError
-from models.execution.fp8 import quantise, require_fp8
-from models.execution.pacing import paced
-from models.execution.runner import EAGER, Execution, Runner, execution_for
-from models.images import decode, to_pixels
-from models.loading import load_part
+from models.imaging.decode import decode, to_pixels
+from models.outcomes import outcomes
 from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
 from models.pulid_lightning.adapter import Projection, read_adapter
 from models.pulid_lightning.attention import BodyShare, check_projections
-from models.pulid_lightning.bisenet import load_bisenet
 from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of, serving_dtype
 from models.pulid_lightning.conditions import REMEMBERED_FACES, Conditioner
-from models.pulid_lightning.eva_clip import load_eva_clip
-from models.pulid_lightning.face import FaceFinder, FoundFace
-from models.pulid_lightning.identify import Identifier, check_widths, load_encoder
-from models.pulid_lightning.identity import IdentityEncoder
+from models.pulid_lightning.identity.bisenet import load_bisenet
+from models.pulid_lightning.identity.encoder import IdentityEncoder
+from models.pulid_lightning.identity.eva_clip import load_eva_clip
+from models.pulid_lightning.identity.extractor import Identifier, check_widths, load_encoder
+from models.pulid_lightning.identity.face import FaceFinder, FoundFace
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.prepared import SIGMAS, WAYS, Prepared, draw
 from models.pulid_lightning.prompt import Tokenizer, tokenize
@@ -33,8 +29,12 @@ from models.pulid_lightning.sampler import DrawnNoise, sample
 from models.pulid_lightning.sdxl import decode_latents, decode_picture, denoiser, load_tokenizers, predict_noise
 from models.pulid_lightning.text_encoder import PromptTokens
 from models.pulid_lightning.warm_up import WarmUp, default_of
-from models.recent import Recent
-from models.state_dicts import read_state_dict
+from models.runtime.fp8 import quantise, require_fp8
+from models.runtime.load import load_part
+from models.runtime.lru import Recent
+from models.runtime.pacing import paced
+from models.runtime.runner import EAGER, Execution, Runner, execution_for
+from models.runtime.state_dicts import read_state_dict
 from models.weights.file_errors import file_errors
 from models.weights.weight_set import WeightSet
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from torch import Tensor
 
-from models.pulid_lightning.face import FoundFace
+from models.pulid_lightning.identity.face import FoundFace
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.sampler import STEPS, draw_noise, initial_latents, karras_sigmas, noise_ways
 from models.pulid_lightning.sdxl import LATENT_CHANNELS, LATENT_SCALE

@@ -9,14 +9,14 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from models.decoded import Decoded, joined, non_finite
+from models.outcomes import Decoded, joined, non_finite
 from models.pulid_lightning.attention import IdentityContext, attend_with_identity
 from models.pulid_lightning.prompt import Tokenizer
 from models.pulid_lightning.sampler import Denoise, evaluated_sigmas, timestep_of
 from models.pulid_lightning.single_file import component_sizes, recorded_sizes
-from models.tokenizers import load_tokenizer
-from models.unet.conditions import time_shifts
-from models.unet.forward import evaluate
+from models.runtime.tokenizers import load_tokenizer
+from models.runtime.unet import evaluate
+from models.runtime.unet_conditions import time_shifts
 from models.weights.folder import Folder
 
 LATENT_CHANNELS: Final = 4

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from models.errors import WeightsError
-from models.loading import empty, fill
-from models.state_dicts import StateDict, chosen, read_config, read_state_dict, under
+from models.runtime.load import empty, fill
+from models.runtime.state_dicts import StateDict, chosen, read_config, read_state_dict, under
 from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
 from models.weights.objective import require_noise_prediction

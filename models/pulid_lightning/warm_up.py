@@ -8,16 +8,16 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
-from models.decoded import Decoded
-from models.execution.runner import Runner
+from models.outcomes import Decoded
 from models.pulid_lightning.checkpoints import Checkpoint
 from models.pulid_lightning.conditions import Conditioner
-from models.pulid_lightning.face import CROP_SIDE, FoundFace
+from models.pulid_lightning.identity.face import CROP_SIDE, FoundFace
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.prepared import SIGMAS, Prepared, draw
 from models.pulid_lightning.prompt import CHUNK
 from models.pulid_lightning.sampler import timestep_of
 from models.pulid_lightning.text_encoder import PromptTokens
+from models.runtime.runner import Runner
 
 Tokenise = Callable[[str], PromptTokens]
 _SMALL: Final[dict[str, Any]] = {"width": 288, "height": 416, "number_of_images": 2, "face_style": "high-fidelity"}

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from models.weights.replacing import replace_text
+from models.weights.atomic import replace_text
 
 WEIGHT_HASHES: Final = "weight-hashes.json"
 """Name of the memory in a process's data folder."""

@@ -26,9 +26,9 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict
 
 from models.errors import WeightFileError, WeightsError
+from models.weights.atomic import replace_text
 from models.weights.hashes import sha256_of
 from models.weights.lock import InnerPath, Sha256
-from models.weights.replacing import replace_text
 
 INSTALLED_NAME: Final = "installed.toml"
 Kind = Literal["demo", "real"]

@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from models.errors import WeightsError
-from models.weights.replacing import replace_text
+from models.weights.atomic import replace_text
 
 SHIPPED_LOCK: Final = Path(__file__).parents[2] / "weights.lock"
 UNPINNED: Final = "unpinned"

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response, StreamingResponse
 
-from models.images import FILE_MEDIA_TYPES
+from models.imaging.decode import FILE_MEDIA_TYPES
 from server.auth import may_download
 from server.context import Gateway, gateway_of
 from server.errors import NotFound

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 
 from bench import cpu, minimum, minimum_small
 from bench.counting import META, flop, operators
+from bench.full_size import ic_light as full_b
+from bench.full_size import pulid_lightning as full_a
 from bench.graphs import GraphCounter
 from bench.networks import ic_light_parts, pulid_parts
 from bench.report import Record
-from models.execution.runner import Runner
-from models.ic_light import full_size as full_b
-from models.pulid_lightning import full_size as full_a
+from models.runtime.runner import Runner
 
 
 def empty(*shape: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ import pytest
 from models.catalog import MODELS
 from models.weights.installed import describe, read_installed, write_installed
 from tests.live_server import LiveServer, live_server
-from tests.models.wrong_files import HTML
+from tests.models.weights.wrong_files import HTML
 
 
 @pytest.fixture

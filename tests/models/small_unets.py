@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from diffusers import UNet2DConditionModel
 
-from models.demo_weights import architecture
+from models.demo import architecture
 
 _COMMON: Final = {
     "block_out_channels": (16, 32, 32),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.encoding import encode
+from models.imaging.encode import encode
 from tests.parity.__main__ import main, slack_of
 from tests.parity.discover import discover
 from tests.parity.iclight.case import Case

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import resampling
-from models.ic_light import denoise, gradient, matting, prompt, scheduler, unet, vae
+from models.ic_light import denoise, gradient, matting, prompt, sampling, unet, vae
 from models.ic_light.denoise import Conditions
 from models.ic_light.pipeline import IcLight
-from models.ic_light.scheduler import Span
+from models.ic_light.sampling import Span
+from models.imaging import resample
 from tests.parity.__main__ import main
 from tests.parity.iclight.golden_set import KEPT
 
@@ -27,7 +27,7 @@ CASE, OPERATIONS, TABLES, SCHEDULES = "cases", "unit/image_ops", "unit/integer_t
 
 def setting(name: str, value: object) -> Wrong:
     """Another setting of the solver."""
-    return lambda patch: patch.setitem(scheduler.SETTINGS, name, value)
+    return lambda patch: patch.setitem(sampling.SETTINGS, name, value)
 
 
 def constant(module: object, name: str, value: object) -> Wrong:
@@ -89,10 +89,10 @@ WRONG: Final[dict[str, tuple[str, Wrong]]] = {
     "offset not added": (CASE, constant(unet, "merge", base_alone)),
     "merge in fp16": (CASE, constant(unet, "merge", merged_in_half)),
     "round instead of truncate to u8": (OPERATIONS, constant(vae, "DECODED_SHIFT", 128.0)),
-    "bicubic instead of Lanczos": (OPERATIONS, constant(resampling, "lanczos", bicubic)),
+    "bicubic instead of Lanczos": (OPERATIONS, constant(resample, "lanczos", bicubic)),
     "gradient 224..32 (fbc range)": (OPERATIONS, constant(gradient, "START_LEVELS", gradient.BACKGROUND_LEVELS)),
     'no ", " between prompts': (CASE, constant(prompt, "SEPARATOR", "")),
-    "strength not compensated (N=steps)": (TABLES, constant(scheduler, "partial_span", as_many_steps)),
+    "strength not compensated (N=steps)": (TABLES, constant(sampling, "partial_span", as_many_steps)),
     "rmbg feed 1024x1024": (TABLES, constant(matting, "feed_size", square)),
     "alpha u8-quantised": (CASE, constant(matting, "fit_alpha", in_levels)),
 }

@@ -13,18 +13,9 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from models.pulid_lightning import (
-    attention,
-    bisenet,
-    eva_clip,
-    face,
-    identity,
-    parsing,
-    prompt,
-    sampler,
-    text_encoder,
-)
-from models.unet.forward import cross_attentions
+from models.pulid_lightning import attention, prompt, sampler, text_encoder
+from models.pulid_lightning.identity import bisenet, encoder, eva_clip, face, segmentation
+from models.runtime.unet import cross_attentions
 from tests.parity.discover import run
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pulid"
@@ -77,7 +68,7 @@ def independent(shape: tuple[int, ...], seed: int, _sigmas: Tensor) -> sampler.N
 
 
 MOVED = face.TEMPLATE + np.array([0.5, 0.0])
-WITHOUT_HAIR = (*parsing.BACKGROUND, 17)
+WITHOUT_HAIR = (*segmentation.BACKGROUND, 17)
 BODY_AND_ONE = 6
 
 WRONG = [
@@ -87,8 +78,8 @@ WRONG = [
     ("apply_pulid", "num_zero of the style", method("stylized", num_zero=8)),
     ("apply_pulid", "projection", method("stylized", projection="ortho_v2")),
     ("apply_pulid", "weight", constant(attention, "WEIGHT", 1.0)),
-    ("apply_pulid", "hair", constant(parsing, "BACKGROUND", WITHOUT_HAIR)),
-    ("apply_pulid", "parser's mean", constant(parsing, "_IMAGENET_MEAN", [0.5, 0.5, 0.5])),
+    ("apply_pulid", "hair", constant(segmentation, "BACKGROUND", WITHOUT_HAIR)),
+    ("apply_pulid", "parser's mean", constant(segmentation, "_IMAGENET_MEAN", [0.5, 0.5, 0.5])),
     ("apply_pulid", "tower's deviation", constant(eva_clip, "_CLIP_STD", [0.5, 0.5, 0.5])),
     ("apply_pulid", "smallest face", constant(face, "largest", lambda boxes: 2)),
     ("apply_pulid", "detection sizes", constant(face, "DETECTION_SIZES", (640, 512, 320))),
@@ -99,10 +90,10 @@ WRONG = [
     ("bisenet_real", "bilinear", constant(bisenet, "_resize", bilinear)),
     ("eva_small", "block", constant(eva_clip, "TAPS", (3, 7, 11, 15, 20))),
     ("eva_small", "grid", constant(eva_clip, "_PRETRAINING_GRID", (24, 24))),
-    ("id_encoder_v1_real", "slope", constant(identity, "_NEGATIVE_SLOPE", 0.02)),
-    ("id_encoder_v1_small", "slope", constant(identity, "_NEGATIVE_SLOPE", 0.02)),
-    ("id_former_v11_small", "slope", constant(identity, "_NEGATIVE_SLOPE", 0.02)),
-    ("id_former_v11_real", "slope", constant(identity, "_NEGATIVE_SLOPE", 0.02)),
+    ("id_encoder_v1_real", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02)),
+    ("id_encoder_v1_small", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02)),
+    ("id_former_v11_small", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02)),
+    ("id_former_v11_real", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02)),
     ("layer_index_map", "order", constant(attention, "cross_attentions", backwards)),
     ("prompt_tokens", "emphasis", constant(prompt, "_EMPHASIS", 1.2)),
     ("prompt_tokens", "long word", constant(prompt, "_LONG_WORD", 4)),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from models.catalog import MODELS
 from models.ic_light.subject import to_rgb
-from models.images import decode, to_pixels
+from models.imaging.decode import decode, to_pixels
 from models.pipeline import OnStep, Pipeline, Pixels
 from server.settings import GatewaySettings
 from tests.server.support import Client, image_field

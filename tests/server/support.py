@@ -17,7 +17,7 @@ import httpx
 from PIL import Image
 
 from models.catalog import MODELS
-from models.images import MEDIA_TYPES
+from models.imaging.decode import MEDIA_TYPES
 from server.app import create_app
 from server.serving import build_server
 from server.settings import GatewaySettings

@@ -18,10 +18,10 @@ import psutil
 import pytest
 from PIL import Image, PngImagePlugin
 
-from models.encoding import encode
 from models.errors import UnreadableImage
-from models.images import MAX_BYTES, MAX_MEMORY, MAX_PIXELS, decode, to_pixels
 from models.imaging import heif, heif_child
+from models.imaging.decode import MAX_BYTES, MAX_MEMORY, MAX_PIXELS, decode, to_pixels
+from models.imaging.encode import encode
 from models.imaging.jpeg import MAX_SCANS
 from models.imaging.picture_file import Format
 from server.settings import GatewaySettings
@@ -33,7 +33,7 @@ _DECODE = """
 import sys
 from pathlib import Path
 from models.errors import UnreadableImage
-from models.images import decode, to_pixels
+from models.imaging.decode import decode, to_pixels
 import psutil
 data = Path(sys.argv[1]).read_bytes()
 before = psutil.Process().memory_info().rss

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.images import MAX_BYTES
+from models.imaging.decode import MAX_BYTES
 from server.errors import ImageUnavailable
 from server.fetch_guard import Address, Fetcher, Resolver, is_public, resolve
 from tests.server.support import PNG, Host

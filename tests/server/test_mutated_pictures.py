@@ -13,7 +13,7 @@ from skimage.data import astronaut
 
 from models.errors import UnreadableImage
 from models.ic_light.subject import to_rgb
-from models.images import decode
+from models.imaging.decode import decode
 from server.settings import GatewaySettings
 from tests.models.imaging.files import display_p3, odd_exif, saved
 from tests.server.echo import EchoServer, echo_worker

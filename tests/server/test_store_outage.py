@@ -12,7 +12,7 @@ from botocore.config import Config
 from tests.live_server import free_port
 from tests.server.conftest import MakeSettings
 from tests.server.support import DATA_URI, SLUGS, Client, PlayedWorker, body_for, serving
-from workers.store.base import s3
+from workers.store import s3
 
 NAME = "a" * 32 + "-4102444800.png"
 

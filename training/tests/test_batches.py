@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from models.demo_weights.tokenizer import write_tokenizer
+from models.demo.tokenizer import write_tokenizer
 from training.batches import Batch, Batches, Emphasis, alphas_cumprod, last_frontal_timestep
 from training.denoiser import AT_FIRST, AT_LAST
 from training.pool import Examples

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from models.demo_weights.architecture import MATTING_WIDTHS
+from models.demo.architecture import MATTING_WIDTHS
 from models.ic_light.matting import RmbgMatting
 from models.ic_light.rmbg import Rmbg, widths_of
 from training import loop, matting

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.demo_weights import architecture
+from models.demo import architecture
 from training.colour_path import LATENT_SCALES, hold_colour_path, lay_colour_path, to_luma_chroma
 from training.denoiser import alphas_cumprod
 from training.gain_start import hold_gain, lay_gain

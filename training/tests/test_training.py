@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from models.demo_weights.trained_files import RMBG, SHIPPED, TEXT_ENCODER, UNET, VAE, Trained
+from models.demo.trained_files import RMBG, SHIPPED, TEXT_ENCODER, UNET, VAE, Trained
 from models.weights.installed import read_installed
 from training.__main__ import main
 from training.goals import FIGURES_FILE, RESULTS, read_figures, table

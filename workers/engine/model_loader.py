@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from models.catalog import MODELS
 from models.errors import DeviceUnfit, WeightsError
-from models.execution.kernel_cache import dismiss_compilers, keep_kernels
 from models.pipeline import LoadOptions, Pipeline
+from models.runtime.kernel_cache import dismiss_compilers, keep_kernels
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import INSTALLED_NAME
 from models.weights.weight_set import WeightSet
@@ -131,7 +131,7 @@ def ensure_weights(settings: WorkerSettings) -> Path:
     """Folder of the weights; if none is set and none were fetched, demo weights, which are built if need be."""
     folder = weights_folder(settings)
     if folder == settings.demo_dir:
-        from models.demo_weights.build import build
+        from models.demo.build import build
 
         if build(folder):
             _log.info("built demo weights in %s", folder)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final
 
-from models.images import MEDIA_TYPES
+from models.imaging.decode import MEDIA_TYPES
 from models.params import CommonParams
 from models.pipeline import Pixels
 from workers.engine.execute import Drawn

@@ -4,7 +4,8 @@ A file is called `<token>-<unix seconds>.<ext>`: the token cannot be guessed, th
 its name alone tells everything: nothing is lost when Redis is, there is no index that could disagree, and any process
 can clean up. Who knows a name may read the file, unless the name ends in an owner's tag: `<token>-<unix
 seconds>-<tag>.<ext>` is for that owner alone. Where the bytes lie is said by `FACELIGHT_STORE`, which
-`workers.store.open` reads: in a folder that all processes see (`workers.store.folder`) or in an S3 bucket (`workers.store.s3`).
+`workers.store.open` reads: in a folder that all processes see (`workers.store.folder`) or in an S3 bucket
+(`workers.store.s3`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Final
 from PIL import Image
 
 from cli.accept.result import Verdict, judged
-from models.images import MEDIA_TYPES, ImageFormat
+from models.imaging.decode import MEDIA_TYPES, ImageFormat
 
 FORMAT: Final = "Format as asked"
 SIZE: Final = "Size as asked"

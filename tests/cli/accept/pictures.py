@@ -11,9 +11,9 @@ from PIL import Image, ImageFilter, ImageOps
 from cli.accept.client import Answer, Ask
 from cli.accept.luma import Rgb
 from cli.accept.photos import Photo
-from models.encoding import encode
 from models.ic_light.gradient import light_gradient
-from models.images import MEDIA_TYPES
+from models.imaging.decode import MEDIA_TYPES
+from models.imaging.encode import encode
 
 
 @cache

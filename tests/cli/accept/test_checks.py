@@ -11,8 +11,8 @@ from cli.accept.checks import files, identity, image, light, repeats, subject
 from cli.accept.local_weights import recogniser_of
 from cli.accept.photos import ASTRONAUT, CAT, CUP, PHOTOS
 from cli.accept.result import Outcome
-from models.encoding import encode
-from models.pulid_lightning.face import FaceFinder
+from models.imaging.encode import encode
+from models.pulid_lightning.identity.face import FaceFinder
 from models.weights.weight_set import WeightSet
 from tests.cli.accept.pictures import blurred, brightened, fitted, jpeg, noise, relit, uniform
 

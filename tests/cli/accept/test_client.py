@@ -13,7 +13,7 @@ import pytest
 from cli.accept import CannotRun, Refused
 from cli.accept.client import Ask, Server
 from cli.accept.photos import CAT
-from models.encoding import encode
+from models.imaging.encode import encode
 from tests.cli.accept.pictures import fitted
 from tests.live_server import free_port
 

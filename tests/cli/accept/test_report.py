@@ -13,7 +13,7 @@ from cli.accept.report import write_page
 from cli.accept.result import Verdict, at_least, judged, not_judged
 from cli.accept.run import Examined, Report
 from cli.accept.scenario import Group
-from models.images import decode
+from models.imaging.decode import decode
 from tests.cli.accept.pictures import answer, fitted
 
 GOOD, BAD = at_least("Subject kept", 0.71, 0.25, "Edges agree."), judged("Size as asked", False, "Found <b>8 px</b>.")

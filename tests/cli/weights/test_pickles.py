@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 
 from cli.weights.pickles import convert
 from models.errors import WeightFileError, WeightsError
-from tests.models.wrong_files import CHANCE, HTML
+from tests.models.weights.wrong_files import CHANCE, HTML
 
 STATE = {"b.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2, dtype=torch.float16)}
 

@@ -16,7 +16,7 @@ from tests.faults.waiting import until
 
 def flipped(full: bool, finding: Finding) -> None:
     """One byte of one file changed, then a real worker booted."""
-    from models.demo_weights.build import build  # loads torch, which the other trials do without
+    from models.demo.build import build  # loads torch, which the other trials do without
 
     with cluster(workers=0, models=",".join(MODELS)) as made:
         weights = made.folder / "weights"

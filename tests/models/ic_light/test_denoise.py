@@ -11,8 +11,8 @@ from models.ic_light import batches
 from models.ic_light.denoise import Conditions, denoise, predict_noise
 from models.ic_light.networks import Networks
 from models.ic_light.noise import Noise, Noises
-from models.ic_light.scheduler import make_scheduler, whole_span
-from models.unet.forward import cross_attentions
+from models.ic_light.sampling import make_scheduler, whole_span
+from models.runtime.unet import cross_attentions
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from transformers import CLIPTokenizer
 
-from models.ic_light import full_size
+from bench.full_size import ic_light as full_size
 from models.ic_light.matting import RmbgMatting
 from models.ic_light.networks import Networks
 from models.ic_light.params import Params

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.ic_light import full_size
+from bench.full_size import ic_light as full_size
 from models.ic_light.matting import feed_size
 from models.ic_light.networks import Networks
 

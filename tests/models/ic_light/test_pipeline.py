@@ -14,7 +14,7 @@ from models.errors import InputRefused, UnreadableImage
 from models.ic_light.networks import Networks
 from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight, Prepared
-from models.images import MEDIA_TYPES
+from models.imaging.decode import MEDIA_TYPES
 
 QUICK = {"prompt": "a cat, warm light", "width": 256, "height": 256, "steps": 2, "highres_scale": 1, "seed": 7}
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from models.ic_light import full_size
+from bench.full_size import ic_light as full_size
 from models.ic_light.rmbg import Rmbg, widths_of
 from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS, empty_unet
 from tests.models.published import Shapes, file_size, half, key_list, shapes

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from models.ic_light.subject import to_rgb
-from models.images import decode
+from models.imaging.decode import decode
 
 
 def test_hidden_pixels_become_grey_and_opaque_ones_stay():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.demo_weights.random_weights import random_state
+from models.demo.random_weights import random_state
 from models.errors import WeightsError
 from models.ic_light.unet import load_unet
 from models.weights.folder import Folder

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from models.errors import UnreadableImage
-from models.images import check
+from models.imaging.decode import check
 from models.imaging.png import parse
 from tests.models.imaging.files import chunk
 
@@ -49,7 +49,7 @@ def is_sure(data: bytes) -> bool:
 def decodes(data: bytes) -> bool:
     try:
         Image.open(io.BytesIO(parse(data).stream)).load()
-    except Exception:  # noqa: BLE001 - as in models.images
+    except Exception:  # noqa: BLE001 - as in models.imaging.decode
         return False
     return True
 

@@ -20,9 +20,9 @@ from models.pulid_lightning.attention import (
     identity_contexts,
     layer_numbers,
 )
-from models.pulid_lightning.identity import Identity
-from models.unet.conditions import TextContext, rows_of_pictures
-from models.unet.forward import cross_attentions
+from models.pulid_lightning.identity.encoder import Identity
+from models.runtime.unet import cross_attentions
+from models.runtime.unet_conditions import TextContext, rows_of_pictures
 
 HEADS, WIDTH, CONTEXT = 2, 16, 12
 

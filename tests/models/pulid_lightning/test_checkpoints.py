@@ -13,7 +13,7 @@ from models.errors import WeightsError
 from models.pipeline import LoadOptions
 from models.pulid_lightning import checkpoints
 from models.pulid_lightning.checkpoints import WORKING_RESERVE, Checkpoints, has_room, load_checkpoints, role_of
-from models.pulid_lightning.host_memory import HostTensors
+from models.pulid_lightning.offload import HostTensors
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
 from models.weights.weight_set import WeightSet

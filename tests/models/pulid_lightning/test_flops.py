@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.pulid_lightning import full_size
+from bench.full_size import pulid_lightning as full_size
 from models.pulid_lightning.checkpoints import Checkpoint, Checkpoints
-from models.pulid_lightning.eva_clip import EvaClip
-from models.pulid_lightning.face import FaceFinder
-from models.pulid_lightning.identify import Identifier
+from models.pulid_lightning.identity.eva_clip import EvaClip
+from models.pulid_lightning.identity.extractor import Identifier
+from models.pulid_lightning.identity.face import FaceFinder
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import Prepared, PulidLightning
 from models.pulid_lightning.sdxl import load_tokenizers

@@ -14,8 +14,8 @@ from skimage import data
 from models.catalog import MODELS
 from models.errors import InputRefused, NoFaceFound, UnreadableImage, WeightsError
 from models.pipeline import LoadOptions
-from models.pulid_lightning.face import FaceFinder
-from models.pulid_lightning.identify import Identifier
+from models.pulid_lightning.identity.extractor import Identifier
+from models.pulid_lightning.identity.face import FaceFinder
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
 from models.weights.weight_set import WeightSet

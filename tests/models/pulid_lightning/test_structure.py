@@ -9,17 +9,18 @@ import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from torch import Tensor
 
-from models.demo_weights.original_keys import clip_g_state, clip_l_key, unet_key, vae_state
+from bench.full_size import pulid_lightning as full_size
+from models.demo.original_keys import clip_g_state, clip_l_key, unet_key, vae_state
 from models.errors import WeightsError
-from models.pulid_lightning import full_size, single_file
+from models.pulid_lightning import single_file
 from models.pulid_lightning.adapter import parse_adapter
 from models.pulid_lightning.attention import layer_numbers
-from models.pulid_lightning.bisenet import load_bisenet
-from models.pulid_lightning.eva_clip import EvaClip, load_eva_clip
-from models.pulid_lightning.id_former import load_id_former
-from models.pulid_lightning.identity import load_id_encoder
+from models.pulid_lightning.identity.bisenet import load_bisenet
+from models.pulid_lightning.identity.encoder import load_id_encoder
+from models.pulid_lightning.identity.eva_clip import EvaClip, load_eva_clip
+from models.pulid_lightning.identity.id_former import load_id_former
 from models.pulid_lightning.single_file import SingleFile
-from models.unet.forward import cross_attentions
+from models.runtime.unet import cross_attentions
 from models.weights.folder import Folder
 from models.weights.weight_set import WeightSet
 from tests.models.published import GOLDEN, Shapes, Stored, file_size, half, key_list, shapes

@@ -11,11 +11,11 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from models.decoded import Decoded
 from models.ic_light import denoise as loop
 from models.ic_light import pipeline, vae
 from models.ic_light.denoise import Conditions
 from models.ic_light.noise import Noise
+from models.outcomes import Decoded
 
 
 @dataclass(frozen=True)

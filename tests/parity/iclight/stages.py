@@ -8,13 +8,13 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from models.ic_light import foreground, prompt, vae
+from models.ic_light import conditioning, prompt, vae
 from models.ic_light.denoise import Conditions
 from models.ic_light.noise import Noise
-from models.ic_light.scheduler import add_noise, make_scheduler
+from models.ic_light.sampling import add_noise, make_scheduler
 from models.ic_light.subject import to_rgb
-from models.images import decode
-from models.resampling import resample
+from models.imaging.decode import decode
+from models.imaging.resample import resample
 from tests.parity.iclight import tolerances as allowed
 from tests.parity.iclight.case import Case
 from tests.parity.iclight.recording import walk
@@ -68,7 +68,7 @@ def _sights(case: Case) -> Iterator[Row]:
     pictures = [_subject_on_grey(case)] + ([torch.from_numpy(case.background)] if case.sees_background else [])
     sizes = ((case.params.width, case.params.height), case.params.output_size)
     for number, (width, height) in enumerate(sizes, start=1):
-        cut = [foreground.resize_and_center_crop(picture, width, height) for picture in pictures]
+        cut = [conditioning.resize_and_center_crop(picture, width, height) for picture in pictures]
         seen = _encode(case, cut).flatten(0, 1)[None]
         yield within(f"p{number}.concat_conds", seen, case.tensors[f"p{number}.concat_conds"], allowed.ENCODED)
     starts = {"p1": None if case.prepared.gradient is None else [case.prepared.gradient]}

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.ic_light import foreground, full_size, gradient, matting, prompt, scheduler, vae
+from bench.full_size import ic_light as full_size
+from models.ic_light import conditioning, gradient, matting, prompt, sampling, vae
 from models.ic_light.params import Params
 from models.ic_light.subject import Rgb
 from tests.parity.iclight import tolerances as allowed
@@ -29,7 +30,7 @@ def rmbg_result(golden: GoldenSet) -> Iterator[Row]:
     yield within("alpha", golden.alpha, expected["alpha"], allowed.ALPHA)
     composite = golden.composite()
     yield within("fg_gray_u8", composite, expected["fg_gray_u8"], allowed.LEVEL)
-    given = foreground.composite_on_grey(golden.picture, expected["alpha"])
+    given = conditioning.composite_on_grey(golden.picture, expected["alpha"])
     yield within("fg_gray_u8 of golden alpha", given, expected["fg_gray_u8"], 0.0)
 
 
@@ -39,7 +40,7 @@ def image_ops(golden: GoldenSet) -> Iterator[Row]:
     for name, expected in tensors.items():
         if match := re.fullmatch(r"crop_(\d+x\d+)_to_(\d+)x(\d+)", name):
             source = _crop_source(golden, tensors, match[1])
-            crop = foreground.resize_and_center_crop(source, int(match[2]), int(match[3]))
+            crop = conditioning.resize_and_center_crop(source, int(match[2]), int(match[3]))
             yield exact(name, crop, expected)
         elif match := re.fullmatch(r"gradient_(fc|fbc)_([a-z]+)_(\d+)x(\d+)_profile", name):
             yield exact(name, _profile(match[1], match[2], int(match[3]), int(match[4])), expected)
@@ -96,7 +97,7 @@ def _hires(row: list[Any]) -> tuple[int, int]:
 
 def _steps(row: list[Any]) -> tuple[list[int], list[int]]:
     steps, strength, length, begin, evaluations = row
-    span = scheduler.partial_span(steps, strength)
+    span = sampling.partial_span(steps, strength)
     # Where the reference would take no step at all, and fail, the last one is taken.
     expected = [length, begin, evaluations] if evaluations else [length, length - 1, 1]
     return [span.length, span.begin, span.evaluations], expected
@@ -108,8 +109,8 @@ def _feed(row: list[int]) -> tuple[list[int], list[int]]:
 
 
 def _crop(entry: dict[str, list[int]]) -> tuple[list[int], list[int]]:
-    size = foreground.covering_size(*entry["src_wh"], *entry["target_wh"])
-    box = foreground.center_box(*size, *entry["target_wh"])
+    size = conditioning.covering_size(*entry["src_wh"], *entry["target_wh"])
+    box = conditioning.center_box(*size, *entry["target_wh"])
     return [*size, *box], [*entry["resized_wh"], *entry["box_int"]]
 
 
@@ -124,15 +125,15 @@ _TABLES: Final[Mapping[str, Callable[[Any], tuple[Any, Any]]]] = {
 def scheduler_tables(golden: GoldenSet) -> Iterator[Row]:
     """Timesteps and sigmas of whole schedules."""
     tables = golden.json("unit/scheduler_tables.json")
-    training = scheduler.make_scheduler(scheduler.whole_span(1), golden.device)
+    training = sampling.make_scheduler(sampling.whole_span(1), golden.device)
     ends = [float(training.alphas_cumprod[0]), float(training.alphas_cumprod[-1])]
     yield close("alphas_cumprod", ends, tables["alphas_cumprod_first_last"], allowed.SIGMAS, allowed.SIGMAS)
     for steps, table in tables["schedules"].items():
-        made = scheduler.make_scheduler(scheduler.whole_span(int(steps)), golden.device)
+        made = sampling.make_scheduler(sampling.whole_span(int(steps)), golden.device)
         yield exact(f"timesteps {steps}", made.timesteps, table["timesteps"])
         yield close(f"sigmas {steps}", made.sigmas, table["sigmas"], allowed.SIGMAS, allowed.SIGMAS)
     low, high = tables["sigma_min_max"]
-    sigmas = scheduler.make_scheduler(scheduler.whole_span(2), golden.device).sigmas
+    sigmas = sampling.make_scheduler(sampling.whole_span(2), golden.device).sigmas
     yield close("sigma_min_max", [sigmas[1], sigmas[0]], [low, high], allowed.SIGMAS, allowed.SIGMAS)
 
 

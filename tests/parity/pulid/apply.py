@@ -12,14 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.pulid_lightning import attention, face
+from bench.full_size.pulid_lightning import id_encoder
+from models.pulid_lightning import attention
 from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.attention import Method, identity_contexts
-from models.pulid_lightning.eva_clip import TAPS, EvaClip, normalised
-from models.pulid_lightning.full_size import id_encoder
-from models.pulid_lightning.identify import Identifier
-from models.pulid_lightning.identity import Identity, id_condition
-from models.unet.conditions import TextContext
+from models.pulid_lightning.identity import face
+from models.pulid_lightning.identity.encoder import Identity, id_condition
+from models.pulid_lightning.identity.eva_clip import TAPS, EvaClip, normalised
+from models.pulid_lightning.identity.extractor import Identifier
+from models.runtime.unet_conditions import TextContext
 from tests.parity.pulid.attention import method_of
 from tests.parity.pulid.id_encoder import load
 from tests.parity.pulid.vector import Vector

@@ -21,8 +21,8 @@ from models.pulid_lightning.attention import (
     attend_with_identity,
     identity_contexts,
 )
-from models.pulid_lightning.identity import Identity
-from models.unet.conditions import TextContext, attend_to_text, rows_of_pictures
+from models.pulid_lightning.identity.encoder import Identity
+from models.runtime.unet_conditions import TextContext, attend_to_text, rows_of_pictures
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row
 

@@ -8,7 +8,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from models.pulid_lightning import face
+from models.pulid_lightning.identity import face
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row, exact, within
 

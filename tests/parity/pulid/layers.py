@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import torch
 
+from bench.full_size.pulid_lightning import projections
+from bench.full_size.pulid_lightning import unet as full_size_unet
 from models.pulid_lightning.attention import layer_numbers
-from models.pulid_lightning.full_size import projections
-from models.pulid_lightning.full_size import unet as full_size_unet
-from models.unet.forward import cross_attentions
+from models.runtime.unet import cross_attentions
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row, exact
 

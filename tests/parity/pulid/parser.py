@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.pulid_lightning.bisenet import load_bisenet
+from models.pulid_lightning.identity.bisenet import load_bisenet
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row, within
 

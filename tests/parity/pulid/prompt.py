@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from models.demo_weights.tokenizer import BOS, EOS
+from models.demo.tokenizer import BOS, EOS
 from models.pulid_lightning.prompt import TokenChunks, Tokenizer, tokenize, weighted_segments
 from models.pulid_lightning.sdxl import load_tokenizers
 from models.pulid_lightning.text_encoder import encode_chunks

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.pulid_lightning.eva_clip import VisionFeatures, load_eva_clip, normalised
+from models.pulid_lightning.identity.eva_clip import VisionFeatures, load_eva_clip, normalised
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row
 

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from models.errors import InputRefused
 from models.ic_light.params import Params
-from models.images import decode
+from models.imaging.decode import decode
 from models.pipeline import OnStep, Pipeline, Pixels
 from tests.s3_server import environment, new_bucket, s3_server, url_of
 from tests.workers.support import PLACE, stages

@@ -22,7 +22,8 @@ from moto.s3.models import s3_backends
 from tests.live_server import FACELIGHT, free_port
 from tests.s3_server import PlainServer, environment, keys, plain_server, write_certificate
 from workers.errors import SettingsError, StoreUnavailable
-from workers.store.base import StoredFile, s3
+from workers.store import s3
+from workers.store.base import StoredFile
 from workers.store.open import open_store
 
 NAME = "a" * 32 + "-4102444800.png"

@@ -1,0 +1,1 @@
+"""Networks and work at full size, with random weights."""

@@ -1,0 +1,48 @@
+"""Build the demo weights of `pulid-lightning`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from models.demo.face_detector import write_detector
+from models.demo.face_recogniser import write_recogniser
+from models.demo.identity import write_adapter, write_eva_clip, write_face_parser
+from models.demo.sdxl import write_checkpoint, write_config
+from models.weights.installed import InstalledWeight, describe
+
+_SLUG: Final = "pulid-lightning"
+_LICENCE: Final = "facelight demo"
+_SEED: Final = 20_240_509
+_PATHS: Final = {
+    "sdxl_config": "sdxl/config",
+    "sdxl_checkpoint_default": "sdxl/default.safetensors",
+    "sdxl_checkpoint_artistic": "sdxl/artistic.safetensors",
+    "sdxl_checkpoint_realistic": "sdxl/realistic.safetensors",
+    "pulid_adapter": "pulid/adapter.safetensors",
+    "eva_clip": "pulid/eva_clip.safetensors",
+    "face_parser": "face/parsing_bisenet.safetensors",
+    "face_analysis": "face/analysis",
+}
+
+
+def build(root: Path) -> list[InstalledWeight]:
+    """Write all weights of the endpoint below `root`; the same bytes each time on one machine."""
+    paths = {role: root / path for role, path in _PATHS.items()}
+    for path in paths.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_config(paths["sdxl_config"])
+    for number, name in enumerate(("default", "artistic", "realistic")):
+        write_checkpoint(paths[f"sdxl_checkpoint_{name}"], _SEED + 100 * number)
+    write_adapter(paths["pulid_adapter"], _SEED)
+    write_eva_clip(paths["eva_clip"], _SEED)
+    write_face_parser(paths["face_parser"], _SEED)
+    paths["face_analysis"].mkdir()
+    write_detector(paths["face_analysis"] / "scrfd_10g_bnkps.onnx")
+    write_recogniser(paths["face_analysis"] / "glintr100.onnx", _SEED)
+    return [describe(root, role, path, [_SLUG], _licence(role)) for role, path in _PATHS.items()]
+
+
+def _licence(role: str) -> str:
+    # The detector's numbers are those of OpenCV's cascade.
+    return f"{_LICENCE}; detector: Apache-2.0 (OpenCV)" if role == "face_analysis" else _LICENCE

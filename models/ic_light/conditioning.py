@@ -1,0 +1,88 @@
+"""The subject on grey, cut to the size of a pass (IC-Light specification sections 2.5 and 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from models.ic_light.subject import GREY
+from models.imaging.resample import Axis, Crop, resample_strips, strips_of
+
+MAX_STRETCH: Final = 16
+"""How much wider or higher than the target a scaled picture may become before its ends are cut off unscaled."""
+
+
+def composite_on_grey(picture: Tensor, alpha: Tensor, sigma: float = 0.0) -> Tensor:
+    """Put the subject on grey 127: [height, width, 3] of 8 bits, `alpha` [height, width, 1] in 0..1; truncates.
+
+    `sigma` is added to the subject's levels; relighting adds none.
+    """
+    levels = picture.to(torch.float32).sub_(GREY).add_(sigma)
+    return levels.mul_(alpha).add_(GREY).clip_(0, 255).to(torch.uint8)
+
+
+def cut_out(picture: Tensor, alpha: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """The subject on grey, scaled and cut to each (width, height): [height, width, 3] of 8 bits each.
+
+    The composite is never in memory as a whole, and nothing is computed that no cut shows.
+    """
+    height, width = picture.shape[:2]
+    crops = [center_crop(width, height, *size) for size in sizes]
+    left, right = _union([crop.columns for crop in crops])
+    top, bottom = _union([crop.rows for crop in crops])
+    composite = _composite_strips(picture[top:bottom, left:right], alpha[top:bottom, left:right])
+    return resample_strips(composite, crops, left, top)
+
+
+def resize_and_center_crop(picture: Tensor, width: int, height: int) -> Tensor:
+    """Scale until the target is covered, then cut its centre out; there is no letterboxing.
+
+    `picture` and the result are [height, width, 3] of 8 bits.
+    """
+    crop = center_crop(picture.shape[1], picture.shape[0], width, height)
+    (left, right), (top, bottom) = crop.columns.reach, crop.rows.reach
+    return resample_strips(strips_of(picture[top:bottom, left:right]), [crop], left, top)[0]
+
+
+def center_crop(source_width: int, source_height: int, width: int, height: int) -> Crop:
+    """Where the target is in the picture that has been scaled to cover it.
+
+    A picture over `MAX_STRETCH` times as long as the target's shape loses its ends before it is scaled, which bounds
+    the work that one of 16 px causes; the reference would scale it whole.
+    """
+    kept_width = min(source_width, MAX_STRETCH * max(1, source_height * width // height))
+    kept_height = min(source_height, MAX_STRETCH * max(1, source_width * height // width))
+    scaled_width, scaled_height = covering_size(kept_width, kept_height, width, height)
+    left, top, right, bottom = center_box(scaled_width, scaled_height, width, height)
+    return Crop(
+        columns=Axis(kept_width, scaled_width, left, right, (source_width - kept_width) // 2),
+        rows=Axis(kept_height, scaled_height, top, bottom, (source_height - kept_height) // 2),
+    )
+
+
+def covering_size(source_width: int, source_height: int, width: int, height: int) -> tuple[int, int]:
+    """(width, height) in px of a picture scaled, aspect kept, until it just covers `width` x `height`."""
+    scale = max(width / source_width, height / source_height)
+    return round(source_width * scale), round(source_height * scale)
+
+
+def center_box(source_width: int, source_height: int, width: int, height: int) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) in px of the centre; an edge between two pixels goes to the even one."""
+    left, top = (source_width - width) / 2, (source_height - height) / 2
+    return round(left), round(top), round(left + width), round(top + height)
+
+
+def _composite_strips(picture: Tensor, alpha: Tensor) -> Iterator[Tensor]:
+    top = 0
+    for levels in strips_of(picture):
+        yield composite_on_grey(levels, alpha[top : top + len(levels)])
+        top += len(levels)
+
+
+def _union(axes: Sequence[Axis]) -> tuple[int, int]:
+    """The first px that counts for any of them, and the one behind the last."""
+    begins, ends = zip(*(axis.reach for axis in axes), strict=True)
+    return min(begins), max(ends)

@@ -1,0 +1,65 @@
+"""Bringing weights from files into networks: mapped into memory, never copied there, straight to the device."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+import torch
+from accelerate import init_empty_weights  # type: ignore[import-untyped]
+from torch import Tensor, nn
+
+from models.runtime.state_dicts import check_alike
+from models.weights.file_errors import file_errors
+
+Loaded = TypeVar("Loaded")
+Network = TypeVar("Network", bound=nn.Module)
+
+_log = logging.getLogger(__name__)
+_MEGABYTE: Final = 1e6
+
+
+def load_part(name: str, load: Callable[..., Loaded], *paths: Path) -> Loaded:
+    """Call `load` with `paths`, and tell the log how many bytes they hold and how many seconds it took.
+
+    Whatever is raised over them becomes a `WeightFileError` that names them; see `file_errors` for what passes.
+    """
+    began = time.monotonic()
+    with file_errors(*paths):
+        loaded = load(*paths)
+        size = sum(_size_of(path) for path in paths)
+    _log.info("%s: %.0f MB in %.1f s", name, size / _MEGABYTE, time.monotonic() - began)
+    return loaded
+
+
+def empty(build: Callable[[], Network]) -> Network:
+    """Build a network whose parameters have shapes and no storage; `fill` gives them some."""
+    with init_empty_weights():
+        return build()
+
+
+def fill(network: nn.Module, state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
+    """Give an `empty` network the tensors of `state`, on `device` and, where they hold fractions, in `dtype`.
+
+    They go there one by one, and no other copy is made: what is in place already is used as it is, which may be a
+    file's mapping. The network is ready to be used then. Raises `WeightsError` unless keys, shapes and kinds of numbers
+    are exactly the network's.
+    """
+    check_alike(state, network.state_dict())
+    network.load_state_dict({key: _place(tensor, device, dtype) for key, tensor in state.items()}, assign=True)
+    # What the state does not name, such as tables of positions, was built on the CPU.
+    network.to(device).eval().requires_grad_(False)
+
+
+def _place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The tensor on `device`, in `dtype` if it holds fractions."""
+    return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+
+
+def _size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

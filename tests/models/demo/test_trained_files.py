@@ -1,0 +1,81 @@
+"""Trained files and their pins, and when the demo weights are built anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from models.demo.build import build
+from models.demo.trained_files import RMBG, SHIPPED, TEXT_ENCODER, UNET, VAE, Trained, save_trained
+from models.errors import WeightsError
+from tests.models.demo.stand_ins import write_stand_ins
+
+NAMES = [VAE, UNET, TEXT_ENCODER, RMBG]
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Trained:
+    return write_stand_ins(tmp_path / "trained")
+
+
+def test_the_shipped_files_are_the_pinned_ones_and_small():
+    assert sorted(SHIPPED.pins()) == sorted(NAMES)
+    assert sorted(path.name for path in SHIPPED.folder.glob("*.safetensors")) == sorted(NAMES)
+    sizes = [SHIPPED.verified(name).stat().st_size for name in NAMES]
+    assert sum(sizes) <= 12_000_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_shipped_files_have_the_architectures_keys(trained: Trained, name: str):
+    shipped, expected = load_file(SHIPPED.verified(name)), load_file(trained.verified(name))
+    assert shipped.keys() == expected.keys()
+    assert {key: value.dtype for key, value in shipped.items()} == {key: v.dtype for key, v in expected.items()}
+
+
+def test_a_saved_state_is_in_half_precision_but_for_counters(tmp_path: Path):
+    state = {"weight": torch.full((3, 2), 1 / 3).T, "num_batches_tracked": torch.tensor(7)}
+    save_trained(tmp_path / "file", state, scaling_factor="1.25")
+    saved = load_file(tmp_path / "file")
+    assert torch.equal(saved["weight"], state["weight"].half())
+    assert torch.equal(saved["num_batches_tracked"], state["num_batches_tracked"])
+    with safe_open(tmp_path / "file", "pt") as file:
+        assert file.metadata() == {"scaling_factor": "1.25"}
+
+
+def test_a_pinned_file_is_found_until_it_changes(trained: Trained):
+    assert [trained.verified(name) for name in NAMES] == [trained.folder / name for name in NAMES]
+    with (trained.folder / UNET).open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(WeightsError, match=r"unet\.safetensors is damaged"):
+        trained.verified(UNET)
+    trained.pin()
+    assert trained.verified(UNET) == trained.folder / UNET
+
+
+def test_a_missing_file_is_named(trained: Trained):
+    (trained.folder / VAE).unlink()
+    with pytest.raises(WeightsError, match=r"vae\.safetensors is not in"):
+        trained.verified(VAE)
+    with pytest.raises(WeightsError, match=r"vae\.safetensors cannot be pinned"):
+        trained.pin()
+
+
+def test_a_file_without_a_pin_is_not_taken(trained: Trained):
+    trained.lock.write_text("weights = []")
+    with pytest.raises(WeightsError, match=r"rmbg\.safetensors is not in .*weights\.lock"):
+        trained.verified(RMBG)
+
+
+@pytest.mark.slow
+def test_other_trained_files_are_a_reason_to_build_anew(trained: Trained, tmp_path: Path):
+    folder = tmp_path / "weights"
+    assert [build(folder, trained), build(folder, trained)] == [True, False]
+    state = load_file(trained.folder / RMBG)
+    save_trained(trained.folder / RMBG, {**state, "side1.bias": state["side1.bias"] + 1})
+    trained.pin()
+    assert build(folder, trained)
+    assert torch.equal(load_file(folder / "rmbg/model.safetensors")["side1.bias"], (state["side1.bias"] + 1).float())

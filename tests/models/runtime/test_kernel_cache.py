@@ -1,0 +1,161 @@
+"""Where kernels are kept."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.runtime.kernel_cache import dismiss_compilers, keep_kernels
+
+REPOSITORY = Path(__file__).parents[3]
+VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Set before they are removed, so that what a test leaves behind is removed too.
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def test_kernels_are_kept_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    keep_kernels(Path("var/compiled"))
+    assert [os.environ[name] for name in VARIABLES] == [
+        str(tmp_path / "var/compiled/inductor"),
+        str(tmp_path / "var/compiled/triton"),
+    ]
+
+
+def test_a_worker_has_named_the_folder_before_the_compiler_can(tmp_path: Path) -> None:
+    """What is imported up to there must not bring the compiler in."""
+    code = (
+        "import os, sys, workers.engine.worker; from pathlib import Path; "
+        "from models.runtime.kernel_cache import keep_kernels; keep_kernels(Path(sys.argv[1])); import diffusers; "
+        "sys.exit(os.environ['TORCHINDUCTOR_CACHE_DIR'] != sys.argv[1] + '/inductor')"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY).returncode == 0
+
+
+def test_the_libraries_own_variables_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache" / "triton"))
+    keep_kernels(tmp_path / "compiled")
+    assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "cache" / "triton")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiled" / "inductor")
+
+
+def test_who_compiles_nothing_names_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
+    keep_kernels(None)
+    assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "triton")
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+
+@pytest.fixture(params=["below a file", "below /proc", "a file itself", "read-only"])
+def unwritable(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place where no folder can be made, not even by root."""
+    (file := tmp_path / "file").write_bytes(b"")
+    if request.param == "read-only":
+        made = Path.mkdir
+
+        def mkdir(path: Path, *args: Any, **options: Any) -> None:
+            if path.is_relative_to(tmp_path / "cache"):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+            made(path, *args, **options)
+
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+    places = {"below a file": file / "cache", "below /proc": Path("/proc/cache"), "a file itself": file}
+    return places.get(request.param, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("by", ["variable", "folder"])
+def test_where_nothing_can_be_written_kernels_go_with_the_process(
+    unwritable: Path, by: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if by == "variable":
+        for name in VARIABLES:
+            monkeypatch.setenv(name, str(unwritable))
+    keep_kernels(None if by == "variable" else unwritable)
+    folders = {Path(os.environ[name]) for name in VARIABLES}
+    assert len(folders) == 2, "each has its own"
+    for folder in folders:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, "kernels are code: nobody else may write there"
+        (folder / "kernel.so").write_bytes(b"")
+        shutil.rmtree(folder)
+    assert caplog.text.count(f"compiled kernels cannot be kept in {unwritable}") == 2
+
+
+_READ_ONLY_START = """
+import os, sys
+from pathlib import Path
+from models.runtime.kernel_cache import keep_kernels
+keep_kernels(None)
+import diffusers
+print(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+"""
+
+
+@pytest.mark.slow
+def test_diffusers_is_imported_though_the_folder_that_an_image_names_cannot_be_made(tmp_path: Path) -> None:
+    """Torch makes that folder on import. What takes its place is gone when the process is."""
+    (tmp_path / "file").write_bytes(b"")
+    named = {name: str(tmp_path / "file" / name) for name in VARIABLES}
+    command = [sys.executable, "-c", _READ_ONLY_START]
+    run = subprocess.run(command, cwd=REPOSITORY, env={**os.environ, **named}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert not Path(run.stdout.strip()).exists()
+
+
+def test_where_nothing_was_compiled_nothing_is_ended() -> None:
+    """And Inductor is not imported, which would take seconds."""
+    code = (
+        "import sys; from models.runtime.kernel_cache import dismiss_compilers; dismiss_compilers(); "
+        "sys.exit('torch._inductor.async_compile' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_compilers_processes_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import async_compile
+
+    ended: list[bool] = []
+    monkeypatch.setattr(async_compile, "_pool_set", [type("Pool", (), {"shutdown": lambda _: ended.append(True)})()])
+    monkeypatch.setattr(async_compile, "after_fork", lambda: None)
+    dismiss_compilers()
+    assert ended == [True]
+
+
+_SECOND_START = """
+import sys
+from pathlib import Path
+from models.runtime.kernel_cache import keep_kernels
+keep_kernels(Path(sys.argv[1]))
+
+from torch._dynamo.utils import counters
+from models.runtime.compiler import Compiler
+from models.runtime.runner import Execution, Runner
+from tests.models.runtime.networks import Little, blend, little_inputs
+
+runner = Runner(blend, Execution(Compiler(), stance="fail_on_recompile"))
+runner.compile(Little(), little_inputs(2, 5, 7, 3), little_inputs(4, 6, 9, 8))
+runner(Little(), *little_inputs(3, 8, 8, 8))
+found = counters["inductor"]
+print(found["fxgraph_cache_hit"], found["fxgraph_cache_miss"])
+"""
+
+
+@pytest.mark.slow
+def test_a_second_start_finds_the_kernels_of_the_first(tmp_path: Path) -> None:
+    """On the CPU it needs a C++ compiler."""
+    command = [sys.executable, "-c", _SECOND_START, str(tmp_path)]
+    runs = [subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True) for _ in range(2)]
+    assert [run.stdout.split() for run in runs] == [["0", "1"], ["1", "0"]]

@@ -1,0 +1,93 @@
+"""What only a GPU can show: graphs that are recorded for real, kernels that are compiled, float8 that is multiplied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from models.runtime.devices import for_device
+from models.runtime.fp8 import Float8Linear
+from models.runtime.runner import Execution, Runner, execution_for
+from models.runtime.tree import Value, mapped
+from tests.models.runtime.networks import graphs, predict, sdxl, unet_inputs
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def exact() -> Iterator[None]:
+    """Float32 in full, so that ways can be told from mistakes."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def inputs(unet: nn.Module, *sizes: int) -> tuple[Value, ...]:
+    """Inputs of `predict`, on the GPU."""
+    on_cpu = unet_inputs(unet, *sizes)
+    with torch.inference_mode():
+        return mapped(lambda tensor: tensor.to(CUDA), on_cpu)
+
+
+def check(runner: Runner[torch.Tensor], cpu: nn.Module, cuda: nn.Module, *sizes: int) -> None:
+    """A GPU's noise is the CPU's."""
+    given = inputs(cpu, *sizes)
+    with torch.inference_mode():
+        expected = predict(cpu, *mapped(lambda tensor: tensor.cpu(), given))
+    torch.testing.assert_close(runner(cuda, *given).cpu(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture
+def unets() -> tuple[nn.Module, nn.Module]:
+    """The same UNet on the CPU and on the GPU."""
+    cpu, cuda = sdxl(), sdxl()
+    cuda.load_state_dict(cpu.state_dict())
+    return cpu, for_device(cuda.to(CUDA), CUDA)
+
+
+def test_recorded_graphs_share_memory_and_keep_their_results_apart(unets: tuple[nn.Module, nn.Module]) -> None:
+    cpu, cuda = unets
+    runner = Runner(predict, execution_for(CUDA, "off"))
+    first, second = (2, 8, 8, 5), (4, 16, 12, 9)
+    for sizes in (first, second):
+        runner.capture(cuda, *inputs(cpu, *sizes))
+    for sizes in (first, second, first, first, second):
+        check(runner, cpu, cuda, *sizes)
+    given = inputs(cpu, *first)
+    kept = runner(cuda, *given)
+    copy = kept.clone()
+    check(runner, cpu, cuda, *second)
+    assert torch.equal(kept, copy)
+    assert torch.equal(runner(cuda, *given), copy)
+
+
+def test_compiled_kernels_serve_all_sizes_and_recorded_ones(unets: tuple[nn.Module, nn.Module]) -> None:
+    cpu, cuda = unets
+    chosen = execution_for(CUDA, "on")
+    runner = Runner(predict, Execution(chosen.compiler, chosen.record, "fail_on_recompile"))
+    runner.compile(cuda, inputs(cpu, 2, 10, 14, 5), inputs(cpu, 3, 13, 18, 8))
+    runner.capture(cuda, *inputs(cpu, 2, 16, 16, 7))
+    assert graphs() == 2
+    for sizes in ((2, 16, 16, 7), (2, 9, 9, 77), (5, 20, 11, 5), (2, 16, 16, 7)):
+        check(runner, cpu, cuda, *sizes)
+    assert graphs() == 2
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 9), reason="has no float8"
+)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_float8_on_the_gpu_is_what_the_cpu_says(dtype: torch.dtype) -> None:
+    torch.manual_seed(5)
+    layer = Float8Linear(nn.Linear(640, 320).to(dtype))
+    x = torch.randn(2, 77, 640, dtype=dtype)
+    with torch.inference_mode():
+        expected = layer(x).float()
+        found = layer.to(CUDA)(x.to(CUDA)).float().cpu()
+    # Rows are rounded alike but for ties; the sum is given in bfloat16.
+    assert (found - expected).norm() < 0.01 * expected.norm()
