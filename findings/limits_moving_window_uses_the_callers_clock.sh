@@ -7,7 +7,7 @@
 # the other are over.
 #
 # Why it matters here: several gateways share one Redis, and a key's rate is one rate. So this project counts with a
-# script of its own, which asks Redis for its TIME (server/rates.py).
+# script of its own, which asks Redis for its TIME (server/limits.py).
 #
 # Shown with a real redis-server and two limiters in one process; the clock of the second is 90 s ahead.
 set -euo pipefail

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 
-from server.serving import build_server, permit_connections
+from server.http.server import build_server, permit_connections
 from server.settings import GatewaySettings
 from workers.errors import SettingsError
 from workers.logs import configure_logging

@@ -13,14 +13,14 @@ from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from server.auth import authenticate
-from server.context import build_gateway
-from server.drain import Drain
+from server.dependencies import build_gateway
 from server.errors import add_error_handlers
-from server.head import HeadAsGet
-from server.housekeeping import keep_house
-from server.middleware import AnswerHeaders, BodyLimit, RedisWaitBudget
+from server.http.drain import Drain
+from server.http.head import HeadAsGet
+from server.http.middleware import AnswerHeaders, BodyLimit, RedisWaitBudget
+from server.maintenance import keep_house
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
-from server.routes import account, assets, docs, files, generate, health, requests
+from server.routes import account, docs, files, generate, health, requests, uploads
 from server.settings import GatewaySettings
 from workers.state.connection import CALL_S
 
@@ -60,7 +60,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         app.include_router(router, dependencies=[Depends(authenticate)])
     for router in PUBLIC:
         app.include_router(router)
-    for router in (assets.router, account.router):
+    for router in (uploads.router, account.router):
         app.include_router(router, dependencies=[Depends(authenticate)])
     return app
 

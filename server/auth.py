@@ -16,7 +16,7 @@ from anyio.to_thread import run_sync
 from fastapi import Depends, Request, Response
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from server.context import Gateway, gateway_of
+from server.dependencies import Gateway, gateway_of
 from server.errors import Forbidden, NotFound, Unauthorized
 from workers.state.keys import Key
 from workers.store.base import is_private, may_read

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from server import answers
-from server.links import Links
+from server import responses
 from server.schemas import CreditsAnswer, LiveAnswer, ReadyAnswer, UploadAnswer
+from server.urls import Links
 from workers.state.records import Output, Record, Status
 
 PICTURE: Final = (
@@ -67,11 +67,11 @@ _READY: Final[ReadyAnswer] = {
 }
 
 EXAMPLES: Final[Mapping[str, Any]] = {
-    "SubmitAnswer": answers.submitted(_QUEUED.request_id, _LINKS),
-    "StatusAnswer": answers.status(_QUEUED, _LINKS, _CREDITS),
-    "ResultAnswer": answers.result(_COMPLETED, _LINKS, _CREDITS),
-    "FailedAnswer": answers.failed(_FAILED),
-    "UnfinishedAnswer": answers.unfinished(_QUEUED.request_id, _LINKS),
+    "SubmitAnswer": responses.submitted(_QUEUED.request_id, _LINKS),
+    "StatusAnswer": responses.status(_QUEUED, _LINKS, _CREDITS),
+    "ResultAnswer": responses.result(_COMPLETED, _LINKS, _CREDITS),
+    "FailedAnswer": responses.failed(_FAILED),
+    "UnfinishedAnswer": responses.unfinished(_QUEUED.request_id, _LINKS),
     "UploadAnswer": _UPLOADED,
     "CreditsAnswer": _BALANCE,
     "LiveAnswer": _LIVE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.context import Gateway
+from server.dependencies import Gateway
 from server.errors import NotFound
 from workers.state.records import Record, Status
 

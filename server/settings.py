@@ -13,7 +13,7 @@ from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from models.catalog import MODELS
-from server.fetch_guard import USER_AGENT, trust
+from server.intake.fetcher import USER_AGENT, trust
 from workers.settings import CommonSettings, Words, split_words
 
 Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 
 from server.auth import balance, caller_of
-from server.context import gateway_of
+from server.dependencies import gateway_of
 from server.openapi import error_responses
 from server.schemas import CreditsAnswer
 

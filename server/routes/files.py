@@ -10,11 +10,11 @@ from fastapi.responses import Response, StreamingResponse
 
 from models.imaging.decode import FILE_MEDIA_TYPES
 from server.auth import may_download
-from server.context import Gateway, gateway_of
+from server.dependencies import Gateway, gateway_of
 from server.errors import NotFound
-from server.head import method_of
+from server.http.head import method_of
 from server.openapi import error_responses, file_responses
-from server.ranges import Part, matches, parse_range
+from server.routes.ranges import Part, matches, parse_range
 from workers.store.base import StoredFile
 
 router = APIRouter(tags=["files"], dependencies=[Depends(may_download)])

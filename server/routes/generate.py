@@ -17,13 +17,12 @@ from redis.exceptions import RedisError
 from starlette.requests import ClientDisconnect
 
 from models.catalog import MODELS, Model
-from server import answers
+from server import responses
 from server.auth import Caller, balance, caller_of, may_submit
-from server.bodies import read_body
-from server.context import Gateway, gateway_of
+from server.dependencies import Gateway, gateway_of
 from server.errors import NotFound, Unfinished
 from server.idempotency import IdempotencyKey, check_key
-from server.links import Links, links_of
+from server.intake.body import read_body
 from server.lookup import cancel, find_record
 from server.openapi import (
     error_responses,
@@ -33,8 +32,9 @@ from server.openapi import (
     submitted_response,
     unfinished_response,
 )
+from server.requests import submit
 from server.schemas import SubmitAnswer
-from server.submit import submit
+from server.urls import Links, links_of
 from workers.state.connection import CALL_S, wait_budget
 from workers.state.records import Record, Status
 
@@ -85,7 +85,7 @@ def _queued(model: Model) -> Endpoint:
         gateway, owner, links = gateway_of(request), caller_of(request).owner, links_of(request)
         body = await read_body(request, model.params)
         request_id = await submit(_new_request_id(), model, body, owner, gateway, links, idempotency_key)
-        return answers.submitted(request_id, links)
+        return responses.submitted(request_id, links)
 
     return queue
 
@@ -131,7 +131,7 @@ async def _finished(
             await asyncio.wait({ended, left}, return_when=asyncio.FIRST_COMPLETED)
         return ended.result() if ended.done() else left.result()
     except (TimeoutError, asyncio.CancelledError) as error:
-        answer = answers.unfinished(request_id, links)
+        answer = responses.unfinished(request_id, links)
         raise Unfinished(answer["error"], extra=answer) from error
     finally:
         ended.cancel()
@@ -171,11 +171,11 @@ def _result(request_id: str, caller: Caller, told: Response, gateway: Gateway, l
     if not record.status.is_final:
         return None
     if record.status is Status.FAILED:
-        return JSONResponse(answers.failed(record), 422, {**told.headers, "X-Request-Id": request_id})
+        return JSONResponse(responses.failed(record), 422, {**told.headers, "X-Request-Id": request_id})
     credits_left = balance(caller, gateway)
-    headers = {**told.headers, **answers.result_headers(record, credits_left)}
+    headers = {**told.headers, **responses.result_headers(record, credits_left)}
     if len(record.outputs) > 1:
-        return JSONResponse(answers.result(record, links, credits_left), 200, headers)
+        return JSONResponse(responses.result(record, links, credits_left), 200, headers)
     return _picture(record, headers, gateway)
 
 

@@ -13,8 +13,8 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
 from models.catalog import MODELS
-from server.context import gateway_of
-from server.drain import drain_of
+from server.dependencies import gateway_of
+from server.http.drain import drain_of
 from server.schemas import LiveAnswer, ModelHealth, ReadyAnswer
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 

@@ -7,14 +7,14 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from server import answers
+from server import responses
 from server.auth import balance, caller_of
-from server.context import gateway_of
+from server.dependencies import gateway_of
 from server.errors import NotFound
-from server.links import links_of
 from server.lookup import cancel, find_record
 from server.openapi import error_responses, failed_response
 from server.schemas import FailedAnswer, ResultAnswer, StatusAnswer
+from server.urls import links_of
 from workers.state.records import Record, Status
 
 router = APIRouter(tags=["requests"], responses=error_responses(401, 404, 503))
@@ -27,7 +27,7 @@ _FAILED: Final = failed_response()
 def request_status(request_id: str, request: Request) -> JSONResponse:
     """How far a request is. A failed one is answered with 422."""
     record = find_record(request_id, caller_of(request).owner, gateway_of(request))
-    return _answer(answers.status(record, links_of(request), _credits_left(record, request)))
+    return _answer(responses.status(record, links_of(request), _credits_left(record, request)))
 
 
 @router.get(
@@ -46,7 +46,7 @@ def request_status(request_id: str, request: Request) -> JSONResponse:
 def request_result(request_id: str, request: Request) -> JSONResponse:
     """The pictures of a request; its state while it is under way. A failed one is answered with 422."""
     record = find_record(request_id, caller_of(request).owner, gateway_of(request))
-    tell = answers.result if record.status is Status.COMPLETED else answers.status
+    tell = responses.result if record.status is Status.COMPLETED else responses.status
     return _answer(tell(record, links_of(request), _credits_left(record, request)))
 
 
@@ -66,7 +66,7 @@ def cancel_request(request_id: str, request: Request) -> JSONResponse:
     record = cancel(find_record(request_id, caller_of(request).owner, gateway).request_id, gateway)
     if record is None:
         raise NotFound(f"Request {request_id} not found")
-    body = answers.status(record, links_of(request), _credits_left(record, request))
+    body = responses.status(record, links_of(request), _credits_left(record, request))
     return JSONResponse(body, 200 if record.status.is_final else 202)
 
 

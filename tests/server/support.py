@@ -19,7 +19,7 @@ from PIL import Image
 from models.catalog import MODELS
 from models.imaging.decode import MEDIA_TYPES
 from server.app import create_app
-from server.serving import build_server
+from server.http.server import build_server
 from server.settings import GatewaySettings
 from workers.state.connection import connect
 from workers.state.queue import JobQueue

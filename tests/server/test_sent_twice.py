@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from server import housekeeping, rates, upload_quota
-from server.context import Gateway, build_gateway
+from server import limits, maintenance, upload_quota
+from server.dependencies import Gateway, build_gateway
 from server.errors import TooManyRequests
-from server.rates import Rates
+from server.limits import Rates
 from server.settings import GatewaySettings
 from server.upload_quota import UploadQuota
 from tests.conftest import REPOSITORY
@@ -241,9 +241,9 @@ def upload(world: World) -> None:
 
 def unlock(world: World) -> None:
     with world.losing(b"SET"):
-        assert housekeeping.tidy_alone(world.gateway), "its own lock is not taken for another's"
+        assert maintenance.tidy_alone(world.gateway), "its own lock is not taken for another's"
     assert not world.redis.exists("facelight:janitor")
-    unlock = world.gateway.redis.register_script(housekeeping.UNLOCK)
+    unlock = world.gateway.redis.register_script(maintenance.UNLOCK)
     world.redis.set("facelight:janitor", "me")
     with world.losing():
         unlock(keys=["facelight:janitor"], args=["me"])
@@ -266,9 +266,9 @@ CASES: dict[Callable[[World], None], str] = {
     revoke: keys_module.REVOKE,
     rotate: keys_module.ROTATE,
     change: keys_module.CHANGE,
-    rate: rates.COUNT,
+    rate: limits.COUNT,
     upload: upload_quota.COUNT,
-    unlock: housekeeping.UNLOCK,
+    unlock: maintenance.UNLOCK,
 }
 """What is done with each script while an answer of it is lost."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from server.errors import TooManyRequests
-from server.fetch_slots import FetchSlots
+from server.intake.fetch_slots import FetchSlots
 from server.upload_quota import UploadQuota
 from tests.live_server import png
 from tests.server.conftest import MakeSettings

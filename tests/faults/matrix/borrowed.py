@@ -52,14 +52,14 @@ FAULTS = (
         "image URLs that lead inside",
         "a corpus of schemes, encodings, IPv6 forms, redirects and rebinding names through the door of a gateway",
         "100 % refused with 400, zero packets to private peers",
-        tests_of("refused", "tests/server/test_ssrf.py"),
+        tests_of("refused", "tests/server/intake/test_ssrf.py"),
     ),
     Fault(
         "F17",
         "pictures made to hurt",
         "decompression bombs, cut and damaged files, hostile metadata",
         "refused in words; memory rises by 200 MB at most",
-        tests_of("bounded", "tests/server/test_bombs.py"),
+        tests_of("bounded", "tests/server/intake/test_bombs.py"),
     ),
     Fault(
         "F22",

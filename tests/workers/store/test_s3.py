@@ -263,5 +263,5 @@ def test_boto3_is_loaded_only_where_it_is_used(tmp_path: Path) -> None:
         "import sys, server.app, workers.store.open as s; s.open_store(sys.argv[1]); sys.exit('boto3' in sys.modules)"
     )
     for location, loaded in ((str(tmp_path), 0), ("s3://bucket", 1)):
-        result = subprocess.run([sys.executable, "-c", program, location], cwd=Path(__file__).parents[2])
+        result = subprocess.run([sys.executable, "-c", program, location], cwd=Path(__file__).parents[3])
         assert result.returncode == loaded, location

@@ -21,7 +21,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from server.errors import RETRY_AFTER_S, SECURITY_HEADERS
-from server.parsing import OneByOne
+from server.http.parser import OneByOne
 
 KEEP_ALIVE_S: Final = 75
 """Longer than reverse proxies keep their idle connections, so that it is the proxy that closes them."""

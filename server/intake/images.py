@@ -10,9 +10,9 @@ import pybase64
 from anyio.to_thread import run_sync
 
 from models.imaging.decode import FILE_EXTENSIONS, check, detect_format, size_in_header
-from server.context import Gateway
+from server.dependencies import Gateway
 from server.errors import ImageUnavailable
-from server.links import FILES, Links
+from server.urls import FILES, Links
 from workers.store.base import may_read
 
 _SMALL: Final = 64 * 1024

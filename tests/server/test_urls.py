@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from server.links import Links, base_url, is_host
+from server.urls import Links, base_url, is_host
 from tests.server.conftest import MakeSettings
 from tests.server.support import Client, body_for, serving
 

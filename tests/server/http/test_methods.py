@@ -11,8 +11,8 @@ import pytest
 from server.app import create_app
 from server.settings import GatewaySettings
 from tests.server.conftest import MakeSettings
+from tests.server.routes.test_guarded import routes_of
 from tests.server.support import DATA_URI, PNG, Client, PlayedWorker, body_for, serving
-from tests.server.test_routes_guarded import routes_of
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 CHANGING = ("date", "ratelimit")

@@ -13,8 +13,8 @@ from pydantic_core import from_json
 
 from models.params import CommonParams
 from server.errors import BadRequest
-from server.inputs import restore_plus_signs
-from server.multipart import MAX_PARTS, parse_multipart
+from server.intake.images import restore_plus_signs
+from server.intake.multipart import MAX_PARTS, parse_multipart
 
 _SMALL: Final = 64 * 1024
 """Bytes of a body that is parsed sooner (in under 0.5 ms) than a thread has taken it over."""

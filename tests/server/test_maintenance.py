@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from server.context import build_gateway
-from server.housekeeping import tidy_alone
+from server.dependencies import build_gateway
+from server.maintenance import tidy_alone
 from tests.server.conftest import MakeSettings
 from tests.server.support import PlayedWorker, serving
 from workers.state.records import Status

@@ -25,8 +25,8 @@ from models.imaging.encode import encode
 from models.imaging.jpeg import MAX_SCANS
 from models.imaging.picture_file import Format
 from server.settings import GatewaySettings
+from tests.server.http.test_drain import gateway
 from tests.server.support import image_field, picture
-from tests.server.test_drain import gateway
 
 RISE_MB = 200
 _DECODE = """

@@ -21,7 +21,7 @@ from tests.live_server import free_port
 from tests.server.conftest import MakeSettings
 from tests.server.support import PlayedWorker, body_for
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.catalog import MODELS
-from server.bodies import parse_json, parse_urlencoded
 from server.errors import BadRequest, InvalidParameters
-from server.inputs import parse_base64, parse_data_url
-from server.parameters import parse_params
+from server.intake.body import parse_json, parse_urlencoded
+from server.intake.images import parse_base64, parse_data_url
+from server.intake.params import parse_params
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 values = st.recursive(

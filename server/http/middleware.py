@@ -7,8 +7,8 @@ from contextlib import nullcontext
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.drain import Drain
 from server.errors import SECURITY_HEADERS, BodyTooLarge
+from server.http.drain import Drain
 from workers.state.connection import wait_budget
 
 

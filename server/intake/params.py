@@ -11,8 +11,8 @@ from pydantic_core import ErrorDetails
 
 from models.catalog import Model
 from models.params import CommonParams
-from server.bodies import Body
 from server.errors import InvalidParameters
+from server.intake.body import Body
 from server.schemas import FieldError
 
 Shape = TypeVar("Shape", bound=BaseModel)

@@ -10,15 +10,15 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from models.errors import UnreadableImage
 from server.auth import caller_of
-from server.bodies import read_body
-from server.context import Gateway, gateway_of
+from server.dependencies import Gateway, gateway_of
 from server.errors import ImageUnavailable, InvalidParameters
 from server.examples import PICTURE
-from server.inputs import load_data_url
-from server.links import links_of
+from server.intake.body import read_body
+from server.intake.images import load_data_url
+from server.intake.params import validate
 from server.openapi import error_responses, json_body
-from server.parameters import validate
 from server.schemas import FieldError, UploadAnswer
+from server.urls import links_of
 
 router = APIRouter(tags=["assets"])
 _MAX_FILES: Final = 16

@@ -17,8 +17,8 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
-from server.drain import Drain
-from server.protocol import LimitedConfig, Limits
+from server.http.drain import Drain
+from server.http.protocol import LimitedConfig, Limits
 from server.settings import GatewaySettings
 
 _SPARE_FILES: Final = 1000

@@ -14,15 +14,15 @@ from models.catalog import Model
 from models.errors import UnreadableImage
 from models.params import RANDOM_SEED, CommonParams
 from server.auth import ANYONE
-from server.bodies import Body
-from server.context import Gateway
+from server.dependencies import Gateway
 from server.errors import ImageUnavailable, InvalidParameters
 from server.idempotency import fingerprint
-from server.inputs import PRIVATE_EXTENSION, is_at_hand, load_image
-from server.links import Links
+from server.intake.body import Body
+from server.intake.images import PRIVATE_EXTENSION, is_at_hand, load_image
+from server.intake.params import References, parse_params
 from server.lookup import cancel
-from server.parameters import References, parse_params
 from server.schemas import FieldError
+from server.urls import Links
 from workers.errors import StoreUnavailable
 from workers.state.records import Idempotency, Limits
 from workers.state.registry import served_variants

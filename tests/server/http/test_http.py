@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from tests.server.test_slow_clients import HEADER, HURRIED, connected, listening, port_of, refused, rest_of
+from tests.server.http.test_slow_clients import HEADER, HURRIED, connected, listening, port_of, refused, rest_of
 
 PATIENT = replace(HURRIED, header_s=10, body_grace_s=10, linger_s=1)
 GET = b"GET /%s HTTP/1.1\r\nHost: here\r\n\r\n"

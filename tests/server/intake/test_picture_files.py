@@ -35,7 +35,7 @@ from tests.models.imaging.files import (
     wrong,
     xmp,
 )
-from tests.server.echo import EchoServer, Seen, echo_worker
+from tests.server.intake.echo import EchoServer, Seen, echo_worker
 from tests.server.support import Client
 from workers.engine.stages import Task
 

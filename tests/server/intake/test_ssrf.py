@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pytest
 
 from server.settings import GatewaySettings
-from tests.server.ssrf_corpus import CASES, NAMES, PUBLIC, VICTIMS
+from tests.server.intake.ssrf_corpus import CASES, NAMES, PUBLIC, VICTIMS
 from tests.server.support import PNG, Client, body_for, serving
 
 

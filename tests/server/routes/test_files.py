@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import RangeNotSatisfiable
-from server.ranges import matches, parse_range
+from server.routes.ranges import matches, parse_range
 from server.settings import GatewaySettings
 from tests.s3_server import environment, new_bucket
 from tests.server.support import PNG, Client, PlayedWorker, serving

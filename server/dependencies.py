@@ -9,12 +9,12 @@ from anyio import CapacityLimiter
 from fastapi import Request
 from redis import Redis
 
-from server.fetch_guard import Fetcher
-from server.fetch_slots import FetchSlots
-from server.rates import Rates
+from server.completion import Wakeups
+from server.intake.fetch_slots import FetchSlots
+from server.intake.fetcher import Fetcher
+from server.limits import Rates
 from server.settings import GatewaySettings
 from server.upload_quota import UploadQuota
-from server.wakeups import Wakeups
 from workers.state.clock import SharedClock
 from workers.state.connection import connect
 from workers.state.janitor import Janitor

@@ -11,7 +11,7 @@ from typing import Final
 from redis import Redis
 from redis.exceptions import RedisError
 
-from server.context import Gateway
+from server.dependencies import Gateway
 from workers.errors import StoreUnavailable
 from workers.state.connection import text
 from workers.state.once import new_call

@@ -16,9 +16,9 @@ from models.ic_light.subject import to_rgb
 from models.imaging.decode import decode
 from server.settings import GatewaySettings
 from tests.models.imaging.files import display_p3, odd_exif, saved
-from tests.server.echo import EchoServer, echo_worker
+from tests.server.intake.echo import EchoServer, echo_worker
+from tests.server.intake.test_picture_files import avif, heif
 from tests.server.support import Client
-from tests.server.test_picture_files import avif, heif
 from workers.engine.stages import Task
 
 PHOTO = Image.fromarray(astronaut()[:96, 180:300])

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from models.imaging.decode import MAX_BYTES
 from server.errors import ImageUnavailable
-from server.fetch_guard import Address, Fetcher, Resolver, is_public, resolve
+from server.intake.fetcher import Address, Fetcher, Resolver, is_public, resolve
 from tests.server.support import PNG, Host
 
 

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.protocol import LimitedConfig, Limits
+from server.http.protocol import LimitedConfig, Limits
 
 HURRIED = Limits(
     header_s=0.4, body_grace_s=0.4, body_rate=10_000, body_s=2.0, linger_s=0.3, stall_s=0.5, connections=20

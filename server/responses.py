@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import cast
 
-from server.links import Links
 from server.schemas import (
     FailedAnswer,
     ImageAnswer,
@@ -16,6 +15,7 @@ from server.schemas import (
     SubmitAnswer,
     UnfinishedAnswer,
 )
+from server.urls import Links
 from workers.state.records import Output, Record, Status
 
 

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from fastapi import Request
 from starlette.datastructures import Headers
 
-from server.context import gateway_of
+from server.dependencies import gateway_of
 
 _HOST: Final = re.compile(
     r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?"
