@@ -19,9 +19,12 @@ from typing import Any, Final
 
 import torch
 
-from bench import baselines_pulid, cpu_encoding, graphs, minimum
-from bench.counting import META, ReadAsZero, flop, operators
-from bench.networks import (
+from bench import cpu_encoding
+from bench.counts import graphs, roofline
+from bench.counts.counting import META, ReadAsZero, flop, operators
+from bench.counts.tracing import recorded_calls
+from bench.full_size import baseline_pulid
+from bench.full_size.networks import (
     IcLightParts,
     PulidParts,
     ic_light_parts,
@@ -29,15 +32,21 @@ from bench.networks import (
     pulid_parts,
     pulid_pipeline,
 )
+from bench.full_size.workloads import (
+    FirstStepDone,
+    ignore_step,
+    portrait,
+    prepare_portrait,
+    prepare_scene,
+    stop_after_one,
+)
 from bench.report import RESULTS, Report, Row, row
-from bench.requests import FirstStepDone, ignore_step, portrait, prepare_portrait, prepare_scene, stop_after_one
-from bench.tracing import recorded_calls
 from models.ic_light.matting import feed_size
 from models.pipeline import Pipeline
 
-PORTRAIT: Final = minimum.Request({(128, 128): 7})
+PORTRAIT: Final = roofline.Request({(128, 128): 7})
 """The default portrait: 7 evaluations at 1024 x 1024 px."""
-SCENE: Final = minimum.Request({(80, 64): 25, (120, 96): 25})
+SCENE: Final = roofline.Request({(80, 64): 25, (120, 96): 25})
 """The default relighting: 25 evaluations at 512 x 640 px, 25 at 768 x 960 px."""
 _TERA: Final = 1e12
 
@@ -48,13 +57,13 @@ def flops() -> Iterator[Row]:
     pipeline = pulid_pipeline(parts)
     configs = portrait_configs(parts)
     first, again, reworded = (prepare_portrait(pipeline, prompt=text) for text in ("a cup", "a cup", "a bowl"))
-    text = minimum.text_encoder(configs["clip_l"], layers_left_out=1) + minimum.text_encoder(configs["clip_g"])
-    known = minimum.portrait_drawing(configs["unet"], configs["vae"], PORTRAIT)
+    text = roofline.text_encoder(configs["clip_l"], layers_left_out=1) + roofline.text_encoder(configs["clip_g"])
+    known = roofline.portrait_drawing(configs["unet"], configs["vae"], PORTRAIT)
 
     def work(prepared: Any) -> Callable[[], object]:
         return lambda: pipeline.run([prepared], ignore_step)
 
-    yield from _against("pulid-lightning, first request", work(first), minimum.portrait(**configs, request=PORTRAIT))
+    yield from _against("pulid-lightning, first request", work(first), roofline.portrait(**configs, request=PORTRAIT))
     yield from _against("pulid-lightning, same face and texts", work(again), known)
     yield from _against("pulid-lightning, same face, another prompt", work(reworded), known + text)
     scenes = ic_light_parts(META, reduced=False)
@@ -86,9 +95,9 @@ def operator_counts() -> Iterator[Row]:
     pipeline = pulid_pipeline(parts)
     prepared = prepare_portrait(pipeline)
     ours = _operators_of_run(pipeline, prepared)
-    baselines_pulid.install(parts.unet, parts.projections, wide=False)
+    baseline_pulid.install(parts.unet, parts.projections, wide=False)
     with ReadAsZero():
-        inputs = baselines_pulid.unet_inputs(portrait(parts, prepared), slice(0, 2))
+        inputs = baseline_pulid.unet_inputs(portrait(parts, prepared), slice(0, 2))
     latents, timestep = torch.empty(2, 4, 128, 128, device=META), torch.empty(1, device=META)
     yield from _fewer("pulid-lightning", ours, operators(lambda: parts.unet(latents, timestep, **inputs)), "<= 0.9")
     scenes = ic_light_parts(META, reduced=False)
@@ -124,7 +133,7 @@ def main() -> None:
                 report.put(measured)
 
 
-def portrait_configs(parts: PulidParts) -> dict[str, minimum.Config]:
+def portrait_configs(parts: PulidParts) -> dict[str, roofline.Config]:
     """The configurations that a portrait's minimum goes by."""
     texts = {"clip_l": parts.clip_l, "clip_g": parts.clip_g}
     return {"unet": parts.unet.config, "vae": parts.vae.config} | {
@@ -136,7 +145,7 @@ def _scene(parts: IcLightParts) -> int:
     """The least work of the default relighting of the picture that all requests look at."""
     width, height = feed_size(960, 1200)
     text = parts.text_encoder.config.to_dict()
-    return minimum.relighting(parts.unet.config, parts.vae.config, text, SCENE, (height, width))
+    return roofline.relighting(parts.unet.config, parts.vae.config, text, SCENE, (height, width))
 
 
 def _against(name: str, work: Callable[[], object], least: int) -> Iterator[Row]:

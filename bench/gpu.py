@@ -21,10 +21,10 @@ from typing import Final, get_args
 
 import torch
 
-from bench import gpu_compiled, gpu_requests, gpu_stages
-from bench.endpoints import Endpoint, Portraits, Scenes
-from bench.gpu_compiled import Compilation
-from bench.gpu_requests import Bench
+from bench.device import compiled, requests, stages
+from bench.device.compiled import Compilation
+from bench.device.endpoints import Endpoint, Portraits, Scenes
+from bench.device.requests import Bench
 from bench.report import RESULTS, Report, Row
 from models.pipeline import Compile
 from models.runtime.runner import Execution, execution_for
@@ -43,18 +43,18 @@ class Session:
     def rows(self, section: str) -> Iterator[Row]:
         """The rows of one of `SECTIONS`."""
         if section == "a":
-            yield from gpu_requests.rows(self._bench, self._portraits)
+            yield from requests.rows(self._bench, self._portraits)
         elif section == "b":
-            yield from gpu_requests.rows(self._bench, self._scenes)
+            yield from requests.rows(self._bench, self._scenes)
         else:
             for endpoint in (self._portraits, self._scenes):
-                yield gpu_requests.warm_up(endpoint)
+                yield requests.warm_up(endpoint)
                 yield from self._of_both(section, endpoint)
 
     def _of_both(self, section: str, endpoint: Endpoint) -> Iterator[Row]:
         if section == "stages":
-            return gpu_stages.rows(self._bench, endpoint)
-        return gpu_compiled.rows(self._bench, endpoint, self._compilation)
+            return stages.rows(self._bench, endpoint)
+        return compiled.rows(self._bench, endpoint, self._compilation)
 
     @cached_property
     def _portraits(self) -> Portraits:

@@ -1,6 +1,6 @@
 """What serving costs besides the models: `python -m bench.serving`, in about two minutes, on this machine alone.
 
-Gateway, worker and Redis run as they do in use; only the models compute nothing (`bench.serving_roles`). What is
+Gateway, worker and Redis run as they do in use; only the models compute nothing (`bench.load.roles`). What is
 compared is measured in turn in the same run: the bare application and RQ's own worker beside ours.
 """
 
@@ -17,14 +17,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from bench.load.drain import drain
+from bench.load.pictures import round_trips
+from bench.load.polling import polling
+from bench.load.requests import overhead
+from bench.load.stack import Site, resident_mib, site
+from bench.load.start import start
+from bench.load.trace import blocking
 from bench.report import RESULTS, Report
-from bench.serving_drain import drain
-from bench.serving_load import polling
-from bench.serving_pictures import round_trips
-from bench.serving_requests import overhead
-from bench.serving_stack import Site, resident_mib, site
-from bench.serving_start import start
-from bench.serving_trace import blocking
 
 PARTS: Final[Mapping[str, Callable[[Report, Site, float], None]]] = {
     "start": start,

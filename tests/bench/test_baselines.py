@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bench import baselines_ic_light as plain_b
-from bench import baselines_pulid as plain_a
-from bench.networks import ic_light_parts, ic_light_pipeline, pulid_parts, pulid_pipeline
-from bench.requests import distance, ignore_step, portrait, prepare_portrait, prepare_scene, scene
-from bench.tracing import decoded_latents, recorded_calls
+from bench.counts.tracing import decoded_latents, recorded_calls
+from bench.full_size import baseline_ic_light as plain_b
+from bench.full_size import baseline_pulid as plain_a
+from bench.full_size.networks import ic_light_parts, ic_light_pipeline, pulid_parts, pulid_pipeline
+from bench.full_size.workloads import distance, ignore_step, portrait, prepare_portrait, prepare_scene, scene
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4

@@ -8,12 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench import cpu, minimum, minimum_small
-from bench.counting import META, flop, operators
+from bench import cpu
+from bench.counts import roofline, roofline_small
+from bench.counts.counting import META, flop, operators
+from bench.counts.graphs import GraphCounter
 from bench.full_size import ic_light as full_b
 from bench.full_size import pulid_lightning as full_a
-from bench.graphs import GraphCounter
-from bench.networks import ic_light_parts, pulid_parts
+from bench.full_size.networks import ic_light_parts, pulid_parts
 from bench.report import Record
 from models.runtime.runner import Runner
 
@@ -38,31 +39,31 @@ def test_the_formulas_of_sdxl_are_what_it_does(portraits):
     done = flop(
         lambda: unet(empty(2, 4, 64, 48), empty(2), encoder_hidden_states=empty(2, 77, 2048), added_cond_kwargs=told)
     )
-    hoisted = 2 * minimum.contexts(unet.config, 77)
-    least = 2 * minimum.evaluation(unet.config, 64, 48, 77) + hoisted
+    hoisted = 2 * roofline.contexts(unet.config, 77)
+    least = 2 * roofline.evaluation(unet.config, 64, 48, 77) + hoisted
     assert least <= done <= 1.001 * least  # the rest are embeddings of the timestep
-    assert minimum.vae_decode(vae.config, 64, 48) == flop(lambda: vae.decode(empty(1, 4, 64, 48)))
+    assert roofline.vae_decode(vae.config, 64, 48) == flop(lambda: vae.decode(empty(1, 4, 64, 48)))
     ids = torch.zeros(1, 77, dtype=torch.long, device=META)
     for encoder in (portraits.clip_l, portraits.clip_g):
-        assert minimum.text_encoder(encoder.config.to_dict()) == flop(lambda encoder=encoder: encoder(ids))
+        assert roofline.text_encoder(encoder.config.to_dict()) == flop(lambda encoder=encoder: encoder(ids))
 
 
 def test_the_formulas_of_stable_diffusion_are_what_it_does(scenes):
     unet, vae = scenes.unet, scenes.vae
     done = flop(lambda: unet(empty(2, 8, 80, 64), empty(2), encoder_hidden_states=empty(2, 77, 768)))
-    least = 2 * (minimum.evaluation(unet.config, 80, 64, 77) + minimum.contexts(unet.config, 77))
+    least = 2 * (roofline.evaluation(unet.config, 80, 64, 77) + roofline.contexts(unet.config, 77))
     assert least <= done <= 1.001 * least
-    assert minimum.vae_encode(vae.config, 80, 64) == flop(lambda: vae.encode(empty(1, 3, 640, 512)))
+    assert roofline.vae_encode(vae.config, 80, 64) == flop(lambda: vae.encode(empty(1, 3, 640, 512)))
 
 
 def test_the_formulas_of_the_small_networks_are_what_they_do():
     with META:
         parser, tower, encoder = full_a.face_parser(), full_a.vision_tower(), full_a.id_encoder()
         matting = full_b.rmbg()
-    assert minimum_small.bisenet(512, 512) == flop(lambda: parser(empty(1, 3, 512, 512)))
-    assert minimum_small.eva_tower() == flop(lambda: tower(empty(1, 3, 336, 336)))
-    assert minimum_small.id_encoder() == flop(lambda: encoder(empty(1, 1280), [empty(1, 577, 1024)] * 5))
-    assert minimum_small.rmbg(1152, 896) == flop(lambda: matting(empty(1, 3, 1152, 896)))
+    assert roofline_small.bisenet(512, 512) == flop(lambda: parser(empty(1, 3, 512, 512)))
+    assert roofline_small.eva_tower() == flop(lambda: tower(empty(1, 3, 336, 336)))
+    assert roofline_small.id_encoder() == flop(lambda: encoder(empty(1, 1280), [empty(1, 577, 1024)] * 5))
+    assert roofline_small.rmbg(1152, 896) == flop(lambda: matting(empty(1, 3, 1152, 896)))
 
 
 def test_views_are_free_and_an_attention_is_one_operator():

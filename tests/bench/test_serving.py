@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from bench.load.client import in_turn, percentile
+from bench.load.roles import photo, png
 from bench.report import Record
 from bench.serving import PARTS, main
-from bench.serving_client import in_turn, percentile
-from bench.serving_roles import photo, png
 
 
 @pytest.fixture(scope="module")

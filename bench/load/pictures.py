@@ -13,10 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from bench.load.client import Connection, Exchange, in_turn, message, percentile, post_form, post_json
+from bench.load.roles import SLUG, Trick, photo, png
+from bench.load.stack import Site
 from bench.report import Report
-from bench.serving_client import Connection, Exchange, in_turn, message, percentile, post_form, post_json
-from bench.serving_roles import SLUG, Trick, photo, png
-from bench.serving_stack import Site
 
 _REPEATS: Final = 40
 _WARM_UP: Final = 5

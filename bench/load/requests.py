@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import httpx
 
+from bench.load.client import Connection, Exchange, in_turn, percentile, post_json
+from bench.load.roles import SLUG, Trick, photo, png
+from bench.load.stack import Site
 from bench.report import Report
-from bench.serving_client import Connection, Exchange, in_turn, percentile, post_json
-from bench.serving_roles import SLUG, Trick, photo, png
-from bench.serving_stack import Site
 
 _PAIRS: Final = 400
 _WARM_UP: Final = 50

@@ -6,8 +6,8 @@ import time
 from statistics import median
 from typing import Final
 
+from bench.load.stack import Site, has_loaded, resident_mib
 from bench.report import Report
-from bench.serving_stack import Site, has_loaded, resident_mib
 
 _STARTS: Final = 5
 

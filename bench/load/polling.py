@@ -10,11 +10,11 @@ from typing import Final
 
 import uvloop
 
+from bench.load.client import Connection, message, percentile, post_json
+from bench.load.requests import tiny_request
+from bench.load.roles import SLUG, Trick
+from bench.load.stack import Site
 from bench.report import Report
-from bench.serving_client import Connection, message, percentile, post_json
-from bench.serving_requests import tiny_request
-from bench.serving_roles import SLUG, Trick
-from bench.serving_stack import Site
 
 _CLIENTS: Final = 200
 _SECONDS: Final = 8.0

@@ -7,11 +7,11 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, Final
 
+from bench.load.client import Connection, post_json
+from bench.load.requests import tiny_request
+from bench.load.roles import SLUG, TRACE, Trick
+from bench.load.stack import Site, Stack, held, wait_until
 from bench.report import Report
-from bench.serving_client import Connection, post_json
-from bench.serving_requests import tiny_request
-from bench.serving_roles import SLUG, TRACE, Trick
-from bench.serving_stack import Site, Stack, held, wait_until
 
 _JOBS: Final = 12
 

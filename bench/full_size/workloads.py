@@ -7,10 +7,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from bench import baselines_ic_light as plain_b
-from bench import baselines_pulid as plain_a
-from bench.networks import IcLightParts, PulidParts
-from bench.stand_ins import photo
+from bench.full_size import baseline_ic_light as plain_b
+from bench.full_size import baseline_pulid as plain_a
+from bench.full_size.fakes import photo
+from bench.full_size.networks import IcLightParts, PulidParts
 from models.ic_light.params import Params as IcLightParams
 from models.ic_light.pipeline import IcLight
 from models.ic_light.pipeline import Prepared as PreparedScene

@@ -14,13 +14,13 @@ import torch
 from torch._dynamo.utils import counters
 from torch.profiler import ProfilerActivity, profile
 
-from bench.endpoints import Endpoint, Portraits
-from bench.gpu_requests import Bench
-from bench.graphs import random_portrait, random_scene
+from bench.counts.graphs import random_portrait, random_scene
+from bench.counts.tracing import around_calls
+from bench.device.endpoints import Endpoint, Portraits
+from bench.device.requests import Bench
+from bench.full_size.workloads import FirstStepDone, ignore_step, stop_after_one
 from bench.report import Row, row
-from bench.requests import FirstStepDone, ignore_step, stop_after_one
 from bench.timing import interleaved, milliseconds
-from bench.tracing import around_calls
 from models.ic_light.matting import RmbgMatting
 from models.pulid_lightning.identity.extractor import Identifier
 from models.runtime.cuda_graphs import CudaRecorder

@@ -18,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from bench.full_size import ic_light as full_b
 from bench.full_size import pulid_lightning as full_a
-from bench.stand_ins import AnyFace, WordTokenizer
+from bench.full_size.fakes import AnyFace, WordTokenizer
 from models.ic_light.matting import RmbgMatting
 from models.ic_light.networks import Networks
 from models.ic_light.pipeline import IcLight

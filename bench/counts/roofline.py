@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.minimum_small import bisenet, conv, eva_tower, id_encoder, linear, mlp, rmbg
+from bench.counts.roofline_small import bisenet, conv, eva_tower, id_encoder, linear, mlp, rmbg
 
 Config = Mapping[str, Any]
 """A network's configuration, as diffusers and transformers write it."""

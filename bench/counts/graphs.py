@@ -17,9 +17,9 @@ import torch
 from torch._dynamo.utils import counters
 from torch.fx import GraphModule
 
-from bench.networks import ic_light_parts, ic_light_pipeline, pulid_parts, pulid_pipeline, pulid_unet
+from bench.full_size.networks import ic_light_parts, ic_light_pipeline, pulid_parts, pulid_pipeline, pulid_unet
+from bench.full_size.workloads import FirstStepDone, prepare_portrait, prepare_scene, stop_after_one
 from bench.report import Row, row
-from bench.requests import FirstStepDone, prepare_portrait, prepare_scene, stop_after_one
 from models.pipeline import Pipeline
 from models.runtime.compiler import Compiler
 from models.runtime.runner import Execution, Runner

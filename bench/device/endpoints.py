@@ -15,20 +15,20 @@ from typing import Any, ClassVar, Final, Literal
 import torch
 from torch import Tensor
 
-from bench import baselines_ic_light as plain_b
-from bench import baselines_pulid as plain_a
-from bench import minimum
+from bench.counts import roofline
+from bench.counts.roofline_small import rmbg
+from bench.counts.tracing import Call
 from bench.cpu import portrait_configs
-from bench.minimum_small import rmbg
-from bench.networks import (
+from bench.full_size import baseline_ic_light as plain_b
+from bench.full_size import baseline_pulid as plain_a
+from bench.full_size.networks import (
     ic_light_parts,
     ic_light_pipeline,
     pulid_parts,
     pulid_pipeline,
     pulid_unet,
 )
-from bench.requests import ignore_step, portrait, prepare_portrait, prepare_scene, scene
-from bench.tracing import Call
+from bench.full_size.workloads import ignore_step, portrait, prepare_portrait, prepare_scene, scene
 from models.ic_light.pipeline import IcLight
 from models.pipeline import Pipeline
 from models.pulid_lightning.pipeline import PulidLightning
@@ -162,15 +162,15 @@ class Portraits(Endpoint):
         return lambda: predict(latents, 500)
 
     def least(self, pictures: int) -> int:
-        """See `bench.minimum.portrait_drawing`."""
+        """See `bench.counts.roofline.portrait_drawing`."""
         width, height = self.prepare().params.output_size
-        request = minimum.Request({(height // 8, width // 8): 7}, pictures)
+        request = roofline.Request({(height // 8, width // 8): 7}, pictures)
         configs = portrait_configs(self.parts)
-        return minimum.portrait_drawing(configs["unet"], configs["vae"], request)
+        return roofline.portrait_drawing(configs["unet"], configs["vae"], request)
 
     def least_evaluation(self, height: int, width: int) -> int:
         """With 10 ID tokens."""
-        return 2 * minimum.evaluation(self.parts.unet.config, height, width, 77, 10)
+        return 2 * roofline.evaluation(self.parts.unet.config, height, width, 77, 10)
 
     def _installed(self, way: Way) -> Any:
         unet = self.plain_unets[way]
@@ -237,19 +237,19 @@ class Scenes(Endpoint):
         return lambda: unet(batch, timestep, encoder_hidden_states=texts, return_dict=False)
 
     def least(self, pictures: int) -> int:
-        """See `bench.minimum.relighting`; without the matting network, a thousandth, where that is narrow."""
+        """See `bench.counts.roofline.relighting`; without the matting network, a thousandth, where that is narrow."""
         prepared = self.prepare()
         sizes = [(height // 8, width // 8) for width, height in self._sizes(prepared.params)]
         steps = [span.evaluations for span in prepared.spans]
-        request = minimum.Request(dict(zip(sizes, steps, strict=True)), pictures)
+        request = roofline.Request(dict(zip(sizes, steps, strict=True)), pictures)
         text = self.parts.text_encoder.config.to_dict()
         unet, vae, matted = self.unet.config, self.parts.vae.config, prepared.matting_feed.shape[:2]
-        known = 2 * minimum.text_encoder(text) + (rmbg(*matted) if self.reduced else 0)
-        return minimum.relighting(unet, vae, text, request, matted) - known
+        known = 2 * roofline.text_encoder(text) + (rmbg(*matted) if self.reduced else 0)
+        return roofline.relighting(unet, vae, text, request, matted) - known
 
     def least_evaluation(self, height: int, width: int) -> int:
         """For text alone."""
-        return 2 * minimum.evaluation(self.parts.unet.config, height, width, 77)
+        return 2 * roofline.evaluation(self.parts.unet.config, height, width, 77)
 
     @staticmethod
     def _sizes(params: Any) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -8,11 +8,11 @@ from typing import Final
 
 from rq import Queue
 
+from bench.load.client import Connection, post_json
+from bench.load.requests import tiny_request
+from bench.load.roles import SLUG, STOCK_QUEUE, Trick, no_op
+from bench.load.stack import Site, Stack, held, wait_until
 from bench.report import Report
-from bench.serving_client import Connection, post_json
-from bench.serving_requests import tiny_request
-from bench.serving_roles import SLUG, STOCK_QUEUE, Trick, no_op
-from bench.serving_stack import Site, Stack, held, wait_until
 
 _JOBS: Final = 200
 _ROUNDS: Final = 5

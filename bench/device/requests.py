@@ -13,11 +13,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from bench.endpoints import WAYS, Endpoint
+from bench.counts.tracing import Call, decoded_latents, recorded_calls
+from bench.device.endpoints import WAYS, Endpoint
+from bench.full_size.workloads import distance, ignore_step
 from bench.report import Row, row
-from bench.requests import distance, ignore_step
 from bench.timing import Work, interleaved, matmul_rate
-from bench.tracing import Call, decoded_latents, recorded_calls
 
 _SEEDS: Final = (1, 2, 3)
 _GIB: Final = 2**30

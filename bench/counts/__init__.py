@@ -1,0 +1,1 @@
+"""Work that is counted, not timed: FLOP, operators, graphs, against formulas."""

@@ -1,0 +1,1 @@
+"""Requests and stages timed on a device, against baselines."""

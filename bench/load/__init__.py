@@ -1,0 +1,1 @@
+"""Serving under load: the processes, a client, and what is measured with them."""
