@@ -70,7 +70,7 @@ def worker(gateway: tuple[Client, GatewaySettings], tmp_path: Path) -> Iterator[
         "FACELIGHT_HEARTBEAT_TTL_S": "2",
         "FACELIGHT_MODELS": "ic-light",
     }
-    member = Member("worker", (sys.executable, "-m", "tests.faults.played_worker"), environment, tmp_path)
+    member = Member("worker", (sys.executable, "-m", "tests.faults.fake_worker"), environment, tmp_path)
     member.start()
     try:
         yield member

@@ -6,8 +6,8 @@ import time
 
 from tests.faults.behaviour import Behaviour
 from tests.faults.cluster import Cluster, cluster
+from tests.faults.fake_clock import set_clock
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.played_clock import set_clock
 from tests.faults.waiting import until
 
 _TTL_S = 3600

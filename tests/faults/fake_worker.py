@@ -1,4 +1,4 @@
-"""`python -m tests.faults.played_worker`: a worker process as it is, but for its models, which only play.
+"""`python -m tests.faults.fake_worker`: a worker process as it is, but for its models, which only play.
 
 Everything else is real: RQ, the task, heartbeat, watchdog, store. Starts in half a second, for nothing imports torch
 unless a request asks for one of its errors.
@@ -20,7 +20,7 @@ import numpy as np
 from models.catalog import MODELS
 from models.params import CommonParams
 from models.pipeline import OnStep, Pipeline, Pixels
-from tests.faults import played_clock
+from tests.faults import fake_clock
 from tests.faults.behaviour import Behaviour
 from tests.faults.runs import RunLog
 from workers.engine.rq_loop import DEVICE_BROKEN
@@ -143,7 +143,7 @@ _ENDINGS = {
 
 def main() -> None:
     """Serve as `python -m workers` does."""
-    played_clock.install("worker")
+    fake_clock.install("worker")
     settings = read_settings(WorkerSettings)
     configure_logging("worker", settings.log_level)
     status = serve(settings, PlayedModels)
