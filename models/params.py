@@ -127,10 +127,10 @@ class CommonParams(BaseModel, ABC):
         """Which of `variants` these parameters need."""
 
     @property
-    def shape(self) -> str:
+    def batch_hint(self) -> str:
         """What requests of one variant must agree in to be worth drawing in one run; empty for those that never are.
 
-        No more than a hint to whom to take out of the queue together: `Pipeline.kinship` decides.
+        No more than a hint to whom to take out of the queue together: `Pipeline.batch_key` decides.
         """
         width, height = self.output_size
         fills_the_device = self.number_of_images > 1 or width * height > _SHARED_PIXELS

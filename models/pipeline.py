@@ -77,12 +77,12 @@ class Pipeline(ABC, Generic[Params, Prepared]):
         """
 
     @abstractmethod
-    def kinship(self, prepared: Prepared) -> Hashable:
+    def batch_key(self, prepared: Prepared) -> Hashable:
         """What requests must agree in to be drawn in one run; equal for any two that `run` takes together."""
 
     @abstractmethod
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> Sequence[Outcome]:
-        """Generate the pictures of requests of one kinship, on the device and nothing but the device, in their order.
+        """Generate the pictures of requests of one batch_key, on the device and nothing but the device, in their order.
 
         `on_step` after every denoise step, which all of them share. Each has its own noise, so its pictures do not
         depend on its neighbours beyond rounding. What is not finite ends as an outcome of its request alone.

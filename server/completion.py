@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
-from workers.state.connection import text
+from workers.state.connection import decode
 from workers.state.scripts import FINISHED_CHANNEL
 
 _log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Wakeups:
 
     def _pass_on(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":
-            self._wake(text(message["data"]))
+            self._wake(decode(message["data"]))
         elif message["type"] == "subscribe":
             # The first words of every new connection: what was said before, nobody here has heard.
             self._deaf = False

@@ -21,7 +21,7 @@ from workers.state.janitor import Janitor
 from workers.state.keys import Keys
 from workers.state.queue import JobQueue
 from workers.state.records import Records
-from workers.state.registry import Presence
+from workers.state.registry import WorkerRegistry
 from workers.store.base import Store
 from workers.store.open import open_store
 
@@ -40,7 +40,7 @@ class Gateway:
     records: Records
     queue: JobQueue
     store: Store
-    presence: Presence
+    registry: WorkerRegistry
     keys: Keys
     rates: Rates
     janitor: Janitor
@@ -58,17 +58,17 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
     records = Records(redis, settings.result_ttl_s, settings.request_ttl_s)
     queue = JobQueue(redis, settings.request_ttl_s)
     store = open_store(settings.store_location, SharedClock(records.now))
-    presence = Presence(redis, settings.heartbeat_ttl_s)
+    registry = WorkerRegistry(redis, settings.heartbeat_ttl_s)
     return Gateway(
         settings=settings,
         redis=redis,
         records=records,
         queue=queue,
         store=store,
-        presence=presence,
+        registry=registry,
         keys=Keys(redis),
         rates=Rates(redis),
-        janitor=Janitor(records, queue, store, presence, settings.max_attempts),
+        janitor=Janitor(records, queue, store, registry, settings.max_attempts),
         fetcher=Fetcher(
             settings.fetch_allow_cidrs,
             settings.offline,

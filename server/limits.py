@@ -11,7 +11,7 @@ from redis import Redis
 
 from server.errors import TooManyRequests
 from workers.state.keys import Key
-from workers.state.once import new_call
+from workers.state.once import new_call_id
 
 _WINDOW_S: Final = 60
 # KEYS: sorted set of the calls that were admitted, by their times in µs. ARGV: name of the call, limit, seconds of the
@@ -49,7 +49,7 @@ class Rates:
         if key.rate is None:
             return {}
         calls = f"facelight:rate:{key.id}"
-        admitted, left, wait_s = map(int, self._count(keys=[calls], args=[new_call(), key.rate, _WINDOW_S]))
+        admitted, left, wait_s = map(int, self._count(keys=[calls], args=[new_call_id(), key.rate, _WINDOW_S]))
         headers = _headers(key.rate, left, wait_s)
         if not admitted:
             sentence = f"This API key may send {key.rate} requests per minute. Try again in {wait_s} s."

@@ -23,5 +23,5 @@ def cancel(request_id: str, gateway: Gateway) -> Record | None:
     record = gateway.records.cancel(request_id)
     if record is not None and record.status is Status.FAILED:
         for name in record.stored_images.values():
-            gateway.store.drop(name)
+            gateway.store.delete(name)
     return record

@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 
 from server.dependencies import Gateway
 from workers.errors import StoreUnavailable
-from workers.state.connection import text
-from workers.state.once import new_call
+from workers.state.connection import decode
+from workers.state.once import new_call_id
 
 _log = logging.getLogger(__name__)
 _LOCK: Final = "facelight:janitor"
@@ -51,8 +51,8 @@ def tidy_alone(gateway: Gateway) -> bool:
 @contextmanager
 def _locked(redis: Redis) -> Iterator[bool]:
     """Whether the lock could be had. redis-py's own takes itself for another's once its answer got lost."""
-    holder = new_call()
-    is_ours = bool(redis.set(_LOCK, holder, nx=True, ex=_LOCK_S)) or text(redis.get(_LOCK)) == holder
+    holder = new_call_id()
+    is_ours = bool(redis.set(_LOCK, holder, nx=True, ex=_LOCK_S)) or decode(redis.get(_LOCK)) == holder
     try:
         yield is_ours
     finally:

@@ -67,7 +67,7 @@ def _check_servable(slug: str, params: CommonParams, gateway: Gateway) -> None:
 
     While no worker serves the model nothing is refused: what the next one can do is not known.
     """
-    served = served_variants(gateway.presence.workers(), slug)
+    served = served_variants(gateway.registry.live_workers(), slug)
     if served is not None and params.variant not in served:
         message = f"cannot be served: no worker of this server has the weights for {params.variant!r}"
         raise InvalidParameters([FieldError(field=params.variant_field, message=message)])
@@ -104,13 +104,13 @@ def _accept(
         raise
     if request_id != new_id:  # no file may be left without its request
         for name in stored.values():
-            gateway.store.drop(name)
+            gateway.store.delete(name)
     _log.info("accepted %s for %s", request_id, slug)
     return request_id
 
 
 def _placed(data: bytes, gateway: Gateway) -> AbstractContextManager[str]:
-    return gateway.store.placed(data, PRIVATE_EXTENSION, gateway.settings.request_ttl_s)
+    return gateway.store.staged(data, PRIVATE_EXTENSION, gateway.settings.request_ttl_s)
 
 
 def _enqueue(
@@ -118,7 +118,7 @@ def _enqueue(
 ) -> str:
     cost = gateway.settings.cost_of(slug, params.number_of_images)
     fields, limits = params.model_dump(mode="json"), _limits(owner, gateway)
-    return gateway.records.create(new_id, slug, params.variant, owner, fields, cost, once, limits, params.shape)
+    return gateway.records.create(new_id, slug, params.variant, owner, fields, cost, once, limits, params.batch_hint)
 
 
 def _limits(owner: str, gateway: Gateway) -> Limits:

@@ -8,7 +8,7 @@ from typing import Final
 from redis import Redis
 
 from server.errors import TooManyRequests
-from workers.state.once import OnceScript, once
+from workers.state.once import IdempotentScript, once
 
 _WINDOW_S: Final = 86_400
 # KEYS: counter. ARGV: bytes to add, limit, seconds the counter lives. Returns 0, or in how many seconds it ends.
@@ -26,7 +26,7 @@ class UploadQuota:
 
     def __init__(self, redis: Redis, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._count = OnceScript(redis, COUNT)
+        self._count = IdempotentScript(redis, COUNT)
 
     def count(self, owner: str, size: int) -> None:
         """Count so many bytes; raises `TooManyRequests`, which counts nothing, if they are too many."""

@@ -95,7 +95,7 @@ class Model:
         self._pipeline = IcLight(self._networks)
 
     def relight(self, photo: Picture, requests: Sequence[Mapping[str, Any]]) -> list[Picture]:
-        """Draw requests of one kinship, one picture each."""
+        """Draw requests of one batch_key, one picture each."""
         images = {"subject_image": _png(photo)}
         batch = [self._pipeline.prepare(Params(subject_image="photo", **request), images) for request in requests]
         return [_first(outcome) for outcome in self._pipeline.run(batch, _ignore_step)]

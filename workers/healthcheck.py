@@ -1,6 +1,6 @@
 """`python -m workers.healthcheck`: whether a worker of this host (in a container: this container) is alive.
 
-For health checks of containers. A worker says that it lives by its presence in Redis, which expires by itself, so a
+For health checks of containers. A worker says that it lives by its entry in the registry, which expires by itself, so a
 frozen process, a worker that lost Redis and a process that never came up all fail the probe; one that still loads its
 models passes. Whether a model can be served is told by the gateway's `/health/ready`.
 """
@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from workers.errors import SettingsError
 from workers.settings import CommonSettings, read_settings
 from workers.state.connection import connect
-from workers.state.registry import Presence, WorkerReport
+from workers.state.registry import WorkerRegistry, WorkerReport
 
 
 def workers_of(host: str, workers: Sequence[WorkerReport]) -> list[WorkerReport]:
@@ -35,7 +35,7 @@ def main() -> None:
     """Exit with 0 and a line per worker, or with 1 and the reason."""
     try:
         settings = read_settings(CommonSettings)
-        living = Presence(connect(settings.redis_url), settings.heartbeat_ttl_s).workers()
+        living = WorkerRegistry(connect(settings.redis_url), settings.heartbeat_ttl_s).live_workers()
     except (SettingsError, RedisError) as error:
         sys.exit(str(error))
     found = workers_of(socket.gethostname(), living)

@@ -68,7 +68,7 @@ class Nothing(Pipeline[CommonParams, Trick]):
         assert all(images.values())
         return Trick(params.prompt)
 
-    def kinship(self, prepared: Trick) -> Hashable:
+    def batch_key(self, prepared: Trick) -> Hashable:
         """Whatever asks for the same."""
         return prepared
 

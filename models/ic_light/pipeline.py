@@ -143,7 +143,7 @@ class IcLight(Pipeline[Params, Prepared]):
         """The picture in memory from which a GPU fetches by itself."""
         return picture.pin_memory() if self._networks.device.type == "cuda" else picture
 
-    def kinship(self, prepared: Prepared) -> Hashable:
+    def batch_key(self, prepared: Prepared) -> Hashable:
         """Sizes, schedules, guidance, what the UNet sees, and how long the texts are."""
         params = prepared.params
         chunks = max(len(prepared.positive), len(prepared.negative))

@@ -84,7 +84,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         prompts = self._tokenize(params.prompt), self._tokenize(_ALWAYS_NEGATIVE + params.negative_prompt)
         return Prepared(params, picture, face, *prompts, *draw(params))
 
-    def kinship(self, prepared: Prepared) -> Hashable:
+    def batch_key(self, prepared: Prepared) -> Hashable:
         """Checkpoint, size and face style: whatever else is asked for may differ from row to row."""
         params = prepared.params
         return params.checkpoint_model, params.output_size, params.face_style

@@ -66,9 +66,9 @@ def _find(name: str, gateway: Gateway) -> StoredFile:
 
 def _headers(found: StoredFile) -> dict[str, str]:
     return {
-        "ETag": f'"{found.stem}"',
+        "ETag": f'"{found.token}"',
         "Accept-Ranges": "bytes",
-        "Cache-Control": f"private, immutable, max-age={int(found.lives_s)}",
+        "Cache-Control": f"private, immutable, max-age={int(found.ttl_s)}",
     }
 
 

@@ -45,7 +45,7 @@ async def ready(request: Request) -> JSONResponse:
     try:
         async with asyncio.timeout(_PATIENCE_S):
             # In threads of its own, which are left behind: the others may all be waiting for Redis.
-            workers = await run_sync(gateway.presence.workers, limiter=gateway.probers, abandon_on_cancel=True)
+            workers = await run_sync(gateway.registry.live_workers, limiter=gateway.probers, abandon_on_cancel=True)
     except (RedisError, TimeoutError):
         workers = []
     answer = readiness(workers)

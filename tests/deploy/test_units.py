@@ -96,10 +96,10 @@ def test_the_exporter_looks_at_the_keys_that_are_written(redis_url: str) -> None
     from redis import Redis
 
     from workers.state.records import Records
-    from workers.state.registry import Presence, WorkerReport
+    from workers.state.registry import WorkerRegistry, WorkerReport
 
     redis = Redis.from_url(redis_url)
-    Presence(redis, 60).announce(WorkerReport("host-1-0a1b2c", "cpu", {}))
+    WorkerRegistry(redis, 60).heartbeat(WorkerReport("host-1-0a1b2c", "cpu", {}))
     records = Records(redis, 60, 60)
     for slug, model in MODELS.items():
         records.create(f"of-{slug}", slug, model.params.variants[0], "", {})

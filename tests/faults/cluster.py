@@ -115,11 +115,11 @@ def _environment(folder: Path, redis_url: str, settings: dict[str, object]) -> d
 
 def _gateway(number: int, environment: dict[str, str], folder: Path) -> Member:
     port = {"FACELIGHT_PORT": str(free_port())}
-    return Member(f"gateway-{number}", _module("played_gateway"), {**environment, **port}, folder)
+    return Member(f"gateway-{number}", _module("gateway_with_fake_clock"), {**environment, **port}, folder)
 
 
 def _worker(number: int, environment: dict[str, str], folder: Path) -> Member:
-    return Member(f"worker-{number}", _module("played_worker"), environment, folder)
+    return Member(f"worker-{number}", _module("fake_worker"), environment, folder)
 
 
 def _port(gateway: Member) -> str:

@@ -57,7 +57,7 @@ class PlayedPipeline(Pipeline[CommonParams, Played]):
         """Read the prompt."""
         return Played(Behaviour.from_prompt(params.prompt), params.seed, params.number_of_images)
 
-    def kinship(self, prepared: Played) -> tuple[int, float]:
+    def batch_key(self, prepared: Played) -> tuple[int, float]:
         """Requests that take the same steps."""
         return prepared.behaviour.steps, prepared.behaviour.step_ms
 

@@ -1,4 +1,5 @@
-"""`python -m tests.faults.gateway_with_fake_clock`: a gateway process as it is, but for its wall clock, which a test can set."""
+"""`python -m tests.faults.gateway_with_fake_clock`: a gateway process as it is, but for its wall clock, which a test
+can set."""
 
 from __future__ import annotations
 

@@ -183,12 +183,15 @@ def test_the_field_that_chooses_the_variant_chooses_every_variant() -> None:
     ids=["two portraits", "a large portrait", "two relit pictures", "a large relit picture"],
 )
 def test_requests_that_fill_the_device_share_it_with_nobody(params: CommonParams) -> None:
-    assert params.shape == ""
+    assert params.batch_hint == ""
 
 
 def test_requests_of_one_shape_may_differ_in_what_does_not_touch_the_work() -> None:
-    assert pulid().shape == pulid(prompt="a sailor", seed=3, checkpoint_model="artistic", output_format="jpg").shape
-    assert ic_light().shape == ic_light(prompt="dog", seed=3, output_quality=5, lowres_denoise=0.4).shape
+    assert (
+        pulid().batch_hint
+        == pulid(prompt="a sailor", seed=3, checkpoint_model="artistic", output_format="jpg").batch_hint
+    )
+    assert ic_light().batch_hint == ic_light(prompt="dog", seed=3, output_quality=5, lowres_denoise=0.4).batch_hint
     lit = ic_light(light_source="Left Light")
-    assert lit.shape == ic_light(light_source="Right Light").shape != ic_light().shape
-    assert lit.shape != ic_light(light_source="Left Light", lowres_denoise=0.4).shape
+    assert lit.batch_hint == ic_light(light_source="Right Light").batch_hint != ic_light().batch_hint
+    assert lit.batch_hint != ic_light(light_source="Left Light", lowres_denoise=0.4).batch_hint

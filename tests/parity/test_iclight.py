@@ -20,11 +20,11 @@ from tests.parity.report import Row
 CPU = torch.device("cpu")
 CASE = "fc_d_top_long"
 ENDINGS = (".json", ".safetensors", "_out0.png")
-Place = Callable[..., Path]
+QueueKey = Callable[..., Path]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> QueueKey:
     """Copy these files of the kept set into a set of its own, whose folder is returned."""
 
     def copy(*names: str) -> Path:
@@ -56,26 +56,26 @@ def test_every_file_of_the_set_is_checked():
     assert {f"unit/{file.name}" for file in (KEPT / "unit").iterdir()} <= set(names)
 
 
-def test_a_set_without_weights_and_picture_takes_those_of_the_repository(place: Place):
+def test_a_set_without_weights_and_picture_takes_those_of_the_repository(place: QueueKey):
     rows = list(run(place("unit/tokens.json", "unit/image_ops.safetensors"), CPU))
     assert len(rows) > 20
     assert all(row.passed for row in rows)
 
 
 @pytest.mark.parametrize("missing", ENDINGS)
-def test_a_case_that_lacks_a_file_fails(place: Place, missing: str):
+def test_a_case_that_lacks_a_file_fails(place: QueueKey, missing: str):
     folder = place(*(f"cases/{CASE}{ending}" for ending in ENDINGS if ending != missing))
     assert any("FileNotFoundError" in note for note in failures(folder).values())
 
 
-def test_a_torn_file_fails(place: Place):
+def test_a_torn_file_fails(place: QueueKey):
     folder = place("unit/tokens.json", "unit/image_ops.safetensors")
     for file in (folder / "unit").iterdir():
         file.write_bytes(file.read_bytes()[:200])
     assert set(failures(folder)) == {"unit/tokens.json", "unit/image_ops.safetensors"}
 
 
-def test_a_tensor_of_an_unknown_name_fails(place: Place):
+def test_a_tensor_of_an_unknown_name_fails(place: QueueKey):
     file = place("unit/image_ops.safetensors") / "unit" / "image_ops.safetensors"
     save_file({**load_file(file), "another_operation": torch.zeros(2)}, file)
     shutil.copy(file, file.with_name("more_ops.safetensors"))
@@ -84,7 +84,7 @@ def test_a_tensor_of_an_unknown_name_fails(place: Place):
 
 
 @pytest.mark.parametrize("file", ["unit/integer_tables.json", "unit/scheduler_tables.json", "unit/tokens.json"])
-def test_other_numbers_fail(place: Place, file: str):
+def test_other_numbers_fail(place: QueueKey, file: str):
     path = place(file) / file
     path.write_text(path.read_text().replace("344", "345").replace("236", "237").replace("999", "998"))
     assert failures(path.parents[1])
@@ -99,7 +99,7 @@ def test_other_numbers_fail(place: Place, file: str):
         ("Right Light", [[32] * 3, [224] * 3]),
     ],
 )
-def test_the_background_of_a_case_is_what_its_source_says(place: Place, source: str, corners: list[list[int]]):
+def test_the_background_of_a_case_is_what_its_source_says(place: QueueKey, source: str, corners: list[list[int]]):
     folder = place(f"cases/{CASE}.json", f"cases/{CASE}.safetensors")
     facts = json.loads((folder / f"cases/{CASE}.json").read_text())
     (folder / f"cases/{CASE}.json").write_text(json.dumps({**facts, "args": {**facts["args"], "bg_source": source}}))

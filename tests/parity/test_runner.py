@@ -20,11 +20,11 @@ from tests.parity.iclight.stages import decoding
 from tests.parity.pulid import KINDS, kind_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pulid"
-Place = Callable[..., Path]
+QueueKey = Callable[..., Path]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> QueueKey:
     """Copy golden files of these names into a folder below `tmp_path`, which is returned."""
 
     def copy(*names: str, folder: str = ".", suffix: str = "") -> Path:
@@ -44,7 +44,7 @@ def change(file: Path, name: str) -> None:
     save_file(tensors, file)
 
 
-def test_each_comparison_has_a_line(place: Place, capsys):
+def test_each_comparison_has_a_line(place: QueueKey, capsys):
     assert main([str(place("recipe_check.safetensors", "recipe_check.json", folder="a/b"))]) == 0
     header, *lines, summary = capsys.readouterr().out.splitlines()
     assert header.split() == ["name", "difference", "tolerance"]
@@ -53,7 +53,7 @@ def test_each_comparison_has_a_line(place: Place, capsys):
     assert summary == "8 comparisons, 0 failed"
 
 
-def test_json_is_one_document(place: Place, capsys):
+def test_json_is_one_document(place: QueueKey, capsys):
     folder = place("align.safetensors", "align.json")
     change(folder / "align.safetensors", "affine")
     assert main([str(folder), "--json"]) == 1
@@ -75,7 +75,7 @@ def test_nothing_to_compare_is_a_failure(tmp_path: Path, capsys):
     assert "nothing to compare" in capsys.readouterr().out
 
 
-def test_an_unreadable_file_fails_and_hides_no_other(place: Place, capsys):
+def test_an_unreadable_file_fails_and_hides_no_other(place: QueueKey, capsys):
     folder = place("recipe_check.safetensors")
     (folder / "align.safetensors").write_bytes(b"torn")
     (folder / "prompt_tokens.json").write_text("{")
@@ -87,11 +87,11 @@ def test_an_unreadable_file_fails_and_hides_no_other(place: Place, capsys):
 
 
 @pytest.mark.parametrize("name", ["align.json", "sampler_dpmpp_sde.json", "bisenet_real.json"])
-def test_half_a_vector_fails(place: Place, name: str):
+def test_half_a_vector_fails(place: QueueKey, name: str):
     assert main([str(place(name))]) == 1
 
 
-def test_a_vector_of_no_known_kind_fails(place: Place, capsys):
+def test_a_vector_of_no_known_kind_fails(place: QueueKey, capsys):
     assert main([str(place("recipe_check.safetensors", suffix="_of_pulid"))]) == 0
     shutil.copy(GOLDEN / "align.safetensors", place() / "alignment.safetensors")
     assert main([str(place())]) == 1
@@ -112,11 +112,11 @@ def test_files_are_known_by_how_their_name_begins(stem: str, kind: str | None):
     assert kind_of(stem) == kind
 
 
-def test_the_header_of_a_vector_serves_where_its_json_is_absent(place: Place):
+def test_the_header_of_a_vector_serves_where_its_json_is_absent(place: QueueKey):
     assert main([str(place("attn_comfy.safetensors"))]) == 0
 
 
-def test_vectors_may_be_drawn_from_another_seed(place: Place, capsys):
+def test_vectors_may_be_drawn_from_another_seed(place: QueueKey, capsys):
     folder = place("prompt_weighting.safetensors", "prompt_weighting.json")
     file = folder / "prompt_weighting.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"recipe_seed": 1}))

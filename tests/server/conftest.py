@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.settings import GatewaySettings
-from tests.server.support import Client, Host, PlayedWorker, hosting, serving
+from tests.server.support import Client, FakeWorker, Host, hosting, serving
 
 MakeSettings = Callable[..., GatewaySettings]
 NEVER = 86_400.0
@@ -56,9 +56,9 @@ def client(shared_client: Client, settings: GatewaySettings) -> Client:
 
 
 @pytest.fixture
-def worker(settings: GatewaySettings) -> PlayedWorker:
+def worker(settings: GatewaySettings) -> FakeWorker:
     """A worker of the gateway that most tests share."""
-    return PlayedWorker(settings)
+    return FakeWorker(settings)
 
 
 @pytest.fixture(scope="session")

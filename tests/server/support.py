@@ -24,7 +24,7 @@ from server.settings import GatewaySettings
 from workers.state.connection import connect
 from workers.state.queue import JobQueue
 from workers.state.records import Output, Record, Records
-from workers.state.registry import ModelReport, ModelState, Presence, WorkerReport
+from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.open import open_store
 
 SLUGS = tuple(MODELS)
@@ -86,7 +86,7 @@ def serving(settings: GatewaySettings, patience_s: int | None = None, loop: str 
         thread.join(20)
 
 
-class PlayedWorker:
+class FakeWorker:
     """Does with requests what a worker does, but paints nothing."""
 
     def __init__(self, settings: GatewaySettings) -> None:
@@ -94,7 +94,7 @@ class PlayedWorker:
         self.records = Records(self.redis, settings.result_ttl_s, settings.request_ttl_s)
         self.store = open_store(settings.store_location)
         self.queue = JobQueue(self.redis, settings.request_ttl_s)
-        self.presence = Presence(self.redis, settings.heartbeat_ttl_s)
+        self.registry = WorkerRegistry(self.redis, settings.heartbeat_ttl_s)
         self._begun: dict[str, Record] = {}
         self._seen: set[str] = set()
 
@@ -135,10 +135,10 @@ class PlayedWorker:
             time.sleep(0.01)
         raise AssertionError("no request arrived")
 
-    def announce(self, **models: ModelReport) -> None:
+    def heartbeat(self, **models: ModelReport) -> None:
         """Report models as a living worker does; the words of a slug joined by underscores."""
         reports = {slug.replace("_", "-"): report for slug, report in models.items()}
-        self.presence.announce(WorkerReport("played", "cpu", reports))
+        self.registry.heartbeat(WorkerReport("played", "cpu", reports))
 
     def _output(self, record: Record, index: int) -> Output:
         extension = record.params["output_format"]
@@ -154,14 +154,14 @@ def working(settings: GatewaySettings, completing: bool = True) -> Iterator[None
 
     If it is not `completing`, it leaves them waiting.
     """
-    worker, ended = PlayedWorker(settings), threading.Event()
+    worker, ended = FakeWorker(settings), threading.Event()
     reports = {slug: ModelReport(ModelState.READY, "demo", variants=MODELS[slug].params.variants) for slug in SLUGS}
 
     def work() -> None:
         announced = 0.0
         while not ended.wait(0.005):
             if time.monotonic() - announced > 2:
-                worker.announce(**{slug.replace("-", "_"): report for slug, report in reports.items()})
+                worker.heartbeat(**{slug.replace("-", "_"): report for slug, report in reports.items()})
                 announced = time.monotonic()
             for request_id in worker.records.unfinished() if completing else ():
                 if not worker.record(request_id).cancel_requested:

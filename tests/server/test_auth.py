@@ -8,7 +8,7 @@ import pytest
 
 from server.settings import GatewaySettings
 from tests.server.conftest import MakeSettings
-from tests.server.support import KEYS, Client, PlayedWorker, body_for, serving
+from tests.server.support import KEYS, Client, FakeWorker, body_for, serving
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_key_is_asked_for_before_the_body_is_read(guarded: Client) -> None:
 
 def test_requests_belong_to_the_key_that_made_them(guarded: Client, guarded_settings: GatewaySettings) -> None:
     mine, other = ({"x-api-key": key} for key in KEYS)
-    worker = PlayedWorker(guarded_settings)
+    worker = FakeWorker(guarded_settings)
     request_id = guarded.post("/v2/ic-light", json=body_for("ic-light"), headers=mine).json()["request_id"]
     assert worker.record(request_id).owner not in ("", *KEYS)
     worker.complete(request_id)

@@ -11,7 +11,7 @@ import pytest
 
 from server.settings import GatewaySettings
 from tests.server.conftest import MakeSettings
-from tests.server.support import KEYS, PNG, Client, PlayedWorker, body_for, picture, serving
+from tests.server.support import KEYS, PNG, Client, FakeWorker, body_for, picture, serving
 
 KEY = {"Idempotency-Key": "1f2e3d4c-one"}
 
@@ -20,7 +20,7 @@ def submit(client: Client, headers: dict[str, str] = KEY, slug: str = "ic-light"
     return client.post(f"/v2/{slug}", json=body_for(slug, **fields), headers=headers)
 
 
-def test_fifty_at_once_are_one(client: Client, worker: PlayedWorker, settings: GatewaySettings) -> None:
+def test_fifty_at_once_are_one(client: Client, worker: FakeWorker, settings: GatewaySettings) -> None:
     before = set(Path(settings.store_location).rglob("*"))
     limits = httpx.Limits(max_connections=50)
     with ThreadPoolExecutor(50) as pool, httpx.Client(base_url=client.base_url, limits=limits, timeout=30) as many:
@@ -41,7 +41,7 @@ def test_the_way_a_picture_is_sent_does_not_matter(client: Client) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"prompt": "another"}, {"seed": 8}, {"slug": "pulid-lightning"}])
-def test_another_body_is_refused(client: Client, worker: PlayedWorker, fields: dict[str, Any]) -> None:
+def test_another_body_is_refused(client: Client, worker: FakeWorker, fields: dict[str, Any]) -> None:
     submit(client, seed=7)
     answer = submit(client, **{"seed": 7, **fields})
     assert answer.status_code == 409
@@ -57,7 +57,7 @@ def test_another_picture_is_refused(client: Client) -> None:
     assert other.status_code == 409
 
 
-def test_a_later_call_gets_what_has_become_of_it(client: Client, worker: PlayedWorker) -> None:
+def test_a_later_call_gets_what_has_become_of_it(client: Client, worker: FakeWorker) -> None:
     request_id = submit(client).json()["request_id"]
     worker.complete(request_id)
     assert submit(client).json()["request_id"] == request_id

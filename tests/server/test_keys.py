@@ -13,7 +13,7 @@ from redis import Redis
 
 from server.settings import GatewaySettings
 from tests.server.conftest import MakeSettings
-from tests.server.support import KEYS, SLUGS, Client, PlayedWorker, body_for, serving
+from tests.server.support import KEYS, SLUGS, Client, FakeWorker, body_for, serving
 from workers.state.connection import connect
 from workers.state.keys import Keys, new_secret
 
@@ -89,7 +89,7 @@ def test_requests_stay_with_a_key_that_is_rotated(
 ) -> None:
     key, old = keys.add("alice")
     request_id = submit(guarded, old).json()["request_id"]
-    assert PlayedWorker(guarded_settings).record(request_id).owner == key.id
+    assert FakeWorker(guarded_settings).record(request_id).owner == key.id
     new = keys.rotate(key.id)
     assert new is not None
     path = f"/v2/requests/{request_id}"
@@ -137,7 +137,7 @@ def test_a_waiting_call_tells_rate_and_balance(
     guarded: Client, keys: Keys, guarded_settings: GatewaySettings, pictures: int
 ) -> None:
     _, secret = keys.add("alice", rate=3, credits=5)
-    worker = PlayedWorker(guarded_settings)
+    worker = FakeWorker(guarded_settings)
     with ThreadPoolExecutor(1) as pool:
         body = body_for("ic-light", number_of_images=pictures)
         call = pool.submit(guarded.post, "/v1/ic-light", json=body, headers={"x-api-key": secret})

@@ -8,11 +8,11 @@ from pathlib import Path
 from server.dependencies import build_gateway
 from server.maintenance import tidy_alone
 from tests.server.conftest import MakeSettings
-from tests.server.support import PlayedWorker, serving
+from tests.server.support import FakeWorker, serving
 from workers.state.records import Status
 
 
-def _is_queued_again(worker: PlayedWorker, request_id: str, timeout_s: float = 10) -> bool:
+def _is_queued_again(worker: FakeWorker, request_id: str, timeout_s: float = 10) -> bool:
     deadline = time.monotonic() + timeout_s
     while worker.record(request_id).status is not Status.QUEUED and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -21,7 +21,7 @@ def _is_queued_again(worker: PlayedWorker, request_id: str, timeout_s: float = 1
 
 def test_a_dead_workers_request_is_queued_again(make_settings: MakeSettings) -> None:
     settings = make_settings(janitor_interval_s=0.05)
-    worker = PlayedWorker(settings)
+    worker = FakeWorker(settings)
     with serving(settings) as client:
         request_id = client.submit()
         worker.start(request_id)  # and never announces itself: it is dead
@@ -31,7 +31,7 @@ def test_a_dead_workers_request_is_queued_again(make_settings: MakeSettings) -> 
 
 def test_a_bad_round_does_not_end_cleaning(make_settings: MakeSettings) -> None:
     settings = make_settings(janitor_interval_s=0.05, heartbeat_ttl_s=2)
-    worker = PlayedWorker(settings)
+    worker = FakeWorker(settings)
     with serving(settings) as client:
         worker.redis.set("facelight:open", "not a set")
         time.sleep(0.2)  # rounds that fail

@@ -13,7 +13,7 @@ import schemathesis
 from models.catalog import MODELS
 from server.app import create_app
 from tests.server.conftest import MakeSettings
-from tests.server.support import DATA_URI, SLUGS, Client, PlayedWorker, body_for
+from tests.server.support import DATA_URI, SLUGS, Client, FakeWorker, body_for
 from workers.state.registry import ModelReport, ModelState
 
 ENCODINGS = {"application/json", "multipart/form-data", "application/x-www-form-urlencoded"}
@@ -116,7 +116,7 @@ def test_keys_are_optional_only_where_none_are_set(make_settings: MakeSettings) 
         assert other.get("security") == (None if public else schemes), name
 
 
-def test_answers_fit_their_schemas(client: Client, worker: PlayedWorker, document: dict[str, Any]) -> None:
+def test_answers_fit_their_schemas(client: Client, worker: FakeWorker, document: dict[str, Any]) -> None:
     schema = schemathesis.openapi.from_dict(document)
     seen: list[tuple[str, int]] = []
 
@@ -151,7 +151,7 @@ def test_answers_fit_their_schemas(client: Client, worker: PlayedWorker, documen
     check("GET", "/v1/get-user-credits", 200)
     check("GET", "/health/live", 200)
     check("GET", "/health/ready", 503)
-    worker.announce(ic_light=ModelReport(ModelState.READY, "demo"))
+    worker.heartbeat(ic_light=ModelReport(ModelState.READY, "demo"))
     check("GET", "/health/ready", 200)
     assert {path for path, _ in seen} == set(document["paths"])
 

@@ -25,11 +25,10 @@ from tests.faults.shim import Shim
 from tests.server.conftest import NEVER
 from tests.server.support import DATA_URI, PNG, body_for, serving
 from workers.state import keys as keys_module
-from workers.state import registry as presence_module
-from workers.state import scripts, scripts_repair
+from workers.state import registry, scripts, scripts_repair
 from workers.state.connection import connect
 from workers.state.keys import Keys
-from workers.state.once import new_call
+from workers.state.once import new_call_id
 from workers.state.records import Audit, Idempotency, Output, Record, Status
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 
@@ -99,7 +98,7 @@ def take(world: World) -> None:
     for request_id in ("a", "b"):
         world.submit(request_id)
     with world.losing():
-        found = world.records.take_alike([PLACE], "worker-a", new_call(), token=b"none")
+        found = world.records.claim_batch([PLACE], "worker-a", new_call_id(), token=b"none")
     assert [(record.request_id, record.attempt) for record in found] == [("a", 1)]
     assert world.status("b") is Status.QUEUED
 
@@ -163,17 +162,17 @@ def balance(world: World) -> None:
     assert world.redis.llen(queue.key) == 1
 
 
-def announce(world: World) -> None:
+def heartbeat(world: World) -> None:
     played = WorkerReport("played", "cpu", {"ic-light": ModelReport(ModelState.READY, "demo", "", ("foreground",))})
     with world.losing():
-        world.gateway.presence.announce(played)
-    assert [worker.name for worker in world.gateway.presence.workers()] == ["played"]
+        world.gateway.registry.heartbeat(played)
+    assert [worker.name for worker in world.gateway.registry.live_workers()] == ["played"]
 
 
 def reports(world: World) -> None:
-    world.gateway.presence.announce(WorkerReport("played", "cpu", {}))
+    world.gateway.registry.heartbeat(WorkerReport("played", "cpu", {}))
     with world.losing():
-        assert [worker.name for worker in world.gateway.presence.workers()] == ["played"]
+        assert [worker.name for worker in world.gateway.registry.live_workers()] == ["played"]
 
 
 def add(world: World) -> None:
@@ -259,8 +258,8 @@ CASES: dict[Callable[[World], None], str] = {
     report: scripts.REPORT,
     audit: scripts_repair.AUDIT,
     balance: scripts_repair.BALANCE,
-    announce: presence_module.ANNOUNCE,
-    reports: presence_module.REPORTS,
+    heartbeat: registry.HEARTBEAT,
+    reports: registry.REPORTS,
     add: keys_module.ADD,
     find: keys_module.FIND,
     revoke: keys_module.REVOKE,
@@ -286,7 +285,9 @@ def registered() -> Iterator[str]:
                 continue  # registers what it is given
             module = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("register_script", "OnceScript")):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+                    ("register_script", "IdempotentScript")
+                ):
                     namespace = vars(sys.modules.get(module) or import_module(module))
                     yield eval(ast.unparse(node.args[-1]), dict(namespace))
 

@@ -19,7 +19,7 @@ from tests.conftest import wait_for_redis
 from tests.faults.shim import Shim
 from tests.faults.waiting import until
 from tests.server.conftest import NEVER
-from tests.server.support import DATA_URI, Client, PlayedWorker, body_for, serving
+from tests.server.support import DATA_URI, Client, FakeWorker, body_for, serving
 from tests.server.test_without_redis import own_redis
 from workers.state.connection import connect
 from workers.state.keys import Keys
@@ -102,7 +102,7 @@ def test_every_call_is_turned_away_in_time(silent: Callable[[], Any], tmp_path: 
             _, secret = Keys(connect(url)).add("alice", rate=1000, credits=1000)
             client._transport = httpx.HTTPTransport(limits=httpx.Limits(max_connections=200))
             client.headers["x-api-key"] = secret
-            worker = PlayedWorker(guarded)
+            worker = FakeWorker(guarded)
             upload = client.post("/upload-asset", json={"data_urls": [DATA_URI]}).json()["file_urls"][0]
             finished, waiting, keyless_id = client.submit(), client.submit("pulid-lightning"), keyless.submit()
             worker.complete(finished)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.support import DATA_URI, PNG, Client, Host, PlayedWorker, body_for, image_field, picture
+from tests.server.support import DATA_URI, PNG, Client, FakeWorker, Host, body_for, image_field, picture
 from workers.state.registry import ModelReport, ModelState
 
 SUBJECT = image_field("ic-light")
@@ -15,15 +15,15 @@ ABLE = ModelReport(ModelState.READY, "real", variants=("foreground", "background
 BACKGROUND = picture(40, 34)
 
 
-def stored(worker: PlayedWorker, answer: Any) -> dict[str, bytes | None]:
+def stored(worker: FakeWorker, answer: Any) -> dict[str, bytes | None]:
     """The pictures of an accepted request by field."""
     assert answer.status_code == 200, answer.text
     params = worker.record(answer.json()["request_id"]).params
     return {name: worker.store.read(params[name]) for name in (SUBJECT, "background_image") if params[name] is not None}
 
 
-def test_a_background_is_kept_beside_the_subject(client: Client, worker: PlayedWorker, host: Host) -> None:
-    worker.announce(ic_light=ABLE)
+def test_a_background_is_kept_beside_the_subject(client: Client, worker: FakeWorker, host: Host) -> None:
+    worker.heartbeat(ic_light=ABLE)
     host.pages["/wall.png"] = (200, {"Content-Type": "image/png"}, BACKGROUND)
     by_url = client.post("/v2/ic-light", json=body_for("ic-light", background_image=f"{host.url}/wall.png"))
     assert stored(worker, by_url) == {SUBJECT: PNG, "background_image": BACKGROUND}
@@ -33,14 +33,14 @@ def test_a_background_is_kept_beside_the_subject(client: Client, worker: PlayedW
 
 
 @pytest.mark.parametrize("fields", [{}, {"background_image": None}], ids=["absent", "null"])
-def test_without_a_background_any_worker_will_do(client: Client, worker: PlayedWorker, fields: dict[str, Any]) -> None:
-    worker.announce(ic_light=PLAIN)
+def test_without_a_background_any_worker_will_do(client: Client, worker: FakeWorker, fields: dict[str, Any]) -> None:
+    worker.heartbeat(ic_light=PLAIN)
     assert set(stored(worker, client.post("/v2/ic-light", json=body_for("ic-light", **fields)))) == {SUBJECT}
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_without_the_weights_a_background_is_refused(client: Client, worker: PlayedWorker, version: str) -> None:
-    worker.announce(ic_light=PLAIN)
+def test_without_the_weights_a_background_is_refused(client: Client, worker: FakeWorker, version: str) -> None:
+    worker.heartbeat(ic_light=PLAIN)
     answer = client.post(f"/{version}/ic-light", json=body_for("ic-light", background_image=DATA_URI))
     assert answer.status_code == 400
     assert answer.json()["error"] == (
@@ -50,21 +50,21 @@ def test_without_the_weights_a_background_is_refused(client: Client, worker: Pla
     assert worker.records.depth("ic-light") == 0
 
 
-def test_before_any_worker_serves_a_background_waits_like_every_request(client: Client, worker: PlayedWorker) -> None:
-    worker.announce(ic_light=ModelReport(ModelState.LOADING))
+def test_before_any_worker_serves_a_background_waits_like_every_request(client: Client, worker: FakeWorker) -> None:
+    worker.heartbeat(ic_light=ModelReport(ModelState.LOADING))
     answer = client.post("/v2/ic-light", json=body_for("ic-light", background_image=DATA_URI))
     assert "background_image" in stored(worker, answer)
 
 
-def test_a_background_must_be_a_picture(client: Client, worker: PlayedWorker) -> None:
-    worker.announce(ic_light=ABLE)
+def test_a_background_must_be_a_picture(client: Client, worker: FakeWorker) -> None:
+    worker.heartbeat(ic_light=ABLE)
     answer = client.post("/v2/ic-light", json=body_for("ic-light", background_image="data:,text"))
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("background_image: ")
 
 
-def test_each_request_waits_before_those_who_can_serve_it(client: Client, worker: PlayedWorker) -> None:
-    worker.announce(
+def test_each_request_waits_before_those_who_can_serve_it(client: Client, worker: FakeWorker) -> None:
+    worker.heartbeat(
         ic_light=ABLE, pulid_lightning=ModelReport(ModelState.READY, "real", variants=("default", "artistic"))
     )
     sent = {
@@ -81,9 +81,9 @@ def test_each_request_waits_before_those_who_can_serve_it(client: Client, worker
 
 @pytest.mark.parametrize(("kept", "fields"), [("default", {"checkpoint_model": "artistic"}), ("artistic", {})])
 def test_a_checkpoint_that_no_worker_keeps_is_refused_by_name(
-    client: Client, worker: PlayedWorker, kept: str, fields: dict[str, Any]
+    client: Client, worker: FakeWorker, kept: str, fields: dict[str, Any]
 ) -> None:
-    worker.announce(pulid_lightning=ModelReport(ModelState.READY, "real", variants=(kept,)))
+    worker.heartbeat(pulid_lightning=ModelReport(ModelState.READY, "real", variants=(kept,)))
     answer = client.post("/v1/pulid-lightning", json=body_for("pulid-lightning", **fields))
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("checkpoint_model: cannot be served: ")

@@ -19,7 +19,7 @@ from server.dependencies import build_gateway
 from server.settings import GatewaySettings
 from tests.conftest import wait_for_redis
 from tests.server.conftest import NEVER
-from tests.server.support import Client, PlayedWorker, body_for, serving
+from tests.server.support import Client, FakeWorker, body_for, serving
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def test_full(tmp_path: Path) -> None:
     with own_redis() as (url, _):
         settings = _gateway(url, tmp_path, NEVER)
         with serving(settings) as client:
-            finished = _completed(client, PlayedWorker(settings))
+            finished = _completed(client, FakeWorker(settings))
             Redis.from_url(url).config_set("maxmemory", 1)
             _unavailable(client.post("/v2/ic-light", json=body_for("ic-light")))
             assert client.get(f"/v2/requests/{finished}").status_code == 200, "reading still works"
@@ -92,7 +92,7 @@ def test_read_only(tmp_path: Path) -> None:
     with own_redis() as (url, _):
         settings = _gateway(url, tmp_path, NEVER)
         with serving(settings) as client:
-            finished = _completed(client, PlayedWorker(settings))
+            finished = _completed(client, FakeWorker(settings))
             Redis.from_url(url).replicaof("127.0.0.1", "1")
             _unavailable(client.post("/v2/ic-light", json=body_for("ic-light")))
             assert client.get(f"/v2/requests/{finished}").status_code == 200
@@ -134,7 +134,7 @@ def test_those_who_wait_ride_it_out(tmp_path: Path) -> None:
         settings = GatewaySettings(redis_url=f"unix://{folder}/s", data_dir=tmp_path, janitor_interval_s=86_400)
         process = subprocess.Popen(command)
         wait_for_redis(settings.redis_url)
-        worker = PlayedWorker(settings)
+        worker = FakeWorker(settings)
         with serving(settings) as client:
             waiting = pool.submit(client.post, "/v1/ic-light", json=body_for("ic-light"))
             request_id = worker.await_request("ic-light")
@@ -149,7 +149,7 @@ def test_those_who_wait_ride_it_out(tmp_path: Path) -> None:
         process.wait(10)
 
 
-def test_lost_between_record_and_queue(client: Client, worker: PlayedWorker, settings: GatewaySettings) -> None:
+def test_lost_between_record_and_queue(client: Client, worker: FakeWorker, settings: GatewaySettings) -> None:
     """RQ's list is something else: the request is in the queue, no worker can be called until the janitor does."""
     queue = worker.queue.queue_of("ic-light", "foreground")
     worker.redis.set(queue.key, "not a list")
@@ -160,7 +160,7 @@ def test_lost_between_record_and_queue(client: Client, worker: PlayedWorker, set
     assert queue.count == 1
 
 
-def _completed(client: Client, worker: PlayedWorker) -> str:
+def _completed(client: Client, worker: FakeWorker) -> str:
     request_id = client.submit()
     worker.complete(request_id)
     return request_id

@@ -10,7 +10,7 @@ from redis import Redis
 from workers.state.connection import connect
 from workers.state.queue import JobQueue
 from workers.state.records import Records
-from workers.state.registry import Presence
+from workers.state.registry import WorkerRegistry
 from workers.store.base import Store
 from workers.store.open import open_store
 
@@ -31,8 +31,8 @@ def queue(redis: Redis) -> JobQueue:
 
 
 @pytest.fixture
-def presence(redis: Redis) -> Presence:
-    return Presence(redis, ttl_s=10)
+def registry(redis: Redis) -> WorkerRegistry:
+    return WorkerRegistry(redis, ttl_s=10)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from workers.healthcheck import workers_of
-from workers.state.registry import ModelReport, ModelState, Presence, WorkerReport
+from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 
 HOST = socket.gethostname()
 
@@ -27,14 +27,14 @@ def probe(redis_url: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_living_worker_of_this_host_passes(redis_url: str) -> None:
-    Presence(Redis.from_url(redis_url), 60).announce(report(f"{HOST}-7-0a1b2c"))
+    WorkerRegistry(Redis.from_url(redis_url), 60).heartbeat(report(f"{HOST}-7-0a1b2c"))
     result = probe(redis_url)
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{HOST}-7-0a1b2c: ic-light loading\n"
 
 
 def test_without_one_the_probe_fails(redis_url: str) -> None:
-    Presence(Redis.from_url(redis_url), 60).announce(report("elsewhere-7-0a1b2c"))
+    WorkerRegistry(Redis.from_url(redis_url), 60).heartbeat(report("elsewhere-7-0a1b2c"))
     result = probe(redis_url)
     assert result.returncode == 1
     assert "no living worker" in result.stderr

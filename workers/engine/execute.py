@@ -63,7 +63,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Drawing:
-    """Draws requests of one kinship together, and each alone if that fails."""
+    """Draws requests of one batch_key together, and each alone if that fails."""
 
     endings: Endings
     allowance: Allowance

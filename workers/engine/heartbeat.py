@@ -9,7 +9,7 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from workers.state.registry import Presence, WorkerReport
+from workers.state.registry import WorkerRegistry, WorkerReport
 
 _log = logging.getLogger(__name__)
 _AGAIN_S: Final = 0.5
@@ -19,9 +19,9 @@ _AGAIN_S: Final = 0.5
 class Heartbeat(threading.Thread):
     """Announces what `report` returns every `interval_s` seconds until it is stopped; rides out Redis outages."""
 
-    def __init__(self, presence: Presence, report: Callable[[], WorkerReport], interval_s: float) -> None:
+    def __init__(self, registry: WorkerRegistry, report: Callable[[], WorkerReport], interval_s: float) -> None:
         super().__init__(name="heartbeat", daemon=True)
-        self._presence = presence
+        self._registry = registry
         self._report = report
         self._interval_s = interval_s
         self._ended = threading.Event()
@@ -38,7 +38,7 @@ class Heartbeat(threading.Thread):
 
     def _announced(self) -> bool:
         try:
-            self._presence.announce(self._report())
+            self._registry.heartbeat(self._report())
         except RedisError as error:
             _log.warning("cannot announce this worker: %s", error)
             return False
@@ -49,6 +49,6 @@ class Heartbeat(threading.Thread):
         self._ended.set()
         self.join()
         try:
-            self._presence.leave(self._report().name)
+            self._registry.deregister(self._report().name)
         except RedisError as error:
             _log.warning("cannot sign this worker off: %s", error)

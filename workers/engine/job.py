@@ -22,7 +22,7 @@ class Job:
     pipeline: Pipeline[Any, Any]
     params: CommonParams
     prepared: Any
-    kinship: Hashable
+    batch_key: Hashable
 
     @property
     def is_new(self) -> bool:

@@ -12,7 +12,7 @@ from models.errors import InputRefused, NonFiniteResult
 from workers.engine.device_errors import is_broken_device, is_out_of_memory
 from workers.engine.progress import Progress, Reporter
 from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
-from workers.state.connection import insist
+from workers.state.connection import retry_until_available
 from workers.state.records import Output, Record, Records, Result
 from workers.state.scripts import CANCELLED
 from workers.store.base import Store
@@ -64,12 +64,12 @@ class Endings:
     def drop(self, names: Iterable[str]) -> None:
         """Remove pictures from the store."""
         for name in names:
-            self.store.drop(name)
+            self.store.delete(name)
 
     def _end(self, requests: Sequence[Progress], step: Callable[[], list[bool]]) -> list[bool]:
         """Whether each has ended so; nothing at all if Redis refuses to say: then no picture may go either."""
         try:
-            return insist(step)
+            return retry_until_available(step)
         except RedisError:
             _log.exception("%s could not be ended", ", ".join(request.record.request_id for request in requests))
             return []
@@ -79,7 +79,7 @@ class Endings:
 
     def _is_final(self, request_id: str) -> bool:
         try:
-            record = insist(lambda: self.records.get(request_id))
+            record = retry_until_available(lambda: self.records.get(request_id))
         except RedisError:
             return False
         return record is None or record.status.is_final

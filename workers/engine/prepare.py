@@ -14,9 +14,9 @@ from workers.engine.device_errors import free_device_memory, is_out_of_memory
 from workers.engine.job import Allowance, Job
 from workers.engine.outcome import Endings
 from workers.engine.progress import Progress, Reporter
-from workers.state.connection import insist
-from workers.state.once import new_call
-from workers.state.records import Place, Record, Records
+from workers.state.connection import retry_until_available
+from workers.state.once import new_call_id
+from workers.state.records import QueueKey, Record, Records
 from workers.store.base import Store
 
 _log = logging.getLogger(__name__)
@@ -34,26 +34,28 @@ class Intake:
     endings: Endings
     allowance: Allowance
     max_batch: int
-    places: list[Place] = field(init=False)
+    queue_keys: list[QueueKey] = field(init=False)
     """Where to look for requests, in turn: where one was found is looked at last."""
 
     def __post_init__(self) -> None:
-        self.places = [(slug, variant) for slug, model in self.pipelines.items() for variant in model.variants]
+        self.queue_keys = [(slug, variant) for slug, model in self.pipelines.items() for variant in model.variants]
 
-    def take(self, place: Place, token: bytes) -> list[Job]:
-        """Take who is next at a place from which the worker holds a token; nobody, if nobody waits."""
-        return self._take([place], token, only_new=False)
+    def take(self, queue_key: QueueKey, token: bytes) -> list[Job]:
+        """Take who is next at a queue_key from which the worker holds a token; nobody, if nobody waits."""
+        return self._take([queue_key], token, only_new=False)
 
     def take_more(self, only_new: bool) -> list[Job]:
         """Take who is next anywhere, unless another worker has been called already.
 
         `only_new`: not a request that was tried before; it is to be alone in its worker.
         """
-        return self._take(self.places, b"", only_new)
+        return self._take(self.queue_keys, b"", only_new)
 
-    def _take(self, places: Sequence[Place], token: bytes, only_new: bool) -> list[Job]:
-        call = new_call()
-        taken = insist(lambda: self.records.take_alike(places, self.worker, call, self.max_batch, token, only_new))
+    def _take(self, queue_keys: Sequence[QueueKey], token: bytes, only_new: bool) -> list[Job]:
+        call = new_call_id()
+        taken = retry_until_available(
+            lambda: self.records.claim_batch(queue_keys, self.worker, call, self.max_batch, token, only_new)
+        )
         # All of them before anything else: from here on the heartbeat tells who is in hand.
         followed = [self.reporter.follow(record) for record in taken]
         if followed:
@@ -61,9 +63,9 @@ class Intake:
         return [job for progress in followed if (job := self._prepare(progress)) is not None]
 
     def _turn(self, record: Record) -> None:
-        place = (record.slug, record.variant)
-        if place in self.places:
-            self.places = [other for other in self.places if other != place] + [place]
+        queue_key = (record.slug, record.variant)
+        if queue_key in self.queue_keys:
+            self.queue_keys = [other for other in self.queue_keys if other != queue_key] + [queue_key]
 
     def _prepare(self, progress: Progress) -> Job | None:
         """Prepare a request, twice if memory runs out; None if it has ended by that."""
@@ -87,7 +89,7 @@ class Intake:
         pipeline = self.pipelines[record.slug]
         params = MODELS[record.slug].params.model_validate(record.params)
         prepared = pipeline.prepare(params, self._inputs(record))
-        return Job(progress, pipeline, params, prepared, pipeline.kinship(prepared))
+        return Job(progress, pipeline, params, prepared, pipeline.batch_key(prepared))
 
     def _inputs(self, record: Record) -> dict[str, bytes]:
         files = {field: self.store.read(name) for field, name in record.stored_images.items()}

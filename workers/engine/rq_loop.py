@@ -63,7 +63,7 @@ class RequestWorker(SimpleWorker):
     def __init__(self, task: Task, redis: Redis, job_timeout_s: int = 0, **options: Any) -> None:
         jobs = JobQueue(redis, _RQ_TTL_S)
         super().__init__(
-            [jobs.queue_of(*place) for place in task.intake.places],
+            [jobs.queue_of(*queue_key) for queue_key in task.intake.queue_keys],
             connection=redis,
             serializer=JSONSerializer,
             log_job_description=False,
@@ -81,7 +81,7 @@ class RequestWorker(SimpleWorker):
         assert isinstance(job, Token)
         self.set_state(WorkerStatus.BUSY)  # from here on SIGTERM waits for the end of what is in hand
         try:
-            for _ in self._task(queue.place, job.name):
+            for _ in self._task(queue.queue_key, job.name):
                 self.heartbeat()
         except DeviceBroken as error:
             _log.critical("the device is broken, this process ends: %s", error)
@@ -94,7 +94,7 @@ class RequestWorker(SimpleWorker):
 
     def _turn(self, queue: Queue) -> int:
         assert isinstance(queue, TokenQueue)
-        return self._task.intake.places.index(queue.place)
+        return self._task.intake.queue_keys.index(queue.queue_key)
 
     def handle_warm_shutdown_request(self) -> None:
         """SIGTERM: take nothing more."""

@@ -24,7 +24,7 @@ from workers.engine.execute import Drawing
 from workers.engine.job import Job
 from workers.engine.prepare import Intake
 from workers.engine.publish import Finisher
-from workers.state.records import Place
+from workers.state.records import QueueKey
 
 
 @dataclass
@@ -40,12 +40,13 @@ class Task:
         self._intake_thread = ThreadPoolExecutor(1, "intake")
         self._closing = Event()
 
-    def __call__(self, place: Place, token: bytes) -> Iterator[None]:
-        """Serve who is next at `place`, then anybody else; yields after every run. Only records tell how they ended.
+    def __call__(self, queue_key: QueueKey, token: bytes) -> Iterator[None]:
+        """Serve who is next at `queue_key`, then anybody else; yields after every run. Only records tell how they
+        ended.
 
         Raises `DeviceBroken`; all requests in hand are left to be tried again by other processes then.
         """
-        jobs = self.intake.take(place, token)
+        jobs = self.intake.take(queue_key, token)
         while jobs:
             self._serve(jobs)
             yield
@@ -65,7 +66,7 @@ class Task:
         alone = not all(job.is_new for job in jobs)
         if alone:
             self.finisher.wait_until_behind(0)
-        runs = [list(kin) for _, kin in groupby(jobs, key=lambda job: (job.pipeline, job.kinship))]
+        runs = [list(kin) for _, kin in groupby(jobs, key=lambda job: (job.pipeline, job.batch_key))]
         for number, run in enumerate(runs, 1):
             is_last = number == len(runs) and not alone
             for drawn in self.drawing(run, self._look_ahead if is_last else _look_nowhere):

@@ -29,9 +29,9 @@ from workers.engine.stages import Task
 from workers.engine.watchdog import Watchdog
 from workers.settings import WorkerSettings
 from workers.state.clock import SharedClock
-from workers.state.connection import connect, connect_blocking, insist
+from workers.state.connection import connect, connect_blocking, retry_until_available
 from workers.state.records import Records
-from workers.state.registry import ModelReport, ModelState, Presence, WorkerReport
+from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.base import Store
 from workers.store.open import open_store
 
@@ -73,7 +73,7 @@ class ReadyModels:
 def serve(settings: WorkerSettings, models_of: Callable[[str, WorkerSettings], Models] = LoadedModels) -> int:
     """Load, then serve until SIGTERM (what is in hand is finished first); returns the exit status.
 
-    Without a model to serve it stays, and says why in its presence.
+    Without a model to serve it stays, and says why in its registry.
     """
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     redis = connect(settings.redis_url)
@@ -81,7 +81,7 @@ def serve(settings: WorkerSettings, models_of: Callable[[str, WorkerSettings], M
     records = Records(redis, settings.result_ttl_s, settings.request_ttl_s)
     reporter, watchdog = Reporter(records), Watchdog()
     heartbeat = Heartbeat(
-        Presence(redis, settings.heartbeat_ttl_s),
+        WorkerRegistry(redis, settings.heartbeat_ttl_s),
         lambda: replace(models.report(), requests=reporter.request_ids),
         settings.heartbeat_ttl_s / 4,
     )
@@ -133,6 +133,8 @@ def build_task(
 
 def _work(name: str, settings: WorkerSettings, task: Task) -> int:
     redis = connect_blocking(settings.redis_url, RequestWorker.connection_timeout)
-    worker = insist(lambda: RequestWorker(task, redis, settings.job_timeout_s, name=name))  # RQ asks for its address
+    worker = retry_until_available(
+        lambda: RequestWorker(task, redis, settings.job_timeout_s, name=name)
+    )  # RQ asks for its address
     worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
     return worker.exit_status

@@ -185,7 +185,7 @@ class _Client(Redis):
                 pause_s = min(2 * pause_s, 0.5)
 
 
-def insist(step: Callable[[], Answer], patience_s: float = math.inf) -> Answer:
+def retry_until_available(step: Callable[[], Answer], patience_s: float = math.inf) -> Answer:
     """Take a step that must not be lost, again and again while Redis is away; it must bear being taken twice.
 
     Raises the last error when `patience_s` are over, and at once what waiting does not help against.
@@ -207,6 +207,6 @@ def is_outage(error: RedisError) -> bool:
     return away or any(words in str(error) for words in _UNABLE)
 
 
-def text(value: object) -> str:
+def decode(value: object) -> str:
     """One answer of Redis as text."""
     return value.decode() if isinstance(value, bytes) else str(value)

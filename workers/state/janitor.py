@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from workers.state.queue import JobQueue
 from workers.state.records import Record, Records, Status
-from workers.state.registry import Presence
+from workers.state.registry import WorkerRegistry
 from workers.store.base import Store
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Janitor:
     records: Records
     queue: JobQueue
     store: Store
-    presence: Presence
+    registry: WorkerRegistry
     max_attempts: int
     _audited: int = field(default=0, init=False)
     _next_sweep: float = field(default=0.0, init=False)
@@ -50,15 +50,15 @@ class Janitor:
             self._audit()
             self._balance()
         except RedisError:
-            self._silence_counts_from = time.monotonic() + self.presence.ttl_s
+            self._silence_counts_from = time.monotonic() + self.registry.ttl_s
             raise
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + _SWEEP_INTERVAL_S
-            self.store.sweep()
+            self.store.purge_expired()
 
     def _mend_running(self) -> None:
         running = self.records.running()
-        at_work = {worker.name: worker.requests for worker in self.presence.workers()} if running else {}
+        at_work = {worker.name: worker.requests for worker in self.registry.live_workers()} if running else {}
         for request_id in running:
             record = self._readable(request_id)
             if record and record.status is Status.PROCESSING and self._is_abandoned(record, at_work):
@@ -69,7 +69,7 @@ class Janitor:
         if record.worker not in at_work:
             return time.monotonic() >= self._silence_counts_from
         unknown = record.request_id not in at_work[record.worker]
-        return unknown and self.records.now() - (record.started_at or 0.0) > self.presence.ttl_s
+        return unknown and self.records.now() - (record.started_at or 0.0) > self.registry.ttl_s
 
     def _mend(self, record: Record) -> None:
         if record.attempt >= self.max_attempts and not record.cancel_requested:
@@ -82,8 +82,8 @@ class Janitor:
     def _audit(self) -> None:
         audit = self.records.audit(self._audited, _AUDITED)
         self._audited = 0 if audit.seen < _AUDITED else self._audited + _AUDITED
-        for request_id in audit.mended:
-            _log.warning("%s was mended", request_id)
+        for request_id in audit.repaired:
+            _log.warning("%s was repaired", request_id)
             self._drop_images_if_ended(request_id)
 
     def _balance(self) -> None:
@@ -102,4 +102,4 @@ class Janitor:
         record = self._readable(request_id)
         if record and record.status.is_final:
             for name in record.stored_images.values():
-                self.store.drop(name)
+                self.store.delete(name)

@@ -20,8 +20,8 @@ from zlib import crc32
 from redis import Redis
 
 from workers.errors import NameAmbiguous, NameTaken, NotMetered
-from workers.state.connection import text
-from workers.state.once import OnceScript, once
+from workers.state.connection import decode
+from workers.state.once import IdempotentScript, once
 
 _DIGESTS: Final = "facelight:key-digests"
 PREFIX: Final = "facelight:key:"
@@ -157,9 +157,9 @@ class Keys:
         self._redis = redis
         self._add = redis.register_script(ADD)
         self._find = redis.register_script(FIND)
-        self._revoke = OnceScript(redis, REVOKE)
-        self._rotate = OnceScript(redis, ROTATE)
-        self._change = OnceScript(redis, CHANGE)
+        self._revoke = IdempotentScript(redis, REVOKE)
+        self._rotate = IdempotentScript(redis, ROTATE)
+        self._change = IdempotentScript(redis, CHANGE)
 
     def add(
         self, name: str, scopes: Sequence[str] = (), rate: int | None = None, credits: float | None = None
@@ -169,7 +169,7 @@ class Keys:
         fields = _fields({"scopes": scopes, "rate": rate, "credits": credits})
         taken, raw = self._add(args=[key_id, digest_of(secret), name, *fields])
         if taken:
-            raise NameTaken(f"There is a key called {name} already: {text(taken[0])}.")
+            raise NameTaken(f"There is a key called {name} already: {decode(taken[0])}.")
         return _parse(_pairs(raw)), secret
 
     def find(self, secret: str) -> Key | None:
@@ -184,11 +184,11 @@ class Keys:
     def get(self, key_id: str) -> Key | None:
         """The key of that id; None if there is none."""
         raw = cast("dict[bytes, bytes]", self._redis.hgetall(_key(key_id)))
-        return _parse({text(name): text(value) for name, value in raw.items()}) if raw else None
+        return _parse({decode(name): decode(value) for name, value in raw.items()}) if raw else None
 
     def all(self) -> list[Key]:
         """All keys, oldest first."""
-        ids = [text(key_id) for key_id in cast("list[bytes]", self._redis.hvals(_DIGESTS))]
+        ids = [decode(key_id) for key_id in cast("list[bytes]", self._redis.hvals(_DIGESTS))]
         return sorted((key for key_id in ids if (key := self.get(key_id))), key=lambda key: (key.created_at, key.id))
 
     def revoke(self, id_or_name: str) -> str | None:
@@ -220,9 +220,9 @@ def _only(ids: Sequence[bytes], id_or_name: str) -> str | None:
     """The one key that is meant, if there is one."""
     if len(ids) > 1:
         raise NameAmbiguous(
-            f"{len(ids)} keys are called {id_or_name}: {', '.join(map(text, ids))}. Name one by its id."
+            f"{len(ids)} keys are called {id_or_name}: {', '.join(map(decode, ids))}. Name one by its id."
         )
-    return text(ids[0]) if ids else None
+    return decode(ids[0]) if ids else None
 
 
 def new_secret() -> str:
@@ -263,7 +263,7 @@ def _fields(changes: Changes) -> list[str]:
 
 def _pairs(raw: Any) -> dict[str, str]:
     """A hash as a script returns it: names and values in turn."""
-    words = [text(word) for word in raw]
+    words = [decode(word) for word in raw]
     return dict(zip(words[::2], words[1::2], strict=True))
 
 

@@ -17,7 +17,7 @@ _KEPT_S: Final = 60
 """How long an answer is kept: calls are sent again within seconds, or under another name."""
 
 
-def new_call() -> str:
+def new_call_id() -> str:
     """A name for a call that may have to be sent again."""
     return secrets.token_hex(8)
 
@@ -42,7 +42,7 @@ return answer
 """
 
 
-class OnceScript:
+class IdempotentScript:
     """A script made by `once`, called like one of redis-py's."""
 
     def __init__(self, redis: Redis, script: str) -> None:
@@ -50,4 +50,4 @@ class OnceScript:
 
     def __call__(self, keys: Iterable[str] = (), args: Iterable[Any] = ()) -> Any:
         """Take the step; every call has a name of its own."""
-        return self._script(keys=list(keys), args=[new_call(), *args])
+        return self._script(keys=list(keys), args=[new_call_id(), *args])

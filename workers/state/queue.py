@@ -2,7 +2,7 @@
 
 A job is a token. It says that somebody waits for the variant that its queue is called after, and nothing else: who that
 is, is decided when a worker takes a token, by `Records.take`. A token too many does nothing; one too few is made good
-for by the janitor. What Redis holds of a job besides its place in the queue is never read, and the function that it
+for by the janitor. What Redis holds of a job besides its queue_key in the queue is never read, and the function that it
 names is never imported: who can write to Redis can neither run code here nor stop a worker with a job it cannot parse.
 """
 
@@ -20,8 +20,8 @@ from rq.serializers import JSONSerializer
 
 from models.catalog import MODELS
 from workers.state import scripts_repair
-from workers.state.once import OnceScript
-from workers.state.records import Place
+from workers.state.once import IdempotentScript
+from workers.state.records import QueueKey
 
 _SURPLUS: Final = 100
 """So many tokens too many are left in a queue: requests may be on their way."""
@@ -46,7 +46,7 @@ class TokenQueue(Queue):
         self.variant = variant
 
     @property
-    def place(self) -> Place:
+    def queue_key(self) -> QueueKey:
         """The model's slug and its variant."""
         return self.slug, self.variant
 
@@ -75,7 +75,7 @@ class JobQueue:
     def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
-        self._balance = OnceScript(redis, scripts_repair.BALANCE)
+        self._balance = IdempotentScript(redis, scripts_repair.BALANCE)
 
     def queue_of(self, slug: str, variant: str) -> TokenQueue:
         """The RQ queue of a model's variant."""
@@ -87,4 +87,4 @@ class JobQueue:
 
     def balance(self, queue: TokenQueue) -> int:
         """Have about as many tokens in a queue as requests wait for it; returns how many were added."""
-        return int(self._balance(args=[*queue.place, self._ttl_s, _REFILL, _SURPLUS]))
+        return int(self._balance(args=[*queue.queue_key, self._ttl_s, _REFILL, _SURPLUS]))

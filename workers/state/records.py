@@ -25,8 +25,8 @@ from redis import Redis
 from models.catalog import MODELS
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state import scripts, scripts_repair
-from workers.state.connection import text
-from workers.state.once import OnceScript, new_call
+from workers.state.connection import decode
+from workers.state.once import IdempotentScript, new_call_id
 
 _log = logging.getLogger(__name__)
 _OVERDUE_LIVES_S: Final = 600
@@ -139,11 +139,11 @@ class Audit:
     """What `Records.audit` saw: how many requests, and the ids of those it had to end or mend."""
 
     seen: int
-    mended: tuple[str, ...]
+    repaired: tuple[str, ...]
 
 
 NO_LIMITS: Final = Limits()
-Place = tuple[str, str]
+QueueKey = tuple[str, str]
 """Where a request waits: the slug of a model and a variant of it."""
 _ANY_TOKEN: Final = b"none"
 """Nobody's: who shows it takes a request and leaves all tokens where they are."""
@@ -163,10 +163,10 @@ class Records:
         self._create = redis.register_script(scripts.CREATE)
         self._take = redis.register_script(scripts.TAKE)
         self._end = redis.register_script(scripts.END)
-        self._requeue = OnceScript(redis, scripts.REQUEUE)
+        self._requeue = IdempotentScript(redis, scripts.REQUEUE)
         self._cancel = redis.register_script(scripts.CANCEL)
         self._report = redis.register_script(scripts.REPORT)
-        self._audit = OnceScript(redis, scripts_repair.AUDIT)
+        self._audit = IdempotentScript(redis, scripts_repair.AUDIT)
 
     def create(
         self,
@@ -178,20 +178,22 @@ class Records:
         cost: float = 0.0,
         idempotency: Idempotency | None = None,
         limits: Limits = NO_LIMITS,
-        shape: str = "",
+        batch_hint: str = "",
     ) -> str:
         """Put a new request into the queue, take its credits, call a worker.
 
         Returns the id of the request that stands for it.
-        Requests that wait for one variant and have the same `shape` may be drawn together; with none it is drawn alone.
-        That is another one if a call with the same Idempotency-Key was there before. Raises `QueueFull`, `OutOfCredits`
-        or `IdempotencyConflict`, and nothing has changed then.
+        Requests that wait for one variant and have the same `batch_hint` may be drawn together; with none it is drawn
+        alone. That is another one if a call with the same Idempotency-Key was there before. Raises `QueueFull`,
+        `OutOfCredits` or `IdempotencyConflict`, and nothing has changed then.
         """
         known = "" if idempotency is None else _idempotency(owner, idempotency.key)
         fingerprint = "" if idempotency is None else idempotency.fingerprint
         bounds: list[Any] = ["" if limit is None else limit for limit in (limits.queue, limits.per_owner)]
         new: list[Any] = [request_id, slug, variant, owner, json.dumps(params), repr(cost), self._open_ttl_s]
-        verdict, detail = map(text, self._create(args=[*new, *bounds, known, fingerprint, shape, *_variants(slug)]))
+        verdict, detail = map(
+            decode, self._create(args=[*new, *bounds, known, fingerprint, batch_hint, *_variants(slug)])
+        )
         if verdict == "accepted":
             return detail
         if verdict == "conflict":
@@ -218,31 +220,33 @@ class Records:
     def get(self, request_id: str) -> Record | None:
         """Read a record; None if there is none, or no more."""
         raw = self._redis.hgetall(_key(request_id))
-        return _parse(request_id, {text(name): text(value) for name, value in raw.items()}) if raw else None
+        return _parse(request_id, {decode(name): decode(value) for name, value in raw.items()}) if raw else None
 
     def take(self, slug: str, variant: str, worker: str) -> Record | None:
         """Begin on the one request whose turn it is: QUEUED to PROCESSING by `worker`. None if nobody waits."""
-        records = self.take_alike([(slug, variant)], worker, new_call(), token=_ANY_TOKEN)
+        records = self.claim_batch([(slug, variant)], worker, new_call_id(), token=_ANY_TOKEN)
         return records[0] if records else None
 
-    def take_alike(
+    def claim_batch(
         self,
-        places: Sequence[Place],
+        queue_keys: Sequence[QueueKey],
         worker: str,
         call: str,
         at_most: int = 1,
         token: bytes = b"",
         only_new: bool = False,
     ) -> list[Record]:
-        """Begin on whose turn it is in the first of the places where anybody is, and on those behind of the same shape.
+        """Begin on whose turn it is in the first of the queue_keys where anybody is, and on those behind of the same
+        batch_hint.
 
-        More than one is taken only while many wait, see `workers.state.scripts`. Whoever holds the `token` of a place
-        asks for that place; without one nothing is taken for which another worker has been called. `only_new`: nothing
-        that was tried before. `call` is a name for this call (`new_call`): sent again under it, it has the same answer.
+        More than one is taken only while many wait, see `workers.state.scripts`. Whoever holds the `token` of a
+        queue_key asks for that queue_key; without one nothing is taken for which another worker has been called.
+        `only_new`: nothing that was tried before. `call` is a name for this call (`new_call_id`): sent again under it,
+        it has the same answer.
         """
-        where = [word for place in places for word in place]
+        where = [word for queue_key in queue_keys for word in queue_key]
         taken = self._take(args=[worker, call, self._open_ttl_s, at_most, token, int(only_new), *where])
-        parsed = [self._begun(text(request_id), list(map(text, words)), worker) for request_id, words in taken]
+        parsed = [self._begun(decode(request_id), list(map(decode, words)), worker) for request_id, words in taken]
         return [record for record in parsed if record is not None]
 
     def _begun(self, request_id: str, words: list[str], worker: str) -> Record | None:
@@ -300,11 +304,11 @@ class Records:
 
     def running(self) -> list[str]:
         """Ids of the requests that workers have in hand, or had when they died."""
-        return [text(request_id) for request_id in self._redis.hkeys("facelight:running")]
+        return [decode(request_id) for request_id in self._redis.hkeys("facelight:running")]
 
     def unfinished(self) -> list[str]:
         """Ids of all requests that are neither COMPLETED nor FAILED, oldest first; some may have expired."""
-        return [text(member) for member in self._redis.zrange("facelight:open", 0, -1)]
+        return [decode(member) for member in self._redis.zrange("facelight:open", 0, -1)]
 
     def audit(self, start: int, count: int) -> Audit:
         """Look at `count` unfinished requests, from number `start` on (0: the oldest), and mend what does not fit.
@@ -312,8 +316,8 @@ class Records:
         Puts back what stands nowhere, forgets what has expired, ends what has waited for too long.
         """
         lives = [self._open_ttl_s, self._result_ttl_s, self._request_ttl_s]
-        seen, mended = self._audit(args=[start, count, *lives, scripts.OVERDUE])
-        return Audit(int(seen), tuple(map(text, mended)))
+        seen, repaired = self._audit(args=[start, count, *lives, scripts.OVERDUE])
+        return Audit(int(seen), tuple(map(decode, repaired)))
 
     def now(self) -> float:
         """Redis' clock: the one that stamps the records."""

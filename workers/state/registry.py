@@ -14,7 +14,7 @@ from typing import Final
 
 from redis import Redis
 
-from workers.state.connection import text
+from workers.state.connection import decode
 
 _PREFIX: Final = "facelight:worker:"
 _NAMES: Final = "facelight:workers"
@@ -57,7 +57,7 @@ class WorkerReport:
 
 # KEYS: worker, names; ARGV: report, seconds that it counts, name. EXPIRE comes first so that a worker can say that it
 # lives even in a Redis that is full: it refuses only the first write of a script, and only one that may need memory.
-ANNOUNCE: Final = """
+HEARTBEAT: Final = """
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 redis.call('SADD', KEYS[2], ARGV[3])
@@ -72,20 +72,22 @@ return {names, #names > 0 and redis.call('MGET', unpack(keys)) or {}}
 """
 
 
-class Presence:
+class WorkerRegistry:
     """The living workers of one Redis."""
 
     def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
         self.ttl_s = ttl_s
-        self._announce = redis.register_script(ANNOUNCE)
+        self._heartbeat = redis.register_script(HEARTBEAT)
         self._reports = redis.register_script(REPORTS)
 
-    def announce(self, report: WorkerReport) -> None:
+    def heartbeat(self, report: WorkerReport) -> None:
         """Say that the worker lives, for the next `ttl_s` seconds."""
-        self._announce(keys=[_PREFIX + report.name, _NAMES], args=[json.dumps(asdict(report)), self.ttl_s, report.name])
+        self._heartbeat(
+            keys=[_PREFIX + report.name, _NAMES], args=[json.dumps(asdict(report)), self.ttl_s, report.name]
+        )
 
-    def leave(self, name: str) -> None:
+    def deregister(self, name: str) -> None:
         """Say that the worker has ended."""
         self._redis.delete(_PREFIX + name)
         self._redis.srem(_NAMES, name)
@@ -94,10 +96,10 @@ class Presence:
         """Whether the worker of that name has announced itself lately."""
         return bool(self._redis.exists(_PREFIX + name))
 
-    def workers(self) -> list[WorkerReport]:
+    def live_workers(self) -> list[WorkerReport]:
         """Reports of all living workers, by name."""
         names, raws = self._reports(keys=[_NAMES], args=[_PREFIX])
-        found = dict(sorted(zip(map(text, names), raws, strict=True)))
+        found = dict(sorted(zip(map(decode, names), raws, strict=True)))
         if silent := [name for name, raw in found.items() if raw is None]:
             self._redis.srem(_NAMES, *silent)  # one that lives after all is back with its next announcement
         return [_parse(raw) for raw in found.values() if raw is not None]

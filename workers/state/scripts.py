@@ -117,7 +117,7 @@ end
 """What all scripts begin with."""
 
 # ARGV: id, slug, variant, owner, params, cost, time to live, limit of the model or '', limit of the owner or '',
-# key for idempotency or '', fingerprint, shape, variants of the model, ...
+# key for idempotency or '', fingerprint, batch_hint, variants of the model, ...
 CREATE: Final = f"""{COMMON}
 local id, slug, variant, owner, params, cost, ttl = unpack(ARGV, 1, 7)
 if redis.call('EXISTS', record_of(id)) == 1 then return {{'accepted', id}} end
@@ -140,7 +140,7 @@ if tonumber(cost) > 0 and tonumber(credits) < tonumber(cost) then return {{'out 
 
 local now, ticket = stamp(), string.format('%015d', redis.call('INCR', TICKETS))
 redis.call('HSET', record_of(id), 'status', 'QUEUED', 'attempt', 0, 'created_at', now, 'queued_at', now, 'slug', slug,
-           'variant', variant, 'owner', owner, 'params', params, 'cost', cost, 'ticket', ticket, 'shape', ARGV[12])
+           'variant', variant, 'owner', owner, 'params', params, 'cost', cost, 'ticket', ticket, 'batch_hint', ARGV[12])
 redis.call('ZADD', OPEN, now, id)
 if tonumber(cost) > 0 then redis.call('HINCRBYFLOAT', account_of(owner), 'credits', '-' .. cost) end
 local last = redis.call('ZREVRANGE', line_of(slug, variant, owner), 0, 0, 'WITHSCORES')[2] or 0
@@ -157,7 +157,7 @@ return {{'accepted', id}}
 
 # ARGV: worker, name of the call, time to live, how many at most, token that is held or '', 1 if only requests that were
 # never tried; slug, variant, ... of the queues to look at, in this order. A worker takes a token for every request, the
-# one that it holds included: where none is left, other workers are on their way. Requests of one shape are taken
+# one that it holds included: where none is left, other workers are on their way. Requests of one batch_hint are taken
 # together while many wait: at most one more than an eighth of them, so a short queue is served in order and at once. A
 # call that is sent again because its answer got lost gets the same answer.
 TAKE: Final = f"""{COMMON}
@@ -169,9 +169,9 @@ local function head(slug, variant)
     local member = redis.call('ZRANGE', waiting_of(slug, variant), 0, 0)[1]
     if not member then return nil end
     local owner, id = string.match(member, '^%d+:(.*):([^:]+)$')
-    local status, attempt, shape = unpack(redis.call('HMGET', record_of(id), 'status', 'attempt', 'shape'))
+    local status, attempt, batch_hint = unpack(redis.call('HMGET', record_of(id), 'status', 'attempt', 'batch_hint'))
     if status == 'QUEUED' then
-      return {{id = id, owner = owner, member = member, new = attempt == '0', shape = shape or ''}}
+      return {{id = id, owner = owner, member = member, new = attempt == '0', batch_hint = batch_hint or ''}}
     end
     leave(slug, variant, owner, member)
   end
@@ -193,8 +193,8 @@ local function begin_alike(slug, variant, first)
   repeat
     begin(slug, variant, found)
     table.insert(ids, found.id)
-    found = #ids < room and first.new and first.shape ~= '' and head(slug, variant)
-  until not found or not found.new or found.shape ~= first.shape
+    found = #ids < room and first.new and first.batch_hint ~= '' and head(slug, variant)
+  until not found or not found.new or found.batch_hint ~= first.batch_hint
   return ids
 end
 

@@ -1,4 +1,4 @@
-"""The janitor's steps as Lua: what does not fit together is mended, each time as a whole; see
+"""The janitor's steps as Lua: what does not fit together is repaired, each time as a whole; see
 `workers.state.scripts`."""
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from workers.state.once import once
 from workers.state.scripts import COMMON
 
 # ARGV: rank of the first request to look at, and how many; time to live if it waits, and if it ends; seconds that it
-# may wait; the sentence for who has waited longer. Returns how many it saw, and the ids of those it ended or mended.
+# may wait; the sentence for who has waited longer. Returns how many it saw, and the ids of those it ended or repaired.
 AUDIT: Final = once(
     """
 redis.call('EXPIRE', OPEN, ARGV[3])
 local ids = redis.call('ZRANGE', OPEN, ARGV[1], ARGV[1] + ARGV[2] - 1)
-local mended, now = {}, tonumber(redis.call('TIME')[1])
+local repaired, now = {}, tonumber(redis.call('TIME')[1])
 local function mend(id, step, ...)
-  table.insert(mended, id)
+  table.insert(repaired, id)
   step(...)
 end
 for _, id in ipairs(ids) do
@@ -41,7 +41,7 @@ end
 for _, id in ipairs(redis.call('HKEYS', RUNNING)) do
   if redis.call('HGET', record_of(id), 'status') ~= 'PROCESSING' then redis.call('HDEL', RUNNING, id) end
 end
-return {#ids, mended}, #mended > 0
+return {#ids, repaired}, #repaired > 0
 """,
     COMMON,
 )

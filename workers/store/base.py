@@ -45,10 +45,10 @@ class StoredFile:
 
     name: str
     size: int
-    lives_s: float
+    ttl_s: float
 
     @property
-    def stem(self) -> str:
+    def token(self) -> str:
         """The name without its extension. No other file has the same, ever."""
         return self.name.partition(".")[0]
 
@@ -61,8 +61,8 @@ class StoredFile:
 class Store(ABC):
     """Files under names that tell when they expire. Safe to share between threads, processes and machines.
 
-    Every method but `check` and `drop` raises `StoreUnavailable` when the place where the bytes lie does not answer, is
-    full, or refuses.
+    Every method but `check` and `delete` raises `StoreUnavailable` when the place where the bytes lie does not answer,
+    is full, or refuses.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -87,11 +87,11 @@ class Store(ABC):
 
         With an owner it is for that one alone: see `may_read`.
         """
-        with self.placed(data, extension, ttl_s, owner) as name:
+        with self.staged(data, extension, ttl_s, owner) as name:
             return name
 
     @contextmanager
-    def placed(self, data: bytes, extension: str, ttl_s: float, owner: str = "") -> Iterator[str]:
+    def staged(self, data: bytes, extension: str, ttl_s: float, owner: str = "") -> Iterator[str]:
         """Write a file as `put` does, which is there for readers at once and durable only after the block.
 
         So what is to be done with the file need not wait for the disk. It is gone if the block raises.
@@ -103,18 +103,18 @@ class Store(ABC):
             try:
                 yield name
             except BaseException:
-                self.drop(name)
+                self.delete(name)
                 raise
 
     def find(self, name: str) -> StoredFile | None:
         """Look a file up by its name; None if there is none, it has expired, or `name` is not a name at all."""
-        lives_s = self._lives_s(name)
-        size = self._size(name) if lives_s > 0 else None
-        return StoredFile(name, size, lives_s) if size is not None else None
+        ttl_s = self._ttl_s(name)
+        size = self._size(name) if ttl_s > 0 else None
+        return StoredFile(name, size, ttl_s) if size is not None else None
 
     def read(self, name: str) -> bytes | None:
         """Read a whole file; None as for `find`."""
-        return self._read(name) if self._lives_s(name) > 0 else None
+        return self._read(name) if self._ttl_s(name) > 0 else None
 
     @abstractmethod
     def open(self, found: StoredFile, start: int, length: int) -> Iterator[bytes] | None:
@@ -124,7 +124,7 @@ class Store(ABC):
         the end of the file.
         """
 
-    def drop(self, name: str) -> None:
+    def delete(self, name: str) -> None:
         """Remove a file now. Never fails: a file that cannot be removed expires all the same."""
         if not is_name(name):
             return
@@ -134,14 +134,14 @@ class Store(ABC):
             _log.warning("a file is left to expire: %s", error)
 
     @abstractmethod
-    def sweep(self) -> int:
+    def purge_expired(self) -> int:
         """Remove files that have expired a while ago, and what writers that died left behind; returns how many."""
 
-    def _is_swept(self, name: str) -> bool:
+    def _is_purgeable(self, name: str) -> bool:
         """Whether `name` is that of a file that has expired so long ago that nobody can still be reading it."""
-        return is_name(name) and self._lives_s(name) < -_GRACE_S
+        return is_name(name) and self._ttl_s(name) < -_GRACE_S
 
-    def _lives_s(self, name: str) -> float:
+    def _ttl_s(self, name: str) -> float:
         """Seconds until the file expires; what is not a name has expired for ever."""
         found = _NAME.fullmatch(name)
         return int(found["expires"]) - self._clock() if found else -math.inf

@@ -35,15 +35,15 @@ class FolderStore(Store):
                 return None
         return _chunks(file, start, length)
 
-    def sweep(self) -> int:
-        """See `Store.sweep`."""
+    def purge_expired(self) -> int:
+        """See `Store.purge_expired`."""
         with _translated():
             return sum(_remove(path) for path in self._root.glob("??/*") if self._is_old(path))
 
     def _is_old(self, path: Path) -> bool:
         """By the name that it has, or was to have; what has no such name does not belong here, and goes in time."""
         name = path.name.removeprefix(".")
-        return self._is_swept(name) if is_name(name) else _age_s(path) > _STRAY_S
+        return self._is_purgeable(name) if is_name(name) else _age_s(path) > _STRAY_S
 
     @contextmanager
     def _written(self, name: str, data: bytes) -> Iterator[None]:

@@ -69,8 +69,8 @@ class S3Store(Store):
         answer = self._get(found.name, Range=part)
         return self._chunks(answer["Body"]) if answer else None
 
-    def sweep(self) -> int:
-        """See `Store.sweep`. A page of the listing, up to 1000 objects, is removed by one call."""
+    def purge_expired(self) -> int:
+        """See `Store.purge_expired`. A page of the listing, up to 1000 objects, is removed by one call."""
         with self._translated():
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
             return sum(self._remove_expired(page.get("Contents", ())) for page in pages)
@@ -133,7 +133,7 @@ class S3Store(Store):
 
     def _remove_expired(self, listed: Any) -> int:
         names = [entry["Key"].removeprefix(self._prefix) for entry in listed]
-        expired = [{"Key": self._prefix + name} for name in names if self._is_swept(name)]
+        expired = [{"Key": self._prefix + name} for name in names if self._is_purgeable(name)]
         if not expired:
             return 0
         answer = self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": expired, "Quiet": True})

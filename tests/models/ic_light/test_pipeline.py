@@ -189,7 +189,7 @@ def test_requests_drawn_together_get_the_pictures_that_they_get_alone(model: IcL
         (coffee, {"seed": 9, "negative_prompt": "rain"}),
     ]
     batch = [prepare(model, picture, light_source="Left Light", **changes) for picture, changes in requests]
-    assert len({model.kinship(prepared) for prepared in batch}) == 1
+    assert len({model.batch_key(prepared) for prepared in batch}) == 1
     steps: list[tuple[int, int]] = []
     together = model.run(batch, lambda *step: steps.append(step))
     assert steps == [(step, 3) for step in range(1, 4)]
@@ -213,9 +213,9 @@ def test_requests_drawn_together_get_the_pictures_that_they_get_alone(model: IcL
 )
 def test_requests_that_take_another_way_are_drawn_apart(model: IcLight, astronaut: bytes, change: dict[str, Any]):
     plain, other = (prepare(model, astronaut, **changes) for changes in ({}, change))
-    assert model.kinship(plain) != model.kinship(other)
+    assert model.batch_key(plain) != model.batch_key(other)
     if "prompt" not in change:  # how many tokens it has is not known when it is queued
-        assert plain.params.shape != other.params.shape
+        assert plain.params.batch_hint != other.params.batch_hint
 
 
 def prepare(model: IcLight, picture: bytes, **changes: Any) -> Prepared:

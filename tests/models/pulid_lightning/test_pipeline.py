@@ -224,7 +224,7 @@ def test_requests_drawn_together_get_the_pictures_that_they_get_alone(pipeline: 
         (portrait, {"seed": 8, "prompt": "a sailor", "negative_prompt": "rain " * 80}),
     ]
     batch = [pipeline.prepare(Params(**SMALL | changes), {"face_image": png(photo)}) for photo, changes in requests]
-    assert len({pipeline.kinship(prepared) for prepared in batch}) == 1
+    assert len({pipeline.batch_key(prepared) for prepared in batch}) == 1
     steps = []
     together = pipeline.run(batch, lambda *step: steps.append(step))
     assert steps == [(step, 7) for step in range(1, 8)]
@@ -239,6 +239,6 @@ def test_requests_of_another_size_style_or_checkpoint_are_drawn_apart(pipeline, 
     plain, other = (
         pipeline.prepare(Params(**SMALL | changes), {"face_image": png(portrait)}) for changes in ({}, change)
     )
-    assert pipeline.kinship(plain) != pipeline.kinship(other)
+    assert pipeline.batch_key(plain) != pipeline.batch_key(other)
     if "checkpoint_model" not in change:  # another checkpoint has another queue
-        assert plain.params.shape != other.params.shape
+        assert plain.params.batch_hint != other.params.batch_hint

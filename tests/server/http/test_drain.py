@@ -19,7 +19,7 @@ import pytest
 from server.settings import GatewaySettings
 from tests.live_server import free_port
 from tests.server.conftest import MakeSettings
-from tests.server.support import PlayedWorker, body_for
+from tests.server.support import FakeWorker, body_for
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -90,12 +90,12 @@ def test_whatever_is_accepted_is_answered(make_settings: MakeSettings) -> None:
             done.result(20)
     assert set(codes) == {200}
     assert not failed
-    assert PlayedWorker(settings).records.depth("ic-light") == len(codes)
+    assert FakeWorker(settings).records.depth("ic-light") == len(codes)
 
 
 def test_those_who_wait_get_their_picture(make_settings: MakeSettings) -> None:
     settings = make_settings()
-    worker = PlayedWorker(settings)
+    worker = FakeWorker(settings)
     with gateway(settings, drain_delay_s=0.2) as (process, url), ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(httpx.post, f"{url}/v1/ic-light", json=body_for("ic-light"), timeout=20)
         request_id = worker.await_request("ic-light")
@@ -109,7 +109,7 @@ def test_those_who_wait_get_their_picture(make_settings: MakeSettings) -> None:
 
 def test_nobody_waits_for_ever(make_settings: MakeSettings) -> None:
     settings = make_settings()
-    worker = PlayedWorker(settings)
+    worker = FakeWorker(settings)
     with gateway(settings, drain_delay_s=0, drain_timeout_s=1) as (process, url), ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(httpx.post, f"{url}/v1/ic-light", json=body_for("ic-light"), timeout=20)
         request_id = worker.await_request("ic-light")

@@ -12,7 +12,7 @@ from server.app import create_app
 from server.settings import GatewaySettings
 from tests.server.conftest import MakeSettings
 from tests.server.routes.test_guarded import routes_of
-from tests.server.support import DATA_URI, PNG, Client, PlayedWorker, body_for, serving
+from tests.server.support import DATA_URI, PNG, Client, FakeWorker, body_for, serving
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 CHANGING = ("date", "ratelimit")
@@ -53,7 +53,7 @@ def headers_of(answer: Any) -> dict[str, str]:
     return {name: re.sub("max-age=[0-9]+", "max-age=…", value) for name, value in fields.items()}
 
 
-def pages(client: Client, worker: PlayedWorker) -> Iterator[str]:
+def pages(client: Client, worker: FakeWorker) -> Iterator[str]:
     """What there is to be read, in every state."""
     waiting, done, failed = (client.submit() for _ in range(3))
     worker.complete(done)
@@ -70,7 +70,7 @@ def pages(client: Client, worker: PlayedWorker) -> Iterator[str]:
     yield from ("/docs", "/docs/favicon.png", "/docs/nothing", "/nothing", "/v1/sdxl")
 
 
-def test_head_is_get_without_a_body(client: Client, worker: PlayedWorker) -> None:
+def test_head_is_get_without_a_body(client: Client, worker: FakeWorker) -> None:
     seen = set()
     for path in pages(client, worker):
         whole, head = client.get(path), client.head(path)
@@ -89,7 +89,7 @@ def test_head_and_get_may_take_turns_on_one_connection(client: Client) -> None:
         assert client.get("/health/live").json() == {"status": "live"}
 
 
-def test_head_of_a_file_heeds_conditions_and_no_ranges(client: Client, worker: PlayedWorker) -> None:
+def test_head_of_a_file_heeds_conditions_and_no_ranges(client: Client, worker: FakeWorker) -> None:
     name = worker.store.put(PNG, "png", 3600)
     etag = client.head(f"/files/{name}").headers["etag"]
     assert client.head(f"/files/{name}", headers={"If-None-Match": etag}).status_code == 304

@@ -6,7 +6,7 @@ import pytest
 
 from server.errors import SECURITY_HEADERS
 from tests.server.conftest import MakeSettings
-from tests.server.support import Client, PlayedWorker, body_for, serving
+from tests.server.support import Client, FakeWorker, body_for, serving
 
 PAGE = "https://app.example.com"
 PREFLIGHT = {
@@ -36,7 +36,7 @@ def test_every_answer_is_guarded(client: Client, method: str, path: str, status:
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_defects_too(client: Client, worker: PlayedWorker) -> None:
+def test_defects_too(client: Client, worker: FakeWorker) -> None:
     request_id = client.submit()
     worker.redis.hset(f"facelight:request:{request_id}", "params", "not json")
     answer = client.get(f"/v2/requests/{request_id}")
@@ -44,7 +44,7 @@ def test_defects_too(client: Client, worker: PlayedWorker) -> None:
     assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
-def test_what_may_be_kept_says_so(client: Client, worker: PlayedWorker) -> None:
+def test_what_may_be_kept_says_so(client: Client, worker: FakeWorker) -> None:
     (output,) = worker.complete(client.submit())
     picture = client.get(f"/files/{output.name}")
     assert picture.headers["cache-control"].startswith("private, immutable")

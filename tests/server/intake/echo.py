@@ -41,7 +41,7 @@ class EchoPipeline(Pipeline[Any, Seen]):
         """Read the file as the model of that name does."""
         return READERS[self._slug](decode(images[image_field(self._slug)]))
 
-    def kinship(self, prepared: Seen) -> tuple[int, ...]:
+    def batch_key(self, prepared: Seen) -> tuple[int, ...]:
         """Pictures of one size."""
         return prepared.shape
 

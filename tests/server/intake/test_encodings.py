@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.server.support import DATA_URI, PNG, SLUGS, Client, Host, PlayedWorker, body_for, image_field
+from tests.server.support import DATA_URI, PNG, SLUGS, Client, FakeWorker, Host, body_for, image_field
 
 
-def _stored(worker: PlayedWorker, answer: Any) -> tuple[dict[str, Any], bytes | None]:
+def _stored(worker: FakeWorker, answer: Any) -> tuple[dict[str, Any], bytes | None]:
     """What a worker would find: the parameters, and the picture they name."""
     assert answer.status_code == 200, answer.text
     record = worker.record(answer.json()["request_id"])
@@ -22,45 +22,45 @@ def _stored(worker: PlayedWorker, answer: Any) -> tuple[dict[str, Any], bytes | 
 
 @pytest.mark.parametrize("slug", SLUGS)
 class TestEncodings:
-    def test_json_with_a_data_uri(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+    def test_json_with_a_data_uri(self, client: Client, worker: FakeWorker, slug: str) -> None:
         params, image = _stored(worker, client.post(f"/v2/{slug}", json=body_for(slug)))
         assert image == PNG
         assert params["prompt"] == "a portrait"
 
-    def test_json_with_a_url(self, client: Client, worker: PlayedWorker, host: Host, slug: str) -> None:
+    def test_json_with_a_url(self, client: Client, worker: FakeWorker, host: Host, slug: str) -> None:
         body = body_for(slug, **{image_field(slug): f"{host.url}/photo.png"})
         _, image = _stored(worker, client.post(f"/v2/{slug}", json=body))
         assert image == PNG
 
-    def test_json_with_bare_base64(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+    def test_json_with_bare_base64(self, client: Client, worker: FakeWorker, slug: str) -> None:
         body = body_for(slug, **{image_field(slug): base64.encodebytes(PNG).decode()})
         _, image = _stored(worker, client.post(f"/v2/{slug}", json=body))
         assert image == PNG
 
-    def test_multipart_with_a_file(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+    def test_multipart_with_a_file(self, client: Client, worker: FakeWorker, slug: str) -> None:
         data = {"prompt": "Zoë, à la carte", "seed": "7", "number_of_images": "2"}
         answer = client.post(f"/v2/{slug}", data=data, files={image_field(slug): ("photo.png", PNG, "image/png")})
         params, image = _stored(worker, answer)
         assert image == PNG
         assert (params["prompt"], params["seed"], params["number_of_images"]) == ("Zoë, à la carte", 7, 2)
 
-    def test_multipart_with_text(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+    def test_multipart_with_text(self, client: Client, worker: FakeWorker, slug: str) -> None:
         parts = {name: (None, value) for name, value in body_for(slug).items()}
         _, image = _stored(worker, client.post(f"/v2/{slug}", files=parts))
         assert image == PNG
 
-    def test_urlencoded(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+    def test_urlencoded(self, client: Client, worker: FakeWorker, slug: str) -> None:
         params, image = _stored(worker, client.post(f"/v2/{slug}", data=body_for(slug, width="512", prompt="é & co")))
         assert image == PNG
         assert (params["width"], params["prompt"]) == (512, "é & co")
 
-    def test_urlencoded_with_plus_signs_left_as_they_are(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+    def test_urlencoded_with_plus_signs_left_as_they_are(self, client: Client, worker: FakeWorker, slug: str) -> None:
         content = f"prompt=p&{image_field(slug)}={DATA_URI}"
         headers = {"content-type": "application/x-www-form-urlencoded"}
         _, image = _stored(worker, client.post(f"/v2/{slug}", content=content, headers=headers))
         assert image == PNG
 
-    def test_what_older_clients_send(self, client: Client, worker: PlayedWorker, slug: str) -> None:
+    def test_what_older_clients_send(self, client: Client, worker: FakeWorker, slug: str) -> None:
         body = body_for(slug, width="512", height=640.0, seed=None, negative_prompt="None", base64=False, samples=1)
         params, _ = _stored(worker, client.post(f"/v2/{slug}", json=body))
         assert (params["width"], params["height"]) == (512, 640)
@@ -69,11 +69,11 @@ class TestEncodings:
         assert not {"base64", "samples"} & set(params)
 
 
-def test_light_source_none_is_absent(client: Client, worker: PlayedWorker) -> None:
+def test_light_source_none_is_absent(client: Client, worker: FakeWorker) -> None:
     assert worker.record(client.submit("ic-light", light_source="None")).params["light_source"] == "None"
 
 
-def test_seed_is_kept_or_drawn(client: Client, worker: PlayedWorker) -> None:
+def test_seed_is_kept_or_drawn(client: Client, worker: FakeWorker) -> None:
     assert worker.record(client.submit(seed=42)).params["seed"] == 42
     drawn = {worker.record(client.submit(seed=-1)).params["seed"] for _ in range(3)}
     assert len(drawn) == 3
@@ -87,7 +87,7 @@ def test_media_type_is_read_leniently(client: Client) -> None:
         assert answer.status_code == 200, media_type
 
 
-def test_a_request_calls_a_worker_and_tells_it_nothing(client: Client, worker: PlayedWorker) -> None:
+def test_a_request_calls_a_worker_and_tells_it_nothing(client: Client, worker: FakeWorker) -> None:
     client.submit()
     (job,) = worker.queue.queue_of("ic-light", "foreground").jobs
     assert (list(job.args), job.kwargs) == ([], {})

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from server.settings import GatewaySettings
 from tests.server.conftest import MakeSettings
-from tests.server.support import PNG, SLUGS, Client, Host, PlayedWorker, body_for, image_field, picture, serving
+from tests.server.support import PNG, SLUGS, Client, FakeWorker, Host, body_for, image_field, picture, serving
 
 HTML = b"<!DOCTYPE html>\n<html><body>Please sign in</body></html>"
 JPEG = picture(40, 40, "JPEG")
@@ -94,7 +94,7 @@ def test_what_is_no_picture_is_told(
     ids=str,
 )
 def test_a_picture_is_taken_whatever_it_is_called(
-    client: Client, worker: PlayedWorker, host: Host, headers: dict[str, str], form: str
+    client: Client, worker: FakeWorker, host: Host, headers: dict[str, str], form: str
 ) -> None:
     data = picture(40, 40, form)
     for status in (200, 203):
@@ -110,7 +110,7 @@ def test_a_broken_picture_is_told_as_one(client: Client, host: Host) -> None:
     assert "text/plain" not in refusal(ask(client, f"{host.url}/cut"))
 
 
-def test_ten_redirects_each_of_them_checked(client: Client, worker: PlayedWorker, host: Host) -> None:
+def test_ten_redirects_each_of_them_checked(client: Client, worker: FakeWorker, host: Host) -> None:
     def chain(length: int, end: str) -> str:
         for hop in range(length):
             path = f"/hop{length}-{hop}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.catalog import MODELS
-from tests.server.support import DATA_URI, PNG, SLUGS, Client, PlayedWorker, body_for, image_field, picture
+from tests.server.support import DATA_URI, PNG, SLUGS, Client, FakeWorker, body_for, image_field, picture
 
 JSON = {"content-type": "application/json"}
 MULTIPART = {"content-type": "multipart/form-data; boundary=frontier"}
@@ -30,7 +30,7 @@ def text_parts(**fields: str) -> list[Part]:
     return [(f'name="{name}"', value.encode()) for name, value in fields.items()]
 
 
-def params_of(worker: PlayedWorker, answer: Any) -> dict[str, Any]:
+def params_of(worker: FakeWorker, answer: Any) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     return dict(worker.record(answer.json()["request_id"]).params)
 
@@ -42,7 +42,7 @@ def refused(answer: Any) -> str:
 
 @pytest.mark.parametrize("encoding", ["multipart", "urlencoded"])
 @pytest.mark.parametrize("slug", SLUGS)
-def test_optional_fields_left_empty_are_absent(client: Client, worker: PlayedWorker, slug: str, encoding: str) -> None:
+def test_optional_fields_left_empty_are_absent(client: Client, worker: FakeWorker, slug: str, encoding: str) -> None:
     shape = MODELS[slug].params
     said = params_of(worker, client.post(f"/v2/{slug}", json=body_for(slug)))
     texts = {"prompt", "negative_prompt", "appended_prompt"} & set(shape.model_fields)
@@ -59,7 +59,7 @@ def test_optional_fields_left_empty_are_absent(client: Client, worker: PlayedWor
 
 
 @pytest.mark.parametrize("encoding", ["multipart", "urlencoded"])
-def test_empty_prompts_are_prompts(client: Client, worker: PlayedWorker, encoding: str) -> None:
+def test_empty_prompts_are_prompts(client: Client, worker: FakeWorker, encoding: str) -> None:
     """Whoever empties the field of what the picture must not show means just that."""
     fields = body_for("ic-light", prompt="", negative_prompt="", appended_prompt="")
     sent = {"files": {name: (None, value) for name, value in fields.items()}} if encoding == "multipart" else {}
@@ -68,7 +68,7 @@ def test_empty_prompts_are_prompts(client: Client, worker: PlayedWorker, encodin
 
 
 def test_of_a_file_and_a_url_field_of_one_name_the_one_that_was_filled_in_counts(
-    client: Client, worker: PlayedWorker
+    client: Client, worker: FakeWorker
 ) -> None:
     file = ('name="subject_image"; filename="a.png"\r\nContent-Type: image/png', PNG)
     no_file = ('name="subject_image"; filename=""\r\nContent-Type: application/octet-stream', b"")
@@ -90,7 +90,7 @@ def test_of_a_file_and_a_url_field_of_one_name_the_one_that_was_filled_in_counts
 )
 @pytest.mark.parametrize("slug", SLUGS)
 def test_a_file_without_a_name(
-    client: Client, worker: PlayedWorker, slug: str, media_type: str | None, form: str
+    client: Client, worker: FakeWorker, slug: str, media_type: str | None, form: str
 ) -> None:
     data = picture(40, 40, form)
     header = f"\r\nContent-Type: {media_type}" if media_type else ""
@@ -100,7 +100,7 @@ def test_a_file_without_a_name(
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "text/plain; charset=utf-8", "application/json"])
-def test_text_with_a_media_type_is_text(client: Client, worker: PlayedWorker, media_type: str) -> None:
+def test_text_with_a_media_type_is_text(client: Client, worker: FakeWorker, media_type: str) -> None:
     """As clients send it that give every part a Content-Type."""
     fields = {"subject_image": DATA_URI, "prompt": "Zoë", "width": "640", "seed": "7"}
     parts = [(f'name="{name}"\r\nContent-Type: {media_type}', value.encode()) for name, value in fields.items()]
@@ -109,7 +109,7 @@ def test_text_with_a_media_type_is_text(client: Client, worker: PlayedWorker, me
     assert worker.store.read(params["subject_image"]) == PNG
 
 
-def test_text_in_the_charset_that_its_part_names(client: Client, worker: PlayedWorker) -> None:
+def test_text_in_the_charset_that_its_part_names(client: Client, worker: FakeWorker) -> None:
     prompt = ('name="prompt"\r\nContent-Type: text/plain; charset=ISO-8859-15', "5 € für Zoë".encode("iso-8859-15"))
     content = multipart(prompt, *text_parts(subject_image=DATA_URI))
     assert params_of(worker, client.post("/v2/ic-light", content=content, headers=MULTIPART))["prompt"] == "5 € für Zoë"
@@ -156,7 +156,7 @@ SEEDS = (
 
 
 @pytest.mark.parametrize(("digits", "value"), SEEDS)
-def test_integers_of_any_size_are_seeds(client: Client, worker: PlayedWorker, digits: str, value: int) -> None:
+def test_integers_of_any_size_are_seeds(client: Client, worker: FakeWorker, digits: str, value: int) -> None:
     """Numbers and numeric strings alike, as JavaScript and others write them; what comes back can be sent again."""
     answers = [
         client.post(
@@ -192,7 +192,7 @@ PATHS = (*(f"/{version}/{slug}" for version in ("v1", "v2") for slug in SLUGS), 
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_multipart_body_without_its_closing_delimiter(client: Client, worker: PlayedWorker, path: str) -> None:
+def test_a_multipart_body_without_its_closing_delimiter(client: Client, worker: FakeWorker, path: str) -> None:
     """Wherever it was cut: nothing of it is taken."""
     parts = text_parts(**body_for(path.rpartition("/")[2], seed="7")) if path != "/upload-asset" else []
     whole = multipart(*parts, ('name="x"; filename="a.png"\r\nContent-Type: image/png', PNG))
@@ -207,9 +207,7 @@ def test_a_multipart_body_without_its_closing_delimiter(client: Client, worker: 
 @pytest.mark.parametrize(
     "closing", [b"--frontier--", b"--frontier--\r\n", b"--frontier--\r\n\r\n", b"--frontier--\r\nand an epilogue\r\n"]
 )
-def test_what_follows_the_closing_delimiter_does_not_matter(
-    client: Client, worker: PlayedWorker, closing: bytes
-) -> None:
+def test_what_follows_the_closing_delimiter_does_not_matter(client: Client, worker: FakeWorker, closing: bytes) -> None:
     content = multipart(*text_parts(**body_for("ic-light", seed="7")), closing=closing)
     assert params_of(worker, client.post("/v2/ic-light", content=content, headers=MULTIPART))["seed"] == 7
     piecemeal = (content[start : start + 7] for start in range(0, len(content), 7))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.server.conftest import MakeSettings
-from tests.server.support import Client, Host, PlayedWorker, body_for, serving
+from tests.server.support import Client, FakeWorker, Host, body_for, serving
 
 
-def _portrait(client: Client, worker: PlayedWorker) -> str:
+def _portrait(client: Client, worker: FakeWorker) -> str:
     """URL of a finished picture."""
     request_id = client.submit("pulid-lightning")
     worker.complete(request_id)
@@ -17,7 +17,7 @@ def _portrait(client: Client, worker: PlayedWorker) -> str:
 
 
 @pytest.mark.parametrize("relative", [False, True])
-def test_a_portrait_can_be_relit(client: Client, worker: PlayedWorker, relative: bool) -> None:
+def test_a_portrait_can_be_relit(client: Client, worker: FakeWorker, relative: bool) -> None:
     url = _portrait(client, worker)
     reference = url.removeprefix(str(client.base_url)) if relative else url
     request_id = client.submit("ic-light", subject_image=reference)
@@ -29,7 +29,7 @@ def test_a_portrait_can_be_relit(client: Client, worker: PlayedWorker, relative:
 def test_own_files_are_read_without_the_network(make_settings: MakeSettings) -> None:
     """This gateway may fetch nothing from private addresses: its own is one, and its public one does not exist."""
     settings = make_settings(public_url="https://images.example/api")
-    worker = PlayedWorker(settings)
+    worker = FakeWorker(settings)
     with serving(settings) as client:
         url = _portrait(client, worker)
         assert url.startswith("https://images.example/api/files/")
@@ -37,9 +37,9 @@ def test_own_files_are_read_without_the_network(make_settings: MakeSettings) -> 
         client.submit("ic-light", subject_image=f"{client.base_url}{url.removeprefix('https://images.example/api')}")
 
 
-def test_expired_and_private_files(client: Client, worker: PlayedWorker) -> None:
+def test_expired_and_private_files(client: Client, worker: FakeWorker) -> None:
     url = _portrait(client, worker)
-    worker.store.drop(url.rpartition("/")[2])
+    worker.store.delete(url.rpartition("/")[2])
     private = worker.record(client.submit()).params["subject_image"]
     for reference in (url, f"/files/{private}", "/files/", "/files/../../etc/passwd"):
         answer = client.post("/v2/ic-light", json=body_for("ic-light", subject_image=reference))

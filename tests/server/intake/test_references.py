@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from tests.server.support import SLUGS, Client, Host, PlayedWorker, image_field, picture
+from tests.server.support import SLUGS, Client, FakeWorker, Host, image_field, picture
 
 ENCODINGS = ("json", "multipart", "urlencoded")
 FORM = {"content-type": "application/x-www-form-urlencoded"}
@@ -36,7 +36,7 @@ def send(client: Client, encoding: str, reference: str, slug: str = "ic-light") 
     return client.post(f"/v2/{slug}", data=fields)
 
 
-def stored(worker: PlayedWorker, answer: Any) -> bytes | None:
+def stored(worker: FakeWorker, answer: Any) -> bytes | None:
     """The picture as a worker finds it."""
     assert answer.status_code == 200, answer.text
     record = worker.record(answer.json()["request_id"])
@@ -46,7 +46,7 @@ def stored(worker: PlayedWorker, answer: Any) -> bytes | None:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("slug", SLUGS)
 def test_white_space_around_a_reference(
-    client: Client, worker: PlayedWorker, host: Host, encoding: str, slug: str
+    client: Client, worker: FakeWorker, host: Host, encoding: str, slug: str
 ) -> None:
     host.pages["/face.jpg"] = (200, {"Content-Type": "image/jpeg"}, JPEG)
     for around in AROUND:
@@ -55,7 +55,7 @@ def test_white_space_around_a_reference(
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_white_space_around_a_picture_of_this_server(client: Client, worker: PlayedWorker, encoding: str) -> None:
+def test_white_space_around_a_picture_of_this_server(client: Client, worker: FakeWorker, encoding: str) -> None:
     url = client.post("/upload-asset", json={"data_urls": [f"\n {URI}\t\r\n"]}).json()["urls"][0]
     for reference in (f"{url}\n", f" /files/{url.rpartition('/')[2]} "):
         assert stored(worker, send(client, encoding, reference)) == JPEG
@@ -75,7 +75,7 @@ HEADERS = (
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_headers_of_data_uris(client: Client, worker: PlayedWorker, encoding: str) -> None:
+def test_headers_of_data_uris(client: Client, worker: FakeWorker, encoding: str) -> None:
     for header in HEADERS:
         assert stored(worker, send(client, encoding, header + BASE64)) == JPEG, header
 
@@ -97,7 +97,7 @@ PAYLOADS: dict[str, Wrap] = {
 
 @pytest.mark.parametrize("prefix", ["data:image/jpeg;base64,", ""], ids=["data URI", "bare"])
 @pytest.mark.parametrize("spelling", PAYLOADS)
-def test_spellings_of_base64(client: Client, worker: PlayedWorker, prefix: str, spelling: str) -> None:
+def test_spellings_of_base64(client: Client, worker: FakeWorker, prefix: str, spelling: str) -> None:
     assert {"+", "/", "="} <= set(BASE64), "or nothing is tried"
     reference = prefix + PAYLOADS[spelling](BASE64)
     assert stored(worker, send(client, "json", reference)) == JPEG
@@ -108,7 +108,7 @@ def test_spellings_of_base64(client: Client, worker: PlayedWorker, prefix: str, 
     assert client.get(answer.json()["urls"][0]).content == JPEG
 
 
-def test_a_blank_is_nothing_in_json_and_a_plus_sign_in_urlencoded_forms(client: Client, worker: PlayedWorker) -> None:
+def test_a_blank_is_nothing_in_json_and_a_plus_sign_in_urlencoded_forms(client: Client, worker: FakeWorker) -> None:
     spaced = _lines(" ")
     for reference in (spaced(BASE64), f"data:image/jpeg;base64,{spaced(BASE64)}"):
         assert stored(worker, send(client, "json", reference)) == JPEG
@@ -120,7 +120,7 @@ def test_a_blank_is_nothing_in_json_and_a_plus_sign_in_urlencoded_forms(client: 
             assert stored(worker, client.post("/v2/ic-light", content=raw, headers=FORM)) == data
 
 
-def test_data_uris_that_are_not_base64(client: Client, worker: PlayedWorker) -> None:
+def test_data_uris_that_are_not_base64(client: Client, worker: FakeWorker) -> None:
     for header in ("data:image/jpeg,", "data:,", "data:image/jpeg;charset=US-ASCII,", 'data:image/jpeg;name="a,b",'):
         reference = header + quote(JPEG, safe="")
         assert stored(worker, client.post("/v2/ic-light", json=_named(reference))) == JPEG, header

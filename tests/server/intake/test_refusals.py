@@ -15,8 +15,8 @@ from tests.server.support import (
     PNG,
     SLUGS,
     Client,
+    FakeWorker,
     Host,
-    PlayedWorker,
     body_for,
     image_field,
     picture,
@@ -167,7 +167,7 @@ def test_unreachable_urls(client: Client, host: Host) -> None:
         assert words in refused(answer)
 
 
-def test_nothing_is_left_of_a_refused_request(client: Client, worker: PlayedWorker, settings: GatewaySettings) -> None:
+def test_nothing_is_left_of_a_refused_request(client: Client, worker: FakeWorker, settings: GatewaySettings) -> None:
     before = set(Path(settings.store_location).rglob("*"))
     refused(client.post("/v2/ic-light", json=body_for("ic-light", subject_image="cat.png")))
     assert set(Path(settings.store_location).rglob("*")) == before
@@ -215,7 +215,7 @@ def test_unknown_addresses_and_methods(client: Client) -> None:
     assert refused(client.delete("/health/live"), 405)
 
 
-def test_defects_are_not_shown(client: Client, worker: PlayedWorker) -> None:
+def test_defects_are_not_shown(client: Client, worker: FakeWorker) -> None:
     request_id = client.submit()
     worker.redis.hset(f"facelight:request:{request_id}", "params", "not json")
     assert refused(client.get(f"/v2/requests/{request_id}"), 500) == "Internal server error."

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.server.support import Client, PlayedWorker, body_for
+from tests.server.support import Client, FakeWorker, body_for
 from workers.state.records import Status
 
 CANCELLED = "The request was cancelled."
@@ -22,7 +22,7 @@ def wait_until(holds: Callable[[], bool], timeout_s: float = 10) -> None:
         time.sleep(0.01)
 
 
-def test_one_that_waits_ends_at_once(client: Client, worker: PlayedWorker) -> None:
+def test_one_that_waits_ends_at_once(client: Client, worker: FakeWorker) -> None:
     request_id = client.submit()
     images = worker.record(request_id).stored_images.values()
     answer = client.delete(f"/v2/requests/{request_id}")
@@ -32,7 +32,7 @@ def test_one_that_waits_ends_at_once(client: Client, worker: PlayedWorker) -> No
     assert images and all(worker.store.find(name) is None for name in images)
 
 
-def test_one_that_runs_ends_soon(client: Client, worker: PlayedWorker) -> None:
+def test_one_that_runs_ends_soon(client: Client, worker: FakeWorker) -> None:
     request_id = client.submit()
     record = worker.start(request_id)
     answer = client.delete(f"/v2/requests/{request_id}")
@@ -44,7 +44,7 @@ def test_one_that_runs_ends_soon(client: Client, worker: PlayedWorker) -> None:
 
 
 @pytest.mark.parametrize("end", ["complete", "fail"])
-def test_one_that_has_ended_stays_as_it_is(client: Client, worker: PlayedWorker, end: str) -> None:
+def test_one_that_has_ended_stays_as_it_is(client: Client, worker: FakeWorker, end: str) -> None:
     request_id = client.submit()
     getattr(worker, end)(request_id)
     before = worker.record(request_id)
@@ -58,7 +58,7 @@ def test_one_that_does_not_exist(client: Client) -> None:
     assert (answer.status_code, answer.json()) == (404, {"error": "Request nobody not found"})
 
 
-def test_progress(client: Client, worker: PlayedWorker) -> None:
+def test_progress(client: Client, worker: FakeWorker) -> None:
     def body() -> dict[str, object]:
         return dict(client.get(f"/v2/requests/{request_id}/status").json())
 
@@ -74,7 +74,7 @@ def test_progress(client: Client, worker: PlayedWorker) -> None:
 
 @pytest.mark.parametrize("key", ["", "a-key"], ids=["alone", "with a key"])
 @pytest.mark.parametrize("running", [False, True], ids=["waits", "runs"])
-def test_a_client_that_hangs_up(client: Client, worker: PlayedWorker, key: str, running: bool) -> None:
+def test_a_client_that_hangs_up(client: Client, worker: FakeWorker, key: str, running: bool) -> None:
     """Its request is cancelled, unless its Idempotency-Key lets somebody ask for it again."""
     connection = http.client.HTTPConnection(client.base_url.host, client.base_url.port)
     headers = {"Content-Type": "application/json", **({"Idempotency-Key": key} if key else {})}

@@ -13,7 +13,7 @@ from server.errors import RangeNotSatisfiable
 from server.routes.ranges import matches, parse_range
 from server.settings import GatewaySettings
 from tests.s3_server import environment, new_bucket
-from tests.server.support import PNG, Client, PlayedWorker, serving
+from tests.server.support import PNG, Client, FakeWorker, serving
 
 
 @pytest.fixture(scope="module", params=["folder", "s3"])
@@ -38,7 +38,7 @@ def client(settings: GatewaySettings) -> Iterator[Client]:
 
 
 @pytest.fixture
-def name(worker: PlayedWorker) -> str:
+def name(worker: FakeWorker) -> str:
     return worker.store.put(PNG, "png", 3600)
 
 
@@ -97,9 +97,9 @@ def test_part_of_another_file_is_the_whole(client: Client, name: str) -> None:
         assert answer.status_code == status
 
 
-def test_gone(client: Client, worker: PlayedWorker, name: str) -> None:
+def test_gone(client: Client, worker: FakeWorker, name: str) -> None:
     assert client.get(f"/files/{name}").status_code == 200
-    worker.store.drop(name)
+    worker.store.delete(name)
     expired = worker.store.put(PNG, "png", -1)
     private = worker.store.put(PNG, "bin", 3600)
     for missing in (name, expired, private, "x", "..%2F..%2Fetc%2Fpasswd", "%00", "x" * 40 + ".png"):

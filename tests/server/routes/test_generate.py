@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 from tests.server.conftest import MakeSettings
-from tests.server.support import SLUGS, Client, PlayedWorker, body_for, serving
+from tests.server.support import SLUGS, Client, FakeWorker, body_for, serving
 
 FORMS = {"png": "image/png", "webp": "image/webp", "jpg": "image/jpeg"}
 
 
-def call(client: Client, act: Callable[[str], Any], worker: PlayedWorker, **fields: Any) -> tuple[httpx.Response, str]:
+def call(client: Client, act: Callable[[str], Any], worker: FakeWorker, **fields: Any) -> tuple[httpx.Response, str]:
     """Send a v1 call and let `act` play the worker once its request has arrived; answer and request id."""
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[httpx.Response] = pool.submit(client.post, "/v1/ic-light", json=body_for("ic-light", **fields))
@@ -28,7 +28,7 @@ def call(client: Client, act: Callable[[str], Any], worker: PlayedWorker, **fiel
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_one_picture_is_answered_as_it_is(client: Client, worker: PlayedWorker, form: str) -> None:
+def test_one_picture_is_answered_as_it_is(client: Client, worker: FakeWorker, form: str) -> None:
     answer, request_id = call(client, worker.complete, worker, output_format=form, seed=2**53 - 1)
     output = worker.record(request_id).outputs[0]
     assert answer.status_code == 200
@@ -41,7 +41,7 @@ def test_one_picture_is_answered_as_it_is(client: Client, worker: PlayedWorker, 
     assert float(answer.headers["X-remaining-credits"]) > 0
 
 
-def test_several_pictures_are_answered_as_json(client: Client, worker: PlayedWorker) -> None:
+def test_several_pictures_are_answered_as_json(client: Client, worker: FakeWorker) -> None:
     answer, request_id = call(client, worker.complete, worker, number_of_images=3)
     assert answer.status_code == 200
     assert answer.json() == client.get(f"/v2/requests/{request_id}").json()
@@ -49,7 +49,7 @@ def test_several_pictures_are_answered_as_json(client: Client, worker: PlayedWor
     assert json.loads(answer.headers["X-output-metadata"])["samples"] == 3
 
 
-def test_a_failure_is_422_with_the_body_of_v2(client: Client, worker: PlayedWorker) -> None:
+def test_a_failure_is_422_with_the_body_of_v2(client: Client, worker: FakeWorker) -> None:
     answer, request_id = call(client, worker.fail, worker)
     assert answer.status_code == 422
     assert answer.json() == client.get(f"/v2/requests/{request_id}").json()
@@ -58,7 +58,7 @@ def test_a_failure_is_422_with_the_body_of_v2(client: Client, worker: PlayedWork
 
 def test_a_server_that_stops_answers_those_who_wait(make_settings: MakeSettings) -> None:
     settings = make_settings()
-    worker = PlayedWorker(settings)
+    worker = FakeWorker(settings)
     with ThreadPoolExecutor(1) as pool:
         with serving(settings, patience_s=1) as client:
             waiting = pool.submit(
@@ -72,7 +72,7 @@ def test_a_server_that_stops_answers_those_who_wait(make_settings: MakeSettings)
 
 def test_too_slow_is_504_and_the_request_goes_on(make_settings: MakeSettings) -> None:
     settings = make_settings(sync_timeout_s=0.2)
-    worker = PlayedWorker(settings)
+    worker = FakeWorker(settings)
     with serving(settings) as client:
         answer = client.post("/v1/pulid-lightning", json=body_for("pulid-lightning"))
         assert answer.status_code == 504
@@ -84,7 +84,7 @@ def test_too_slow_is_504_and_the_request_goes_on(make_settings: MakeSettings) ->
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_an_end_before_the_first_look_is_seen(client: Client, worker: PlayedWorker, slug: str) -> None:
+def test_an_end_before_the_first_look_is_seen(client: Client, worker: FakeWorker, slug: str) -> None:
     """A worker that is faster than the gateway: nobody waits for ever."""
     with ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(client.post, f"/v1/{slug}", json=body_for(slug)) for _ in range(8)]
@@ -93,14 +93,14 @@ def test_an_end_before_the_first_look_is_seen(client: Client, worker: PlayedWork
         assert [waiting.result(20).status_code for waiting in calls] == [200] * 8
 
 
-def _await_the_listener(worker: PlayedWorker) -> None:
+def _await_the_listener(worker: FakeWorker) -> None:
     """Wait for the connection that listens for all; it may just be made anew."""
     while not (listeners := worker.redis.client_list(_type="pubsub")):
         time.sleep(0.01)
     assert len(listeners) == 1
 
 
-def test_waiters_survive_a_lost_connection(client: Client, worker: PlayedWorker) -> None:
+def test_waiters_survive_a_lost_connection(client: Client, worker: FakeWorker) -> None:
     def end_unheard(request_id: str) -> None:
         worker.redis.client_kill_filter(_type="pubsub")
         worker.complete(request_id)
@@ -115,7 +115,7 @@ def test_waiters_survive_a_lost_connection(client: Client, worker: PlayedWorker)
         _await_the_listener(worker)
 
 
-def test_other_calls_are_served_while_many_wait(client: Client, worker: PlayedWorker) -> None:
+def test_other_calls_are_served_while_many_wait(client: Client, worker: FakeWorker) -> None:
     """More waiters than worker threads: waiting occupies none."""
     limits = httpx.Limits(max_connections=100)
     with ThreadPoolExecutor(60) as pool, httpx.Client(base_url=client.base_url, limits=limits, timeout=30) as many:

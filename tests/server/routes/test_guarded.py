@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from server.app import create_app
 from server.settings import GatewaySettings
 from tests.server.conftest import MakeSettings
-from tests.server.support import DATA_URI, SLUGS, Client, PlayedWorker, body_for, image_field, serving
+from tests.server.support import DATA_URI, SLUGS, Client, FakeWorker, body_for, image_field, serving
 from workers.state.connection import connect
 from workers.state.keys import Keys
 
@@ -115,7 +115,7 @@ def test_a_request_does_not_exist_for_other_keys(
     request_id = guarded.post("/v2/ic-light", json=body_for("ic-light", prompt=PROMPT), headers=mine).json()[
         "request_id"
     ]
-    worker = PlayedWorker(guarded_settings)
+    worker = FakeWorker(guarded_settings)
     steps = {"PROCESSING": worker.start, "COMPLETED": worker.complete, "FAILED": worker.fail}
     if state in steps:
         steps[state](request_id)
@@ -203,7 +203,7 @@ def test_a_result_may_be_handed_on(
     guarded: Client, guarded_settings: GatewaySettings, mine: dict[str, str], others: dict[str, str]
 ) -> None:
     request_id = guarded.post("/v2/ic-light", json=body_for("ic-light"), headers=mine).json()["request_id"]
-    PlayedWorker(guarded_settings).complete(request_id)
+    FakeWorker(guarded_settings).complete(request_id)
     url = guarded.get(f"/v2/requests/{request_id}", headers=mine).json()["output"]
     assert guarded.get(url).status_code == 200
     answer = guarded.post("/v2/ic-light", json=body_for("ic-light", subject_image=url), headers=others)

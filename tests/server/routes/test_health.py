@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.catalog import MODELS
 from server.routes.health import readiness
-from tests.server.support import Client, PlayedWorker
+from tests.server.support import Client, FakeWorker
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 
 READY_DEMO = ModelReport(ModelState.READY, "demo", variants=("foreground",), load_s=2.0, warm_up_s=61.25)
@@ -31,28 +31,28 @@ def test_not_ready_without_workers(client: Client) -> None:
     }
 
 
-def test_not_ready_while_loading(client: Client, worker: PlayedWorker) -> None:
-    worker.announce(ic_light=LOADING, pulid_lightning=LOADING)
+def test_not_ready_while_loading(client: Client, worker: FakeWorker) -> None:
+    worker.heartbeat(ic_light=LOADING, pulid_lightning=LOADING)
     answer = client.get("/health/ready")
     assert (answer.status_code, answer.json()["models"]["ic-light"]["detail"]) == (503, "loading")
 
 
-def test_a_worker_that_compiles_says_so(client: Client, worker: PlayedWorker) -> None:
-    worker.announce(ic_light=ModelReport(ModelState.LOADING, detail="warming up"))
+def test_a_worker_that_compiles_says_so(client: Client, worker: FakeWorker) -> None:
+    worker.heartbeat(ic_light=ModelReport(ModelState.LOADING, detail="warming up"))
     answer = client.get("/health/ready")
     assert (answer.status_code, answer.json()["models"]["ic-light"]["detail"]) == (503, "warming up")
 
 
-def test_not_ready_before_the_worker_has_loaded_all(client: Client, worker: PlayedWorker) -> None:
-    worker.announce(ic_light=READY_DEMO, pulid_lightning=LOADING)
+def test_not_ready_before_the_worker_has_loaded_all(client: Client, worker: FakeWorker) -> None:
+    worker.heartbeat(ic_light=READY_DEMO, pulid_lightning=LOADING)
     answer = client.get("/health/ready")
     assert answer.status_code == 503
     light = {"ready": False, "weights": None, "note": "", "variants": [], "detail": "loading"}
     assert answer.json()["models"]["ic-light"] == light
 
 
-def test_ready_with_one_model(client: Client, worker: PlayedWorker) -> None:
-    worker.announce(ic_light=READY_DEMO, pulid_lightning=BROKEN)
+def test_ready_with_one_model(client: Client, worker: FakeWorker) -> None:
+    worker.heartbeat(ic_light=READY_DEMO, pulid_lightning=BROKEN)
     answer = client.get("/health/ready")
     body = answer.json()
     assert (answer.status_code, body["ready"], body["weights"], body["workers"]) == (200, True, "demo", 1)
@@ -66,9 +66,9 @@ def test_ready_with_one_model(client: Client, worker: PlayedWorker) -> None:
     assert body["models"]["pulid-lightning"]["detail"] == "unet.safetensors: checksum differs"
 
 
-def test_not_ready_once_the_worker_has_left(client: Client, worker: PlayedWorker) -> None:
-    worker.announce(ic_light=READY_DEMO)
-    worker.presence.leave("played")
+def test_not_ready_once_the_worker_has_left(client: Client, worker: FakeWorker) -> None:
+    worker.heartbeat(ic_light=READY_DEMO)
+    worker.registry.deregister("played")
     assert client.get("/health/ready").status_code == 503
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.server.conftest import MakeSettings
-from tests.server.support import SLUGS, Client, PlayedWorker, body_for, serving
+from tests.server.support import SLUGS, Client, FakeWorker, body_for, serving
 
 PATHS = ("/v2/requests/{}/status", "/v2/requests/{}", "/v1/requests/{}")
 
@@ -30,7 +30,7 @@ def test_submit(client: Client, slug: str) -> None:
     }
 
 
-def test_every_url_shows_a_request_under_way(client: Client, worker: PlayedWorker) -> None:
+def test_every_url_shows_a_request_under_way(client: Client, worker: FakeWorker) -> None:
     request_id = client.submit()
     for state in ("QUEUED", "PROCESSING"):
         for path in PATHS:
@@ -44,7 +44,7 @@ def test_every_url_shows_a_request_under_way(client: Client, worker: PlayedWorke
             worker.start(request_id)
 
 
-def test_completed(client: Client, worker: PlayedWorker) -> None:
+def test_completed(client: Client, worker: FakeWorker) -> None:
     request_id = client.submit(number_of_images=2, seed=11, output_format="jpg")
     outputs = worker.complete(request_id)
     status = client.get(f"/v2/requests/{request_id}/status").json()
@@ -77,7 +77,7 @@ def test_completed(client: Client, worker: PlayedWorker) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_failed(client: Client, worker: PlayedWorker, path: str) -> None:
+def test_failed(client: Client, worker: FakeWorker, path: str) -> None:
     request_id = client.submit()
     worker.fail(request_id, "No face was found in the picture.")
     answer = client.get(path.format(request_id))
@@ -102,7 +102,7 @@ def test_unknown(client: Client, path: str, request_id: str) -> None:
     assert answer.json() == {"error": f"Request {request_id} not found"}
 
 
-def test_expired(client: Client, worker: PlayedWorker) -> None:
+def test_expired(client: Client, worker: FakeWorker) -> None:
     request_id = client.submit()
     worker.complete(request_id)
     worker.redis.delete(f"facelight:request:{request_id}")
@@ -111,7 +111,7 @@ def test_expired(client: Client, worker: PlayedWorker) -> None:
 
 def test_any_gateway_answers_for_any_request(make_settings: MakeSettings) -> None:
     settings = make_settings()
-    worker = PlayedWorker(settings)
+    worker = FakeWorker(settings)
     with serving(settings) as one, serving(settings) as other:
         request_id = one.submit()
         worker.complete(request_id)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from server.settings import GatewaySettings
-from tests.server.support import DATA_URI, PNG, Client, PlayedWorker, picture
+from tests.server.support import DATA_URI, PNG, Client, FakeWorker, picture
 
 
 def _data_uri(form: str) -> str:
@@ -30,7 +30,7 @@ def test_uploaded_pictures_have_addresses(client: Client) -> None:
     assert media_types == ["image/png", "image/jpeg", "image/webp"]
 
 
-def test_an_upload_can_be_used_as_input(client: Client, worker: PlayedWorker) -> None:
+def test_an_upload_can_be_used_as_input(client: Client, worker: FakeWorker) -> None:
     url = client.post("/upload-asset", json={"data_urls": [DATA_URI]}).json()["urls"][0]
     request_id = client.submit("pulid-lightning", face_image=url)
     assert worker.store.read(worker.record(request_id).params["face_image"]) == PNG

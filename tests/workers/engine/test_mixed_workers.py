@@ -22,7 +22,7 @@ from server.settings import GatewaySettings
 from tests.server.support import Client, serving
 from workers.state.connection import connect
 from workers.state.records import Record, Records, Status
-from workers.state.registry import ModelState, Presence, WorkerReport
+from workers.state.registry import ModelState, WorkerRegistry, WorkerReport
 
 BOTH = "pulid-lightning,ic-light"
 REQUESTS = 20
@@ -66,11 +66,11 @@ def worker(settings: GatewaySettings, weights: Path, log: Path, **limits: str) -
         process.wait(60)
 
 
-def wait_until_all_serve(presence: Presence, *processes: subprocess.Popen[bytes]) -> list[WorkerReport]:
+def wait_until_all_serve(registry: WorkerRegistry, *processes: subprocess.Popen[bytes]) -> list[WorkerReport]:
     """The workers' reports, in the order of their processes, once none of them is loading any more."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and all(process.poll() is None for process in processes):
-        found = presence.workers()
+        found = registry.live_workers()
         if len(found) == len(processes) and all(
             report.state is ModelState.READY for one in found for report in one.models.values()
         ):
@@ -108,13 +108,13 @@ def test_no_worker_takes_what_it_cannot_serve(
 ) -> None:
     settings = GatewaySettings(redis_url=redis_url, data_dir=tmp_path)
     redis = connect(redis_url)
-    records, presence = Records(redis, 3600, 3600), Presence(redis, settings.heartbeat_ttl_s)
+    records, registry = Records(redis, 3600, 3600), WorkerRegistry(redis, settings.heartbeat_ttl_s)
     with (
         serving(settings) as client,
         worker(settings, demo_weights, tmp_path / "limited.log", **limits) as limited_process,
         worker(settings, demo_weights, tmp_path / "whole.log") as whole_process,
     ):
-        limited, whole = wait_until_all_serve(presence, limited_process, whole_process)
+        limited, whole = wait_until_all_serve(registry, limited_process, whole_process)
         sent = [submit(client, *MIXED[number % len(MIXED)]) for number in range(REQUESTS)]
         ended = wait_for(records, sent)
     assert [record.error for record in ended if record.status is not Status.COMPLETED] == []

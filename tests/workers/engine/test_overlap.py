@@ -43,7 +43,7 @@ class Staged(Pipeline[Params, str]):
             raise InputRefused("No face was found.")
         return params.prompt
 
-    def kinship(self, prepared: str) -> Any:
+    def batch_key(self, prepared: str) -> Any:
         return self.kin.get(prepared)
 
     def run(self, batch: Sequence[str], on_step: OnStep) -> list[Pixels]:
@@ -71,7 +71,7 @@ class Staged(Pipeline[Params, str]):
 def submit(records: Records, store: Store, *names: str, shape: str = "") -> None:
     for name in names:
         params = Params(subject_image=store.put(b"x", "bin", 600), prompt=name, output_format="png")
-        records.create(name, "ic-light", "foreground", "", params.model_dump(mode="json"), shape=shape)
+        records.create(name, "ic-light", "foreground", "", params.model_dump(mode="json"), batch_hint=shape)
 
 
 def serve(records: Records, store: Store, pipeline: Staged, **options: int) -> None:
@@ -204,7 +204,7 @@ MANY = [f"r{number:02}" for number in range(32)]
 
 
 def test_requests_of_one_shape_are_drawn_together_while_many_wait(records: Records, store: Store) -> None:
-    submit(records, store, *MANY, shape="one")
+    submit(records, store, *MANY, batch_hint="one")
     serve(records, store, pipeline := Staged())
     assert [name for run in pipeline.runs for name in run] == MANY
     assert pipeline.runs[0] == MANY[:4]
@@ -215,14 +215,14 @@ def test_requests_of_one_shape_are_drawn_together_while_many_wait(records: Recor
 def test_what_is_no_kin_is_drawn_apart(records: Records, store: Store) -> None:
     pipeline = Staged()
     pipeline.kin = {"r02": "other", "r03": "other"}
-    submit(records, store, *MANY, shape="one")
+    submit(records, store, *MANY, batch_hint="one")
     serve(records, store, pipeline)
     assert pipeline.runs[:2] == [["r00", "r01"], ["r02", "r03"]]
 
 
 def test_one_that_is_refused_fails_alone(records: Records, store: Store) -> None:
     names = ["r00", "refused", *MANY[2:]]
-    submit(records, store, *names, shape="one")
+    submit(records, store, *names, batch_hint="one")
     serve(records, store, pipeline := Staged())
     assert pipeline.runs[0] == ["r00", "r02", "r03"]
     assert states(records, *names[:3]) == ["COMPLETED", "FAILED", "COMPLETED"]
@@ -234,7 +234,7 @@ def test_only_who_is_to_blame_fails(records: Records, store: Store, error: Excep
         if "r01" in batch:
             raise error
 
-    submit(records, store, *MANY, shape="one")
+    submit(records, store, *MANY, batch_hint="one")
     serve(records, store, pipeline := Staged(act))
     assert pipeline.runs[:5] == [MANY[:4], *([name] for name in MANY[:4])]
     assert states(records, *MANY[:4]) == ["COMPLETED", "FAILED", "COMPLETED", "COMPLETED"]
@@ -246,7 +246,7 @@ def test_together_they_take_too_long_and_alone_they_do_not(records: Records, sto
             time.sleep(1.1)
         on_step(1, 1)
 
-    submit(records, store, *MANY[:16], shape="one")
+    submit(records, store, *MANY[:16], batch_hint="one")
     serve(records, store, pipeline := Staged(act), timeout_s=1, max_batch=2)
     assert states(records, *MANY[:16]) == ["COMPLETED"] * 16
     record = records.get("r00")
@@ -270,7 +270,7 @@ def test_one_of_a_batch_is_cancelled_at_once_and_the_others_go_on(records: Recor
             seen.append(records.get("r01"))
             on_step(1000, 1000)
 
-    submit(records, store, *MANY, shape="one")
+    submit(records, store, *MANY, batch_hint="one")
     serve(records, store, pipeline := Staged(act))
     assert seen[0].error == "The request was cancelled."
     assert seen[0].inference_time > 0
@@ -290,7 +290,7 @@ def test_a_batch_of_which_all_are_cancelled_is_left(records: Records, store: Sto
                 on_step(step, 1000)
 
     steps = list[int]()
-    submit(records, store, *MANY[:16], shape="one")
+    submit(records, store, *MANY[:16], batch_hint="one")
     serve(records, store, pipeline := Staged(act), max_batch=2)
     assert len(pipeline.runs[0]) == 2
     assert len(steps) < 999
@@ -308,7 +308,7 @@ def test_progress_is_told_of_all(records: Records, store: Store) -> None:
     def told(batch: Sequence[str]) -> list[tuple[int, int]]:
         return [(record.step, record.total) for name in batch if (record := records.get(name))]
 
-    submit(records, store, *MANY[:16], shape="one")
+    submit(records, store, *MANY[:16], batch_hint="one")
     serve(records, store, pipeline := Staged(act), max_batch=2)
     assert len(pipeline.runs[0]) == 2
     assert states(records, *MANY[:16]) == ["COMPLETED"] * 16
@@ -341,7 +341,7 @@ def test_a_broken_device_leaves_all_in_hand_to_others(records: Records, store: S
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     pipeline = Staged(act)
-    submit(records, store, *MANY, shape="one")
+    submit(records, store, *MANY, batch_hint="one")
     with pytest.raises(DeviceBroken):
         serve(records, store, pipeline)
     assert states(records, *MANY[:5]) == ["PROCESSING"] * 5

@@ -37,7 +37,7 @@ class Painter(Pipeline[Params, bytes]):
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> bytes:
         return images["subject_image"] + bytes([params.number_of_images])
 
-    def kinship(self, prepared: bytes) -> None:
+    def batch_key(self, prepared: bytes) -> None:
         return None
 
     def run(self, batch: Sequence[bytes], on_step: OnStep) -> list[Pixels]:
@@ -82,7 +82,7 @@ def test_pictures_are_in_the_store_when_the_record_says_completed(records: Recor
         assert decode(file).getpixel((5, 5)) == (0x40, 0x40, 0x40)
         found = store.find(output.name)
         assert found is not None
-        assert 3590 < found.lives_s < 3610
+        assert 3590 < found.ttl_s < 3610
 
 
 def test_inputs_are_dropped_at_the_end(records: Records, store: Store) -> None:
@@ -173,7 +173,7 @@ def test_a_request_past_its_deadline_fails(records: Records, store: Store) -> No
 
 
 def test_an_expired_input_is_told(records: Records, store: Store) -> None:
-    store.drop(submitted(records, store))
+    store.delete(submitted(records, store))
     serve(records, store, Painter())
     record = records.get("r1")
     assert record is not None

@@ -20,7 +20,7 @@ from tests.faults.waiting import until
 from workers.engine.model_loader import LoadedModels
 from workers.errors import SettingsError
 from workers.settings import WorkerSettings, read_settings
-from workers.state.registry import ModelReport, ModelState, Presence, WorkerReport
+from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 
 PULID = "pulid-lightning"
 KERNELS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
@@ -155,9 +155,9 @@ def test_a_worker_serves_though_kernels_cannot_be_kept_where_its_image_says(
     }
     member = Member("worker", (sys.executable, "-m", "workers"), environment, tmp_path)
     member.start()
-    presence = Presence(Redis.from_url(redis_url), 10)
+    registry = WorkerRegistry(Redis.from_url(redis_url), 10)
     try:
-        until(lambda: any(worker.models["ic-light"].variants for worker in presence.workers()), "ready", 120)
+        until(lambda: any(worker.models["ic-light"].variants for worker in registry.live_workers()), "ready", 120)
     finally:
         member.end()
     assert member.log.read_text().count("compiled kernels cannot be kept in") == 2
@@ -172,8 +172,8 @@ def test_float8_with_weights_that_wait_elsewhere_is_refused(monkeypatch: pytest.
 
 
 def test_seconds_reach_the_gateway(redis_url: str) -> None:
-    presence = Presence(Redis.from_url(redis_url), 10)
+    registry = WorkerRegistry(Redis.from_url(redis_url), 10)
     ready = ModelReport(ModelState.READY, "real", variants=("default",), load_s=12.5, warm_up_s=61.0)
-    presence.announce(WorkerReport("w", "cuda", {PULID: ready}))
-    (report,) = presence.workers()
+    registry.heartbeat(WorkerReport("w", "cuda", {PULID: ready}))
+    (report,) = registry.live_workers()
     assert (report.models[PULID].load_s, report.models[PULID].warm_up_s) == (12.5, 61.0)

@@ -30,7 +30,7 @@ from workers.engine.rq_loop import DEVICE_BROKEN, RequestWorker
 from workers.settings import WorkerSettings
 from workers.state.queue import JobQueue
 from workers.state.records import Records, Status
-from workers.state.registry import ModelReport, ModelState, Presence, WorkerReport
+from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.base import Store
 
 READY = {"ic-light": ModelReport(ModelState.READY, "demo", variants=("foreground",))}
@@ -49,7 +49,7 @@ class Recorder(Pipeline[Params, str]):
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> str:
         return params.prompt
 
-    def kinship(self, prepared: str) -> None:
+    def batch_key(self, prepared: str) -> None:
         return None
 
     def run(self, batch: Sequence[str], on_step: OnStep) -> list[Pixels]:
@@ -189,24 +189,24 @@ def test_a_redis_that_is_full_is_worked_off(redis: Redis, records: Records, queu
 
 
 def test_a_heartbeat_keeps_a_worker_alive_and_stops_with_it(redis: Redis) -> None:
-    presence = Presence(redis, ttl_s=2)
-    heartbeat = Heartbeat(presence, lambda: WorkerReport("w", "cpu", READY), interval_s=0.2)
+    registry = WorkerRegistry(redis, ttl_s=2)
+    heartbeat = Heartbeat(registry, lambda: WorkerReport("w", "cpu", READY), interval_s=0.2)
     heartbeat.start()
     time.sleep(2.5)
-    assert presence.is_alive("w")
-    assert presence.workers() == [WorkerReport("w", "cpu", READY)]
+    assert registry.is_alive("w")
+    assert registry.live_workers() == [WorkerReport("w", "cpu", READY)]
     heartbeat.stop()
-    assert not presence.is_alive("w")
+    assert not registry.is_alive("w")
     assert not any(thread.name == "heartbeat" for thread in threading.enumerate())
 
 
 def test_a_silent_worker_is_dead(redis: Redis) -> None:
-    presence = Presence(redis, ttl_s=1)
-    presence.announce(WorkerReport("w", "cpu", READY))
-    assert presence.is_alive("w")
+    registry = WorkerRegistry(redis, ttl_s=1)
+    registry.heartbeat(WorkerReport("w", "cpu", READY))
+    assert registry.is_alive("w")
     time.sleep(1.2)
-    assert not presence.is_alive("w")
-    assert presence.workers() == []
+    assert not registry.is_alive("w")
+    assert registry.live_workers() == []
 
 
 def test_one_model_without_weights_does_not_stop_the_other(demo_weights: Path, tmp_path: Path) -> None:
@@ -309,10 +309,12 @@ def test_a_worker_without_any_model_stays_and_says_why_until_it_is_stopped(
         "FACELIGHT_WEIGHTS_DIR": str(tmp_path / "none"),
         "FACELIGHT_DEVICE": "cpu",
     }
-    presence = Presence(redis, ttl_s=10)
+    registry = WorkerRegistry(redis, ttl_s=10)
     process = subprocess.Popen([sys.executable, "-m", "workers"], env=environment)
     try:
-        while not (found := presence.workers()) or ModelState.LOADING in {x.state for x in found[0].models.values()}:
+        while not (found := registry.live_workers()) or ModelState.LOADING in {
+            x.state for x in found[0].models.values()
+        }:
             assert process.poll() is None
             time.sleep(0.1)
         reports = found[0].models
@@ -322,4 +324,4 @@ def test_a_worker_without_any_model_stays_and_says_why_until_it_is_stopped(
         process.terminate()
         status = process.wait(30)
     assert status == 0
-    assert presence.workers() == [], "it has signed off"
+    assert registry.live_workers() == [], "it has signed off"

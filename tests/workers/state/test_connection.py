@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from workers.state.connection import connect, insist, text
+from workers.state.connection import connect, decode, retry_until_available
 
 
 class Flaky:
@@ -25,7 +25,7 @@ class Flaky:
 def test_an_outage_is_ridden_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.state.connection._PAUSE_S", 0.01)
     step = Flaky(5, RedisConnectionError("refused"))
-    assert insist(step) == "done"
+    assert retry_until_available(step) == "done"
     assert step.calls == 6
 
 
@@ -39,23 +39,23 @@ def test_an_outage_is_ridden_out(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_redis_that_cannot_write_is_ridden_out(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     monkeypatch.setattr("workers.state.connection._PAUSE_S", 0.01)
-    assert insist(Flaky(3, ResponseError(words))) == "done"
+    assert retry_until_available(Flaky(3, ResponseError(words))) == "done"
 
 
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.state.connection._PAUSE_S", 0.01)
     with pytest.raises(RedisConnectionError):
-        insist(Flaky(10_000, RedisConnectionError("refused")), patience_s=0.1)
+        retry_until_available(Flaky(10_000, RedisConnectionError("refused")), patience_s=0.1)
 
 
 def test_a_refusal_is_no_outage() -> None:
     step = Flaky(1, ResponseError("wrong type"))
     with pytest.raises(ResponseError):
-        insist(step)
+        retry_until_available(step)
     assert step.calls == 1
 
 
 def test_answers_are_text(redis_url: str) -> None:
     redis = connect(redis_url)
     redis.set("key", "wörd")
-    assert text(redis.get("key")) == "wörd"
+    assert decode(redis.get("key")) == "wörd"

@@ -13,16 +13,16 @@ from redis.exceptions import RedisError
 from workers.state.janitor import Janitor
 from workers.state.queue import JobQueue
 from workers.state.records import Record, Records, Status
-from workers.state.registry import ModelReport, ModelState, Presence, WorkerReport
+from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.base import Store
 
 ALIVE = WorkerReport("alive", "cpu", {"ic-light": ModelReport(ModelState.READY, "demo")}, requests=("r1",))
 
 
 @pytest.fixture
-def janitor(records: Records, queue: JobQueue, store: Store, presence: Presence) -> Janitor:
-    presence.announce(ALIVE)
-    return Janitor(records, queue, store, presence, max_attempts=2)
+def janitor(records: Records, queue: JobQueue, store: Store, registry: WorkerRegistry) -> Janitor:
+    registry.heartbeat(ALIVE)
+    return Janitor(records, queue, store, registry, max_attempts=2)
 
 
 def begin(records: Records, worker: str, request_id: str = "r1", **params: str) -> Record:
@@ -99,10 +99,10 @@ def test_a_worker_at_work_is_left_alone(janitor: Janitor, records: Records) -> N
 
 
 def test_all_that_a_dead_worker_had_in_hand_is_queued_again(
-    janitor: Janitor, records: Records, presence: Presence
+    janitor: Janitor, records: Records, registry: WorkerRegistry
 ) -> None:
     """One in work, one behind it, one ahead; and what a living worker has in hand is left alone."""
-    presence.announce(replace(ALIVE, requests=("r3", "r4")))
+    registry.heartbeat(replace(ALIVE, requests=("r3", "r4")))
     for number, worker in enumerate(["dead", "dead", "dead", "alive", "alive"]):
         begin(records, worker, f"r{number}")
     janitor.tidy()
@@ -113,14 +113,14 @@ def test_a_living_worker_that_knows_nothing_of_its_request_has_lost_it(
     records: Records, queue: JobQueue, store: Store, redis: Redis
 ) -> None:
     """Redis has lost its last second, and with it the end of the request."""
-    presence = Presence(redis, ttl_s=1)
-    janitor = Janitor(records, queue, store, presence, max_attempts=2)
+    registry = WorkerRegistry(redis, ttl_s=1)
+    janitor = Janitor(records, queue, store, registry, max_attempts=2)
     begin(records, "alive")
-    presence.announce(replace(ALIVE, requests=()))
+    registry.heartbeat(replace(ALIVE, requests=()))
     janitor.tidy()
     assert state(records) is Status.PROCESSING, "its report may be older than the request"
     time.sleep(1.1)
-    presence.announce(replace(ALIVE, requests=()))
+    registry.heartbeat(replace(ALIVE, requests=()))
     janitor.tidy()
     assert state(records) is Status.QUEUED
 
@@ -128,7 +128,7 @@ def test_a_living_worker_that_knows_nothing_of_its_request_has_lost_it(
 def test_after_an_outage_workers_have_time_to_say_that_they_live(
     records: Records, queue: JobQueue, store: Store, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    janitor = Janitor(records, queue, store, Presence(redis, ttl_s=1), max_attempts=2)
+    janitor = Janitor(records, queue, store, WorkerRegistry(redis, ttl_s=1), max_attempts=2)
     begin(records, "silent")
     with monkeypatch.context() as patch, pytest.raises(RedisError):
         patch.setattr(records, "running", lambda: redis.execute_command("NONSENSE"))
@@ -199,8 +199,8 @@ def test_a_damaged_record_does_not_keep_others_from_being_mended(
 def test_expired_files_are_swept(janitor: Janitor, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(b"x", "bin", -302)
     swept = list[int]()
-    sweep = store.sweep
-    monkeypatch.setattr(store, "sweep", lambda: swept.append(sweep()))
+    purge = store.purge_expired
+    monkeypatch.setattr(store, "purge_expired", lambda: swept.append(purge()))
     janitor.tidy()
     janitor.tidy()
     assert swept == [1], "and not at every round"

@@ -25,10 +25,10 @@ from redis import Redis
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.janitor import Janitor
 from workers.state.keys import Keys
-from workers.state.once import new_call
+from workers.state.once import new_call_id
 from workers.state.queue import JobQueue
 from workers.state.records import Idempotency, Limits, Record, Records, Status
-from workers.state.registry import Presence, WorkerReport
+from workers.state.registry import WorkerRegistry, WorkerReport
 from workers.state.scripts import FINISHED_CHANNEL
 from workers.store.base import Store
 
@@ -66,8 +66,8 @@ class Life(RuleBasedStateMachine):
         self.redis = redis
         self.records = Records(redis, result_ttl_s=3600, request_ttl_s=86_400)
         self.queue = JobQueue(redis, ttl_s=86_400)
-        self.presence = Presence(redis, ttl_s=10)
-        self.janitor = Janitor(self.records, self.queue, store, self.presence, MAX_ATTEMPTS)
+        self.registry = WorkerRegistry(redis, ttl_s=10)
+        self.janitor = Janitor(self.records, self.queue, store, self.registry, MAX_ATTEMPTS)
         self.keys = Keys(redis)
         self.metered = [self.keys.add(name, credits=CREDITS)[0].id for name in ("alice", "bob")]
         self.owners = [*self.metered, "unmetered"]
@@ -120,11 +120,11 @@ class Life(RuleBasedStateMachine):
         tokens = self.queue.queue_of(SLUG, VARIANT)
         token = self.redis.lpop(tokens.key) if called else b""
         there = tokens.count
-        call, most, waiting = new_call(), 2, len(self._waiting())
+        call, most, waiting = new_call_id(), 2, len(self._waiting())
         if called and token is None:
             return
         for _ in range(asks):
-            taken = self.records.take_alike([(SLUG, VARIANT)], worker, call, most, token)
+            taken = self.records.claim_batch([(SLUG, VARIANT)], worker, call, most, token)
         expected = (1 if waiting else 0) if called or there else 0
         assert expected <= len(taken) <= (1 if waiting < 8 else 2)
         assert tokens.count == max(0, there - len(taken) + (1 if called and taken else 0))
@@ -180,7 +180,7 @@ class Life(RuleBasedStateMachine):
 
     def _die(self, name: str) -> None:
         self.names[self.names.index(name)] = f"{name}'"
-        self.presence.leave(name)
+        self.registry.deregister(name)
         self.dead += self.held.pop(name)
 
     @precondition(lambda self: bool(self.dead))
@@ -228,7 +228,7 @@ class Life(RuleBasedStateMachine):
         """A round of the janitor: afterwards nothing hangs on a dead worker, and enough tokens are there."""
         for name in self.names:
             held = tuple(record.request_id for record in self.held.get(name, ()))
-            self.presence.announce(WorkerReport(name, "cpu", {}, held))
+            self.registry.heartbeat(WorkerReport(name, "cpu", {}, held))
         self.janitor.tidy()
         mine = {record.request_id for held in self.held.values() for record in held}
         for request_id, expected in self.expected.items():
@@ -311,7 +311,7 @@ class Life(RuleBasedStateMachine):
 
     def _create(self, request_id: str, owner: str, cost: float, once: str | None, fingerprint: str) -> str:
         idempotency = Idempotency(once, fingerprint) if once else None
-        return self.records.create(request_id, SLUG, VARIANT, owner, {}, cost, idempotency, LIMITS, shape="any")
+        return self.records.create(request_id, SLUG, VARIANT, owner, {}, cost, idempotency, LIMITS, batch_hint="any")
 
     def _end(self, record: Record, well: bool) -> bool:
         return self.records.complete(record, (), 1.0) if well else self.records.fail(record, "no face")

@@ -12,7 +12,7 @@ from rq import Queue
 from rq.exceptions import DequeueTimeout
 from rq.job import Job
 
-from workers.state.once import new_call
+from workers.state.once import new_call_id
 from workers.state.queue import JobQueue, TokenQueue
 from workers.state.records import Records
 
@@ -25,7 +25,7 @@ def wait(records: Records, slug: str, variant: str, count: int = 1) -> None:
 def test_tokens_lie_in_the_queue_of_their_variant(queue: JobQueue, records: Records) -> None:
     wait(records, "ic-light", "foreground", 2)
     wait(records, "pulid-lightning", "artistic")
-    counts = {one.place: one.count for one in queue.all()}
+    counts = {one.queue_key: one.count for one in queue.all()}
     assert {place: count for place, count in counts.items() if count} == {
         ("ic-light", "foreground"): 2,
         ("pulid-lightning", "artistic"): 1,
@@ -51,7 +51,7 @@ def test_taking_a_token_leaves_nothing(queue: JobQueue, records: Records, redis:
     assert taken is not None
     token, place = taken
     assert place is second
-    assert records.take_alike([second.place], "worker-a", new_call(), token=token.name)
+    assert records.claim_batch([second.queue_key], "worker-a", new_call_id(), token=token.name)
     assert redis.keys("rq:job:*") == []
     assert TokenQueue.dequeue_any([first, second], None, redis) is None
     with pytest.raises(DequeueTimeout):
@@ -83,7 +83,7 @@ def test_a_redis_that_does_not_answer_counts_as_away(queue: JobQueue, monkeypatc
 
 def test_as_many_tokens_as_requests(queue: JobQueue, records: Records, redis: Redis) -> None:
     one = queue.queue_of("ic-light", "foreground")
-    wait(records, *one.place, count=300)
+    wait(records, *one.queue_key, count=300)
     redis.delete(one.key)
     assert (queue.balance(one), one.count) == (200, 200), "the rest next time"
     assert (queue.balance(one), one.count) == (100, 300)

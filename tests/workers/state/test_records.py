@@ -15,9 +15,9 @@ from redis.exceptions import RedisError
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.connection import is_outage
 from workers.state.keys import Keys
-from workers.state.once import new_call
+from workers.state.once import new_call_id
 from workers.state.records import Idempotency, Limits, Output, Record, Records, Status
-from workers.state.registry import Presence, WorkerReport
+from workers.state.registry import WorkerRegistry, WorkerReport
 from workers.state.scripts import FINISHED_CHANNEL
 
 PARAMS = {"prompt": "a “quoted” prompt \N{GRINNING FACE}", "seed": 2**53 - 1, "cfg": 1.5}
@@ -44,7 +44,7 @@ def taken(records: Records, worker: str = "worker-a") -> Record:
 
 def together(records: Records, at_most: int = 4, call: str | None = None) -> list[Record]:
     """Take as a worker does that holds a token."""
-    return records.take_alike([("ic-light", "foreground")], "worker-a", call or new_call(), at_most, b"token")
+    return records.claim_batch([("ic-light", "foreground")], "worker-a", call or new_call_id(), at_most, b"token")
 
 
 def started(records: Records, request_id: str = "r1") -> Record:
@@ -141,7 +141,7 @@ def test_a_step_sent_twice_counts_once(records: Records) -> None:
     """The connection broke behind the step and before its answer, and the client sent it again."""
     created(records)
     created(records, "next")
-    call = new_call()
+    call = new_call_id()
     first, again = together(records, call=call), together(records, call=call)
     assert again == first
     assert [record.request_id for record in again] == ["r1"]
@@ -367,7 +367,7 @@ def test_progress_is_that_of_the_attempt(records: Records) -> None:
 
 def test_requests_of_one_shape_are_taken_together_while_many_wait(records: Records) -> None:
     for number in range(24):
-        records.create(f"r{number:02}", "ic-light", "foreground", "", {}, shape="512x640")
+        records.create(f"r{number:02}", "ic-light", "foreground", "", {}, batch_hint="512x640")
     assert [len(together(records, most)) for most in (1, 2, 8)] == [1, 2, 3], "21 wait: at most 1 + 21 // 8"
     assert len(together(records, 8)) == 3
     assert [len(together(records, 8)) for _ in range(5)] == [2] * 4 + [1]
@@ -377,7 +377,7 @@ def test_requests_of_one_shape_are_taken_together_while_many_wait(records: Recor
 def test_together_means_in_order(records: Records) -> None:
     shapes = ["a", "a", "b", "a", "", "", *"c" * 60]
     for number, shape in enumerate(shapes):
-        records.create(f"r{number:02}", "ic-light", "foreground", "", {}, shape=shape)
+        records.create(f"r{number:02}", "ic-light", "foreground", "", {}, batch_hint=shape)
     found = [[record.request_id for record in together(records, 4)] for _ in range(6)]
     assert found[:5] == [["r00", "r01"], ["r02"], ["r03"], ["r04"], ["r05"]]
     assert found[5] == ["r06", "r07", "r08", "r09"]
@@ -385,7 +385,7 @@ def test_together_means_in_order(records: Records) -> None:
 
 def test_who_was_tried_before_is_alone(records: Records) -> None:
     for number in range(40):
-        records.create(f"r{number:02}", "ic-light", "foreground", "", {}, shape="a")
+        records.create(f"r{number:02}", "ic-light", "foreground", "", {}, batch_hint="a")
     for lost in together(records, 3):
         assert records.requeue(lost)
     assert [len(together(records, 4)) for _ in range(4)] == [1, 1, 1, 4]
@@ -394,10 +394,10 @@ def test_who_was_tried_before_is_alone(records: Records) -> None:
 def test_without_a_token_only_what_nobody_was_called_for_is_taken(records: Records, redis: Redis) -> None:
     places = [("pulid-lightning", "default"), ("ic-light", "foreground")]
     for number in range(20):
-        records.create(f"r{number:02}", "ic-light", "foreground", "", {}, shape="a")
+        records.create(f"r{number:02}", "ic-light", "foreground", "", {}, batch_hint="a")
 
     def ahead(**options: bool) -> list[str]:
-        found = records.take_alike(places, "worker-a", new_call(), 2, **options)
+        found = records.claim_batch(places, "worker-a", new_call_id(), 2, **options)
         return [record.request_id for record in found]
 
     assert ahead() == ["r00", "r01"]
@@ -443,7 +443,7 @@ def full(redis: Redis) -> Iterator[None]:
 
 
 def test_what_was_accepted_goes_on_in_a_redis_that_is_full(records: Records, redis: Redis) -> None:
-    presence = Presence(redis, 10)
+    registry = WorkerRegistry(redis, 10)
     for number in range(4):
         created(records, f"r{number}")
     with full(redis):
@@ -451,8 +451,8 @@ def test_what_was_accepted_goes_on_in_a_redis_that_is_full(records: Records, red
             created(records, "new")
         assert is_outage(refused.value)
         assert records.get("new") is None
-        presence.announce(WorkerReport("worker-a", "cpu", {}))
-        assert presence.is_alive("worker-a")
+        registry.heartbeat(WorkerReport("worker-a", "cpu", {}))
+        assert registry.is_alive("worker-a")
         record = taken(records)
         assert not records.report(record, 1, 2)
         assert records.requeue(record)
@@ -469,17 +469,17 @@ def test_an_audit_mends_what_cannot_be(records: Records, redis: Redis) -> None:
     """Keys are gone that nobody removes but a person, or a Redis that has lost its last second."""
     created(records, "queued")
     redis.delete("facelight:waiting:ic-light:foreground", "facelight:line:ic-light:foreground:owner")
-    assert records.audit(0, 10).mended == ("queued",)
+    assert records.audit(0, 10).repaired == ("queued",)
     assert records.depth("ic-light") == 1
     redis.delete("facelight:line:ic-light:foreground:owner")
-    assert records.audit(0, 10).mended == ("queued",)
+    assert records.audit(0, 10).repaired == ("queued",)
     with pytest.raises(QueueFull):
         records.check_room("ic-light", "owner", Limits(per_owner=1))
     taken(records)
     redis.delete("facelight:running")
-    assert records.audit(0, 10).mended == ("queued",)
+    assert records.audit(0, 10).repaired == ("queued",)
     assert records.running() == ["queued"]
-    assert records.audit(0, 10).mended == ()
+    assert records.audit(0, 10).repaired == ()
     assert records.complete(found(records, "queued"), OUTPUTS, 1.0)
     assert records.running() == []
 
@@ -497,7 +497,7 @@ def test_who_has_waited_too_long_is_told_so(redis: Redis) -> None:
     key = Keys(redis).add("alice", credits=5)[0]
     records.create("r1", "ic-light", "foreground", key.id, {}, cost=2)
     time.sleep(1.1)  # whole seconds are compared
-    assert records.audit(0, 10).mended == ("r1",)
+    assert records.audit(0, 10).repaired == ("r1",)
     assert found(records).error == "The request has waited too long for a worker."
     assert Keys(redis).get(key.id).credits == 5
     assert records.depth("ic-light") == 0

@@ -4,37 +4,39 @@ from __future__ import annotations
 
 from redis import Redis
 
-from workers.state.registry import ModelReport, ModelState, Presence, WorkerReport, served_variants
+from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport, served_variants
 
 
 def worker(name: str, state: ModelState = ModelState.READY, *variants: str) -> WorkerReport:
     return WorkerReport(name, "cpu", {"ic-light": ModelReport(state, "real", variants=variants)})
 
 
-def test_reports_come_back_as_they_were_given(presence: Presence) -> None:
+def test_reports_come_back_as_they_were_given(registry: WorkerRegistry) -> None:
     reports = [worker("a", ModelState.READY, "foreground", "background"), worker("b", ModelState.LOADING)]
     for report in reversed(reports):
-        presence.announce(report)
-    assert presence.workers() == reports
+        registry.heartbeat(report)
+    assert registry.live_workers() == reports
 
 
-def test_workers_that_left_or_fell_silent_leave_nothing_behind(presence: Presence, redis: Redis) -> None:
+def test_workers_that_left_or_fell_silent_leave_nothing_behind(registry: WorkerRegistry, redis: Redis) -> None:
     for name in ("a", "b", "c"):
-        presence.announce(worker(name))
-    presence.leave("a")
+        registry.heartbeat(worker(name))
+    registry.deregister("a")
     redis.delete("facelight:worker:b")  # as when it expires
-    assert presence.workers() == [worker("c")]
-    presence.leave("c")
-    assert presence.workers() == []
+    assert registry.live_workers() == [worker("c")]
+    registry.deregister("c")
+    assert registry.live_workers() == []
     assert redis.keys("facelight:*") == []
 
 
-def test_a_worker_that_was_silent_for_a_while_is_back_with_its_next_word(presence: Presence, redis: Redis) -> None:
-    presence.announce(worker("a"))
+def test_a_worker_that_was_silent_for_a_while_is_back_with_its_next_word(
+    registry: WorkerRegistry, redis: Redis
+) -> None:
+    registry.heartbeat(worker("a"))
     redis.delete("facelight:worker:a")
-    assert presence.workers() == []
-    presence.announce(worker("a"))
-    assert presence.workers() == [worker("a")]
+    assert registry.live_workers() == []
+    registry.heartbeat(worker("a"))
+    assert registry.live_workers() == [worker("a")]
 
 
 def test_what_workers_serve_is_put_together() -> None:

@@ -32,16 +32,16 @@ def test_drafts_of_dead_writers_are_swept_like_what_they_were_to_become(store: S
     folder.mkdir(parents=True)
     for expires in (time.time() - 301, time.time() - 1):
         (folder / f".{'a' * 32}-{expires:.0f}.png").write_bytes(b"half a pict")
-    assert store.sweep() == 1
+    assert store.purge_expired() == 1
 
 
 def test_what_does_not_belong_there_is_swept_after_a_day(store: Store, tmp_path: Path) -> None:
     stray = tmp_path / "store" / "ab" / "notes.txt"
     stray.parent.mkdir(parents=True)
     stray.write_text("?")
-    assert store.sweep() == 0
+    assert store.purge_expired() == 0
     os.utime(stray, (0, time.time() - 86_401))
-    assert store.sweep() == 1
+    assert store.purge_expired() == 1
 
 
 def test_a_full_disk(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

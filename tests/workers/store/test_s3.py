@@ -213,11 +213,11 @@ def test_a_server_that_is_away_may_come_back(
         lambda: store.find(NAME),
         lambda: store.read(NAME),
         lambda: store.open(StoredFile(NAME, 1, 60), 0, 1),
-        store.sweep,
+        store.purge_expired,
     ):
         with pytest.raises(StoreUnavailable, match=bucket):
             attempt()
-    store.drop(NAME)
+    store.delete(NAME)
     assert "left to expire" in caplog.text
 
 
@@ -249,7 +249,7 @@ def test_expired_files_of_many_pages_are_swept_and_nothing_else(bucket: str) -> 
         boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=b"")
     store = open_store(f"s3://{bucket}/pictures/")
     kept = store.put(b"picture", "png", 60)
-    assert store.sweep() == 2100
+    assert store.purge_expired() == 2100
     assert keys(bucket) == {f"pictures/{kept}", *foreign}
 
 

@@ -26,17 +26,17 @@ def test_what_is_put_is_found(store: Store) -> None:
     assert found is not None
     assert store.read(name) == b"picture"
     assert (found.name, found.size, found.extension) == (name, 7, "png")
-    assert 50 < found.lives_s <= 61
+    assert 50 < found.ttl_s <= 61
 
 
 def test_what_is_placed_can_be_read_before_it_is_durable(store: Store) -> None:
-    with store.placed(b"picture", "bin", ttl_s=60) as name:
+    with store.staged(b"picture", "bin", ttl_s=60) as name:
         assert store.read(name) == b"picture"
     assert store.read(name) == b"picture"
 
 
 def test_what_is_placed_is_gone_if_nothing_came_of_it(store: Store) -> None:
-    with pytest.raises(LookupError), store.placed(b"picture", "bin", ttl_s=60) as name:
+    with pytest.raises(LookupError), store.staged(b"picture", "bin", ttl_s=60) as name:
         raise LookupError
     assert store.read(name) is None
 
@@ -68,7 +68,7 @@ def test_an_open_file_is_read_to_its_end(store: Store) -> None:
     chunks = store.open(found, 0, found.size)
     assert chunks is not None
     first = next(iter(chunks))
-    store.drop(name)
+    store.delete(name)
     assert first + b"".join(chunks) == data
     assert store.open(found, 0, found.size) is None
 
@@ -77,8 +77,8 @@ def test_expired_files_are_not_found_but_swept_later(store: Store) -> None:
     just, long_ago = (store.put(b"picture", "png", ttl_s) for ttl_s in (-1, -400))
     kept = store.put(b"other", "png", ttl_s=60)
     assert store.find(just) is store.find(long_ago) is store.read(just) is None
-    assert store.sweep() == 1, "a download of the other one may still go on"
-    assert store.sweep() == 0
+    assert store.purge_expired() == 1, "a download of the other one may still go on"
+    assert store.purge_expired() == 0
     assert store.read(kept) == b"other"
 
 
@@ -90,8 +90,8 @@ def test_a_file_cannot_be_had_for_longer_by_another_name(store: Store) -> None:
 
 def test_a_dropped_file_is_gone(store: Store) -> None:
     name = store.put(b"picture", "bin", ttl_s=60)
-    store.drop(name)
-    store.drop(name)
+    store.delete(name)
+    store.delete(name)
     assert store.find(name) is store.read(name) is None
 
 
@@ -103,7 +103,7 @@ def test_two_processes_see_the_same_files(store: Store, tmp_path: Path, request:
 
 def test_a_store_that_can_be_used_passes_its_check_and_stays_empty(store: Store) -> None:
     store.check()
-    assert store.sweep() == 0
+    assert store.purge_expired() == 0
 
 
 NAME = "a" * 32 + "-4102444800.png"
@@ -129,7 +129,7 @@ def test_what_is_no_name_is_not_found(store: Store, name: str) -> None:
     assert is_name(NAME)
     assert not is_name(name)
     assert store.find(name) is store.read(name) is None
-    store.drop(name)
+    store.delete(name)
 
 
 def test_a_file_with_an_owner_is_for_that_one_alone(store: Store) -> None:
