@@ -33,7 +33,7 @@ class Endings:
 
         `tidy` must follow for each. The list is empty if Redis refuses to say what has become of them.
         """
-        ended = self._end(requests, lambda: self.records.complete_all(results))
+        ended = self._end(requests, lambda: self.records.complete(results))
         for result, completed in zip(results, ended, strict=False):
             words = "%s completed in %.2f s" if completed else "%s was cancelled, or given to another, in its %.2f s"
             _log.info(words, result.record.request_id, result.inference_time)
