@@ -8,17 +8,10 @@ from typing import Final
 from redis import Redis
 
 from server.errors import TooManyRequests
-from workers.state.once import IdempotentScript, once
+from workers.state.once import IdempotentScript
+from workers.state.scripts import load_script
 
 _WINDOW_S: Final = 86_400
-# KEYS: counter. ARGV: bytes to add, limit, seconds the counter lives. Returns 0, or in how many seconds it ends.
-COUNT: Final = once("""
-local used = tonumber(redis.call('GET', KEYS[1]) or '0')
-if used + tonumber(ARGV[1]) > tonumber(ARGV[2]) then return math.max(1, redis.call('TTL', KEYS[1])), false end
-redis.call('INCRBY', KEYS[1], ARGV[1])
-if used == 0 then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
-return 0
-""")
 
 
 class UploadQuota:
@@ -26,7 +19,7 @@ class UploadQuota:
 
     def __init__(self, redis: Redis, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._count = IdempotentScript(redis, COUNT)
+        self._count = IdempotentScript(redis, load_script("count_upload"))
 
     def count(self, owner: str, size: int) -> None:
         """Count so many bytes; raises `TooManyRequests`, which counts nothing, if they are too many."""

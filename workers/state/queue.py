@@ -19,9 +19,9 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from models.catalog import MODELS
-from workers.state import scripts_repair
 from workers.state.once import IdempotentScript
 from workers.state.records import QueueKey
+from workers.state.scripts import load_script
 
 _SURPLUS: Final = 100
 """So many tokens too many are left in a queue: requests may be on their way."""
@@ -75,7 +75,7 @@ class JobQueue:
     def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
-        self._balance = IdempotentScript(redis, scripts_repair.BALANCE)
+        self._balance = IdempotentScript(redis, load_script("balance"))
 
     def queue_of(self, slug: str, variant: str) -> TokenQueue:
         """The RQ queue of a model's variant."""

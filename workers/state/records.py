@@ -24,9 +24,9 @@ from redis import Redis
 
 from models.catalog import MODELS
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
-from workers.state import scripts, scripts_repair
 from workers.state.connection import decode
 from workers.state.once import IdempotentScript
+from workers.state.scripts import OVERDUE, load_script
 
 _log = logging.getLogger(__name__)
 _OVERDUE_LIVES_S: Final = 600
@@ -158,13 +158,13 @@ class Records:
         self._result_ttl_s = result_ttl_s
         self._request_ttl_s = request_ttl_s
         self._open_ttl_s = request_ttl_s + _OVERDUE_LIVES_S
-        self._create = redis.register_script(scripts.CREATE)
-        self._take = redis.register_script(scripts.TAKE)
-        self._end = redis.register_script(scripts.END)
-        self._requeue = IdempotentScript(redis, scripts.REQUEUE)
-        self._cancel = redis.register_script(scripts.CANCEL)
-        self._report = redis.register_script(scripts.REPORT)
-        self._audit = IdempotentScript(redis, scripts_repair.AUDIT)
+        self._create = redis.register_script(load_script("create"))
+        self._take = redis.register_script(load_script("take"))
+        self._end = redis.register_script(load_script("end"))
+        self._requeue = IdempotentScript(redis, load_script("requeue"))
+        self._cancel = redis.register_script(load_script("cancel"))
+        self._report = redis.register_script(load_script("report"))
+        self._audit = IdempotentScript(redis, load_script("audit"))
 
     def create(
         self,
@@ -304,7 +304,7 @@ class Records:
         Puts back what stands nowhere, forgets what has expired, ends what has waited for too long.
         """
         lives = [self._open_ttl_s, self._result_ttl_s, self._request_ttl_s]
-        seen, repaired = self._audit(args=[start, count, *lives, scripts.OVERDUE])
+        seen, repaired = self._audit(args=[start, count, *lives, OVERDUE])
         return Audit(int(seen), tuple(map(decode, repaired)))
 
     def now(self) -> float:

@@ -1,0 +1,18 @@
+-- Which keys are meant. Names are searched, not kept in an index: there are few keys, and old ones may share a name.
+-- No answer that is kept may hold a digest.
+
+local DIGESTS, PREFIX = 'facelight:key-digests', 'facelight:key:'
+
+local function ids_of_name(name)
+  local ids = {}
+  for _, id in ipairs(redis.call('HVALS', DIGESTS)) do
+    if redis.call('HGET', PREFIX .. id, 'name') == name then table.insert(ids, id) end
+  end
+  table.sort(ids)
+  return ids
+end
+
+local function ids_of(id_or_name)
+  if redis.call('EXISTS', PREFIX .. id_or_name) == 1 then return {id_or_name} end
+  return ids_of_name(id_or_name)
+end
