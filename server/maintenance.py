@@ -54,4 +54,4 @@ def _locked(redis: Redis) -> Iterator[bool]:
         yield is_ours
     finally:
         if is_ours:
-            redis.register_script(load_script("unlock"))(keys=[_LOCK], args=[holder])
+            redis.register_script(load_script("release_lock"))(keys=[_LOCK], args=[holder])

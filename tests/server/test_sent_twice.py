@@ -242,7 +242,7 @@ def unlock(world: World) -> None:
     with world.losing(b"SET"):
         assert maintenance.tidy_alone(world.gateway), "its own lock is not taken for another's"
     assert not world.redis.exists("facelight:janitor")
-    unlock = world.gateway.redis.register_script(load_script("unlock"))
+    unlock = world.gateway.redis.register_script(load_script("release_lock"))
     world.redis.set("facelight:janitor", "me")
     with world.losing():
         unlock(keys=["facelight:janitor"], args=["me"])
@@ -251,15 +251,15 @@ def unlock(world: World) -> None:
 
 CASES: dict[Callable[[World], None], str] = {
     create: "create",
-    take: "take",
-    end: "end",
+    take: "claim",
+    end: "finish",
     requeue: "requeue",
     cancel: "cancel",
     report: "report",
     audit: "audit",
-    balance: "balance",
+    balance: "reconcile_wakeups",
     heartbeat: "heartbeat",
-    reports: "reports",
+    reports: "live_workers",
     add: "key_add",
     find: "key_find",
     revoke: "key_revoke",
@@ -267,7 +267,7 @@ CASES: dict[Callable[[World], None], str] = {
     change: "key_change",
     rate: "count_request",
     upload: "count_upload",
-    unlock: "unlock",
+    unlock: "release_lock",
 }
 """What is done with each script while an answer of it is lost."""
 

@@ -75,7 +75,7 @@ class JobQueue:
     def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
-        self._balance = IdempotentScript(redis, load_script("balance"))
+        self._balance = IdempotentScript(redis, load_script("reconcile_wakeups"))
 
     def queue_of(self, slug: str, variant: str) -> TokenQueue:
         """The RQ queue of a model's variant."""

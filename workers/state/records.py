@@ -159,8 +159,8 @@ class Records:
         self._request_ttl_s = request_ttl_s
         self._open_ttl_s = request_ttl_s + _OVERDUE_LIVES_S
         self._create = redis.register_script(load_script("create"))
-        self._take = redis.register_script(load_script("take"))
-        self._end = redis.register_script(load_script("end"))
+        self._take = redis.register_script(load_script("claim"))
+        self._end = redis.register_script(load_script("finish"))
         self._requeue = IdempotentScript(redis, load_script("requeue"))
         self._cancel = redis.register_script(load_script("cancel"))
         self._report = redis.register_script(load_script("report"))

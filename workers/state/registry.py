@@ -63,7 +63,7 @@ class WorkerRegistry:
         self._redis = redis
         self.ttl_s = ttl_s
         self._heartbeat = redis.register_script(load_script("heartbeat"))
-        self._reports = redis.register_script(load_script("reports"))
+        self._reports = redis.register_script(load_script("live_workers"))
 
     def heartbeat(self, report: WorkerReport) -> None:
         """Say that the worker lives, for the next `ttl_s` seconds."""
