@@ -25,6 +25,7 @@ from redis import Redis
 from models.catalog import MODELS
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.connection import decode
+from workers.state.keys import PREFIX as KEY_PREFIX
 from workers.state.once import IdempotentScript
 from workers.state.scripts import OVERDUE, load_script
 
@@ -159,8 +160,8 @@ class Records:
         self._request_ttl_s = request_ttl_s
         self._open_ttl_s = request_ttl_s + _OVERDUE_LIVES_S
         self._create = redis.register_script(load_script("create"))
-        self._take = redis.register_script(load_script("claim"))
-        self._end = redis.register_script(load_script("finish"))
+        self._claim = redis.register_script(load_script("claim"))
+        self._finish_script = redis.register_script(load_script("finish"))
         self._requeue = IdempotentScript(redis, load_script("requeue"))
         self._cancel = redis.register_script(load_script("cancel"))
         self._report = redis.register_script(load_script("report"))
@@ -185,13 +186,15 @@ class Records:
         alone. That is another one if a call with the same Idempotency-Key was there before. Raises `QueueFull`,
         `OutOfCredits` or `IdempotencyConflict`, and nothing has changed then.
         """
-        known = "" if idempotency is None else _idempotency(owner, idempotency.key)
-        fingerprint = "" if idempotency is None else idempotency.fingerprint
-        bounds: list[Any] = ["" if limit is None else limit for limit in (limits.queue, limits.per_owner)]
+        keys = [_key(request_id), f"{KEY_PREFIX}{owner}"]
+        fingerprint = ""
+        if idempotency is not None:
+            keys.append(_idempotency(owner, idempotency.key))
+            fingerprint = idempotency.fingerprint
         new: list[Any] = [request_id, slug, variant, owner, json.dumps(params), repr(cost), self._open_ttl_s]
-        verdict, detail = map(
-            decode, self._create(args=[*new, *bounds, known, fingerprint, batch_hint, *_variants(slug)])
-        )
+        bounds: list[Any] = ["" if limit is None else limit for limit in (limits.queue, limits.per_owner)]
+        args = [*new, *bounds, fingerprint, batch_hint, *_variants(slug)]
+        verdict, detail = map(decode, self._create(keys=keys, args=args))
         if verdict == "accepted":
             return detail
         if verdict == "conflict":
@@ -238,8 +241,11 @@ class Records:
         under it, it returns the same requests.
         """
         where = [word for queue_key in queue_keys for word in queue_key]
-        taken = self._take(args=[worker, claim_id, self._open_ttl_s, max_size, wakeup, int(first_attempt_only), *where])
-        parsed = [self._begun(decode(request_id), list(map(decode, words)), worker) for request_id, words in taken]
+        claimed = self._claim(
+            keys=[f"facelight:claimed:{worker}"],
+            args=[worker, claim_id, self._open_ttl_s, max_size, wakeup, int(first_attempt_only), *where],
+        )
+        parsed = [self._begun(decode(request_id), list(map(decode, words)), worker) for request_id, words in claimed]
         return [record for record in parsed if record is not None]
 
     def _begun(self, request_id: str, words: list[str], worker: str) -> Record | None:
@@ -254,7 +260,9 @@ class Records:
 
     def report(self, record: Record, step: int, total: int) -> bool:
         """Note how far the worker is; returns whether the request is to be ended because its caller wishes so."""
-        return bool(self._report(args=[record.request_id, *_at_work(record), self._open_ttl_s, step, total]))
+        return bool(
+            self._report(keys=[_key(record.request_id)], args=[*_at_work(record), self._open_ttl_s, step, total])
+        )
 
     def complete(self, results: Sequence[Result]) -> list[bool]:
         """PROCESSING to COMPLETED, all in one atomic step.
@@ -284,14 +292,19 @@ class Records:
 
         False if the request has moved on meanwhile, or was cancelled: it is FAILED then.
         """
-        return bool(self._requeue(args=[record.request_id, *_at_work(record), self._open_ttl_s, self._result_ttl_s]))
+        return bool(
+            self._requeue(
+                keys=[_key(record.request_id)],
+                args=[record.request_id, *_at_work(record), self._open_ttl_s, self._result_ttl_s],
+            )
+        )
 
     def cancel(self, request_id: str) -> Record | None:
         """End a request that waits, have a worker end one that it is at, leave a finished one as it is.
 
         Returns the record as it is now; None if there is none.
         """
-        self._cancel(args=[request_id, self._result_ttl_s, self._open_ttl_s])
+        self._cancel(keys=[_key(request_id)], args=[request_id, self._result_ttl_s, self._open_ttl_s])
         return self.get(request_id)
 
     def running(self) -> list[str]:
@@ -313,11 +326,15 @@ class Records:
         return float(seconds) + float(microseconds) / 1e6
 
     def _depth_of_owner(self, slug: str, owner: str) -> int:
-        return sum(int(self._redis.zcard(f"facelight:line:{slug}:{variant}:{owner}")) for variant in _variants(slug))
+        return sum(
+            int(self._redis.zcard(f"facelight:owner_queue:{slug}:{variant}:{owner}")) for variant in _variants(slug)
+        )
 
     def _finish(self, endings: Iterable[list[Any]]) -> list[bool]:
+        endings = list(endings)
+        keys = [_key(request_id) for request_id, *_ in endings]
         words = [word for ending in endings for word in ending]
-        return list(map(bool, self._end(args=[self._result_ttl_s, *words])))
+        return list(map(bool, self._finish_script(keys=keys, args=[self._result_ttl_s, *words])))
 
     def _already_applied(self, before: Record, status: Status, **fields: object) -> bool:
         """Whether a step whose answer got lost was taken after all: the record holds what it would have written."""

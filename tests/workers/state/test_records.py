@@ -469,10 +469,10 @@ def test_what_was_accepted_goes_on_in_a_redis_that_is_full(records: Records, red
 def test_an_audit_mends_what_cannot_be(records: Records, redis: Redis) -> None:
     """Keys are gone that nobody removes but a person, or a Redis that has lost its last second."""
     created(records, "queued")
-    redis.delete("facelight:waiting:ic-light:foreground", "facelight:line:ic-light:foreground:owner")
+    redis.delete("facelight:waiting:ic-light:foreground", "facelight:owner_queue:ic-light:foreground:owner")
     assert records.audit(0, 10).repaired == ("queued",)
     assert records.depth("ic-light") == 1
-    redis.delete("facelight:line:ic-light:foreground:owner")
+    redis.delete("facelight:owner_queue:ic-light:foreground:owner")
     assert records.audit(0, 10).repaired == ("queued",)
     with pytest.raises(QueueFull):
         records.check_room("ic-light", "owner", QueueLimits(per_owner=1))

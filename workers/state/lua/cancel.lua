@@ -1,10 +1,15 @@
 -- requires common
--- ARGV: id, time to live once it has ended, and until then
+-- QUEUED to FAILED; PROCESSING gets the mark that its worker sees at its next report. What is finished stays.
+--
+-- KEYS: record
+-- ARGV: id, TTL of what is finished, and of what is unfinished
 
-local status = redis.call('HGET', record_of(ARGV[1]), 'status')
+local record = KEYS[1]
+local id, finished_ttl, open_ttl = unpack(ARGV)
+local status = redis.call('HGET', record, 'status')
 if status == 'QUEUED' then
-  finish(ARGV[1], 'FAILED', ARGV[2], 'error', CANCELLED)
+  finish(id, 'FAILED', finished_ttl, 'error', CANCELLED)
 elseif status == 'PROCESSING' then
-  redis.call('EXPIRE', record_of(ARGV[1]), ARGV[3])
-  redis.call('HSET', record_of(ARGV[1]), 'cancel', 1)
+  redis.call('EXPIRE', record, open_ttl)
+  redis.call('HSET', record, 'cancel', 1)
 end

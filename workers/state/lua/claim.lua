@@ -1,76 +1,83 @@
 -- requires common
--- ARGV: worker, name of the call, time to live, how many at most, token that is held or '', 1 if only requests that
--- were never tried; slug, variant, ... of the queues to look at, in this order. A worker takes a token for every request, the
--- one that it holds included: where none is left, other workers are on their way. Requests of one batch_hint are taken
--- together while many wait: at most one more than an eighth of them, so a short queue is served in order and at once. A
--- call that is sent again because its answer got lost gets the same answer.
+-- QUEUED to PROCESSING: the head of the first queue that has one, and those behind it with the same batch_hint.
+--
+-- KEYS: the worker's last claim
+-- ARGV: worker, claim id, TTL of what is unfinished, size at most, wakeup that the worker popped or '', 1 for requests
+--       on their first attempt only; slug, variant, ... of the queues, in the order in which to look
+-- Returns id and record of each.
+--
+-- A claim removes a wakeup for every request, the popped one included: an empty list means that other workers were
+-- notified already. A batch is larger than 1 only while the queue is long: at most one more than an eighth of the
+-- waiting requests, so a short queue is served in order and at once. A claim that is sent again, its reply being lost,
+-- has the same reply.
 
-local worker, call, ttl, most, token, fresh = unpack(ARGV, 1, 6)
-local TAKEN = 'facelight:taken:' .. worker
--- A worker that hears no answer for so long is not given the same requests again; the janitor finds them.
-local CALL_COUNTS_S = 600
+local last_claim = KEYS[1]
+local worker, claim_id, ttl, max_size, wakeup, first_attempt_only = unpack(ARGV, 1, 6)
+-- A worker without a reply for so long does not get the same requests again; the janitor requeues them.
+local CLAIM_TTL_S = 600
 
 local function head(slug, variant)
   while true do
-    local member = redis.call('ZRANGE', waiting_of(slug, variant), 0, 0)[1]
+    local member = redis.call('ZRANGE', waiting_key(slug, variant), 0, 0)[1]
     if not member then return nil end
     local owner, id = string.match(member, '^%d+:(.*):([^:]+)$')
-    local status, attempt, batch_hint = unpack(redis.call('HMGET', record_of(id), 'status', 'attempt', 'batch_hint'))
+    local status, attempt, batch_hint = unpack(redis.call('HMGET', record_key(id), 'status', 'attempt', 'batch_hint'))
     if status == 'QUEUED' then
-      return {id = id, owner = owner, member = member, new = attempt == '0', batch_hint = batch_hint or ''}
+      return {id = id, owner = owner, member = member, is_new = attempt == '0', batch_hint = batch_hint or ''}
     end
-    leave(slug, variant, owner, member)
+    dequeue(slug, variant, owner, member)
   end
 end
 
-local function begin(slug, variant, found)
-  local key = record_of(found.id)
-  leave(slug, variant, found.owner, found.member)
-  redis.call('HSET', key, 'status', 'PROCESSING', 'worker', worker, 'started_at', stamp())
-  redis.call('HINCRBY', key, 'attempt', 1)
-  redis.call('EXPIRE', key, ttl)
-  redis.call('HSET', RUNNING, found.id, worker)
+local function begin_attempt(slug, variant, request)
+  local record = record_key(request.id)
+  dequeue(slug, variant, request.owner, request.member)
+  redis.call('HSET', record, 'status', 'PROCESSING', 'worker', worker, 'started_at', timestamp())
+  redis.call('HINCRBY', record, 'attempt', 1)
+  redis.call('EXPIRE', record, ttl)
+  redis.call('HSET', RUNNING, request.id, worker)
   redis.call('EXPIRE', RUNNING, ttl)
 end
 
-local function begin_alike(slug, variant, first)
-  local room = math.min(most, 1 + math.floor(redis.call('ZCARD', waiting_of(slug, variant)) / 8))
-  local ids, found = {}, first
+local function begin_batch(slug, variant, first)
+  local size = math.min(max_size, 1 + math.floor(redis.call('ZCARD', waiting_key(slug, variant)) / 8))
+  local ids, request = {}, first
   repeat
-    begin(slug, variant, found)
-    table.insert(ids, found.id)
-    found = #ids < room and first.new and first.batch_hint ~= '' and head(slug, variant)
-  until not found or not found.new or found.batch_hint ~= first.batch_hint
+    begin_attempt(slug, variant, request)
+    table.insert(ids, request.id)
+    request = #ids < size and first.is_new and first.batch_hint ~= '' and head(slug, variant)
+  until not request or not request.is_new or request.batch_hint ~= first.batch_hint
   return ids
 end
 
-local function answer(ids)
-  local held = {}
+local function records_of(ids)
+  local found = {}
   for _, id in ipairs(ids) do
-    local status, by = unpack(redis.call('HMGET', record_of(id), 'status', 'worker'))
-    if status == 'PROCESSING' and by == worker then
-      table.insert(held, {id, redis.call('HGETALL', record_of(id))})
+    local status, claimed_by = unpack(redis.call('HMGET', record_key(id), 'status', 'worker'))
+    if status == 'PROCESSING' and claimed_by == worker then
+      table.insert(found, {id, redis.call('HGETALL', record_key(id))})
     end
   end
-  return held
+  return found
 end
 
-local words = {}
-for word in string.gmatch(redis.call('GET', TAKEN) or '', '%S+') do table.insert(words, word) end
-if table.remove(words, 1) == call then return answer(words) end
-if token ~= '' then
-  redis.call('DEL', TOKENS .. token)
+local last = {}
+for word in string.gmatch(redis.call('GET', last_claim) or '', '%S+') do table.insert(last, word) end
+if table.remove(last, 1) == claim_id then return records_of(last) end
+if wakeup ~= '' then
+  redis.call('DEL', wakeup_job_key(wakeup))
 elseif redis.call('EXISTS', 'rq:suspended') == 1 then
   return {}
 end
 for number = 7, #ARGV, 2 do
   local slug, variant = ARGV[number], ARGV[number + 1]
-  local first = (token ~= '' or redis.call('EXISTS', tokens_of(slug, variant)) == 1) and head(slug, variant)
-  if first and (first.new or fresh ~= '1') then
-    local ids = begin_alike(slug, variant, first)
-    pop_tokens(slug, variant, token == '' and #ids or #ids - 1)
-    redis.call('SET', TAKEN, call .. ' ' .. table.concat(ids, ' '), 'EX', CALL_COUNTS_S)
-    return answer(ids)
+  local may_claim = wakeup ~= '' or redis.call('EXISTS', wakeups_key(slug, variant)) == 1
+  local first = may_claim and head(slug, variant)
+  if first and (first.is_new or first_attempt_only ~= '1') then
+    local ids = begin_batch(slug, variant, first)
+    remove_wakeups(slug, variant, wakeup == '' and #ids or #ids - 1)
+    redis.call('SET', last_claim, claim_id .. ' ' .. table.concat(ids, ' '), 'EX', CLAIM_TTL_S)
+    return records_of(ids)
   end
 end
 return {}

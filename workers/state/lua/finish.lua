@@ -1,18 +1,29 @@
 -- requires common
--- ARGV: time to live; then for each request: id, state, attempt and worker that it must have, new state, two fields with
--- their values. Returns for each whether it was ended so.
+-- Ends requests as COMPLETED or FAILED; a cancelled one cannot become COMPLETED, it FAILED.
+--
+-- KEYS: records
+-- ARGV: TTL of what is finished; then for each record: id, state, attempt and worker that it must have, new state, two
+--       fields with their values
+-- Returns for each 1 if it has the new state by this step, else 0.
 
-local function end_one(id, status, attempt, worker, state, ...)
-  local was, tries, by, cancel = unpack(redis.call('HMGET', record_of(id), 'status', 'attempt', 'worker', 'cancel'))
-  if was == 'COMPLETED' or was == 'FAILED' then return 0 end
-  if was ~= status or tries ~= attempt or (by or '') ~= worker then return 0 end
+local ttl = ARGV[1]
+
+local function finish_one(record, id, status, attempt, worker, state, ...)
+  local is_status, is_attempt, is_worker, cancel = unpack(redis.call('HMGET', record, 'status', 'attempt', 'worker',
+                                                                    'cancel'))
+  if is_status == 'COMPLETED' or is_status == 'FAILED' then return 0 end
+  if is_status ~= status or is_attempt ~= attempt or (is_worker or '') ~= worker then return 0 end
   if state == 'COMPLETED' and cancel then
-    finish(id, 'FAILED', ARGV[1], 'error', CANCELLED)
+    finish(id, 'FAILED', ttl, 'error', CANCELLED)
     return 0
   end
-  finish(id, state, ARGV[1], ...)
+  finish(id, state, ttl, ...)
   return 1
 end
-local ended = {}
-for number = 2, #ARGV, 9 do table.insert(ended, end_one(unpack(ARGV, number, number + 8))) end
-return ended
+
+local finished = {}
+for number, record in ipairs(KEYS) do
+  local first = 2 + 9 * (number - 1)
+  table.insert(finished, finish_one(record, unpack(ARGV, first, first + 8)))
+end
+return finished

@@ -1,5 +1,5 @@
--- Which keys are meant. Names are searched, not kept in an index: there are few keys, and old ones may share a name.
--- No answer that is kept may hold a digest.
+-- What the steps of API keys share; `workers.state.keys` says what is kept of a key. Names are searched, not indexed:
+-- there are few keys, and old ones may share a name. A reply that is kept (once.lua) must not hold a digest.
 
 local DIGESTS, PREFIX = 'facelight:key-digests', 'facelight:key:'
 

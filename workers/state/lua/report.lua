@@ -1,12 +1,13 @@
--- requires common
--- ARGV: id, state, attempt and worker that it must have; time to live, step, total. Returns whether it is to be ended.
+-- Records the progress of a request.
+--
+-- KEYS: record
+-- ARGV: state, attempt and worker that it must have, TTL of what is unfinished, step or 0, total
+-- Returns 1 if the request is to be cancelled, else 0.
 
-local id = ARGV[1]
-local status, attempt, worker, cancel =
-  unpack(redis.call('HMGET', record_of(id), 'status', 'attempt', 'worker', 'cancel'))
-if status == 'COMPLETED' or status == 'FAILED' then return 0 end
-if status ~= ARGV[2] or attempt ~= ARGV[3] or (worker or '') ~= ARGV[4] then return 0 end
-
-redis.call('EXPIRE', record_of(id), ARGV[5])
-if ARGV[6] ~= '0' then redis.call('HSET', record_of(id), 'step', ARGV[6], 'total', ARGV[7]) end
+local record = KEYS[1]
+local expected_status, expected_attempt, expected_worker, ttl, step, total = unpack(ARGV)
+local status, attempt, worker, cancel = unpack(redis.call('HMGET', record, 'status', 'attempt', 'worker', 'cancel'))
+if status ~= expected_status or attempt ~= expected_attempt or (worker or '') ~= expected_worker then return 0 end
+redis.call('EXPIRE', record, ttl)
+if step ~= '0' then redis.call('HSET', record, 'step', step, 'total', total) end
 return cancel and 1 or 0
