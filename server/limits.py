@@ -11,8 +11,7 @@ from redis import Redis
 
 from server.errors import TooManyRequests
 from workers.state.keys import Key
-from workers.state.once import new_call_id
-from workers.state.scripts import load_script
+from workers.state.scripts import load_script, new_call_id
 
 _WINDOW_S: Final = 60
 

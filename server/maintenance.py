@@ -14,8 +14,7 @@ from redis.exceptions import RedisError
 from server.dependencies import Gateway
 from workers.errors import StoreUnavailable
 from workers.state.connection import decode
-from workers.state.once import new_call_id
-from workers.state.scripts import load_script
+from workers.state.scripts import load_script, new_call_id
 
 _log = logging.getLogger(__name__)
 _LOCK: Final = "facelight:janitor"

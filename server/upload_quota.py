@@ -8,8 +8,7 @@ from typing import Final
 from redis import Redis
 
 from server.errors import TooManyRequests
-from workers.state.once import IdempotentScript
-from workers.state.scripts import load_script
+from workers.state.scripts import IdempotentScript, load_script
 
 _WINDOW_S: Final = 86_400
 

@@ -27,10 +27,9 @@ from tests.server.support import DATA_URI, PNG, body_for, serving
 from tests.workers.state.support import claim, complete
 from workers.state.connection import connect
 from workers.state.keys import Keys
-from workers.state.once import new_call_id
 from workers.state.records import Audit, Idempotency, Output, Record, Status
 from workers.state.registry import ModelReport, ModelState, WorkerReport
-from workers.state.scripts import load_script
+from workers.state.scripts import load_script, new_call_id
 
 PLACE = ("ic-light", "foreground")
 PICTURE = (Output("name.png", "image/png", 10, 32, 32),)
@@ -281,7 +280,7 @@ def registered() -> Iterator[str]:
     """The text of every script that gateway and workers register."""
     for folder in ("server", "workers"):
         for path in sorted((REPOSITORY / folder).rglob("*.py")):
-            if path.name == "once.py":
+            if path.name == "scripts.py":
                 continue  # registers what it is given
             module = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
             for node in ast.walk(ast.parse(path.read_text())):

@@ -21,8 +21,7 @@ from redis import Redis
 
 from workers.errors import NameAmbiguous, NameTaken, NotMetered
 from workers.state.connection import decode
-from workers.state.once import IdempotentScript
-from workers.state.scripts import load_script
+from workers.state.scripts import IdempotentScript, load_script
 
 _DIGESTS: Final = "facelight:key-digests"
 PREFIX: Final = "facelight:key:"

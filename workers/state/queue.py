@@ -19,9 +19,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from models.catalog import MODELS
-from workers.state.once import IdempotentScript
 from workers.state.records import QueueKey
-from workers.state.scripts import load_script
+from workers.state.scripts import IdempotentScript, load_script
 
 _SURPLUS: Final = 100
 """So many tokens too many are left in a queue: requests may be on their way."""

@@ -26,8 +26,7 @@ from models.catalog import MODELS
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.connection import decode
 from workers.state.keys import PREFIX as KEY_PREFIX
-from workers.state.once import IdempotentScript
-from workers.state.scripts import OVERDUE, load_script
+from workers.state.scripts import OVERDUE, IdempotentScript, load_script
 
 _log = logging.getLogger(__name__)
 _OVERDUE_LIVES_S: Final = 600

@@ -6,9 +6,9 @@ from typing import cast
 
 from redis import Redis
 
-from workers.state.once import new_call_id
 from workers.state.records import Output, Record, Records, Result
 from workers.state.registry import WorkerRegistry
+from workers.state.scripts import new_call_id
 
 FOREIGN_WAKEUP = b"none"
 """A wakeup that is in no queue: whoever presents it claims a request and leaves every queued wakeup in place."""

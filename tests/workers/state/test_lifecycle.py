@@ -26,11 +26,10 @@ from tests.workers.state.support import claim, complete, unfinished
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.janitor import Janitor
 from workers.state.keys import Keys
-from workers.state.once import new_call_id
 from workers.state.queue import JobQueue
 from workers.state.records import Idempotency, QueueLimits, Record, Records, Status
 from workers.state.registry import WorkerRegistry, WorkerReport
-from workers.state.scripts import FINISHED_CHANNEL
+from workers.state.scripts import FINISHED_CHANNEL, new_call_id
 from workers.store.base import Store
 
 CREDITS = 30.0

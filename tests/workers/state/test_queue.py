@@ -12,9 +12,9 @@ from rq import Queue
 from rq.exceptions import DequeueTimeout
 from rq.job import Job
 
-from workers.state.once import new_call_id
 from workers.state.queue import JobQueue, TokenQueue
 from workers.state.records import Records
+from workers.state.scripts import new_call_id
 
 
 def wait(records: Records, slug: str, variant: str, count: int = 1) -> None:

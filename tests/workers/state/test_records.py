@@ -16,10 +16,9 @@ from tests.workers.state.support import claim, complete, is_alive, unfinished
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.connection import is_outage
 from workers.state.keys import Keys
-from workers.state.once import new_call_id
 from workers.state.records import Idempotency, Output, QueueLimits, Record, Records, Status
 from workers.state.registry import WorkerRegistry, WorkerReport
-from workers.state.scripts import FINISHED_CHANNEL
+from workers.state.scripts import FINISHED_CHANNEL, new_call_id
 
 PARAMS = {"prompt": "a “quoted” prompt \N{GRINNING FACE}", "seed": 2**53 - 1, "cfg": 1.5}
 TOKENS = "rq:queue:facelight-ic-light-foreground"
