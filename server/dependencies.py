@@ -15,8 +15,7 @@ from server.intake.fetcher import Fetcher
 from server.limits import Rates
 from server.settings import GatewaySettings
 from server.upload_quota import UploadQuota
-from workers.state.clock import SharedClock
-from workers.state.connection import connect
+from workers.state.connection import SharedClock, connect
 from workers.state.janitor import Janitor
 from workers.state.keys import Keys
 from workers.state.queue import JobQueue

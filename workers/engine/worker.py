@@ -28,8 +28,7 @@ from workers.engine.rq_loop import RequestWorker
 from workers.engine.stages import Task
 from workers.engine.watchdog import Watchdog
 from workers.settings import WorkerSettings
-from workers.state.clock import SharedClock
-from workers.state.connection import connect, connect_blocking, retry_until_available
+from workers.state.connection import SharedClock, connect, connect_blocking, retry_until_available
 from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.base import Store
