@@ -8,7 +8,7 @@ from typing import Any, Final
 from server import responses
 from server.schemas import CreditsAnswer, LiveAnswer, ReadyAnswer, UploadAnswer
 from server.urls import Links
-from workers.state.records import Output, Record, Status
+from workers.state.record import Output, Record, Status
 
 PICTURE: Final = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAAAAACPAi4CAAAAK0lEQVR42u3MMREAAAgEoNfkRjeEmwcBqMlNRyAQCAQCgUAg"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from server.dependencies import Gateway
 from server.errors import NotFound
-from workers.state.records import Record, Status
+from workers.state.record import Record, Status
 
 
 def find_record(request_id: str, owner: str, gateway: Gateway) -> Record:

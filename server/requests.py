@@ -24,7 +24,7 @@ from server.lookup import cancel
 from server.schemas import FieldError
 from server.urls import Links
 from workers.errors import StoreUnavailable
-from workers.state.records import Idempotency, QueueLimits
+from workers.state.record import Idempotency, QueueLimits
 from workers.state.registry import served_variants
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from server.schemas import (
     UnfinishedAnswer,
 )
 from server.urls import Links
-from workers.state.records import Output, Record, Status
+from workers.state.record import Output, Record, Status
 
 
 def submitted(request_id: str, links: Links) -> SubmitAnswer:

@@ -36,7 +36,7 @@ from server.requests import submit
 from server.schemas import SubmitAnswer
 from server.urls import Links, links_of
 from workers.state.connection import CALL_S, wait_budget
-from workers.state.records import Record, Status
+from workers.state.record import Record, Status
 
 _log = logging.getLogger(__name__)
 _OUTAGE_PAUSE_S: Final = 0.5

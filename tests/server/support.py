@@ -24,7 +24,8 @@ from server.settings import GatewaySettings
 from tests.workers.state.support import claim, complete, unfinished
 from workers.state.connection import connect
 from workers.state.queue import JobQueue
-from workers.state.records import Output, Record, Records
+from workers.state.record import Output, Record
+from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.open import open_store
 

@@ -27,7 +27,7 @@ from tests.server.support import DATA_URI, PNG, body_for, serving
 from tests.workers.state.support import claim, complete
 from workers.state.connection import connect
 from workers.state.keys import Keys
-from workers.state.records import Audit, Idempotency, Output, Record, Status
+from workers.state.record import Audit, Idempotency, Output, Record, Status
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 from workers.state.scripts import load_script, new_call_id
 

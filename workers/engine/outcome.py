@@ -13,7 +13,8 @@ from workers.engine.device_errors import is_broken_device, is_out_of_memory
 from workers.engine.progress import Progress, Reporter
 from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
 from workers.state.connection import retry_until_available
-from workers.state.records import Output, Record, Records, Result
+from workers.state.record import Output, Record, Result
+from workers.state.records import Records
 from workers.state.scripts import CANCELLED
 from workers.store.base import Store
 

@@ -15,7 +15,8 @@ from workers.engine.job import Allowance, Job
 from workers.engine.outcome import Endings
 from workers.engine.progress import Progress, Reporter
 from workers.state.connection import retry_until_available
-from workers.state.records import QueueKey, Record, Records
+from workers.state.record import QueueKey, Record
+from workers.state.records import Records
 from workers.state.scripts import new_call_id
 from workers.store.base import Store
 

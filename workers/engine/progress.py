@@ -10,7 +10,8 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from workers.state.records import Record, Records
+from workers.state.record import Record
+from workers.state.records import Records
 from workers.state.scripts import CANCELLED
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from workers.engine.job import Allowance
 from workers.engine.outcome import Endings
 from workers.engine.progress import Progress
 from workers.errors import StoreUnavailable
-from workers.state.records import Output, Result
+from workers.state.record import Output, Result
 from workers.store.base import Store
 
 _FILES_OUTLIVE_RECORD_S: Final = 1.0

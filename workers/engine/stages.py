@@ -24,7 +24,7 @@ from workers.engine.execute import Drawing
 from workers.engine.job import Job
 from workers.engine.prepare import Intake
 from workers.engine.publish import Finisher
-from workers.state.records import QueueKey
+from workers.state.record import QueueKey
 
 
 @dataclass

@@ -19,7 +19,8 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from workers.state.queue import JobQueue
-from workers.state.records import Record, Records, Status
+from workers.state.record import Record, Status
+from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
 from workers.store.base import Store
 

@@ -19,7 +19,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from models.catalog import MODELS
-from workers.state.records import QueueKey
+from workers.state.record import QueueKey
 from workers.state.scripts import IdempotentScript, load_script
 
 _SURPLUS: Final = 100

@@ -22,7 +22,8 @@ from tests.s3_server import environment, new_bucket, s3_server, url_of
 from tests.workers.state.support import claim
 from tests.workers.support import PLACE, stages
 from workers.errors import DeviceBroken
-from workers.state.records import Record, Records, Status
+from workers.state.record import Record, Status
+from workers.state.records import Records
 from workers.store.base import Store
 from workers.store.open import open_store
 

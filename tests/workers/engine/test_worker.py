@@ -30,7 +30,8 @@ from workers.engine.model_loader import LoadedModels, ensure_weights
 from workers.engine.rq_loop import DEVICE_BROKEN, RequestWorker
 from workers.settings import WorkerSettings
 from workers.state.queue import JobQueue
-from workers.state.records import Records, Status
+from workers.state.record import Status
+from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.base import Store
 

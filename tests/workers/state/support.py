@@ -6,7 +6,8 @@ from typing import cast
 
 from redis import Redis
 
-from workers.state.records import Output, Record, Records, Result
+from workers.state.record import Output, Record, Result
+from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
 from workers.state.scripts import new_call_id
 

@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 from tests.workers.state.support import claim, unfinished
 from workers.state.janitor import Janitor
 from workers.state.queue import JobQueue
-from workers.state.records import Record, Records, Status
+from workers.state.record import Record, Status
+from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.base import Store
 

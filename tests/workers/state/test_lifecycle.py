@@ -27,7 +27,8 @@ from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.janitor import Janitor
 from workers.state.keys import Keys
 from workers.state.queue import JobQueue
-from workers.state.records import Idempotency, QueueLimits, Record, Records, Status
+from workers.state.record import Idempotency, QueueLimits, Record, Status
+from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, WorkerReport
 from workers.state.scripts import FINISHED_CHANNEL, new_call_id
 from workers.store.base import Store

@@ -16,7 +16,8 @@ from tests.workers.state.support import claim, complete, is_alive, unfinished
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.connection import is_outage
 from workers.state.keys import Keys
-from workers.state.records import Idempotency, Output, QueueLimits, Record, Records, Status
+from workers.state.record import Idempotency, Output, QueueLimits, Record, Status
+from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, WorkerReport
 from workers.state.scripts import FINISHED_CHANNEL, new_call_id
 
