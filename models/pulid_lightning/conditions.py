@@ -17,8 +17,7 @@ from models.pulid_lightning.prepared import SIGMAS, Prepared
 from models.pulid_lightning.sdxl import Conditions, time_ids, timestep_shifts
 from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, encode_prompt, stack_prompts
 from models.runtime.lru import Recent
-from models.runtime.unet import cross_attentions
-from models.runtime.unet_conditions import added_embedding, repeat, rows_of_pictures, text_contexts
+from models.runtime.unet import added_embedding, cross_attentions, repeat, rows_of_pictures, text_contexts
 
 REMEMBERED_FACES: Final = 64
 """How many pictures' faces are kept in memory, a megabyte each."""

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from models.runtime.tree import Value
-from models.runtime.unet import evaluate
-from models.runtime.unet_conditions import added_embedding, attend_to_text, text_contexts, time_shifts
+from models.runtime.unet import added_embedding, attend_to_text, evaluate, text_contexts, time_shifts
 
 _COMMON = {"sample_size": 16, "norm_num_groups": 4, "cross_attention_dim": 24, "out_channels": 4}
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.runtime.devices import for_device
 from models.runtime.fp8 import Float8Linear
+from models.runtime.load import for_device
 from models.runtime.runner import Execution, Runner, execution_for
 from models.runtime.tree import Value, mapped
 from tests.models.runtime.networks import graphs, predict, sdxl, unet_inputs
