@@ -17,7 +17,7 @@ from models.outcomes import Decoded, joined, non_finite, outcomes
 from models.pulid_lightning import sdxl
 from models.runtime.compiler import Compiler
 from models.runtime.runner import Execution, Runner
-from tests.models.runtime.recorder import FakeGraphCapturer
+from tests.models.runtime.fake_capturer import FakeGraphCapturer
 
 Decode = Callable[[Any, Tensor], Decoded]
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from models.runtime.cuda_graphs import CapturedGraph
 from models.runtime.tree import tree_leaves
+from tests.models.runtime.fake_capturer import FakeGraphCapturer
 from tests.models.runtime.networks import Little, Pair, blend, little_inputs
-from tests.models.runtime.recorder import FakeGraphCapturer
 
 Inputs = tuple[Tensor, tuple[Pair, ...]]
 

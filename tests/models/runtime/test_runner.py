@@ -12,8 +12,8 @@ from models.pipeline import Compile
 from models.runtime.compiler import Compiler
 from models.runtime.cuda_graphs import CudaGraphCapturer
 from models.runtime.runner import EAGER, Execution, Runner, execution_for
+from tests.models.runtime.fake_capturer import FakeGraphCapturer
 from tests.models.runtime.networks import Little, blend, graphs, little_inputs
-from tests.models.runtime.recorder import FakeGraphCapturer
 
 EXAMPLES = little_inputs(2, 5, 7, 3), little_inputs(4, 6, 9, 8)
 STRICT = Execution(Compiler("eager"), stance="fail_on_recompile")
