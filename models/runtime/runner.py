@@ -55,7 +55,7 @@ def execution_for(device: torch.device, compile_: Compile) -> Execution:
 
 
 class Runner(Generic[Result]):
-    """A function of a network and of pytrees, with the graphs that were compiled and captured for it. For one thread."""
+    """A function of a network and of pytrees, with its compiled and captured graphs. For one thread."""
 
     def __init__(self, function: Callable[..., Result], execution: Execution = EAGER) -> None:
         """Take a plain function `function(network, *inputs)` that does not write into its inputs."""

@@ -1,4 +1,4 @@
-"""Puts what several threads bring back into its order, without any of them waiting for another."""
+"""Commits what several threads produce in the order in which it was reserved, without one waiting for another."""
 
 from __future__ import annotations
 
@@ -10,46 +10,47 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class InOrder(Generic[Item]):
-    """Takes a step for items in the order of their numbers, and one step for all that are there.
+class OrderedCommitter(Generic[Item]):
+    """Commits items in the order of their reservations, and all that are ready as one group.
 
-    Whoever brings the item whose turn it is takes the step, for those behind it too that are there already; all others
-    only leave theirs. The slower the step, the more items share one.
+    The thread that submits the next item in order commits it, with those behind it that are ready; all other threads
+    return at once. The slower a commit, the more items share the next (group commit).
     """
 
-    def __init__(self, step: Callable[[Sequence[Item]], None]) -> None:
-        self._step = step
-        self._numbers = count()
+    def __init__(self, commit: Callable[[Sequence[Item]], None]) -> None:
+        self._commit = commit
+        self._reservations = count()
         self._next = 0
-        self._there: dict[int, Item | None] = {}
+        self._ready: dict[int, Item | None] = {}
         self._lock = threading.Lock()
-        self._stepping = False
+        self._committing = False
 
-    def number(self) -> int:
-        """The number of the next item. Each must be brought, even if nothing came of it."""
-        return next(self._numbers)
+    def reserve(self) -> int:
+        """The position of the next item. Every reservation must be submitted, with None if there is no item."""
+        return next(self._reservations)
 
-    def bring(self, number: int, item: Item | None) -> None:
-        """Leave an item, None if nothing came of it; raises what the step raises."""
+    def submit(self, position: int, item: Item | None) -> None:
+        """Hand in an item, or None to skip the position; raises what a commit raises."""
         with self._lock:
-            self._there[number] = item
-            if self._stepping:
+            self._ready[position] = item
+            if self._committing:
                 return
-            self._stepping = True
+            self._committing = True
         try:
-            while group := self._whose_turn_it_is():
-                self._step(group)
+            while group := self._next_run():
+                self._commit(group)
         except BaseException:
-            self._stepping = False  # nobody else has been able to begin meanwhile
+            self._committing = False  # no other thread can have begun meanwhile
             raise
 
-    def _whose_turn_it_is(self) -> list[Item]:
-        group: list[Item] = []
+    def _next_run(self) -> list[Item]:
+        """Take the ready items that follow each other in order; with none left, this thread commits no more."""
+        run: list[Item] = []
         with self._lock:
-            while self._next in self._there:
-                item = self._there.pop(self._next)
+            while self._next in self._ready:
+                item = self._ready.pop(self._next)
                 self._next += 1
                 if item is not None:
-                    group.append(item)
-            self._stepping = bool(group)
-        return group
+                    run.append(item)
+            self._committing = bool(run)
+        return run

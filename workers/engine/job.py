@@ -1,4 +1,4 @@
-"""A request between the stages of a worker, and the time that a stage may take."""
+"""A request between the stages of a worker, and the time that its stages may take."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from workers.engine.watchdog import GRACE_S, Watchdog
 
 
 @dataclass(eq=False, frozen=True)
-class Job:
-    """A request that was taken and prepared."""
+class PreparedRequest:
+    """A request that was claimed and prepared; those of one pipeline and batch key can be executed together."""
 
     progress: Progress
     pipeline: Pipeline[Any, Any]
@@ -25,32 +25,32 @@ class Job:
     batch_key: Hashable
 
     @property
-    def is_new(self) -> bool:
-        """Whether no worker has died on it, nor beside it."""
+    def is_first_attempt(self) -> bool:
+        """Whether no worker has died while it was in flight."""
         return self.progress.record.attempt <= 1
 
 
 @dataclass(frozen=True)
-class Allowance:
-    """A request may compute for `timeout_s` seconds, all stages together."""
+class TimeBudget:
+    """Every request may compute for `timeout_s` seconds, all stages together."""
 
     timeout_s: int
     watchdog: Watchdog
 
     @contextmanager
     def stage(self, requests: Sequence[Progress]) -> Iterator[float]:
-        """Count the time of the block as theirs; gives the deadline, by the monotonic clock.
+        """Add the block's time to the requests' computing time; yields the deadline, by the monotonic clock.
 
-        A block that goes on beyond that for `GRACE_S` has the process ended.
+        The watchdog ends the process if the block exceeds the deadline by `GRACE_S`.
         """
         began = time.monotonic()
-        left = max(0.0, self.timeout_s - max(request.seconds for request in requests))
+        left = max(0.0, self.timeout_s - max(request.compute_s for request in requests))
         for request in requests:
-            request.since = began
+            request.stage_began = began
         try:
-            with self.watchdog.ends_process_after(left + GRACE_S, requests[0].record.request_id):
+            with self.watchdog.ends_process_after(left + GRACE_S, requests[0].request_id):
                 yield began + left
         finally:
             for request in requests:
-                request.since = None
-                request.seconds += time.monotonic() - began
+                request.stage_began = None
+                request.compute_s += time.monotonic() - began

@@ -1,4 +1,4 @@
-"""What threads bring in any order is dealt with in one order, by whoever is there, all at once."""
+"""Items that threads submit in any order are committed in the reserved order, all that are ready at once."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from collections.abc import Sequence
 
 import pytest
 
-from workers.engine.in_order import InOrder
+from workers.engine.in_order import OrderedCommitter
 
 
-def test_the_order_is_that_of_the_numbers() -> None:
-    steps: list[list[int]] = []
-    in_order = InOrder[int](lambda group: steps.append(list(group)))
-    numbers = [in_order.number() for _ in range(5)]
-    for number in (2, 1):
-        in_order.bring(number, number)
-    assert steps == []
-    in_order.bring(0, 0)
-    assert steps == [[0, 1, 2]]
-    in_order.bring(4, 4)
-    in_order.bring(3, None)
-    assert steps == [[0, 1, 2], [4]], "nothing came of number 3"
-    assert numbers == list(range(5))
+def test_items_are_committed_in_the_reserved_order() -> None:
+    commits: list[list[int]] = []
+    committer = OrderedCommitter[int](lambda group: commits.append(list(group)))
+    positions = [committer.reserve() for _ in range(5)]
+    for position in (2, 1):
+        committer.submit(position, position)
+    assert commits == []
+    committer.submit(0, 0)
+    assert commits == [[0, 1, 2]]
+    committer.submit(4, 4)
+    committer.submit(3, None)
+    assert commits == [[0, 1, 2], [4]], "position 3 was skipped"
+    assert positions == list(range(5))
 
 
 def test_many_threads() -> None:
-    """No step is taken while another one is, and none is forgotten."""
+    """Commits never overlap, and no item is lost."""
     seen: list[int] = []
     inside = threading.Lock()
 
-    def step(group: Sequence[int]) -> None:
+    def commit(group: Sequence[int]) -> None:
         assert inside.acquire(blocking=False)
         time.sleep(0.0005)
         seen.extend(group)
         inside.release()
 
-    in_order = InOrder[int](step)
-    numbers = [in_order.number() for _ in range(400)]
-    random.shuffle(numbers)
+    committer = OrderedCommitter[int](commit)
+    positions = [committer.reserve() for _ in range(400)]
+    random.shuffle(positions)
 
-    def bring(share: Sequence[int]) -> None:
-        for number in share:
-            in_order.bring(number, number)
+    def submit_all(share: Sequence[int]) -> None:
+        for position in share:
+            committer.submit(position, position)
 
-    threads = [threading.Thread(target=bring, args=[numbers[first::8]]) for first in range(8)]
+    threads = [threading.Thread(target=submit_all, args=[positions[first::8]]) for first in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -54,17 +54,17 @@ def test_many_threads() -> None:
     assert seen == list(range(400))
 
 
-def test_a_step_that_fails_does_not_stop_the_next() -> None:
+def test_a_commit_that_fails_does_not_stop_the_next() -> None:
     seen: list[int] = []
 
-    def step(group: Sequence[int]) -> None:
+    def commit(group: Sequence[int]) -> None:
         if 0 in group:
             raise ValueError("odd")
         seen.extend(group)
 
-    in_order = InOrder[int](step)
-    first, second = in_order.number(), in_order.number()
+    committer = OrderedCommitter[int](commit)
+    first, second = committer.reserve(), committer.reserve()
     with pytest.raises(ValueError, match="odd"):
-        in_order.bring(first, first)
-    in_order.bring(second, second)
+        committer.submit(first, first)
+    committer.submit(second, second)
     assert seen == [1]
