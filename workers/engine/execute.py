@@ -11,8 +11,9 @@ from typing import Final
 from models.errors import NonFiniteResult
 from models.pipeline import Pixels
 from workers.engine.device_errors import free_device_memory, is_broken_device, is_out_of_memory
-from workers.engine.job import PreparedRequest, TimeBudget
 from workers.engine.outcome import Completion
+from workers.engine.prepare import PreparedRequest
+from workers.engine.progress import TimeBudget
 from workers.errors import Cancelled, DeadlineExceeded
 from workers.state.scripts import CANCELLED
 

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from models.catalog import MODELS
 from models.errors import InputRefused
+from models.params import CommonParams
 from models.pipeline import Pipeline
 from workers.engine.device_errors import free_device_memory, is_out_of_memory
-from workers.engine.job import PreparedRequest, TimeBudget
 from workers.engine.outcome import Completion
-from workers.engine.progress import Progress, Reporter
+from workers.engine.progress import Progress, Reporter, TimeBudget
 from workers.state.connection import retry_until_available
 from workers.state.once import new_call_id
 from workers.state.records import QueueKey, Records
 from workers.store.base import Store
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, frozen=True)
+class PreparedRequest:
+    """A request that was claimed and prepared; those of one pipeline and batch key can be executed together."""
+
+    progress: Progress
+    pipeline: Pipeline[Any, Any]
+    params: CommonParams
+    prepared: Any
+    batch_key: Hashable
+
+    @property
+    def is_first_attempt(self) -> bool:
+        """Whether no worker has died while it was in flight."""
+        return self.progress.record.attempt <= 1
 
 
 @dataclass

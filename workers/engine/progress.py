@@ -1,15 +1,21 @@
-"""Progress of the requests in flight: written to Redis, and cancellations read from it, without delaying the stages."""
+"""Progress of the requests in flight: written to Redis, and cancellations read from it, without delaying the stages.
+
+The time that a request may compute is counted here too.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from redis.exceptions import RedisError
 
+from workers.engine.watchdog import GRACE_S, Watchdog
 from workers.state.records import Record, Records
 from workers.state.scripts import CANCELLED
 
@@ -44,6 +50,32 @@ class Progress:
         """Computing time so far, in seconds; waiting between two stages does not count."""
         began = self.stage_began
         return self.compute_s + (0.0 if began is None else time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class TimeBudget:
+    """Every request may compute for `timeout_s` seconds, all stages together."""
+
+    timeout_s: int
+    watchdog: Watchdog
+
+    @contextmanager
+    def stage(self, requests: Sequence[Progress]) -> Iterator[float]:
+        """Add the block's time to the requests' computing time; yields the deadline, by the monotonic clock.
+
+        The watchdog ends the process if the block exceeds the deadline by `GRACE_S`.
+        """
+        began = time.monotonic()
+        left = max(0.0, self.timeout_s - max(request.compute_s for request in requests))
+        for request in requests:
+            request.stage_began = began
+        try:
+            with self.watchdog.ends_process_after(left + GRACE_S, requests[0].request_id):
+                yield began + left
+        finally:
+            for request in requests:
+                request.stage_began = None
+                request.compute_s += time.monotonic() - began
 
 
 class Reporter(threading.Thread):

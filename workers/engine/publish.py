@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Final
+from itertools import count
+from typing import Final, Generic, TypeVar
 
 from models.imaging.decode import MEDIA_TYPES
 from workers.engine.execute import StageOutput
-from workers.engine.in_order import OrderedCommitter
-from workers.engine.job import TimeBudget
 from workers.engine.outcome import Completion
-from workers.engine.progress import Progress
+from workers.engine.progress import Progress, TimeBudget
 from workers.state.records import Output, Result
 from workers.store.base import Store
 
@@ -22,6 +22,7 @@ MAX_PENDING_BYTES: Final = 64 * 1024**2
 """So many requests, and so many bytes of pixels, may be pending. Storing small images is waiting for the disk, which
 takes about as long for several as for one; large ones take the host's processors, and memory."""
 _Stored = tuple[Progress, Result]
+Item = TypeVar("Item")
 
 
 class PublishStage:
@@ -100,3 +101,49 @@ class PublishStage:
         for result, done in zip(results, completed, strict=False):
             # On another thread: deleting a file may wait for the disk as well, and the next group is to be committed.
             self._threads.submit(self._completion.clean_up, result.record, done, result.outputs)
+
+
+class OrderedCommitter(Generic[Item]):
+    """Commits items in the order of their reservations, and all that are ready as one group.
+
+    The thread that submits the next item in order commits it, with those behind it that are ready; all other threads
+    return at once. The slower a commit, the more items share the next (group commit).
+    """
+
+    def __init__(self, commit: Callable[[Sequence[Item]], None]) -> None:
+        self._commit = commit
+        self._reservations = count()
+        self._next = 0
+        self._ready: dict[int, Item | None] = {}
+        self._lock = threading.Lock()
+        self._committing = False
+
+    def reserve(self) -> int:
+        """The position of the next item. Every reservation must be submitted, with None if there is no item."""
+        return next(self._reservations)
+
+    def submit(self, position: int, item: Item | None) -> None:
+        """Hand in an item, or None to skip the position; raises what a commit raises."""
+        with self._lock:
+            self._ready[position] = item
+            if self._committing:
+                return
+            self._committing = True
+        try:
+            while group := self._next_run():
+                self._commit(group)
+        except BaseException:
+            self._committing = False  # no other thread can have begun meanwhile
+            raise
+
+    def _next_run(self) -> list[Item]:
+        """Take the ready items that follow each other in order; with none left, this thread commits no more."""
+        run: list[Item] = []
+        with self._lock:
+            while self._next in self._ready:
+                item = self._ready.pop(self._next)
+                self._next += 1
+                if item is not None:
+                    run.append(item)
+            self._committing = bool(run)
+        return run

@@ -21,8 +21,7 @@ from itertools import groupby
 from threading import Event
 
 from workers.engine.execute import ExecuteStage
-from workers.engine.job import PreparedRequest
-from workers.engine.prepare import PrepareStage
+from workers.engine.prepare import PreparedRequest, PrepareStage
 from workers.engine.publish import PublishStage
 from workers.state.records import QueueKey
 

@@ -18,11 +18,10 @@ from rq.worker import DequeueStrategy
 from models.pipeline import Pipeline
 from workers.engine.execute import ExecuteStage
 from workers.engine.heartbeat import Heartbeat
-from workers.engine.job import TimeBudget
 from workers.engine.model_loader import LoadedModels
 from workers.engine.outcome import Completion
 from workers.engine.prepare import PrepareStage
-from workers.engine.progress import Reporter
+from workers.engine.progress import Reporter, TimeBudget
 from workers.engine.publish import PublishStage
 from workers.engine.rq_loop import RequestWorker
 from workers.engine.stages import RequestStages

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from workers.engine.in_order import OrderedCommitter
+from workers.engine.publish import OrderedCommitter
 
 
 def test_items_are_committed_in_the_reserved_order() -> None:
