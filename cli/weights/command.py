@@ -22,7 +22,7 @@ from cli.weights.transfers import Source, in_words, sole_user
 from cli.weights.verify import verify
 from models.catalog import MODELS
 from models.errors import WeightsError
-from models.runtime.kernel_cache import keep_kernels
+from models.runtime.kernel_cache import set_cache_dirs
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import read_installed
 from models.weights.lock import SHIPPED_LOCK, Lock, Weight, pin, read_lock
@@ -128,7 +128,7 @@ def lock_command(lock: _LockFile = SHIPPED_LOCK) -> None:
 @app.command(name="demo")
 def demo_command(directory: Annotated[Path | None, typer.Argument(metavar="[DIR]")] = None) -> None:
     """Build the demo weights: small networks that show how ic-light relights, and stand-ins for pulid-lightning."""
-    keep_kernels(None)
+    set_cache_dirs(None)
     from models.demo.build import build  # loads torch, and diffusers with its compiler
 
     directory = directory or _settings().demo_dir

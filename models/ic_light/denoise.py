@@ -11,8 +11,7 @@ from torch import Tensor
 
 from models.ic_light.batches import pictures_together
 from models.ic_light.noise import Noise, Noises
-from models.runtime.unet import evaluate
-from models.runtime.unet_conditions import TextContext, attend_to_text, text_contexts, time_shifts
+from models.runtime.unet import TextContext, attend_to_text, evaluate, text_contexts, time_shifts
 
 Predict = Callable[[Any, Tensor, Tensor, tuple[TextContext, ...]], Tensor]
 """A UNet, its input, the shift of the timestep and the text's contexts give the predicted noise [rows, 4, h, w]."""

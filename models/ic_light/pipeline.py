@@ -25,8 +25,8 @@ from models.imaging.decode import decode
 from models.imaging.resample import resample
 from models.outcomes import Decoded, non_finite, outcomes
 from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
-from models.runtime.lru import Recent
-from models.runtime.pacing import paced
+from models.runtime.lru import LRUCache
+from models.runtime.pacing import throttled
 from models.runtime.runner import EAGER, Execution, Runner, execution_for
 from models.weights.weight_set import WeightSet
 
@@ -105,7 +105,7 @@ class IcLight(Pipeline[Params, Prepared]):
         self._encode, self._decode = Runner(vae.encode_pictures, execution), Runner(vae.decode_picture, execution)
         self._networks = networks
         self._is_eager = execution == EAGER
-        self._texts: Recent[Tensor] = Recent(_REMEMBERED_TEXTS)
+        self._texts: LRUCache[Tensor] = LRUCache(_REMEMBERED_TEXTS)
         self._noise_source = torch.device("cpu") if options.cpu_noise else networks.device
 
     @property
@@ -164,7 +164,7 @@ class IcLight(Pipeline[Params, Prepared]):
         """Matte the subjects, draw all pictures small, enlarge them, draw them anew at full size."""
         first_span, second_span = batch[0].spans
         scene = self._set(
-            batch, _counter(paced(on_step, self._networks.device), first_span.evaluations + second_span.evaluations)
+            batch, _counter(throttled(on_step, self._networks.device), first_span.evaluations + second_span.evaluations)
         )
 
         conditions = self._conditions(scene, 0)
@@ -219,7 +219,7 @@ class IcLight(Pipeline[Params, Prepared]):
 
     def _embed(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
         def embedded(chunks: prompt.Chunks) -> Tensor:
-            return self._texts.get(str(chunks), lambda: prompt.encode(self._networks.text_encoder, chunks))
+            return self._texts.get_or_create(str(chunks), lambda: prompt.encode(self._networks.text_encoder, chunks))
 
         return prompt.pair(embedded(prepared.positive), embedded(prepared.negative))
 

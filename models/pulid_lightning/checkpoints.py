@@ -18,8 +18,7 @@ from models.pulid_lightning.deduplicate import TensorPool
 from models.pulid_lightning.offload import HostTensors
 from models.pulid_lightning.single_file import SingleFile
 from models.pulid_lightning.text_encoder import Encode, penultimate
-from models.runtime.devices import for_device
-from models.runtime.load import load_part
+from models.runtime.load import for_device, load_part
 from models.weights.weight_set import WeightSet
 
 WORKING_RESERVE: Final = 8 * 1024**3

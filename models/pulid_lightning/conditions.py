@@ -16,9 +16,8 @@ from models.pulid_lightning.identity.extractor import Identifier
 from models.pulid_lightning.prepared import SIGMAS, Prepared
 from models.pulid_lightning.sdxl import Conditions, time_ids, timestep_shifts
 from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, encode_prompt, stack_prompts
-from models.runtime.lru import Recent
-from models.runtime.unet import cross_attentions
-from models.runtime.unet_conditions import added_embedding, repeat, rows_of_pictures, text_contexts
+from models.runtime.lru import LRUCache
+from models.runtime.unet import added_embedding, cross_attentions, repeat, rows_of_pictures, text_contexts
 
 REMEMBERED_FACES: Final = 64
 """How many pictures' faces are kept in memory, a megabyte each."""
@@ -40,8 +39,8 @@ class Conditioner:
         """Take the adapter's `projections`; `unet` is any of the checkpoints'. Raises `WeightsError` if they differ."""
         self._identifier, self._body_share, self._device = identifier, body_share, device
         self._projections = [projections[layer] for layer in layer_numbers(unet, projections)]
-        self._identities: Recent[Identity] = Recent(REMEMBERED_FACES)
-        self._texts: Recent[TextEmbeddings] = Recent(_REMEMBERED_PROMPTS)
+        self._identities: LRUCache[Identity] = LRUCache(REMEMBERED_FACES)
+        self._texts: LRUCache[TextEmbeddings] = LRUCache(_REMEMBERED_PROMPTS)
 
     def __call__(self, batch: Sequence[Prepared], checkpoint: Checkpoint) -> Conditions:
         """The conditions of requests of one checkpoint, size and face style."""
@@ -67,10 +66,12 @@ class Conditioner:
         self._texts.clear()
 
     def _identify(self, request: Prepared) -> Identity:
-        return self._identities.get(request.picture, lambda: self._identifier.identify(request.face))
+        return self._identities.get_or_create(request.picture, lambda: self._identifier.identify(request.face))
 
     def _embed(self, checkpoint: Checkpoint, name: str, tokens: PromptTokens) -> TextEmbeddings:
-        return self._texts.get(f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g))
+        return self._texts.get_or_create(
+            f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g)
+        )
 
 
 def _branches(batch: Sequence[Prepared]) -> Iterator[PromptTokens]:

@@ -31,8 +31,8 @@ from models.pulid_lightning.text_encoder import PromptTokens
 from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.runtime.fp8 import quantise, require_fp8
 from models.runtime.load import load_part
-from models.runtime.lru import Recent
-from models.runtime.pacing import paced
+from models.runtime.lru import LRUCache
+from models.runtime.pacing import throttled
 from models.runtime.runner import EAGER, Execution, Runner, execution_for
 from models.runtime.state_dicts import read_state_dict
 from models.weights.file_errors import file_errors
@@ -60,7 +60,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
     ) -> None:
         """Take what `load` has loaded."""
         self._faces, self._tokenizers, self._checkpoints, self._device = faces, tokenizers, checkpoints, device
-        self._found: Recent[FoundFace] = Recent(REMEMBERED_FACES)
+        self._found: LRUCache[FoundFace] = LRUCache(REMEMBERED_FACES)
         self._conditions = Conditioner(identifier, checkpoints.unets[0], projections, body_share, device)
         self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
         self._is_eager = execution == EAGER
@@ -80,7 +80,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
             raise InputRefused(f"checkpoint_model cannot be served: {params.variant} is not loaded.")
         file = images["face_image"]
         picture = hashlib.sha256(file).hexdigest()
-        face = self._found.get(picture, lambda: self._find(file))
+        face = self._found.get_or_create(picture, lambda: self._find(file))
         prompts = self._tokenize(params.prompt), self._tokenize(_ALWAYS_NEGATIVE + params.negative_prompt)
         return Prepared(params, picture, face, *prompts, *draw(params))
 
@@ -108,7 +108,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         noise = DrawnNoise(WAYS, torch.cat([prepared.noise for prepared in batch], 1).to(self._device))
         denoise = denoiser(self._predict, checkpoint.unet, self._conditions(batch, checkpoint))
         decoded = decode_latents(
-            self._decode, checkpoint.vae, sample(denoise, latents, SIGMAS, noise, paced(on_step, self._device))
+            self._decode, checkpoint.vae, sample(denoise, latents, SIGMAS, noise, throttled(on_step, self._device))
         )
         drawn = outcomes(*decoded, _STAGES, [prepared.params.number_of_images for prepared in batch])
         if any(isinstance(outcome, NonFiniteResult) for outcome in drawn):

@@ -66,9 +66,9 @@ class Served:
         run = pipeline.run
         pipeline.run = lambda batch, on_step: sizes.append(len(batch)) or run(batch, on_step)
         try:
-            with stages(self.records, self.store, {slug: pipeline}) as (task, _):
-                for _ in task(PLACES[slug], b"token"):
-                    task.take_no_more()
+            with stages(self.records, self.store, {slug: pipeline}) as (engine, _):
+                for _ in engine.serve(PLACES[slug], b"token"):
+                    engine.stop_claiming()
         finally:
             del pipeline.run
         return sizes
