@@ -26,7 +26,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict
 
 from models.errors import WeightFileError, WeightsError
-from models.weights.atomic import replace_text
+from models.weights.atomic import atomic_write
 from models.weights.hashes import sha256_of
 from models.weights.lock import InnerPath, Sha256
 
@@ -89,7 +89,7 @@ def describe_file(root: Path, path: str) -> InstalledFile:
 def write_installed(root: Path, weights: Sequence[InstalledWeight], kind: Kind) -> None:
     """Write the record of the folder `root`, replacing an older one in one step."""
     record = Installed(kind=kind, weights=list(weights))
-    replace_text(root / INSTALLED_NAME, tomli_w.dumps(record.model_dump(exclude_none=True)))
+    atomic_write(root / INSTALLED_NAME, tomli_w.dumps(record.model_dump(exclude_none=True)))
 
 
 def read_installed(root: Path) -> Installed:

@@ -53,7 +53,7 @@ class WeightSet:
             raise WeightsError(f"{root} holds no weights for {slug}. Run `facelight weights fetch --only {slug}`.")
         for weight in weights:
             for file in weight.files:
-                if fault := find_fault(root, file, hashes):
+                if fault := verify_file(root, file, hashes):
                     raise WeightFileError(f"{fault}. Run `facelight weights fetch` to mend it.")
         paths = {weight.role: root / weight.path for weight in weights}
         recorded = frozenset(root / file.path for weight in weights for file in weight.files)
@@ -64,7 +64,7 @@ class WeightSet:
         return cls(record.kind, paths, recorded)
 
 
-def find_fault(root: Path, file: InstalledFile, hashes: HashCache, afresh: bool = False) -> str | None:
+def verify_file(root: Path, file: InstalledFile, hashes: HashCache, afresh: bool = False) -> str | None:
     """What is wrong with a file, `FILE: reason`; None if it is as recorded.
 
     `afresh`: read the file whatever `hashes` remembers of it.
