@@ -64,7 +64,7 @@ def _load(root: Path, record: Installed) -> Recogniser:
     from models.pulid_lightning.identity.face import FaceFinder
     from models.weights.folder import Folder
     from models.weights.hashes import HashCache
-    from models.weights.weight_set import verify_file
+    from models.weights.installed import verify_file
 
     found = [weight for weight in record.weights if weight.role == ROLE]
     if not found:

@@ -8,9 +8,15 @@ from typing import Literal
 
 from cli.weights.items import source_name
 from models.weights.hashes import HashCache
-from models.weights.installed import INSTALLED_NAME, Installed, InstalledFile, InstalledWeight, read_installed
+from models.weights.installed import (
+    INSTALLED_NAME,
+    Installed,
+    InstalledFile,
+    InstalledWeight,
+    read_installed,
+    verify_file,
+)
 from models.weights.lock import Weight
-from models.weights.weight_set import verify_file
 
 State = Literal["verified", "present", "outdated", "damaged", "absent"]
 """`present`: all files have their sizes, but were not hashed since they changed; `outdated`: the lock names others."""

@@ -8,8 +8,7 @@ from typing import TextIO
 
 from cli.weights.progress import Progress
 from models.weights.hashes import HashCache
-from models.weights.installed import InstalledFile, read_installed
-from models.weights.weight_set import verify_file
+from models.weights.installed import InstalledFile, read_installed, verify_file
 
 
 def verify(root: Path, hashes: HashCache, out: TextIO, only: str | None = None, jobs: int = 4) -> tuple[int, list[str]]:

@@ -28,7 +28,7 @@ from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipel
 from models.runtime.lru import Recent
 from models.runtime.pacing import paced
 from models.runtime.runner import EAGER, Execution, Runner, execution_for
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 _STAGES: Final = (
     "the subject's alpha",

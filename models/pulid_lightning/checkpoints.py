@@ -20,7 +20,7 @@ from models.pulid_lightning.single_file import SingleFile
 from models.pulid_lightning.text_encoder import Encode, penultimate
 from models.runtime.devices import for_device
 from models.runtime.load import load_part
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 WORKING_RESERVE: Final = 8 * 1024**3
 """Bytes of device memory to leave to work in: an estimate for ten portraits of 1024 x 1024 px in one batch."""

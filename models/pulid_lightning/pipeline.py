@@ -36,7 +36,7 @@ from models.runtime.pacing import paced
 from models.runtime.runner import EAGER, Execution, Runner, execution_for
 from models.runtime.state_dicts import read_state_dict
 from models.weights.file_errors import file_errors
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 Part = TypeVar("Part")
 

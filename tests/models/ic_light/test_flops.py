@@ -14,7 +14,7 @@ from models.ic_light.networks import Networks
 from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight, Prepared
 from models.pipeline import LoadOptions
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from tests.models.work import META, TERA, ReadAsZero, recorded, teraflops
 
 SMALL_PAIR, LARGE_PAIR = 2 * 1.042, 2 * 2.878

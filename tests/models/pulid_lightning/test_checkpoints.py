@@ -16,7 +16,7 @@ from models.pulid_lightning.checkpoints import WORKING_RESERVE, Checkpoints, has
 from models.pulid_lightning.offload import HostTensors
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
 NAMES = Params.variants

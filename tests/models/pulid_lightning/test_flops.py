@@ -19,7 +19,7 @@ from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import Prepared, PulidLightning
 from models.pulid_lightning.sdxl import load_tokenizers
 from models.pulid_lightning.text_encoder import penultimate
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from tests.models.work import META, TERA, ReadAsZero, recorded, teraflops
 
 UNET_PAIR, DECODE, TEXTS, EVA_CLIP = 13.522, 10.470, 0.027 + 0.196, 0.382

@@ -18,7 +18,7 @@ from models.pulid_lightning.identity.extractor import Identifier
 from models.pulid_lightning.identity.face import FaceFinder
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 SMALL = {"face_image": "portrait", "seed": 412431, "width": 256, "height": 256}
 
