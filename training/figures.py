@@ -27,7 +27,7 @@ from models.ic_light.networks import Networks, load_networks
 from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight
 from models.pipeline import Outcome
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from training.goals import Figures, Light, Noise, RoundTrip, WordShift, lines, table, write_figures
 from training.loop import Say
 from training.measures import (

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from training import figures
 from training.figures import NAMED, Model, main, sphere
 from training.goals import REQUEST_S, Figures

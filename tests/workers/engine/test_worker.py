@@ -21,8 +21,7 @@ from rq.worker import DequeueStrategy
 
 from models.ic_light.params import Params
 from models.pipeline import LoadOptions, OnStep, Pipeline, Pixels
-from models.weights.installed import INSTALLED_NAME
-from models.weights.weight_set import WeightSet
+from models.weights.installed import INSTALLED_NAME, WeightSet
 from tests.workers.state.support import is_alive
 from tests.workers.support import stages
 from workers.engine.heartbeat import Heartbeat
