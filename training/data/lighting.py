@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from models.ic_light.params import LightSource
-from training.looks import Look
-from training.shapes import Colours, Field, as_float32, blur, enlarge, luma, smooth_noise
+from training.data.lighting_styles import Look
+from training.data.shapes import Colours, Field, as_float32, blur, enlarge, luma, smooth_noise
 
 TOWARDS: Final[dict[LightSource, tuple[float, float]]] = {
     "Left Light": (-1.0, 0.0),

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from models.ic_light.params import LightSource
 from models.ic_light.vae import encode_pictures
-from training.loop import Say
-from training.scenes import draw_scene
-from training.subjects import draw_subject
+from training.data.scenes import draw_scene
+from training.data.subjects import draw_subject
+from training.stages.loop import Say
 
 _SIDES: Final[tuple[LightSource, ...]] = tuple(light for light in get_args(LightSource) if light != "None")
 _WITH_BACKGROUND: Final = 0.25

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from training.cutouts import Cutout, cutouts
-from training.drawings import Drawing, draw_portrait, draw_thing
-from training.photos import Picture
-from training.shapes import (
+from training.data.cutouts import Cutout, cutouts
+from training.data.photos import Picture
+from training.data.shapes import (
     Colours,
     Field,
     as_float32,
@@ -23,7 +22,8 @@ from training.shapes import (
     random_outlines,
     smooth_noise,
 )
-from training.textures import drawn_texture, is_grey, photo_patch, recolour
+from training.data.synthetic_subjects import Drawing, draw_portrait, draw_thing
+from training.data.textures import drawn_texture, is_grey, photo_patch, recolour
 
 _SMALLEST, _LARGEST = 0.12, 0.85
 """Shares of a picture that a subject may cover."""

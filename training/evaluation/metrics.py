@@ -15,7 +15,7 @@ import numpy.typing as npt
 from skimage.color import rgb2lab
 from skimage.filters import gaussian
 
-from training.photos import Picture
+from training.data.photos import Picture
 
 Mask = npt.NDArray[np.bool_]
 """Which pixels count, [height, width]."""

@@ -14,8 +14,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from training.calm import CALM, constants
-from training.holding import hold_rows
+from training.networks.frozen_channels import hold_rows
+from training.networks.norm_anchor import CALM, constants
 
 LATENT_SCALES: Final = (1.4, 2.5, 2.5)
 """Latents per unit of Y, B - Y and R - Y, for pictures in -1..1."""

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from models.weights.installed import WeightSet
-from training import figures
-from training.figures import NAMED, Model, main, sphere
-from training.goals import REQUEST_S, Figures
-from training.photos import load_photo
+from training.data.photos import load_photo
+from training.evaluation import evaluate
+from training.evaluation.evaluate import NAMED, Model, main, sphere
+from training.evaluation.goals import REQUEST_S, Figures
 
 SMALL = {"width": 256, "height": 256, "steps": 2, "highres_scale": 1, "seed": 1}
 
@@ -60,9 +60,9 @@ def test_a_quick_run_says_that_its_figures_mean_nothing(told: tuple[str, dict[st
 
 def test_a_full_run_that_misses_a_goal_ends_with_an_error(monkeypatch: pytest.MonkeyPatch):
     reached = Figures(light=[], round_trips=[], words=[], noise=[], request_s=REQUEST_S, shortened=False)
-    monkeypatch.setattr(figures, "measure", lambda *_: reached)
+    monkeypatch.setattr(evaluate, "measure", lambda *_: reached)
     main(["folder"])
-    monkeypatch.setattr(figures, "measure", lambda *_: replace(reached, request_s=REQUEST_S + 1))
+    monkeypatch.setattr(evaluate, "measure", lambda *_: replace(reached, request_s=REQUEST_S + 1))
     with pytest.raises(SystemExit) as ending:
         main(["folder"])
     assert ending.value.code == 1

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from models.demo import architecture
-from training.colour_path import LATENT_SCALES, hold_colour_path, lay_colour_path, to_luma_chroma
-from training.denoiser import alphas_cumprod
-from training.gain_start import hold_gain, lay_gain
-from training.holding import bound_rows, hold
-from training.photos import load_photo
-from training.text_lane import lay_text_lane
+from training.data.photos import load_photo
+from training.networks.colour_path import LATENT_SCALES, hold_colour_path, lay_colour_path, to_luma_chroma
+from training.networks.frozen_channels import bound_rows, hold
+from training.networks.identity_init import hold_gain, lay_gain
+from training.networks.text_bypass import lay_text_lane
+from training.stages.denoiser import alphas_cumprod
 
 COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "grey": (0, 0, 0), "white": (1, 1, 1)}
 TEXT = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(5))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from training.goals import Figures, Light, Noise, RoundTrip, WordShift, write_figures
-from training.reproduction import main, pairs
+from training.evaluation.compare import main, pairs
+from training.evaluation.goals import Figures, Light, Noise, RoundTrip, WordShift, write_figures
 
 FIRST = Figures(
     light=[Light("coffee", "left/right", 42, 8.0, 4.0, 0.4)],

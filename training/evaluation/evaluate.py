@@ -1,4 +1,4 @@
-"""Measures demo weights on pictures they were not trained on: `python -m training.figures FOLDER`.
+"""Measures demo weights on pictures they were not trained on: `python -m training.evaluation.evaluate FOLDER`.
 
 Light, noise and time come from default requests; those for prompt words have half of the steps, and their second pass
 is no larger than the first.
@@ -28,9 +28,9 @@ from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight
 from models.pipeline import Outcome
 from models.weights.installed import WeightSet
-from training.goals import Figures, Light, Noise, RoundTrip, WordShift, lines, table, write_figures
-from training.loop import Say
-from training.measures import (
+from training.data.photos import HELD_OUT, Picture, load_photo
+from training.evaluation.goals import Figures, Light, Noise, RoundTrip, WordShift, lines, table, write_figures
+from training.evaluation.metrics import (
     Axis,
     Box,
     Mask,
@@ -41,8 +41,8 @@ from training.measures import (
     mean_chroma,
     psnr,
 )
-from training.photos import HELD_OUT, Picture, load_photo
-from training.prototype import CELL, sheet_noise
+from training.evaluation.prototype import CELL, sheet_noise
+from training.stages.loop import Say
 
 PLAIN_WORDS: Final = "soft light"
 NAMED: Final[Mapping[str, tuple[int, int]]] = {
@@ -231,7 +231,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     `words`: the command's arguments, those of the process if not given.
     """
-    parser = argparse.ArgumentParser(prog="python -m training.figures", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training.evaluation.evaluate", description=__doc__)
     parser.add_argument("weights", type=Path, help="folder of built demo weights")
     parser.add_argument("--quick", action="store_true", help="small pictures in few steps: does everything run?")
     parser.add_argument("--json", type=Path, help="file for the figures")

@@ -1,4 +1,4 @@
-"""Whether one training gives the figures of another: `python -m training.reproduction A B`.
+"""Whether one training gives the figures of another: `python -m training.evaluation.compare A B`.
 
 A and B are files that a training wrote beside its weights (`figures.json`). Training draws everything from fixed seeds,
 but no two kinds of processor round alike, and thousands of steps make that visible: hence the margins.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from training.goals import Figures, Line, lines, read_figures
+from training.evaluation.goals import Figures, Line, lines, read_figures
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     `words`: the command's arguments, those of the process if not given.
     """
-    parser = argparse.ArgumentParser(prog="python -m training.reproduction", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training.evaluation.compare", description=__doc__)
     parser.add_argument("first", type=Path, help="figures.json of one training")
     parser.add_argument("second", type=Path, help="figures.json of the other")
     given = parser.parse_args(words)

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.colour_path import LATENT_SCALES, hold_colour_path, to_luma_chroma
-from training.loop import Say, Schedule, device_of, train
-from training.photos import TRAINED_ON, load_photo
+from training.data.photos import TRAINED_ON, load_photo
+from training.networks.colour_path import LATENT_SCALES, hold_colour_path, to_luma_chroma
+from training.stages.loop import Say, Schedule, device_of, train
 
 _BATCH: Final = 4
 _ENCODER_SHARE: Final = 0.3

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from training.photos import TRAINED_ON, Picture, load_photo
-from training.shapes import Colour, Colours, Field, as_float32, colour_noise, luma, smooth_noise
+from training.data.photos import TRAINED_ON, Picture, load_photo
+from training.data.shapes import Colour, Colours, Field, as_float32, colour_noise, luma, smooth_noise
 
 _GREY_PHOTOS: Final = frozenset(
     ("brick", "camera", "cell", "coins", "grass", "gravel", "horse", "microaneurysms", "moon", "page", "text")

@@ -10,11 +10,11 @@ import torch
 
 from models.ic_light.conditioning import composite_on_grey
 from models.ic_light.params import LightSource
-from training.lighting import light_subject, light_wall, paint_wall, soft_clip
-from training.looks import NEUTRAL, Look, draw_look, draw_prompt
-from training.photos import Picture
-from training.shapes import Colours, Field, as_float32
-from training.subjects import Subject
+from training.data.lighting import light_subject, light_wall, paint_wall, soft_clip
+from training.data.lighting_styles import NEUTRAL, Look, draw_look, draw_prompt
+from training.data.photos import Picture
+from training.data.shapes import Colours, Field, as_float32
+from training.data.subjects import Subject
 
 _FAR_GLOW: Final = 0.3
 """How much of the second colour of neon shines where the light does not reach."""

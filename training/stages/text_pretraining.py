@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.loop import Say, Schedule, train
-from training.pool import Examples
-from training.text_lane import TAUGHT
+from training.data.dataset import Examples
+from training.networks.text_bypass import TAUGHT
+from training.stages.loop import Say, Schedule, train
 
 _BATCH: Final = 128
 _BEHIND: Final = 16

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from training.measures import Box, flat_noise
-from training.photos import Picture
+from training.data.photos import Picture
+from training.evaluation.metrics import Box, flat_noise
 
 CELL: Final = (256, 320)
 """(width, height) in px of a picture on its sheet, reduced from 768 x 960. Ours are measured at the same scale."""

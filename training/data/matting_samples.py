@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.cutouts import cutouts
-from training.photos import load_photo
-from training.shapes import (
+from training.data.cutouts import cutouts
+from training.data.photos import load_photo
+from training.data.shapes import (
     Colours,
     Field,
     blur,
@@ -21,8 +21,8 @@ from training.shapes import (
     random_outlines,
     smooth_noise,
 )
-from training.subjects import draw_subject
-from training.textures import drawn_texture, is_grey, photo_patch, random_colour, recolour
+from training.data.subjects import draw_subject
+from training.data.textures import drawn_texture, is_grey, photo_patch, random_colour, recolour
 
 Matted = tuple[Colours, Field]
 """A picture [height, width, 3] in 0..1 and its alpha."""

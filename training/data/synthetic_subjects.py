@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from training.shapes import (
+from training.data.shapes import (
     Colour,
     Colours,
     Field,
@@ -19,7 +19,7 @@ from training.shapes import (
     rounded,
     smooth_noise,
 )
-from training.textures import drawn_texture, random_colour, skin_colour
+from training.data.textures import drawn_texture, random_colour, skin_colour
 
 Drawing = tuple[Colours, Field]
 """Colours [height, width, 3] in 0..1, and alpha."""

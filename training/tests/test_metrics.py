@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from training import prototype
-from training.measures import (
+from training.evaluation import prototype
+from training.evaluation.metrics import (
     Axis,
     box_luma,
     chroma_error,

@@ -12,12 +12,12 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from training.measures import Axis
-from training.prototype import NOISE
+from training.evaluation.metrics import Axis
+from training.evaluation.prototype import NOISE
 
 FIGURES_FILE: Final = "figures.json"
 """What a training calls its figures, which it writes beside the weights."""
-RESULTS: Final = Path(__file__).with_name("results")
+RESULTS: Final = Path(__file__).parents[1] / "results"
 """Log and figures of the training that gave the shipped weights."""
 
 QUOTIENT: Final = 4.0

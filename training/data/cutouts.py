@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from skimage.data import stereo_motorcycle
 from skimage.morphology import closing, disk, opening
 
-from training.photos import load_photo
+from training.data.photos import load_photo
 
 _Box = tuple[float, float, float, float]
 

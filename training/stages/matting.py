@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from models.demo.trained_files import save_trained
 from models.ic_light.rmbg import Rmbg
-from training.loop import Say, Schedule, device_of, train
-from training.matting_network import colours_of, lay_finest_level, maps_of, new_network
-from training.matting_pictures import draw_batch
+from training.data.matting_samples import draw_batch
+from training.networks.matting_network import colours_of, lay_finest_level, maps_of, new_network
+from training.stages.loop import Say, Schedule, device_of, train
 
 SCHEDULE: Final = Schedule(steps=2400, rate=4e-3, average=0.99)
 _SMALL: Final = (8, ((112, 112), (96, 128), (128, 96), (128, 128)))

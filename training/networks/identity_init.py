@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.calm import CALM, constants
-from training.holding import hold, hold_rows
+from training.networks.frozen_channels import hold, hold_rows
+from training.networks.norm_anchor import CALM, constants
 
 _LATENTS: Final = 4
 _COPIES: Final = 2 * _LATENTS + 2

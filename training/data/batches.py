@@ -13,7 +13,7 @@ from torch import Tensor
 from models.ic_light.params import Params
 from models.ic_light.prompt import SEPARATOR, tokenise
 from models.ic_light.sampling import full_range, make_scheduler, partial_range
-from training.pool import Examples
+from training.data.dataset import Examples
 
 _NEGATIVE_SHARE: Final = 0.2
 """How many of the neutral scenes are learned under a negative prompt: guidance runs against what that gives."""

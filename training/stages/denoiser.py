@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.batches import Batch, Batches, Emphasis, alphas_cumprod
-from training.gain_start import hold_gain
-from training.holding import bound_rows
-from training.loop import Say, Schedule, train
-from training.pool import Examples
-from training.text_start import teach_colours
+from training.data.batches import Batch, Batches, Emphasis, alphas_cumprod
+from training.data.dataset import Examples
+from training.networks.frozen_channels import bound_rows
+from training.networks.identity_init import hold_gain
+from training.stages.loop import Say, Schedule, train
+from training.stages.text_pretraining import teach_colours
 
 _MOST_WEIGHT: Final = 400.0
 _AREAS: Final = 4
