@@ -30,7 +30,7 @@ def serve() -> None:
     """Serve both endpoints on this machine: Redis, one worker and the gateway, restarted when they die."""
     settings = settings_or_exit(GatewaySettings)
     settings_or_exit(WorkerSettings)  # what the worker would refuse is told here, once
-    configure_logging("serve", settings.log_level)
+    configure_logging("serve", settings.log_level, settings.log_format)
     try:
         open_store(settings.store_location).check()
         supervisor.run(settings, on_ready=lambda: typer.echo(_welcome(settings)))
