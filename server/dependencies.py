@@ -10,11 +10,9 @@ from fastapi import Request
 from redis import Redis
 
 from server.completion import Wakeups
-from server.intake.fetch_slots import FetchSlots
-from server.intake.fetcher import Fetcher
-from server.limits import Rates
+from server.intake.fetcher import Fetcher, FetchSlots
+from server.limits import Rates, UploadQuota
 from server.settings import GatewaySettings
-from server.upload_quota import UploadQuota
 from workers.state.clock import SharedClock
 from workers.state.connection import connect
 from workers.state.janitor import Janitor

@@ -11,8 +11,18 @@ from pydantic import BaseModel
 
 from models.catalog import MODELS, Model
 from models.imaging.decode import FILE_MEDIA_TYPES, MEDIA_TYPES
-from server.examples import EXAMPLES, PICTURE
-from server.schemas import ErrorAnswer, FailedAnswer, UnfinishedAnswer
+from server import responses
+from server.schemas import (
+    CreditsAnswer,
+    ErrorAnswer,
+    FailedAnswer,
+    LiveAnswer,
+    ReadyAnswer,
+    UnfinishedAnswer,
+    UploadAnswer,
+)
+from server.urls import Links
+from workers.state.records import Output, Record, Status
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -86,6 +96,74 @@ _BINARY: Final = {"type": "string", "format": "binary"}
 _PICTURES: Final = {media_type: {"schema": _BINARY} for media_type in MEDIA_TYPES.values()}
 _FILES: Final = {media_type: {"schema": _BINARY} for media_type in FILE_MEDIA_TYPES.values()}
 _ENCODINGS: Final = ("application/json", "multipart/form-data", "application/x-www-form-urlencoded")
+PICTURE: Final = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAAAAACPAi4CAAAAK0lEQVR42u3MMREAAAgEoNfkRjeEmwcBqMlNRyAQCAQCgUAg"
+    "EAgEAsHzYAFAdAEArKmlZAAAAABJRU5ErkJggg=="
+)
+"""64 x 64 grey pixels: what is shown as an example can be sent as it is."""
+_LINKS: Final = Links("https://images.example.com")
+_CREDITS: Final = 1_000_000.0
+_QUEUED_RECORD: Final = Record(
+    request_id="6f0c6b7e-6f5b-4c0a-9f0e-2f6f3f1f7c55",
+    slug="pulid-lightning",
+    owner="",
+    params={"prompt": "A photo of a person", "seed": 412431},
+)
+_PICTURE: Final = Output("Vh0Qk3cJx1yTq5m2b8nZr7dL4wGfPsAe.png", "image/png", 1_403_118, 1024, 1024)
+
+
+def _ended(status: Status, **fields: Any) -> Record:
+    return Record(
+        request_id=_QUEUED_RECORD.request_id,
+        slug=_QUEUED_RECORD.slug,
+        owner="",
+        params=_QUEUED_RECORD.params,
+        status=status,
+        started_at=0.02,
+        finished_at=2.45,
+        inference_time=2.41,
+        **fields,
+    )
+
+
+_COMPLETED_RECORD: Final = _ended(Status.COMPLETED, outputs=(_PICTURE,))
+_FAILED_RECORD: Final = _ended(Status.FAILED, error="No face was found in the picture.")
+_UPLOADED: Final[UploadAnswer] = {
+    "file_urls": [_LINKS.file(_PICTURE.name)],
+    "urls": [_LINKS.file(_PICTURE.name)],
+    "message": "Files uploaded successfully",
+}
+_BALANCE: Final[CreditsAnswer] = {"credits": _CREDITS, "free-credits": 0.0}
+_LIVE: Final[LiveAnswer] = {"status": "live"}
+_READY: Final[ReadyAnswer] = {
+    "ready": True,
+    "draining": False,
+    "weights": "real",
+    "models": {
+        "pulid-lightning": {
+            "ready": True,
+            "weights": "real",
+            "note": "",
+            "variants": ["default", "artistic"],
+            "detail": "",
+        },
+        "ic-light": {"ready": False, "weights": None, "note": "", "variants": [], "detail": "loading"},
+    },
+    "workers": 1,
+}
+
+EXAMPLES: Final[Mapping[str, Any]] = {
+    "SubmitAnswer": responses.submitted(_QUEUED_RECORD.request_id, _LINKS),
+    "StatusAnswer": responses.status(_QUEUED_RECORD, _LINKS, _CREDITS),
+    "ResultAnswer": responses.result(_COMPLETED_RECORD, _LINKS, _CREDITS),
+    "FailedAnswer": responses.failed(_FAILED_RECORD),
+    "UnfinishedAnswer": responses.unfinished(_QUEUED_RECORD.request_id, _LINKS),
+    "UploadAnswer": _UPLOADED,
+    "CreditsAnswer": _BALANCE,
+    "LiveAnswer": _LIVE,
+    "ReadyAnswer": _READY,
+}
+"""By name of the schema in `server.schemas`: what the server itself says of requests that are made up."""
 
 
 def error_responses(*statuses: int) -> Responses:

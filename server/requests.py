@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import secrets
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import Final
+from hashlib import sha256
+from typing import Annotated, Final
 
 from anyio.to_thread import run_sync
+from fastapi import Header
 
 from models.catalog import Model
 from models.errors import UnreadableImage
 from models.params import RANDOM_SEED, CommonParams
 from server.auth import ANYONE
 from server.dependencies import Gateway
-from server.errors import ImageUnavailable, InvalidParameters
-from server.idempotency import fingerprint
+from server.errors import BadRequest, ImageUnavailable, InvalidParameters, NotFound
 from server.intake.body import Body
 from server.intake.images import PRIVATE_EXTENSION, is_at_hand, load_image
 from server.intake.params import References, parse_params
-from server.lookup import cancel
 from server.schemas import FieldError
 from server.urls import Links
 from workers.errors import StoreUnavailable
-from workers.state.records import Idempotency, Limits
+from workers.state.records import Idempotency, Limits, Record, Status
 from workers.state.registry import served_variants
 
 _log = logging.getLogger(__name__)
 _RANDOM_SEEDS: Final = 2**32
 """Each of them starts another picture on every device: a CPU's generator looks at no more bits of a seed."""
+_IDEMPOTENCY_KEY: Final = re.compile(r"[ -~]{1,255}")
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Extension: up to 255 characters of your own, such as a UUID. A second call with the same key "
+        "and the same body is given the first one's request instead of making another; with another body it is "
+        "refused with 409.",
+        json_schema_extra={"pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},  # blanks at the ends are no part of a header
+    ),
+]
+"""The header's value, in a route; None if it was not sent."""
 
 
 async def submit(
@@ -125,3 +139,36 @@ def _limits(owner: str, gateway: Gateway) -> Limits:
     """A server that asks for no keys has one owner, whom the limit per key does not mean."""
     settings = gateway.settings
     return Limits(settings.queue_limit, None if owner == ANYONE else settings.queue_limit_per_key)
+
+
+def find_record(request_id: str, owner: str, gateway: Gateway) -> Record:
+    """Read the record of a request; raises `NotFound` if there is none, it has expired, or it is another caller's."""
+    record = gateway.records.get(request_id)
+    if record is None or record.owner != owner:
+        raise NotFound(f"Request {request_id} not found")
+    return record
+
+
+def cancel(request_id: str, gateway: Gateway) -> Record | None:
+    """End a request that waits, ask the worker to end one that runs; returns the record as it is now, if any is left.
+
+    The pictures of one that will not run are removed.
+    """
+    record = gateway.records.cancel(request_id)
+    if record is not None and record.status is Status.FAILED:
+        for name in record.stored_images.values():
+            gateway.store.delete(name)
+    return record
+
+
+def check_key(key: str | None) -> None:
+    """Raise `BadRequest` for a key that is too long or not printable."""
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise BadRequest("Idempotency-Key must have 1 to 255 printable ASCII characters.")
+
+
+def fingerprint(slug: str, params: CommonParams, images: Mapping[str, bytes]) -> str:
+    """Digest of all that a caller asks for: model, parameters, and the pictures themselves, however they were sent."""
+    fields = params.model_dump(mode="json", exclude=set(params.image_fields))
+    digests = {name: sha256(data).hexdigest() for name, data in images.items()}
+    return sha256(json.dumps([slug, fields, digests], sort_keys=True).encode()).hexdigest()

@@ -21,9 +21,7 @@ from server import responses
 from server.auth import Caller, balance, caller_of, may_submit
 from server.dependencies import Gateway, gateway_of
 from server.errors import NotFound, Unfinished
-from server.idempotency import IdempotencyKey, check_key
 from server.intake.body import read_body
-from server.lookup import cancel, find_record
 from server.openapi import (
     error_responses,
     failed_response,
@@ -32,7 +30,7 @@ from server.openapi import (
     submitted_response,
     unfinished_response,
 )
-from server.requests import submit
+from server.requests import IdempotencyKey, cancel, check_key, find_record, submit
 from server.schemas import SubmitAnswer
 from server.urls import Links, links_of
 from workers.state.connection import CALL_S, wait_budget

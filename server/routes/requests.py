@@ -11,8 +11,8 @@ from server import responses
 from server.auth import balance, caller_of
 from server.dependencies import gateway_of
 from server.errors import NotFound
-from server.lookup import cancel, find_record
 from server.openapi import error_responses, failed_response
+from server.requests import cancel, find_record
 from server.schemas import FailedAnswer, ResultAnswer, StatusAnswer
 from server.urls import links_of
 from workers.state.records import Record, Status

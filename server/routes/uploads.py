@@ -12,11 +12,10 @@ from models.errors import UnreadableImage
 from server.auth import caller_of
 from server.dependencies import Gateway, gateway_of
 from server.errors import ImageUnavailable, InvalidParameters
-from server.examples import PICTURE
 from server.intake.body import read_body
 from server.intake.images import load_data_url
 from server.intake.params import validate
-from server.openapi import error_responses, json_body
+from server.openapi import PICTURE, error_responses, json_body
 from server.schemas import FieldError, UploadAnswer
 from server.urls import links_of
 
