@@ -63,8 +63,8 @@ class Rates:
         admitted, left, wait_s = map(int, self._count(keys=[calls], args=[new_call_id(), key.rate, _RATE_WINDOW_S]))
         headers = _headers(key.rate, left, wait_s)
         if not admitted:
-            sentence = f"This API key may send {key.rate} requests per minute. Try again in {wait_s} s."
-            raise TooManyRequests(sentence, headers={**headers, "Retry-After": str(wait_s)})
+            message = f"This API key may send {key.rate} requests per minute. Try again in {wait_s} s."
+            raise TooManyRequests(message, headers={**headers, "Retry-After": str(wait_s)})
         return headers
 
 
@@ -87,8 +87,8 @@ class UploadQuota:
         """Count so many bytes; raises `TooManyRequests`, which counts nothing, if they are too many."""
         wait_s = int(self._count(keys=[f"facelight:uploads:{owner}"], args=[size, self._limit, _QUOTA_WINDOW_S]))
         if wait_s:
-            sentence = f"This caller may upload {self._limit // 1024**2} MB a day. Try again in {_hours(wait_s)}."
-            raise TooManyRequests(sentence, headers={"Retry-After": str(wait_s)})
+            message = f"This caller may upload {self._limit // 1024**2} MB a day. Try again in {_hours(wait_s)}."
+            raise TooManyRequests(message, headers={"Retry-After": str(wait_s)})
 
 
 def _hours(seconds: int) -> str:

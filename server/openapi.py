@@ -13,15 +13,15 @@ from models.catalog import MODELS, Model
 from models.imaging.decode import FILE_MEDIA_TYPES, MEDIA_TYPES
 from server import responses
 from server.schemas import (
-    CreditsAnswer,
-    ErrorAnswer,
-    FailedAnswer,
-    LiveAnswer,
-    ReadyAnswer,
-    UnfinishedAnswer,
-    UploadAnswer,
+    CreditsResponse,
+    ErrorResponse,
+    FailedResponse,
+    LiveResponse,
+    ReadyResponse,
+    UnfinishedResponse,
+    UploadResponse,
 )
-from server.urls import Links
+from server.urls import UrlBuilder
 from workers.state.records import Output, Record, Status
 
 Responses = dict[int | str, dict[str, Any]]
@@ -101,7 +101,7 @@ PICTURE: Final = (
     "EAgEAsHzYAFAdAEArKmlZAAAAABJRU5ErkJggg=="
 )
 """64 x 64 grey pixels: what is shown as an example can be sent as it is."""
-_LINKS: Final = Links("https://images.example.com")
+_URLS: Final = UrlBuilder("https://images.example.com")
 _CREDITS: Final = 1_000_000.0
 _QUEUED_RECORD: Final = Record(
     request_id="6f0c6b7e-6f5b-4c0a-9f0e-2f6f3f1f7c55",
@@ -128,14 +128,14 @@ def _ended(status: Status, **fields: Any) -> Record:
 
 _COMPLETED_RECORD: Final = _ended(Status.COMPLETED, outputs=(_PICTURE,))
 _FAILED_RECORD: Final = _ended(Status.FAILED, error="No face was found in the picture.")
-_UPLOADED: Final[UploadAnswer] = {
-    "file_urls": [_LINKS.file(_PICTURE.name)],
-    "urls": [_LINKS.file(_PICTURE.name)],
+_UPLOADED: Final[UploadResponse] = {
+    "file_urls": [_URLS.file(_PICTURE.name)],
+    "urls": [_URLS.file(_PICTURE.name)],
     "message": "Files uploaded successfully",
 }
-_BALANCE: Final[CreditsAnswer] = {"credits": _CREDITS, "free-credits": 0.0}
-_LIVE: Final[LiveAnswer] = {"status": "live"}
-_READY: Final[ReadyAnswer] = {
+_BALANCE: Final[CreditsResponse] = {"credits": _CREDITS, "free-credits": 0.0}
+_LIVE: Final[LiveResponse] = {"status": "live"}
+_READY: Final[ReadyResponse] = {
     "ready": True,
     "draining": False,
     "weights": "real",
@@ -153,15 +153,15 @@ _READY: Final[ReadyAnswer] = {
 }
 
 EXAMPLES: Final[Mapping[str, Any]] = {
-    "SubmitAnswer": responses.submitted(_QUEUED_RECORD.request_id, _LINKS),
-    "StatusAnswer": responses.status(_QUEUED_RECORD, _LINKS, _CREDITS),
-    "ResultAnswer": responses.result(_COMPLETED_RECORD, _LINKS, _CREDITS),
-    "FailedAnswer": responses.failed(_FAILED_RECORD),
-    "UnfinishedAnswer": responses.unfinished(_QUEUED_RECORD.request_id, _LINKS),
-    "UploadAnswer": _UPLOADED,
-    "CreditsAnswer": _BALANCE,
-    "LiveAnswer": _LIVE,
-    "ReadyAnswer": _READY,
+    "SubmitResponse": responses.submitted(_QUEUED_RECORD.request_id, _URLS),
+    "StatusResponse": responses.status(_QUEUED_RECORD, _URLS, _CREDITS),
+    "ResultResponse": responses.result(_COMPLETED_RECORD, _URLS, _CREDITS),
+    "FailedResponse": responses.failed(_FAILED_RECORD),
+    "UnfinishedResponse": responses.unfinished(_QUEUED_RECORD.request_id, _URLS),
+    "UploadResponse": _UPLOADED,
+    "CreditsResponse": _BALANCE,
+    "LiveResponse": _LIVE,
+    "ReadyResponse": _READY,
 }
 """By name of the schema in `server.schemas`: what the server itself says of requests that are made up."""
 
@@ -180,17 +180,17 @@ def submitted_response() -> Responses:
 
 def failed_response() -> Responses:
     """Documentation of the answer for a request that has failed."""
-    return {422: {"model": FailedAnswer, "description": "The request has failed; `error` says why."}}
+    return {422: {"model": FailedResponse, "description": "The request has failed; `error` says why."}}
 
 
 def unfinished_response() -> Responses:
     """Documentation of the answer for a v1 call that has waited long enough."""
-    return {504: {"model": UnfinishedAnswer, "description": "The result was not ready in time; the request goes on."}}
+    return {504: {"model": UnfinishedResponse, "description": "The result was not ready in time; the request goes on."}}
 
 
 def picture_response() -> Responses:
     """Documentation of the pictures of a v1 call: one as it is, several as JSON."""
-    result = {"application/json": {"schema": {"$ref": "#/components/schemas/ResultAnswer"}}}
+    result = {"application/json": {"schema": {"$ref": "#/components/schemas/ResultResponse"}}}
     description = "The picture; for several pictures, JSON with their URLs."
     return {
         200: {"description": description, "headers": _headers(_PICTURE_HEADERS), "content": {**_PICTURES, **result}}
@@ -279,12 +279,12 @@ def _error_response(status: int) -> dict[str, Any]:
     description, sentence = _ERRORS[status]
     content = {"application/json": {"example": {"error": sentence}}}
     headers = _headers(_HEADERS.get(status, {}))
-    return {"model": ErrorAnswer, "description": description, "content": content, "headers": headers}
+    return {"model": ErrorResponse, "description": description, "content": content, "headers": headers}
 
 
 def _with_schema(response: dict[str, Any]) -> dict[str, Any]:
     """For responses added after the framework has turned models into references."""
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
     content["application/json"] |= response["content"]["application/json"]
     return {name: value for name, value in response.items() if name != "model"} | {"content": content}
 

@@ -24,7 +24,7 @@ from server.intake.body import Body
 from server.intake.images import PRIVATE_EXTENSION, is_at_hand, load_image
 from server.intake.params import References, parse_params
 from server.schemas import FieldError
-from server.urls import Links
+from server.urls import UrlBuilder
 from workers.errors import StoreUnavailable
 from workers.state.records import Idempotency, Limits, Record, Status
 from workers.state.registry import served_variants
@@ -52,7 +52,7 @@ async def submit(
     body: Body,
     owner: str,
     gateway: Gateway,
-    links: Links,
+    urls: UrlBuilder,
     idempotency_key: str | None = None,
 ) -> str:
     """Accept a request as `new_id` and return its id; that of an earlier one, if it was sent with its key before.
@@ -61,9 +61,9 @@ async def submit(
     `RedisError`; nothing is left behind then.
     """
     params, references = parse_params(model, body, gateway.settings.max_output_megapixels)
-    if not all(is_at_hand(reference, links) for reference in references.values()):
+    if not all(is_at_hand(reference, urls) for reference in references.values()):
         await run_sync(_check_acceptable, model.slug, owner, params, idempotency_key, gateway)
-    images = {field: await _load(field, references, owner, gateway, links) for field in references}
+    images = {field: await _load(field, references, owner, gateway, urls) for field in references}
     return await run_sync(_accept, new_id, model.slug, owner, params, images, idempotency_key, gateway)
 
 
@@ -87,9 +87,9 @@ def _check_servable(slug: str, params: CommonParams, gateway: Gateway) -> None:
         raise InvalidParameters([FieldError(field=params.variant_field, message=message)])
 
 
-async def _load(field: str, references: References, owner: str, gateway: Gateway, links: Links) -> bytes:
+async def _load(field: str, references: References, owner: str, gateway: Gateway, urls: UrlBuilder) -> bytes:
     try:
-        return await load_image(references[field], owner, gateway, links)
+        return await load_image(references[field], owner, gateway, urls)
     except (ImageUnavailable, UnreadableImage) as error:
         raise InvalidParameters([FieldError(field=field, message=str(error))]) from error
 

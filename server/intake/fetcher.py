@@ -139,7 +139,7 @@ class Fetcher:
         )
 
     async def fetch(self, url: str) -> bytes:
-        """Download at most `MAX_BYTES` within the time limit; raises `ImageUnavailable` with a sentence."""
+        """Download at most `MAX_BYTES` within the time limit; raises `ImageUnavailable` with a message."""
         try:
             async with asyncio.timeout(self._total_s):
                 return await self._follow(httpx.URL(url))
@@ -271,5 +271,5 @@ class FetchSlots:
             async with asyncio.timeout(self._patience_s):
                 await places.acquire()
         except TimeoutError as error:
-            sentence = f"{self._count} pictures are being fetched for this caller already. Try again later."
-            raise TooManyRequests(sentence, headers={"Retry-After": str(RETRY_AFTER_S)}) from error
+            message = f"{self._count} pictures are being fetched for this caller already. Try again later."
+            raise TooManyRequests(message, headers={"Retry-After": str(RETRY_AFTER_S)}) from error

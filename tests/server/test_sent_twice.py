@@ -239,7 +239,7 @@ def upload(world: World) -> None:
 
 def unlock(world: World) -> None:
     with world.losing(b"SET"):
-        assert maintenance.tidy_alone(world.gateway), "its own lock is not taken for another's"
+        assert maintenance.run_once_locked(world.gateway), "its own lock is not taken for another's"
     assert not world.redis.exists("facelight:janitor")
     unlock = world.gateway.redis.register_script(maintenance.UNLOCK)
     world.redis.set("facelight:janitor", "me")
