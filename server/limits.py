@@ -1,19 +1,22 @@
-"""How many requests a key may send per minute: a moving window in Redis, common to all gateway processes.
+"""How many requests a key may send per minute, and how many bytes a caller may upload per day.
 
-The minute is that of Redis' clock: those of the gateways may differ.
+Both are counted in Redis, by its clock, for all gateway processes together: requests in a sliding window, uploads in a
+fixed one.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from redis import Redis
 
 from server.errors import TooManyRequests
 from workers.state.keys import Key
-from workers.state.scripts import load_script, new_call_id
+from workers.state.scripts import IdempotentScript, load_script, new_call_id
 
-_WINDOW_S: Final = 60
+_RATE_WINDOW_S: Final = 60
+_QUOTA_WINDOW_S: Final = 86_400
 
 
 class Rates:
@@ -27,17 +30,36 @@ class Rates:
         if key.rate is None:
             return {}
         calls = f"facelight:rate:{key.id}"
-        admitted, left, wait_s = map(int, self._count(keys=[calls], args=[new_call_id(), key.rate, _WINDOW_S]))
+        admitted, left, wait_s = map(int, self._count(keys=[calls], args=[new_call_id(), key.rate, _RATE_WINDOW_S]))
         headers = _headers(key.rate, left, wait_s)
         if not admitted:
-            sentence = f"This API key may send {key.rate} requests per minute. Try again in {wait_s} s."
-            raise TooManyRequests(sentence, headers={**headers, "Retry-After": str(wait_s)})
+            message = f"This API key may send {key.rate} requests per minute. Try again in {wait_s} s."
+            raise TooManyRequests(message, headers={**headers, "Retry-After": str(wait_s)})
         return headers
 
 
 def _headers(rate: int, remaining: int, reset_s: int) -> dict[str, str]:
     """The IETF's RateLimit fields (draft-ietf-httpapi-ratelimit-headers-11)."""
     return {
-        "RateLimit-Policy": f'"requests";q={rate};w={_WINDOW_S}',
+        "RateLimit-Policy": f'"requests";q={rate};w={_RATE_WINDOW_S}',
         "RateLimit": f'"requests";r={remaining};t={reset_s}',
     }
+
+
+class UploadQuota:
+    """Counts the bytes that each owner uploads in the 24 hours that begin with its first upload."""
+
+    def __init__(self, redis: Redis, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._count = IdempotentScript(redis, load_script("count_upload"))
+
+    def count(self, owner: str, size: int) -> None:
+        """Count so many bytes; raises `TooManyRequests`, which counts nothing, if they are too many."""
+        wait_s = int(self._count(keys=[f"facelight:uploads:{owner}"], args=[size, self._limit, _QUOTA_WINDOW_S]))
+        if wait_s:
+            message = f"This caller may upload {self._limit // 1024**2} MB a day. Try again in {_hours(wait_s)}."
+            raise TooManyRequests(message, headers={"Retry-After": str(wait_s)})
+
+
+def _hours(seconds: int) -> str:
+    return f"{math.ceil(seconds / 3600)} h"

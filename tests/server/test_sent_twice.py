@@ -17,9 +17,8 @@ from redis import Redis
 from server import maintenance
 from server.dependencies import Gateway, build_gateway
 from server.errors import TooManyRequests
-from server.limits import Rates
+from server.limits import Rates, UploadQuota
 from server.settings import GatewaySettings
-from server.upload_quota import UploadQuota
 from tests.conftest import REPOSITORY
 from tests.faults.shim import Shim
 from tests.server.conftest import NEVER
@@ -239,7 +238,7 @@ def upload(world: World) -> None:
 
 def unlock(world: World) -> None:
     with world.losing(b"SET"):
-        assert maintenance.tidy_alone(world.gateway), "its own lock is not taken for another's"
+        assert maintenance.run_once_locked(world.gateway), "its own lock is not taken for another's"
     assert not world.redis.exists("facelight:janitor")
     unlock = world.gateway.redis.register_script(load_script("release_lock"))
     world.redis.set("facelight:janitor", "me")

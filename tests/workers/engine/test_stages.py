@@ -58,8 +58,8 @@ def submitted(records: Records, store: Store, **params: object) -> str:
 
 def serve(records: Records, store: Store, pipeline: Painter, timeout_s: int = 60) -> None:
     """Serve one request."""
-    with stages(records, store, {"ic-light": pipeline}, timeout_s) as (task, reporter):
-        for _ in task(PLACE, b"token"):
+    with stages(records, store, {"ic-light": pipeline}, timeout_s) as (engine, reporter):
+        for _ in engine.serve(PLACE, b"token"):
             pass
     assert reporter.request_ids == ()
 

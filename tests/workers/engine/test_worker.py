@@ -21,8 +21,7 @@ from rq.worker import DequeueStrategy
 
 from models.ic_light.params import Params
 from models.pipeline import LoadOptions, OnStep, Pipeline, Pixels
-from models.weights.installed import INSTALLED_NAME
-from models.weights.weight_set import WeightSet
+from models.weights.installed import INSTALLED_NAME, WeightSet
 from tests.workers.state.support import is_alive
 from tests.workers.support import stages
 from workers.engine.heartbeat import Heartbeat
@@ -70,8 +69,8 @@ def work(redis: Redis, records: Records, store: Store, recorder: Recorder) -> Re
     pipelines = {slug: copy(recorder) for slug in VARIANTS}
     for slug, variant in VARIANTS.items():
         pipelines[slug].variants = (variant,)
-    with stages(records, store, pipelines) as (task, _):
-        worker = RequestWorker(task, redis)
+    with stages(records, store, pipelines) as (engine, _):
+        worker = RequestWorker(engine, redis)
         worker.work(burst=True, logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
     return worker
 
@@ -120,7 +119,9 @@ JUNK: dict[str, dict[str, str | bytes]] = {
         "status": "odd",
         "created_at": "yesterday",
     },
-    "of ours with odd arguments": {"data": '["workers.engine.stages.Task", null, [1], {"request_id": [{"a": null}]}]'},
+    "of ours with odd arguments": {
+        "data": '["workers.engine.stages.RequestStages", null, [1], {"request_id": [{"a": null}]}]'
+    },
 }
 
 

@@ -30,8 +30,8 @@
 
 local CANCELLED, CHANNEL = '$CANCELLED', '$FINISHED_CHANNEL'
 local OPEN, RUNNING, TICKETS = 'facelight:open', 'facelight:running', 'facelight:tickets'
--- The function that a wakeup's RQ job names, for RQ's tools.
-local JOB = '["workers.engine.stages.Task", null, [], {}]'
+-- What RQ's tools show as the function of a wakeup's job; no worker imports it.
+local JOB = '["facelight.wakeup", null, [], {}]'
 
 local function record_key(id) return 'facelight:request:' .. id end
 local function account_key(owner) return 'facelight:key:' .. owner end
