@@ -23,7 +23,7 @@ from tests.conftest import REPOSITORY
 from tests.faults.shim import Shim
 from tests.server.conftest import NEVER
 from tests.server.support import DATA_URI, PNG, body_for, serving
-from tests.workers.state.support import claim, complete
+from tests.workers.state.support import claim, complete, wakeups_key
 from workers.state.connection import connect
 from workers.state.keys import Keys
 from workers.state.record import Audit, Idempotency, Output, Record, Status
@@ -92,7 +92,7 @@ def create(world: World) -> None:
     assert world.redis.llen("rq:queue:facelight-ic-light-foreground") == 1
 
 
-def take(world: World) -> None:
+def claim_batch(world: World) -> None:
     for request_id in ("a", "b"):
         world.submit(request_id)
     with world.losing():
@@ -101,7 +101,7 @@ def take(world: World) -> None:
     assert world.status("b") is Status.QUEUED
 
 
-def end(world: World) -> None:
+def finish(world: World) -> None:
     record = world.taken()
     with world.losing():
         assert complete(world.records, record, PICTURE, 1.5)
@@ -151,13 +151,13 @@ def audit(world: World) -> None:
     assert world.credits == 10, "given back once"
 
 
-def balance(world: World) -> None:
+def reconcile_wakeups(world: World) -> None:
     world.submit()
-    queue = world.gateway.queue.queue_of(*PLACE)
-    world.redis.delete(queue.key)
+    wakeups = wakeups_key(*PLACE)
+    world.redis.delete(wakeups)
     with world.losing():
-        assert world.gateway.queue.balance(queue) == 1
-    assert world.redis.llen(queue.key) == 1
+        assert world.records.reconcile_wakeups(PLACE) == 1
+    assert world.redis.llen(wakeups) == 1
 
 
 def heartbeat(world: World) -> None:
@@ -167,7 +167,7 @@ def heartbeat(world: World) -> None:
     assert [worker.name for worker in world.gateway.registry.live_workers()] == ["played"]
 
 
-def reports(world: World) -> None:
+def live_workers(world: World) -> None:
     world.gateway.registry.heartbeat(WorkerReport("played", "cpu", {}))
     with world.losing():
         assert [worker.name for worker in world.gateway.registry.live_workers()] == ["played"]
@@ -236,7 +236,7 @@ def upload(world: World) -> None:
         quota.count("alice", 1)
 
 
-def unlock(world: World) -> None:
+def release_lock(world: World) -> None:
     with world.losing(b"SET"):
         assert maintenance.run_once_locked(world.gateway), "its own lock is not taken for another's"
     assert not world.redis.exists("facelight:janitor")
@@ -249,15 +249,15 @@ def unlock(world: World) -> None:
 
 CASES: dict[Callable[[World], None], str] = {
     create: "create",
-    take: "claim",
-    end: "finish",
+    claim_batch: "claim",
+    finish: "finish",
     requeue: "requeue",
     cancel: "cancel",
     report: "report",
     audit: "audit",
-    balance: "reconcile_wakeups",
+    reconcile_wakeups: "reconcile_wakeups",
     heartbeat: "heartbeat",
-    reports: "live_workers",
+    live_workers: "live_workers",
     add: "key_add",
     find: "key_find",
     revoke: "key_revoke",
@@ -265,7 +265,7 @@ CASES: dict[Callable[[World], None], str] = {
     change: "key_change",
     rate: "count_request",
     upload: "count_upload",
-    unlock: "release_lock",
+    release_lock: "release_lock",
 }
 """What is done with each script while an answer of it is lost."""
 

@@ -58,7 +58,7 @@ class PrepareStage:
         self.queue_keys = [(slug, variant) for slug, model in self.pipelines.items() for variant in model.variants]
 
     def claim(self, queue_key: QueueKey, wakeup: bytes) -> list[PreparedRequest]:
-        """Claim from the queue whose wake-up the worker has taken; nothing if no request waits there."""
+        """Claim from the queue whose wakeup the worker has taken; nothing if no request waits there."""
         return self._claim([queue_key], wakeup, first_attempt_only=False)
 
     def claim_any(self, first_attempt_only: bool) -> list[PreparedRequest]:

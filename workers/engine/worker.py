@@ -13,8 +13,6 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any, Protocol
 
-from rq.worker import DequeueStrategy
-
 from models.pipeline import Pipeline
 from workers.engine.execute import ExecuteStage
 from workers.engine.heartbeat import Heartbeat
@@ -111,5 +109,4 @@ def _work(name: str, settings: WorkerSettings, stages: RequestStages) -> int:
     redis = connect_blocking(settings.redis_url, RequestWorker.connection_timeout)
     # RQ's constructor asks Redis for the client's address.
     worker = retry_until_available(lambda: RequestWorker(stages, redis, settings.job_timeout_s, name=name))
-    worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
-    return worker.exit_status
+    return worker.serve()

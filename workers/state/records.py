@@ -41,6 +41,11 @@ _log = logging.getLogger(__name__)
 _OVERDUE_LIVES_S: Final = 600
 """An unfinished record outlives the time it may wait by so much, so that the janitor can end it in words."""
 
+_MAX_WAKEUPS_ADDED: Final = 200
+"""By one call of `reconcile_wakeups`."""
+_MAX_SURPLUS_WAKEUPS: Final = 100
+"""More wakeups than requests that are left in place: requests may be about to be enqueued."""
+
 
 class Records:
     """All request records in one Redis, and the order in which they are served.
@@ -59,6 +64,7 @@ class Records:
         self._requeue = IdempotentScript(redis, load_script("requeue"))
         self._cancel = redis.register_script(load_script("cancel"))
         self._report = redis.register_script(load_script("report"))
+        self._reconcile_wakeups = IdempotentScript(redis, load_script("reconcile_wakeups"))
         self._audit = IdempotentScript(redis, load_script("audit"))
 
     def create(
@@ -213,6 +219,11 @@ class Records:
         lives = [self._open_ttl_s, self._result_ttl_s, self._request_ttl_s]
         seen, repaired = self._audit(args=[start, count, *lives, OVERDUE])
         return Audit(int(seen), tuple(map(decode, repaired)))
+
+    def reconcile_wakeups(self, queue_key: QueueKey) -> int:
+        """Make a queue have about as many wakeups as waiting requests; returns how many were added."""
+        args = [*queue_key, self._request_ttl_s, _MAX_WAKEUPS_ADDED, _MAX_SURPLUS_WAKEUPS]
+        return int(self._reconcile_wakeups(args=args))
 
     def now(self) -> float:
         """Redis' clock: the one that stamps the records."""

@@ -34,3 +34,8 @@ def unfinished(redis: Redis) -> list[str]:
 def is_alive(registry: WorkerRegistry, name: str) -> bool:
     """Whether a worker's heartbeat has not expired."""
     return any(worker.name == name for worker in registry.live_workers())
+
+
+def wakeups_key(slug: str, variant: str) -> str:
+    """The list of a queue's wakeups."""
+    return f"rq:queue:facelight-{slug}-{variant}"
