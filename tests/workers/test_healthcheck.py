@@ -37,7 +37,7 @@ def test_without_one_the_probe_fails(redis_url: str) -> None:
     WorkerRegistry(Redis.from_url(redis_url), 60).heartbeat(report("elsewhere-7-0a1b2c"))
     result = probe(redis_url)
     assert result.returncode == 1
-    assert "no living worker" in result.stderr
+    assert "no live worker" in result.stderr
 
 
 def test_without_redis_the_probe_fails_in_one_line() -> None:

@@ -65,7 +65,7 @@ class Janitor:
                 self._requeue_or_fail(record)
 
     def _is_abandoned(self, record: Record, in_flight: Mapping[str, Sequence[str]]) -> bool:
-        """Whether its worker is presumed dead, or does not report the request though a heartbeat is due since."""
+        """Whether its worker is presumed dead, or has sent heartbeats since then that do not list the request."""
         if record.worker not in in_flight:
             return time.monotonic() >= self._stale_from
         unknown = record.request_id not in in_flight[record.worker]
@@ -73,17 +73,17 @@ class Janitor:
 
     def _requeue_or_fail(self, record: Record) -> None:
         if record.attempt >= self.max_attempts and not record.cancel_requested:
-            _log.error("%s failed: its worker died in each of %d attempts", record.request_id, record.attempt)
+            _log.error("failed: its worker died in each of %d attempts", record.attempt, extra=_of(record.request_id))
             self.records.fail(record, f"The worker died on this request, {record.attempt} times in a row.")
         elif self.records.requeue(record):
-            _log.warning("%s is requeued: worker %s is presumed dead", record.request_id, record.worker)
+            _log.warning("requeued: worker %s is presumed dead", record.worker, extra=_of(record.request_id))
         self._drop_images_if_ended(record.request_id)
 
     def _audit(self) -> None:
         audit = self.records.audit(self._audited, _AUDITED)
         self._audited = 0 if audit.seen < _AUDITED else self._audited + _AUDITED
         for request_id in audit.repaired:
-            _log.warning("%s was in no queue, expired or overdue, and was repaired", request_id)
+            _log.warning("repaired: record and lists did not agree, or it was overdue", extra=_of(request_id))
             self._drop_images_if_ended(request_id)
 
     def _reconcile_wakeups(self) -> None:
@@ -96,7 +96,7 @@ class Janitor:
         try:
             return self.records.get(request_id)
         except (ValueError, KeyError) as error:
-            _log.error("the record of %s is damaged: %r", request_id, error)
+            _log.error("the record is damaged: %r", error, extra=_of(request_id))
             return None
 
     def _drop_images_if_ended(self, request_id: str) -> None:
@@ -104,3 +104,8 @@ class Janitor:
         if record and record.status.is_final:
             for name in record.stored_images.values():
                 self.store.delete(name)
+
+
+def _of(request_id: str) -> dict[str, str]:
+    """The request that a line of the log concerns; see `workers.logs`."""
+    return {"request_id": request_id}

@@ -1,8 +1,8 @@
 """API keys that the operator issues: what each may do, and how the gateway recognises one.
 
 Redis holds, without expiry, one hash per key (`facelight:key:<id>`) and one of all digests (`facelight:key-digests`,
-digest → id). A secret is returned once, when it is issued; Redis holds its SHA-256, enough for 256 random bits. Requests
-belong to a key's id, which a rotation of the secret does not change. Names are unique, except those from
+digest → id). A secret is returned once, when it is issued; Redis holds its SHA-256, enough for 256 random bits.
+Requests belong to a key's id, which a rotation of the secret does not change. Names are unique, except those from
 versions that did not check.
 """
 

@@ -152,7 +152,7 @@ class Records:
         try:
             return parse_record(request_id, raw)
         except (ValueError, KeyError):
-            _log.exception("the record of %s is damaged", request_id)
+            _log.exception("the record is damaged", extra={"request_id": request_id})
             words = ["error", "The request's record was damaged.", "inference_time", "0"]
             self._finish([[request_id, Status.PROCESSING, raw["attempt"], worker, Status.FAILED, *words]])
             return None
@@ -256,6 +256,7 @@ def _queue_full(slug: str, limits: QueueLimits, *, of_owner: bool) -> QueueFull:
 def _transition(
     record: Record, expected: list[Any], to: Status, field: str, value: str, inference_time: float
 ) -> list[Any]:
+    """Arguments of `finish.lua` for one record."""
     return [record.request_id, *expected, to, field, value, "inference_time", repr(inference_time)]
 
 

@@ -207,7 +207,7 @@ def test_a_server_that_is_away_may_come_back(
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     store = open_store(f"s3://{bucket}")
     store.check()
-    assert "cannot be used yet" in caplog.text
+    assert "not available yet" in caplog.text
     for attempt in (
         lambda: store.put(b"x", "png", 60),
         lambda: store.find(NAME),
@@ -218,7 +218,7 @@ def test_a_server_that_is_away_may_come_back(
         with pytest.raises(StoreUnavailable, match=bucket):
             attempt()
     store.delete(NAME)
-    assert "left to expire" in caplog.text
+    assert "cannot be deleted before it expires" in caplog.text
 
 
 def test_a_server_in_trouble(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
