@@ -67,7 +67,7 @@ class Served:
         pipeline.run = lambda batch, on_step: sizes.append(len(batch)) or run(batch, on_step)
         try:
             with stages(self.records, self.store, {slug: pipeline}) as (engine, _):
-                for _ in engine.serve(PLACES[slug], b"token"):
+                for _ in engine.serve(PLACES[slug], b"wakeup"):
                     engine.stop_claiming()
         finally:
             del pipeline.run

@@ -77,9 +77,9 @@ def submit(records: Records, store: Store, *names: str, batch_hint: str = "") ->
 
 
 def serve(records: Records, store: Store, pipeline: Staged, **options: int) -> None:
-    """Serve all that wait, called by the token of the first."""
+    """Serve all that wait, notified by the wakeup of the first."""
     with stages(records, store, {"ic-light": pipeline}, **options) as (engine, reporter):
-        for _ in engine.serve(PLACE, b"token"):
+        for _ in engine.serve(PLACE, b"wakeup"):
             pass
     assert reporter.request_ids == ()
 
@@ -365,7 +365,7 @@ def test_what_is_in_hand_is_known_and_finished_and_nothing_else_is_taken(records
 
         in_hand: list[tuple[str, ...]] = []
         pipeline.act = act
-        for _ in engine.serve(PLACE, b"token"):
+        for _ in engine.serve(PLACE, b"wakeup"):
             pass
     assert in_hand == [("a", "b")]
     assert states(records, "a", "b", "c") == ["COMPLETED", "COMPLETED", "QUEUED"]

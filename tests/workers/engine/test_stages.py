@@ -59,7 +59,7 @@ def submitted(records: Records, store: Store, **params: object) -> str:
 def serve(records: Records, store: Store, pipeline: Painter, timeout_s: int = 60) -> None:
     """Serve one request."""
     with stages(records, store, {"ic-light": pipeline}, timeout_s) as (engine, reporter):
-        for _ in engine.serve(PLACE, b"token"):
+        for _ in engine.serve(PLACE, b"wakeup"):
             pass
     assert reporter.request_ids == ()
 

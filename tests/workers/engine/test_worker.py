@@ -98,7 +98,7 @@ def test_models_take_turns(redis: Redis, records: Records, store: Store) -> None
     assert order.index("face") <= 1, "a long queue of one model does not hold up the other"
 
 
-def test_tokens_too_many_do_nothing(redis: Redis, records: Records, store: Store) -> None:
+def test_surplus_wakeups_do_nothing(redis: Redis, records: Records, store: Store) -> None:
     key = wakeups_key("ic-light", "foreground")
     redis.rpush(key, "surplus-1", "surplus-2", "surplus-3")
     submit(records, store, "one")
