@@ -102,7 +102,7 @@ def test_every_record_expires(records: Records, redis: Redis) -> None:
     assert [key for key in redis.scan_iter() if redis.ttl(key) == -1] == [b"rq:queues"]
 
 
-def test_a_request_can_fail_in_the_queue_and_at_work(records: Records) -> None:
+def test_a_request_can_fail_while_queued_and_while_processing(records: Records) -> None:
     assert records.fail(created(records, "queued"), "no room")
     assert records.depth("ic-light") == 0
     assert records.fail(started(records, "working"), "no face", 0.5)
@@ -138,7 +138,7 @@ def test_a_worker_presumed_dead_cannot_overwrite_its_successor(records: Records)
     assert done.worker == "worker-b"
 
 
-def test_a_step_sent_twice_counts_once(records: Records) -> None:
+def test_a_step_sent_twice_is_applied_once(records: Records) -> None:
     """The connection broke after the step and before its reply, and the client sent it again."""
     created(records)
     created(records, "next")
@@ -350,7 +350,7 @@ def test_a_finished_request_cannot_be_cancelled(records: Records) -> None:
     assert found(records).status is Status.COMPLETED
 
 
-def test_a_cancelled_request_is_not_tried_again(records: Records) -> None:
+def test_a_cancelled_request_is_not_requeued(records: Records) -> None:
     record = started(records)
     records.cancel("r1")
     assert not records.requeue(record)
