@@ -19,8 +19,8 @@ from bench.report import RESULTS, Record, table
 from models.catalog import MODELS, Model
 from models.weights.lock import HubSource, Weight, read_lock
 from server.settings import GatewaySettings
-from training.goals import FIGURES_FILE, lines, read_figures
-from training.goals import RESULTS as TRAINING_RESULTS
+from training.evaluation.goals import FIGURES_FILE, lines, read_figures
+from training.evaluation.goals import RESULTS as TRAINING_RESULTS
 from workers.settings import CommonSettings, WorkerSettings
 
 FOLDER: Final = Path(__file__).parent

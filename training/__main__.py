@@ -34,17 +34,17 @@ from models.demo.trained_files import (
     Trained,
     save_trained,
 )
-from training import matting
-from training.autoencoder import train_autoencoder
-from training.batches import alphas_cumprod
-from training.colour_path import lay_colour_path
-from training.denoiser import Schedules, train_denoiser
-from training.figures import FULL, QUICK, Plan, measure
-from training.gain_start import lay_gain
-from training.goals import FIGURES_FILE, table, write_figures
-from training.loop import Say, Schedule
-from training.pool import GROUPS, Group, encode_pool
-from training.text_lane import lay_text_lane
+from training.data.batches import alphas_cumprod
+from training.data.dataset import GROUPS, Group, encode_pool
+from training.evaluation.evaluate import FULL, QUICK, Plan, measure
+from training.evaluation.goals import FIGURES_FILE, table, write_figures
+from training.networks.colour_path import lay_colour_path
+from training.networks.identity_init import lay_gain
+from training.networks.text_bypass import lay_text_lane
+from training.stages import matting
+from training.stages.autoencoder import train_autoencoder
+from training.stages.denoiser import Schedules, train_denoiser
+from training.stages.loop import Say, Schedule
 
 _LOG: Final = "training.log"
 

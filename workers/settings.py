@@ -107,7 +107,7 @@ class WorkerSettings(CommonSettings):
     )
     demo: bool = Field(
         False,
-        description="Serve demo weights, built in `weights/demo` of the data folder, as long as no weights were fetched "
+        description="Serve demo weights, built in `weights/demo` of the data folder, while no weights were fetched "
         "and FACELIGHT_WEIGHTS_DIR is not set. Small stand-ins, for demonstration only. `facelight serve` sets it for "
         "its worker unless it is `false`; any other worker without weights serves nothing.",
     )

@@ -22,7 +22,7 @@ from bench.full_size.workloads import FirstStepDone, ignore_step, stop_after_one
 from bench.report import Row, row
 from bench.timing import interleaved, milliseconds
 from models.ic_light.matting import RmbgMatting
-from models.pulid_lightning.identity.extractor import Identifier
+from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.runtime.cuda_graphs import CudaGraphCapturer
 
 Durations = dict[str, list[float]]
@@ -36,7 +36,7 @@ _STAGES: Final = {
     "encode_pictures": "VAE encode",
     "decode_picture": "VAE decode",
 }
-_METHODS: Final = ((Identifier, "identify", "face"), (RmbgMatting, "predict", "matting"))
+_METHODS: Final = ((IdentityExtractor, "extract", "face"), (RmbgMatting, "predict", "matting"))
 
 
 def rows(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:

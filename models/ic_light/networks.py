@@ -21,8 +21,8 @@ from models.runtime.state_dicts import read_config, read_state_dict, under
 from models.runtime.tokenizers import load_tokenizer
 from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
+from models.weights.installed import WeightSet
 from models.weights.objective import markers, refuse_markers
-from models.weights.weight_set import WeightSet
 
 MATTINGS: Final[Mapping[str, Callable[[Path, torch.device], Matting]]] = {
     "rmbg": RmbgMatting.load,

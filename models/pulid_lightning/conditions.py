@@ -9,10 +9,10 @@ from typing import Any, Final
 import torch
 
 from models.pulid_lightning.adapter import Projection
-from models.pulid_lightning.attention import METHODS, BodyShare, identity_contexts, layer_numbers
+from models.pulid_lightning.attention import METHODS, BodyWeighting, identity_contexts, layer_numbers
 from models.pulid_lightning.checkpoints import Checkpoint
 from models.pulid_lightning.identity.encoder import Identity
-from models.pulid_lightning.identity.extractor import Identifier
+from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.prepared import SIGMAS, Prepared
 from models.pulid_lightning.sdxl import Conditions, time_ids, timestep_shifts
 from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, encode_prompt, stack_prompts
@@ -30,14 +30,14 @@ class Conditioner:
 
     def __init__(
         self,
-        identifier: Identifier,
+        extractor: IdentityExtractor,
         unet: Any,
         projections: Mapping[int, Projection],
-        body_share: BodyShare,
+        body_weighting: BodyWeighting,
         device: torch.device,
     ) -> None:
         """Take the adapter's `projections`; `unet` is any of the checkpoints'. Raises `WeightsError` if they differ."""
-        self._identifier, self._body_share, self._device = identifier, body_share, device
+        self._extractor, self._body_weighting, self._device = extractor, body_weighting, device
         self._projections = [projections[layer] for layer in layer_numbers(unet, projections)]
         self._identities: LRUCache[Identity] = LRUCache(REMEMBERED_FACES)
         self._texts: LRUCache[TextEmbeddings] = LRUCache(_REMEMBERED_PROMPTS)
@@ -55,7 +55,7 @@ class Conditioner:
             [self._identify(request) for request in batch],
             self._projections,
             [layer.heads for layer in cross_attentions(unet)],
-            replace(METHODS[params.face_style], body_share=self._body_share),
+            replace(METHODS[params.face_style], body_weighting=self._body_weighting),
             rows,
         )
         return Conditions(contexts, timestep_shifts(unet, SIGMAS, added))
@@ -66,7 +66,7 @@ class Conditioner:
         self._texts.clear()
 
     def _identify(self, request: Prepared) -> Identity:
-        return self._identities.get_or_create(request.picture, lambda: self._identifier.identify(request.face))
+        return self._identities.get_or_create(request.image_hash, lambda: self._extractor.extract(request.face))
 
     def _embed(self, checkpoint: Checkpoint, name: str, tokens: PromptTokens) -> TextEmbeddings:
         return self._texts.get_or_create(

@@ -9,9 +9,9 @@ import torch
 from transformers import CLIPTokenizer
 
 from models.demo.tokenizer import write_tokenizer
-from training.batches import Batch, Batches, Emphasis, alphas_cumprod, last_frontal_timestep
-from training.denoiser import AT_FIRST, AT_LAST
-from training.pool import Examples
+from training.data.batches import Batch, Batches, Emphasis, alphas_cumprod, last_frontal_timestep
+from training.data.dataset import Examples
+from training.stages.denoiser import AT_FIRST, AT_LAST
 
 SUBJECTS, SCENES, STEPS = 5, 4, 200
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from training.goals import (
+from training.evaluation.goals import (
     CHROMA_LEVELS,
     CHROMA_SHIFT,
     NOISE_LEVELS,

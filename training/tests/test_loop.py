@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training import loop
-from training.loop import Schedule, train
+from training.stages import loop
+from training.stages.loop import Schedule, train
 
 
 class Stopped(Exception):

@@ -13,17 +13,17 @@ from safetensors.torch import load_file
 from models.demo.architecture import MATTING_WIDTHS
 from models.ic_light.matting import RmbgMatting
 from models.ic_light.rmbg import Rmbg, widths_of
-from training import loop, matting
-from training.loop import Schedule
-from training.matting import loss_of, train_matting
-from training.matting_network import (
+from training.data.matting_samples import draw_batch, draw_matted
+from training.networks.matting_network import (
     SHRINK,
     colours_of,
     lay_finest_level,
     maps_of,
     new_network,
 )
-from training.matting_pictures import draw_batch, draw_matted
+from training.stages import loop, matting
+from training.stages.loop import Schedule
+from training.stages.matting import loss_of, train_matting
 
 pytestmark = pytest.mark.slow
 

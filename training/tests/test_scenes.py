@@ -12,12 +12,12 @@ from PIL import Image
 
 from models.ic_light.params import LightSource
 from models.ic_light.subject import GREY
-from training.cutouts import cutouts
-from training.lighting import light_subject, light_wall, soft_clip
-from training.looks import APPENDED, NEUTRAL, TINTED, draw_look, draw_prompt
-from training.photos import HELD_OUT, TRAINED_ON, load_photo
-from training.scenes import draw_scene
-from training.subjects import Subject, draw_subject
+from training.data.cutouts import cutouts
+from training.data.lighting import light_subject, light_wall, soft_clip
+from training.data.lighting_styles import APPENDED, NEUTRAL, TINTED, draw_look, draw_prompt
+from training.data.photos import HELD_OUT, TRAINED_ON, load_photo
+from training.data.scenes import draw_scene
+from training.data.subjects import Subject, draw_subject
 
 SIDES: tuple[LightSource, ...] = ("Left Light", "Right Light", "Top Light", "Bottom Light")
 SIZE = (192, 256)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from models.demo.trained_files import RMBG, SHIPPED, TEXT_ENCODER, UNET, VAE, Trained
 from models.weights.installed import read_installed
 from training.__main__ import main
-from training.goals import FIGURES_FILE, RESULTS, read_figures, table
+from training.evaluation.goals import FIGURES_FILE, RESULTS, read_figures, table
 
 pytestmark = pytest.mark.slow
 FILES = (VAE, UNET, TEXT_ENCODER, RMBG)

@@ -14,8 +14,7 @@ from models.errors import DeviceUnfit, WeightsError
 from models.pipeline import LoadOptions, Pipeline
 from models.runtime.kernel_cache import set_cache_dirs, stop_compile_workers
 from models.weights.hashes import WEIGHT_HASHES, HashCache
-from models.weights.installed import INSTALLED_NAME
-from models.weights.weight_set import WeightSet
+from models.weights.installed import INSTALLED_NAME, WeightSet
 from workers.engine.device_errors import is_broken_device
 from workers.settings import WorkerSettings
 from workers.state.registry import ModelReport, ModelState, WorkerReport

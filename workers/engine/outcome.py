@@ -33,7 +33,7 @@ class Completion:
 
         `clean_up` must follow for each. The list is empty if Redis refuses to say what has become of them.
         """
-        completed = self._settle(requests, lambda: self.records.complete_all(results))
+        completed = self._settle(requests, lambda: self.records.complete(results))
         for result, done in zip(results, completed, strict=False):
             message = "%s completed in %.2f s" if done else "%s was cancelled or requeued; its %.2f s were in vain"
             _log.info(message, result.record.request_id, result.inference_time)

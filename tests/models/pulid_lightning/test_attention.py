@@ -68,14 +68,14 @@ def by_formula(layer, hidden, text, tokens, projection: Projection, method: Meth
         delta = delta - along
     if method.projection == "ortho_v2":
         share = (query @ id_key.T).softmax(-1).mean(0)[:5].sum()
-        if method.body_share == "official":
+        if method.body_weighting == "official":
             heads = zip(query.chunk(HEADS, -1), id_key.chunk(HEADS, -1), strict=True)
             share = sum((q @ k.T).softmax(-1)[:, :5].sum(-1, keepdim=True) for q, k in heads) / HEADS
         delta = delta + (share - 1) * along
     return layer.to_out[0](base + WEIGHT * delta)
 
 
-OFFICIAL = replace(METHODS["high-fidelity"], body_share="official")
+OFFICIAL = replace(METHODS["high-fidelity"], body_weighting="official")
 
 
 def context(attention, text, identity, projection, method: Method, **options) -> IdentityContext:

@@ -23,7 +23,7 @@ from models.catalog import MODELS
 from models.ic_light.pipeline import IcLight
 from models.pipeline import LoadOptions
 from models.pulid_lightning.pipeline import PulidLightning
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from server.settings import GatewaySettings
 from tests.live_server import png
 from tests.server.support import Client, serving

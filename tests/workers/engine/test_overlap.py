@@ -16,6 +16,7 @@ from redis import Redis
 from models.errors import InputRefused
 from models.ic_light.params import Params
 from models.pipeline import OnStep, Pipeline, Pixels
+from tests.workers.state.support import claim
 from tests.workers.support import PLACE, stages
 from workers.errors import DeviceBroken
 from workers.state.records import Records, Status
@@ -317,7 +318,7 @@ def test_progress_is_told_of_all(records: Records, store: Store) -> None:
 def test_who_was_tried_before_has_the_worker_to_itself(records: Records, store: Store) -> None:
     """It may have killed its worker: nothing is taken beside it, and what was drawn before is stored first."""
     submit(records, store, "tried", "before", "behind")
-    tried = records.take(*PLACE, "dead")
+    tried = claim(records, *PLACE, "dead")
     assert tried is not None
 
     def act(batch: Sequence[str], on_step: OnStep) -> None:
