@@ -222,7 +222,7 @@ def test_one_model_without_weights_does_not_stop_the_other(demo_weights: Path, t
     assert {report.state for report in models.report().models.values()} == {ModelState.LOADING}
     models.load(on_change=lambda: None)
     report = models.report().models
-    assert report["pulid-lightning"] == ModelReport(ModelState.READY, "demo", variants=PULID)
+    assert report["pulid-lightning"] == ModelReport(ModelState.READY, "demo", variants=PULID, execution="eager")
     assert report["ic-light"].state is ModelState.FAILED
     assert "sd15" in report["ic-light"].detail
     assert set(models.pipelines) == {"pulid-lightning"}
