@@ -139,9 +139,9 @@ class WorkerSettings(CommonSettings):
         "auto",
         description="Compile networks at start, before anything is served: `auto` does so for a GPU alone, and falls "
         "back to eager execution where it fails, which the log and `/health/ready` say; `off` never does; `on` always "
-        "does, and a model for which it fails is not served; `max` is `on` with a search for the fastest kernels, which "
-        "takes many minutes at the first start. Kernels are kept for later starts: in TORCHINDUCTOR_CACHE_DIR and "
-        "TRITON_CACHE_DIR, else in `compiled` in the data folder.",
+        "does, and a model for which it fails is not served; `max` is `on` with a search for the fastest kernels, "
+        "which takes many minutes at the first start. Kernels are kept for later starts: in TORCHINDUCTOR_CACHE_DIR "
+        "and TRITON_CACHE_DIR, else in `compiled` in the data folder.",
     )
     fp8: bool = Field(
         False,
