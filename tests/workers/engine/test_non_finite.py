@@ -109,7 +109,7 @@ def weight_of(pipeline: Any, part: str) -> Tensor:
     else:
         assert isinstance(pipeline, PulidLightning)
         if part == "parser":
-            return pipeline._conditions._identifier._parser.conv_out.conv_out.weight
+            return pipeline._conditions._extractor._parser.conv_out.conv_out.weight
         checkpoint = pipeline._checkpoints.take("default")
         unet, vae = checkpoint.unet, checkpoint.vae
     return {"unet": unet, "vae": vae.decoder}[part].conv_out.bias
