@@ -24,10 +24,10 @@ from models.ic_light.warm_up import WarmUp
 from models.imaging.decode import decode
 from models.imaging.resample import resample
 from models.outcomes import Decoded, non_finite, outcomes
-from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
+from models.pipeline import DEFAULT_OPTIONS, ExecutionReport, LoadOptions, OnStep, Outcome, Pipeline
 from models.runtime.lru import LRUCache
 from models.runtime.pacing import throttled
-from models.runtime.runner import EAGER, Execution, Runner, execution_for
+from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
 from models.weights.installed import WeightSet
 
 _STAGES: Final = (
@@ -158,6 +158,11 @@ class IcLight(Pipeline[Params, Prepared]):
         warm_up = WarmUp(self._networks, self._predict, self._encode, self._decode)
         warm_up.compile()
         warm_up.record()
+
+    @property
+    def execution(self) -> ExecutionReport:
+        """The slowest mode of the networks that run in every step or at the end."""
+        return execution_report(self._predict, self._encode, self._decode)
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
