@@ -1,18 +1,48 @@
-"""The subject on grey, cut to the size of a pass (IC-Light specification sections 2.5 and 3)."""
+"""Images that condition the UNet: input to RGB, subject on grey, crops, light gradient.
+
+IC-Light specification sections 1, 2.5, 3, 4 and 17.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from models.ic_light.subject import GREY
+from models.ic_light.params import LightSource
+from models.imaging.decode import to_pixels, to_rgb8
 from models.imaging.resample import Axis, Crop, resample_strips, strips_of
 
+GREY: Final = 127
+"""The level that the networks' normalisation maps to 0: the backdrop of everything that is not subject."""
+Rgb = NDArray[np.uint8]
+"""One picture: RGB, 8 bit, [height, width, 3]."""
 MAX_STRETCH: Final = 16
 """How much wider or higher than the target a scaled picture may become before its ends are cut off unscaled."""
+START_LEVELS: Final = (255, 0)
+"""Levels of a start picture, on the light's side and on the other."""
+BACKGROUND_LEVELS: Final = (224, 32)
+"""The same of a background that stands for light alone, as the 12-channel model was trained with."""
+
+
+def to_rgb(picture: Image.Image) -> Rgb:
+    """Convert a decoded picture of any mode to 8-bit RGB.
+
+    Real transparency is composited on grey first: what the file hides must not come back when alpha is dropped.
+    """
+    return to_pixels(picture, _flatten)
+
+
+def _flatten(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return to_rgb8(picture)
+    layer = picture.convert("RGBA")
+    return to_rgb8(Image.alpha_composite(Image.new("RGBA", layer.size, (GREY, GREY, GREY, 255)), layer))
 
 
 def composite_on_grey(picture: Tensor, alpha: Tensor, sigma: float = 0.0) -> Tensor:
@@ -86,3 +116,21 @@ def _union(axes: Sequence[Axis]) -> tuple[int, int]:
     """The first px that counts for any of them, and the one behind the last."""
     begins, ends = zip(*(axis.reach for axis in axes), strict=True)
     return min(begins), max(ends)
+
+
+def light_gradient(
+    light_source: LightSource, width: int, height: int, levels: tuple[int, int] | None = None
+) -> Rgb | None:
+    """Draw a ramp from the light's side to the other; None if the direction is left open.
+
+    `levels` are those of the two sides, `START_LEVELS` if not given.
+    """
+    if light_source == "None":
+        return None
+    along_width = light_source in ("Left Light", "Right Light")
+    bright, dark = START_LEVELS if levels is None else levels
+    ends = (bright, dark) if light_source in ("Left Light", "Top Light") else (dark, bright)
+    # astype truncates; rounding would shift half of the levels by one.
+    ramp = np.linspace(*ends, width if along_width else height).astype(np.uint8)
+    line = ramp[None, :, None] if along_width else ramp[:, None, None]
+    return np.broadcast_to(line, (height, width, 3)).copy()

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.errors import WeightsError
+from models.ic_light.conditioning import Rgb
 from models.ic_light.matting import Matting
-from models.ic_light.subject import Rgb
 from models.imaging.resample import resample
 from models.runtime.onnx import session_options
 from models.weights.folder import linked

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.ic_light import denoise, gradient, matting, prompt, sampling, unet, vae
+from models.ic_light import conditioning, denoise, matting, prompt, sampling, unet, vae
 from models.ic_light.denoise import Conditions
 from models.ic_light.pipeline import IcLight
 from models.ic_light.sampling import StepRange
@@ -90,7 +90,10 @@ WRONG: Final[dict[str, tuple[str, Wrong]]] = {
     "merge in fp16": (CASE, constant(unet, "merge", merged_in_half)),
     "round instead of truncate to u8": (OPERATIONS, constant(vae, "DECODED_SHIFT", 128.0)),
     "bicubic instead of Lanczos": (OPERATIONS, constant(resample, "lanczos", bicubic)),
-    "gradient 224..32 (fbc range)": (OPERATIONS, constant(gradient, "START_LEVELS", gradient.BACKGROUND_LEVELS)),
+    "gradient 224..32 (fbc range)": (
+        OPERATIONS,
+        constant(conditioning, "START_LEVELS", conditioning.BACKGROUND_LEVELS),
+    ),
     'no ", " between prompts': (CASE, constant(prompt, "SEPARATOR", "")),
     "strength not compensated (N=steps)": (TABLES, constant(sampling, "partial_range", as_many_steps)),
     "rmbg feed 1024x1024": (TABLES, constant(matting, "feed_size", square)),

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.ic_light.conditioning import GREY
 from models.ic_light.params import LightSource
-from models.ic_light.subject import GREY
 from training.cutouts import cutouts
 from training.lighting import light_subject, light_wall, soft_clip
 from training.looks import APPENDED, NEUTRAL, TINTED, draw_look, draw_prompt

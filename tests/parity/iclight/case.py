@@ -13,10 +13,9 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.ic_light.gradient import BACKGROUND_LEVELS, light_gradient
+from models.ic_light.conditioning import BACKGROUND_LEVELS, Rgb, light_gradient
 from models.ic_light.params import Params
 from models.ic_light.pipeline import Prepared
-from models.ic_light.subject import Rgb
 from models.imaging.encode import encode
 from tests.parity.iclight.golden_set import GoldenSet
 from tests.parity.iclight.units import AMBIENT_LEVEL

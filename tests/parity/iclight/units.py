@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from bench.full_size import ic_light as full_size
-from models.ic_light import conditioning, gradient, matting, prompt, sampling, vae
+from models.ic_light import conditioning, matting, prompt, sampling, vae
+from models.ic_light.conditioning import Rgb
 from models.ic_light.params import Params
-from models.ic_light.subject import Rgb
 from tests.parity.iclight import tolerances as allowed
 from tests.parity.iclight.golden_set import GoldenSet
 from tests.parity.report import Row, close, exact, failed, within
@@ -67,8 +67,8 @@ def _profile(model: str, side: str, width: int, height: int) -> Rgb:
     """The line of a gradient along which it changes."""
     if side == "ambient":
         return np.full(height, AMBIENT_LEVEL, dtype=np.uint8)
-    levels = gradient.START_LEVELS if model == "fc" else gradient.BACKGROUND_LEVELS
-    picture = gradient.light_gradient(f"{side.title()} Light", width, height, levels)  # type: ignore[arg-type]
+    levels = conditioning.START_LEVELS if model == "fc" else conditioning.BACKGROUND_LEVELS
+    picture = conditioning.light_gradient(f"{side.title()} Light", width, height, levels)  # type: ignore[arg-type]
     assert picture is not None
     return picture[0, :, 0] if side in ("left", "right") else picture[:, 0, 0]
 
