@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.ic_light.batches import max_batch
-from models.ic_light.noise import BatchNoise, Noise
+from models.ic_light.sampling import BatchNoise, Noise
 from models.runtime.unet import evaluate
 from models.runtime.unet_conditions import TextContext, attend_to_text, text_contexts, time_shifts
 

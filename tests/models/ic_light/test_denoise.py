@@ -10,8 +10,7 @@ import torch
 from models.ic_light import batches
 from models.ic_light.denoise import Conditions, denoise, predict_noise
 from models.ic_light.networks import Networks
-from models.ic_light.noise import BatchNoise, Noise
-from models.ic_light.sampling import full_range, make_scheduler
+from models.ic_light.sampling import BatchNoise, Noise, full_range, make_scheduler
 from models.runtime.unet import cross_attentions
 
 CPU = torch.device("cpu")
