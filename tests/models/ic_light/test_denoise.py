@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.ic_light import batches
-from models.ic_light.denoise import Conditions, denoise, predict_noise
+from models.ic_light.denoise import Conditions, denoise, max_batch, predict_noise
 from models.ic_light.networks import Networks
 from models.ic_light.sampling import BatchNoise, Noise, full_range, make_scheduler
 from models.runtime.unet import cross_attentions
@@ -133,3 +133,10 @@ def test_streams_drawn_together_are_those_drawn_alone():
     for size in ((4, 6), (8, 8)):
         expected = torch.cat([noise.draw(size, torch.float32) for noise in alone])
         assert torch.equal(together.draw(size, torch.float32), expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "together"), [((768, 960), 12), ((1536, 1920), 3), ((3072, 3072), 1), ((4000, 4000), 1)]
+)
+def test_the_largest_picture_sets_the_measure(size: tuple[int, int], together: int):
+    assert max_batch(*size) == together
