@@ -1,4 +1,7 @@
-"""The noise schedule and its solver, one fresh scheduler per pass (IC-Light specification sections 8 and 9)."""
+"""Noise: the schedule, its solver (one scheduler per pass), and the random numbers of a request.
+
+IC-Light specification sections 8, 9 and 12.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ SETTINGS: Final[Mapping[str, Any]] = {
 
 The betas are linear, unlike the base model's own.
 """
+_LATENT_CHANNELS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,6 @@ def add_noise(scheduler: Any, latents: Tensor, noise: Tensor) -> Tensor:
     """Mix latents [n, 4, h, w] with noise of the same shape to the level of the scheduler's first step."""
     first = scheduler.timesteps[scheduler.begin_index]
     return torch.as_tensor(scheduler.add_noise(latents, noise, first.expand(len(latents))))
-
-
-_LATENT_CHANNELS: Final = 4
 
 
 class Noise:
