@@ -7,10 +7,15 @@ from torch import Tensor
 
 from models.errors import WeightsError
 from models.pulid_lightning.identity.bisenet import BiSeNet
-from models.pulid_lightning.identity.encoder import Identity, IdentityEncoder, id_condition, load_id_encoder
+from models.pulid_lightning.identity.encoder import (
+    Identity,
+    IdentityEncoder,
+    id_condition,
+    load_id_encoder,
+    load_id_former,
+)
 from models.pulid_lightning.identity.eva_clip import EvaClip, normalised
 from models.pulid_lightning.identity.face import EMBEDDING, FoundFace, Rgb
-from models.pulid_lightning.identity.id_former import load_id_former
 from models.pulid_lightning.identity.segmentation import composite, parse
 from models.runtime.state_dicts import StateDict
 
