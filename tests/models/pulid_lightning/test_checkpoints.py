@@ -41,8 +41,8 @@ def shared(weights: WeightSet) -> Checkpoints:
     return load_checkpoints(weights, NAMES, CPU, "host")
 
 
-def addresses(unet: torch.nn.Module) -> list[int]:
-    return [tensor.data_ptr() for tensor in unet.state_dict().values()]
+def addresses(module: nn.Module) -> list[int]:
+    return [tensor.data_ptr() for tensor in module.state_dict().values()]
 
 
 def test_pictures_are_the_same_to_the_bit_in_any_order(
@@ -128,10 +128,6 @@ def test_a_unet_that_cannot_take_turns_is_refused(weights: WeightSet, tmp_path, 
 def network(seed: int) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval().requires_grad_(False)
-
-
-def addresses(module: nn.Module) -> list[int]:
-    return [tensor.data_ptr() for tensor in module.state_dict().values()]
 
 
 def test_equal_networks_share_all_of_it():

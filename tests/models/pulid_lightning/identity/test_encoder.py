@@ -138,13 +138,7 @@ def id_cond() -> torch.Tensor:
     return torch.randn(2, 24, generator=torch.Generator().manual_seed(3))
 
 
-@pytest.fixture
-def hidden() -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(2)
-    return [torch.randn(2, 5, 8, generator=generator) for _ in range(5)]
-
-
-def test_sizes_come_from_the_weights(former: IDFormer, id_cond, hidden):
+def test_sizes_of_version_1_1_come_from_the_weights(former: IDFormer, id_cond, hidden):
     loaded = load_id_former(former.state_dict(), CPU, head_dim=4)
     tokens = loaded(id_cond, hidden)
     assert tokens.shape == (2, 3, 6)
@@ -170,7 +164,7 @@ def test_several_pictures_of_one_face_give_as_many_tokens(former: IDFormer, id_c
     assert not torch.allclose(tokens, former(id_cond[:1], [states[:1] for states in hidden]), atol=1e-3)
 
 
-def test_no_face_still_has_tokens(former: IDFormer):
+def test_no_face_still_has_tokens_of_version_1_1(former: IDFormer):
     tokens = former(*former.zeros(tokens=5, device=CPU))
     assert tokens.shape == (1, 3, 6)
     assert tokens.abs().max() > 0.01
