@@ -68,7 +68,7 @@ def independent(shape: tuple[int, ...], seed: int, _sigmas: Tensor) -> sampler.N
 
 
 MOVED = face.TEMPLATE + np.array([0.5, 0.0])
-WITHOUT_HAIR = (*segmentation.BACKGROUND, 17)
+WITHOUT_HAIR = (*extractor.BACKGROUND, 17)
 BODY_AND_ONE = 6
 
 WRONG = [

@@ -1,6 +1,7 @@
-"""The identity encoder: from what the face networks say to the ID tokens of the attention (specification section 4).
+"""Identity encoders: face and EVA-CLIP embeddings to ID tokens (PuLID specification section 4).
 
-Here is version 1's; `models.pulid_lightning.identity.id_former` holds version 1.1's.
+`IDEncoder` is that of version 1; `IDFormer`, of version 1.1, has the layers of a Perceiver resampler (Alayrac et al.
+2022, "Flamingo", appendix A).
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class Identity:
 
 
 class IdentityEncoder(nn.Module):
-    """What both versions of the encoder have in common."""
+    """Base of both versions of the encoder."""
 
     def __init__(self, id_width: int, hidden: int) -> None:
-        """Take the widths: of the condition, and of the vision tower."""
+        """`id_width`: of the condition vector; `hidden`: of the EVA-CLIP hidden states."""
         super().__init__()
         self.id_width, self.hidden = id_width, hidden
 
@@ -44,7 +45,7 @@ class IdentityEncoder(nn.Module):
         """Encode `id_cond` and five `hidden`, one for each of `TAPS`, into ID tokens [n, tokens, context width]."""
 
     def zeros(self, tokens: int, device: torch.device) -> tuple[Tensor, list[Tensor]]:
-        """The input that stands for no face, of `tokens` hidden tokens each."""
+        """The unconditional input: zeros, `tokens` hidden tokens per tap."""
         hidden = torch.zeros(1, tokens, self.hidden, device=device)
         return torch.zeros(1, self.id_width, device=device), [hidden] * len(TAPS)
 
@@ -53,7 +54,7 @@ class IDEncoder(IdentityEncoder):
     """PuLID v1's encoder: multilayer perceptrons only."""
 
     def __init__(self, id_width: int, body: tuple[int, int], hidden: int, context: int) -> None:
-        """Take the widths: of the condition, inside the body, of the vision tower, and of an ID token."""
+        """Widths: of the condition, inside the body MLP, of the EVA-CLIP hidden states, of an ID token."""
         super().__init__(id_width, hidden)
         self.body = mlp(id_width, *body, context * BODY_TOKENS)
         for tap in range(len(TAPS)):
@@ -115,7 +116,7 @@ class IDFormerSizes:
 
 
 class IDFormer(IdentityEncoder):
-    """Learned tokens attend to the embeddings and, tap by tap, to what the vision tower saw."""
+    """PuLID v1.1's encoder: learned tokens attend to the embeddings and, per tap, to EVA-CLIP's hidden states."""
 
     def __init__(self, sizes: IDFormerSizes) -> None:
         """Build an untrained encoder; `sizes.depth` is a multiple of the number of taps."""

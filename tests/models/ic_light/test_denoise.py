@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.ic_light import batches
+from models.ic_light import denoise as denoising
 from models.ic_light.denoise import Conditions, denoise, max_batch, predict_noise
 from models.ic_light.networks import Networks
 from models.ic_light.sampling import BatchNoise, Noise, full_range, make_scheduler
@@ -93,7 +93,7 @@ def test_more_pictures_than_fit_go_in_groups_and_come_out_the_same(
     networks: Networks, monkeypatch: pytest.MonkeyPatch, together: int
 ):
     whole = walk(networks.unet, rows=3)
-    monkeypatch.setattr(batches, "MAX_PIXELS", together * 64 * 64)
+    monkeypatch.setattr(denoising, "MAX_PIXELS", together * 64 * 64)
     watch = Watch()
     assert torch.allclose(walk(networks.unet, rows=3, predict=watch), whole, rtol=1e-4, atol=1e-2)
     sizes = {1: [2, 2, 2], 2: [4, 2]}[together]

@@ -115,7 +115,6 @@ def test_on_the_cpu_everything_is_float32_and_in_evaluation_mode(networks):
         assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
-CPU = torch.device("cpu")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 

@@ -20,7 +20,6 @@ from models.pulid_lightning.identity.encoder import (
 from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
-CPU = torch.device("cpu")
 SIZES = IDFormerSizes(
     id_width=24, hidden=8, dim=12, context=6, head_dim=4, heads=2, queries=3, body_tokens=2, depth=10
 )  # fmt: skip
