@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms.functional import normalize
 
 from models.errors import WeightsError
+from models.imaging.types import Rgb
 from models.pulid_lightning.identity.bisenet import BiSeNet
 from models.pulid_lightning.identity.encoder import (
     Identity,
@@ -18,7 +19,7 @@ from models.pulid_lightning.identity.encoder import (
     load_id_former,
 )
 from models.pulid_lightning.identity.eva_clip import EvaClip, normalised
-from models.pulid_lightning.identity.face import EMBEDDING, FoundFace, Rgb
+from models.pulid_lightning.identity.face import EMBEDDING, FoundFace
 from models.runtime.state_dicts import StateDict
 
 BACKGROUND: Final = (0, 7, 8, 9, 14, 15, 16, 18)

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from models.ic_light.conditioning import (
-    BACKGROUND_LEVELS,
     composite_on_grey,
     cut_out,
     light_gradient,
@@ -137,11 +136,6 @@ def test_the_side_of_the_light_is_white_and_the_other_black(light_source, bright
 def test_levels_are_truncated():
     # 255 / 319 = 0.799 per pixel: truncation gives 0, 0, 1, 2, 3, rounding would give 0, 1, 2, 2, 3.
     assert light_gradient("Bottom Light", 256, 320)[:5, 0, 0].tolist() == [0, 0, 1, 2, 3]
-
-
-def test_a_background_spans_less():
-    line = light_gradient("Right Light", 256, 64, BACKGROUND_LEVELS)[0, :, 0]
-    assert (line[0], line[-1]) == (32, 224)
 
 
 def test_no_light_source_gives_no_gradient():

@@ -13,12 +13,12 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.ic_light.conditioning import BACKGROUND_LEVELS, Rgb, light_gradient
 from models.ic_light.params import Params
 from models.ic_light.pipeline import Prepared
 from models.imaging.encode import encode
+from models.imaging.types import Rgb
 from tests.parity.iclight.golden_set import GoldenSet
-from tests.parity.iclight.units import AMBIENT_LEVEL
+from tests.parity.iclight.units import AMBIENT_LEVEL, background_gradient
 
 _ARGUMENTS: Final = {
     "prompt": "prompt",
@@ -97,9 +97,7 @@ class Case:
         if source in (_UPLOADED, _MIRRORED):
             picture = self.tensors["input_bg_u8"].numpy()
             return np.ascontiguousarray(picture[:, ::-1]) if source == _MIRRORED else picture
-        gradient = light_gradient(source, width, height, BACKGROUND_LEVELS)
-        assert gradient is not None
-        return gradient
+        return background_gradient(source, width, height)
 
     @cached_property
     def prepared(self) -> Prepared:
