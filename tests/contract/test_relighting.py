@@ -10,7 +10,7 @@ from skimage import data
 
 from cli.accept.checks import light
 from cli.accept.result import Outcome
-from tests.contract.pictures import distance, drawn, pixels, post, size
+from tests.contract.pictures import distance, images_of, pixels, post, size
 from tests.live_server import LiveServer, png
 
 PHOTOS = {"cat": png(data.chelsea()), "cup": png(data.coffee())}
@@ -25,7 +25,7 @@ def ask(live: LiveServer) -> Callable[..., list[bytes]]:
 
     def send(subject: str, **changes: object) -> list[bytes]:
         params = QUICK | {"prompt": f"{subject}, photoshoot"} | changes
-        return drawn(post(live, "ic-light", {"subject_image": PHOTOS[subject]}, **params))
+        return images_of(post(live, "ic-light", {"subject_image": PHOTOS[subject]}, **params))
 
     return send
 
