@@ -19,7 +19,7 @@ from bench.report import RESULTS, Record, table
 from models.catalog import MODELS, Model
 from models.weights.lock import HubSource, Weight, read_lock
 from server.settings import GatewaySettings
-from training.evaluation.goals import FIGURES_FILE, lines, read_figures
+from training.evaluation.goals import FIGURES_FILE, check_goals, read_figures
 from training.evaluation.goals import RESULTS as TRAINING_RESULTS
 from workers.settings import CommonSettings, WorkerSettings
 
@@ -99,7 +99,7 @@ def _weight_rows() -> Iterator[tuple[str, ...]]:
 
 
 def _demo_rows() -> Iterator[tuple[str, ...]]:
-    for line in lines(read_figures(TRAINING_RESULTS / FIGURES_FILE)):
+    for line in check_goals(read_figures(TRAINING_RESULTS / FIGURES_FILE)):
         value = "not measured" if line.value is None else f"{line.value:.2f}"
         yield line.what, value if line.passed else f"**{value}**", line.unit, line.goal, line.note
 

@@ -1,4 +1,4 @@
-"""What is measured on pictures, on pictures whose figures are known."""
+"""Metrics on pictures with known results."""
 
 from __future__ import annotations
 
