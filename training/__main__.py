@@ -37,7 +37,7 @@ from models.demo.trained_files import (
 from training.data.batches import alphas_cumprod
 from training.data.dataset import BUCKETS, Bucket, encode_dataset
 from training.evaluation.evaluate import FULL, QUICK, Plan, measure
-from training.evaluation.goals import FIGURES_FILE, table, write_figures
+from training.evaluation.goals import FIGURES_FILE, RESULTS, table, write_figures
 from training.networks.colour_path import init_colour_path
 from training.networks.identity_init import init_identity
 from training.networks.text_bypass import init_text_bypass
@@ -90,8 +90,11 @@ SMOKE: Final = Recipe(
 """A few steps of every stage: a smoke test, whose weights are useless."""
 
 
-def run(recipe: Recipe, work: Path, trained: Trained, device: torch.device, log: Logger) -> None:
-    """Train all networks into the folder of `trained`, pin and evaluate them; checkpoints go to `work`."""
+def run(recipe: Recipe, work: Path, trained: Trained, results: Path, device: torch.device, log: Logger) -> None:
+    """Train all networks into the folder of `trained`, pin and evaluate them.
+
+    Checkpoints go to `work`, the figures to `results`.
+    """
     work.mkdir(parents=True, exist_ok=True)
     trained.folder.mkdir(parents=True, exist_ok=True)
     log(f"torch {torch.__version__} on {device}, {platform.machine()}, {torch.get_num_threads()} threads")
@@ -99,7 +102,7 @@ def run(recipe: Recipe, work: Path, trained: Trained, device: torch.device, log:
     _timed("denoiser", log, lambda: _train_unet(recipe, vae, work, trained.folder, log))
     _timed("matting", log, lambda: _train_matting(recipe, work, trained.folder / RMBG, device, log))
     trained.pin()
-    _timed("figures", log, lambda: _measure(recipe, work, trained, log))
+    _timed("figures", log, lambda: _measure(recipe, work, trained, results, log))
 
 
 def _train_matting(recipe: Recipe, work: Path, file: Path, device: torch.device, log: Logger) -> None:
@@ -136,12 +139,12 @@ def _train_unet(recipe: Recipe, vae: Any, work: Path, folder: Path, log: Logger)
     save_trained(folder / TEXT_ENCODER, texts)
 
 
-def _measure(recipe: Recipe, work: Path, trained: Trained, log: Logger) -> None:
+def _measure(recipe: Recipe, work: Path, trained: Trained, results: Path, log: Logger) -> None:
     build(work / "weights", trained)
     figures = measure(work / "weights", recipe.figures, log)
     for line in table(figures).splitlines():
         log(line)
-    write_figures(trained.folder / FIGURES_FILE, figures)
+    write_figures(results / FIGURES_FILE, figures)
 
 
 def _timed(part: str, log: Logger, work: Callable[[], Any]) -> Any:
@@ -166,16 +169,17 @@ def main(arguments: list[str]) -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("var/training"), help="folder of the checkpoints")
-    parser.add_argument("--out", type=Path, help="folder for the trained files, instead of the project's own")
+    parser.add_argument("--out", type=Path, help="folder for weights, log and figures, instead of the shipped ones")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu, or cuda")
     parser.add_argument("--smoke", action="store_true", help="smoke test: a few steps of every stage; needs --out")
     given = parser.parse_args(arguments)
     if given.smoke and not given.out:
         parser.error("--smoke needs --out: its weights are useless")
     trained = Trained(given.out, _lock_beside(given.out)) if given.out else SHIPPED
+    results = given.out or RESULTS
     log_file = given.work / _LOG_FILE
-    run(SMOKE if given.smoke else RECIPE, given.work, trained, given.device, _file_logger(log_file))
-    shutil.copyfile(log_file, trained.folder / _LOG_FILE)
+    run(SMOKE if given.smoke else RECIPE, given.work, trained, results, given.device, _file_logger(log_file))
+    shutil.copyfile(log_file, results / _LOG_FILE)
 
 
 def _lock_beside(folder: Path) -> Path:

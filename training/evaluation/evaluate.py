@@ -41,7 +41,6 @@ from training.evaluation.metrics import (
     mean_chroma,
     psnr,
 )
-from training.evaluation.prototype import CELL, sheet_noise
 from training.stages.loop import Logger
 
 PLAIN_WORDS: Final = "soft light"
@@ -65,7 +64,9 @@ _PLAIN_BACKGROUND: Final = "clock_motion"
 _PARTS: Final[Mapping[str, Box]] = {"rocket": (224, 120, 424, 370)}
 """Crops of pictures: in the whole one the rocket covers too little to measure light on."""
 _CORNERS: Final[tuple[Box, ...]] = ((8, 12, 52, 78), (204, 12, 248, 78), (8, 242, 52, 308), (204, 242, 248, 308))
-"""Plain wall in both pictures whose noise is measured, at the prototype's scale."""
+"""Plain wall in both pictures whose noise is measured, at `_NOISE_SIZE`."""
+_NOISE_SIZE: Final = (256, 320)
+"""(width, height) in px to which 768 x 960 px are reduced before noise is measured."""
 
 
 @dataclass(frozen=True)
@@ -212,8 +213,7 @@ def _ignore_step(_step: int, _total: int) -> None:
 
 
 def _reduced(picture: Picture) -> Picture:
-    """At the prototype's scale."""
-    return np.asarray(Image.fromarray(picture).resize(CELL, Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(picture).resize(_NOISE_SIZE, Image.Resampling.LANCZOS))
 
 
 def _png(photo: Picture) -> bytes:
@@ -235,15 +235,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("weights", type=Path, help="folder of built demo weights")
     parser.add_argument("--quick", action="store_true", help="smoke test: small pictures in few steps")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--prototype", type=Path, help="the prototype's sheet, whose noise is then measured again")
     arguments = parser.parse_args(words)
     figures = measure(arguments.weights, QUICK if arguments.quick else FULL, lambda line: _print_progress(f"{line}\n"))
     if arguments.json:
         write_figures(arguments.json, figures)
     sys.stdout.write(table(figures))
-    if arguments.prototype:
-        sheet = np.asarray(Image.open(arguments.prototype).convert("RGB"))
-        sys.stdout.write(f"the prototype's background noise: {sheet_noise(sheet):.2f} levels\n")
     if not (figures.shortened or all(line.passed for line in check_goals(figures))):
         sys.exit(1)
 

@@ -13,7 +13,6 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from training.evaluation.metrics import Axis
-from training.evaluation.prototype import NOISE
 
 FIGURES_FILE: Final = "figures.json"
 """File name of the figures of a training."""
@@ -30,8 +29,8 @@ CHROMA_LEVELS: Final = 4.0
 """Largest mean chroma error of the autoencoder, 1.6 % of the range."""
 CHROMA_SHIFT: Final = 2.3
 """Least mean shift of the named components of CIELAB: a just noticeable difference."""
-NOISE_LEVELS: Final = NOISE / 2
-"""Most noise in a plain background: half of the prototype's."""
+NOISE_LEVELS: Final = 1.68
+"""Most noise in a plain background: half of that of a first attempt at these weights, 3.36 levels."""
 REQUEST_S: Final = 20.0
 """Seconds of one default request, matting included, on two CPU cores."""
 

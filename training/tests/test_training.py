@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from models.demo.trained_files import RMBG, SHIPPED, TEXT_ENCODER, UNET, VAE, Trained
 from models.weights.installed import read_installed
+from training import __main__ as command
 from training.__main__ import main
 from training.evaluation.goals import FIGURES_FILE, RESULTS, read_figures, table
 
@@ -86,3 +87,17 @@ def test_smoke_weights_never_overwrite_the_shipped_ones(capsys: pytest.CaptureFi
 def test_the_trained_tensors_are_finite(folder: Path):
     for name in FILES:
         assert all(tensor.isfinite().all() for tensor in load_file(folder / "out" / name).values())
+
+
+def test_without_out_the_shipped_files_and_results_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written = []
+
+    def run(recipe, work, trained, results, device, log):
+        written.extend((trained, results))
+        log("a line")
+
+    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
+    main(["--work", str(tmp_path / "work")])
+    assert written == [SHIPPED, tmp_path]
+    assert (tmp_path / "training.log").read_text() == "a line\n"
