@@ -44,7 +44,7 @@ def tidy_alone(gateway: Gateway) -> bool:
     """Do one round unless another process is at it; returns whether it was done."""
     with _locked(gateway.redis) as is_ours:
         if is_ours:
-            gateway.janitor.tidy()
+            gateway.janitor.run_once()
     return is_ours
 
 

@@ -24,7 +24,7 @@ from server.lookup import cancel
 from server.schemas import FieldError
 from server.urls import Links
 from workers.errors import StoreUnavailable
-from workers.state.records import Idempotency, Limits
+from workers.state.records import Idempotency, QueueLimits
 from workers.state.registry import served_variants
 
 _log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def _enqueue(
     return gateway.records.create(new_id, slug, params.variant, owner, fields, cost, once, limits, params.batch_hint)
 
 
-def _limits(owner: str, gateway: Gateway) -> Limits:
+def _limits(owner: str, gateway: Gateway) -> QueueLimits:
     """A server that asks for no keys has one owner, whom the limit per key does not mean."""
     settings = gateway.settings
-    return Limits(settings.queue_limit, None if owner == ANYONE else settings.queue_limit_per_key)
+    return QueueLimits(settings.queue_limit, None if owner == ANYONE else settings.queue_limit_per_key)

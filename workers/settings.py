@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.catalog import MODELS
 from workers.errors import SettingsError
+from workers.logs import LogFormat
 from workers.store.base import S3_LOCATION
 
 _RQ_VARIABLE: Final = "RQ_KEY_PREFIX"
@@ -82,6 +83,7 @@ class CommonSettings(BaseSettings):
         "ranges of FACELIGHT_FETCH_ALLOW_CIDRS.",
     )
     log_level: str = Field("INFO", description="Level of the log: DEBUG, INFO, WARNING or ERROR.")
+    log_format: LogFormat = Field("text", description="Lines of the log: `text`, or `json` with one object per line.")
 
     @field_validator("store")
     @classmethod

@@ -46,7 +46,7 @@ def portrait(parts: PulidParts, prepared: PreparedPortrait) -> plain_a.Portrait:
     """The same request as the baselines take it: texts embedded, face looked at."""
     ids = prepared.negative_prompt.clip_l.ids + prepared.prompt.clip_l.ids
     tokens, pooled = plain_a.embed(torch.tensor(ids, device=parts.device), parts.clip_l, parts.clip_g)
-    identity = parts.identifier.identify(prepared.face)
+    identity = parts.extractor.extract(prepared.face)
     return plain_a.Portrait(
         tokens=tokens,
         pooled=pooled,

@@ -14,9 +14,9 @@ import typer
 from cli.accept import CannotRun
 from cli.accept.command import Options, accept
 from cli.accept.result import Outcome
+from cli.console import EXIT_FOUND, fail, settings_or_exit
 from workers.engine.model_loader import weights_folder
-from workers.errors import SettingsError
-from workers.settings import WorkerSettings, read_settings
+from workers.settings import WorkerSettings
 
 
 def main(
@@ -34,12 +34,13 @@ def main(
     warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
     first_key = (key or "").split(",")[0].strip() or None
     options = Options(url, first_key, out, quick, seeds, only or ())
+    root = weights_folder(settings_or_exit(WorkerSettings))
     try:
-        report = accept(options, weights_folder(read_settings(WorkerSettings)), typer.echo)
-    except (CannotRun, SettingsError, OSError) as reason:
-        typer.echo(f"facelight: {reason}", err=True)
-        raise typer.Exit(2) from None
-    raise typer.Exit(report.outcome is Outcome.FAILED)
+        report = accept(options, root, typer.echo)
+    except (CannotRun, OSError) as error:
+        fail(error)
+    if report.outcome is Outcome.FAILED:
+        raise typer.Exit(EXIT_FOUND)
 
 
 if __name__ == "__main__":

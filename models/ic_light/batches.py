@@ -13,6 +13,6 @@ MAX_PICTURES: Final = 24
 """Rows of one batch, half of them for guidance: kernels for memory formats with channels last fail beyond 63."""
 
 
-def pictures_together(width: int, height: int) -> int:
+def max_batch(width: int, height: int) -> int:
     """How many pictures of `width` x `height` px make a batch, at least one."""
     return max(1, min(MAX_PICTURES, MAX_PIXELS // (width * height)))

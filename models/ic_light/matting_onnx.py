@@ -32,7 +32,7 @@ _SMALLEST_RANGE: Final = 1e-6
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Preprocessing:
     """How a network wants its input, [height, width, 3], and what its output means."""
 
     normalise: Callable[[Rgb], Floats]
@@ -54,18 +54,18 @@ def _stretch(output: Tensor) -> Tensor:
     return (output - low) / (high - low) if high - low > _SMALLEST_RANGE else output
 
 
-BIREFNET: Final = Protocol(_normalise_birefnet, torch.sigmoid)
+BIREFNET: Final = Preprocessing(_normalise_birefnet, torch.sigmoid)
 """BiRefNet-general and -lite (MIT)."""
-ISNET: Final = Protocol(_normalise_isnet, _stretch)
+ISNET: Final = Preprocessing(_normalise_isnet, _stretch)
 """ISNet general-use (code Apache-2.0)."""
 
 
 class OnnxMatting(Matting):
     """An ONNX network of one picture in, one map out as its first output."""
 
-    def __init__(self, path: Path, protocol: Protocol, device: torch.device) -> None:
+    def __init__(self, path: Path, preprocessing: Preprocessing, device: torch.device) -> None:
         """Load the file at `path`; its map goes to `device`. Raises `WeightFileError` if it is no such network."""
-        self._protocol, self._device = protocol, device
+        self._protocol, self._device = preprocessing, device
         with linked(path) as link:
             self._session = onnxruntime.InferenceSession(link, session_options(), providers=_providers(device))
             inputs, output = self._session.get_inputs(), self._session.get_outputs()[0]

@@ -16,14 +16,13 @@ from models.ic_light.matting import Matting, RmbgMatting
 from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
 from models.ic_light.prompt import CHUNK
 from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS, load_unet
-from models.runtime.devices import for_device
-from models.runtime.load import Loaded, empty, fill, load_part
+from models.runtime.load import Loaded, empty, fill, for_device, load_part
 from models.runtime.state_dicts import read_config, read_state_dict, under
 from models.runtime.tokenizers import load_tokenizer
 from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
+from models.weights.installed import WeightSet
 from models.weights.objective import markers, refuse_markers
-from models.weights.weight_set import WeightSet
 
 MATTINGS: Final[Mapping[str, Callable[[Path, torch.device], Matting]]] = {
     "rmbg": RmbgMatting.load,

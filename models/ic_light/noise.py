@@ -33,7 +33,7 @@ class Noise:
         return torch.randn(shape, generator=self._generator, device=self._source, dtype=drawn).to(self._device, dtype)
 
 
-class Noises:
+class BatchNoise:
     """The streams of several requests that are drawn together: each draws its own, and the rows are put together."""
 
     def __init__(self, streams: Sequence[Noise]) -> None:

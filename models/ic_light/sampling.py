@@ -36,7 +36,7 @@ The betas are linear, unlike the base model's own.
 
 
 @dataclass(frozen=True)
-class Span:
+class StepRange:
     """Which part of a schedule a pass walks: the schedule's length in steps and the index of the first one taken."""
 
     length: int
@@ -48,29 +48,29 @@ class Span:
         return self.length - self.begin
 
 
-def whole_span(steps: int) -> Span:
-    """The span of a pass that starts from pure noise."""
-    return Span(length=steps, begin=0)
+def full_range(steps: int) -> StepRange:
+    """The step_range of a pass that starts from pure noise."""
+    return StepRange(length=steps, begin=0)
 
 
-def partial_span(steps: int, strength: float) -> Span:
-    """The span of a pass that starts from a picture: about `steps` steps at the end of a longer schedule.
+def partial_range(steps: int, strength: float) -> StepRange:
+    """The step_range of a pass that starts from a picture: about `steps` steps at the end of a longer schedule.
 
     `strength` in 0..1 is the part of the schedule that is walked. At least one step is taken, where the reference
     fails for some combinations with `steps` 1.
     """
     length = round(steps / strength)
-    return Span(length=length, begin=length - max(1, min(int(length * strength), length)))
+    return StepRange(length=length, begin=length - max(1, min(int(length * strength), length)))
 
 
-def make_scheduler(span: Span, device: torch.device) -> Any:
-    """Make the SDE DPM-Solver++ (2M) of one pass, standing at the span's first step.
+def make_scheduler(step_range: StepRange, device: torch.device) -> Any:
+    """Make the SDE DPM-Solver++ (2M) of one pass, standing at the step_range's first step.
 
     Steps go by index: at low noise long schedules repeat integer timesteps.
     """
     scheduler = DPMSolverMultistepScheduler(**SETTINGS)
-    scheduler.set_timesteps(span.length, device=device)
-    scheduler.set_begin_index(span.begin)
+    scheduler.set_timesteps(step_range.length, device=device)
+    scheduler.set_begin_index(step_range.begin)
     return scheduler
 
 

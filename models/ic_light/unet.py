@@ -12,9 +12,9 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from models.errors import WeightsError
-from models.runtime.devices import for_device
+from models.runtime.load import for_device
 from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require
-from models.runtime.unet_conditions import check_supported
+from models.runtime.unet import check_supported
 from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
 from models.weights.objective import require_noise_prediction

@@ -9,16 +9,15 @@ from typing import Any, Final
 import torch
 
 from models.pulid_lightning.adapter import Projection
-from models.pulid_lightning.attention import METHODS, BodyShare, identity_contexts, layer_numbers
+from models.pulid_lightning.attention import METHODS, BodyWeighting, identity_contexts, layer_numbers
 from models.pulid_lightning.checkpoints import Checkpoint
 from models.pulid_lightning.identity.encoder import Identity
-from models.pulid_lightning.identity.extractor import Identifier
+from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.prepared import SIGMAS, Prepared
 from models.pulid_lightning.sdxl import Conditions, time_ids, timestep_shifts
 from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, encode_prompt, stack_prompts
-from models.runtime.lru import Recent
-from models.runtime.unet import cross_attentions
-from models.runtime.unet_conditions import added_embedding, repeat, rows_of_pictures, text_contexts
+from models.runtime.lru import LRUCache
+from models.runtime.unet import added_embedding, cross_attentions, repeat, rows_of_pictures, text_contexts
 
 REMEMBERED_FACES: Final = 64
 """How many pictures' faces are kept in memory, a megabyte each."""
@@ -31,17 +30,17 @@ class Conditioner:
 
     def __init__(
         self,
-        identifier: Identifier,
+        extractor: IdentityExtractor,
         unet: Any,
         projections: Mapping[int, Projection],
-        body_share: BodyShare,
+        body_weighting: BodyWeighting,
         device: torch.device,
     ) -> None:
         """Take the adapter's `projections`; `unet` is any of the checkpoints'. Raises `WeightsError` if they differ."""
-        self._identifier, self._body_share, self._device = identifier, body_share, device
+        self._extractor, self._body_weighting, self._device = extractor, body_weighting, device
         self._projections = [projections[layer] for layer in layer_numbers(unet, projections)]
-        self._identities: Recent[Identity] = Recent(REMEMBERED_FACES)
-        self._texts: Recent[TextEmbeddings] = Recent(_REMEMBERED_PROMPTS)
+        self._identities: LRUCache[Identity] = LRUCache(REMEMBERED_FACES)
+        self._texts: LRUCache[TextEmbeddings] = LRUCache(_REMEMBERED_PROMPTS)
 
     def __call__(self, batch: Sequence[Prepared], checkpoint: Checkpoint) -> Conditions:
         """The conditions of requests of one checkpoint, size and face style."""
@@ -56,7 +55,7 @@ class Conditioner:
             [self._identify(request) for request in batch],
             self._projections,
             [layer.heads for layer in cross_attentions(unet)],
-            replace(METHODS[params.face_style], body_share=self._body_share),
+            replace(METHODS[params.face_style], body_weighting=self._body_weighting),
             rows,
         )
         return Conditions(contexts, timestep_shifts(unet, SIGMAS, added))
@@ -67,10 +66,12 @@ class Conditioner:
         self._texts.clear()
 
     def _identify(self, request: Prepared) -> Identity:
-        return self._identities.get(request.picture, lambda: self._identifier.identify(request.face))
+        return self._identities.get_or_create(request.image_hash, lambda: self._extractor.extract(request.face))
 
     def _embed(self, checkpoint: Checkpoint, name: str, tokens: PromptTokens) -> TextEmbeddings:
-        return self._texts.get(f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g))
+        return self._texts.get_or_create(
+            f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g)
+        )
 
 
 def _branches(batch: Sequence[Prepared]) -> Iterator[PromptTokens]:

@@ -1,4 +1,4 @@
-"""Keeping what several checkpoints have in common only once."""
+"""Deduplication of tensors that several checkpoints have in common."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class TensorPool:
-    """The tensors of networks that are loaded side by side.
+    """The distinct tensors of the networks loaded so far.
 
-    Fine-tuned checkpoints often leave the text encoders and the VAE as they were; three of SDXL's share gigabytes.
+    Fine-tuned checkpoints often keep the base model's text encoders and VAE: three of SDXL have gigabytes in common.
     """
 
     def __init__(self) -> None:
-        """Begin without any tensor."""
+        """Create an empty pool."""
         self._kept: defaultdict[str, list[Tensor]] = defaultdict(list)
 
-    def share(self, kind: str, network: Network) -> Network:
-        """Make `network` use the tensors of an earlier network of its `kind`, name by name, where they are equal.
+    def deduplicate(self, kind: str, network: Network) -> Network:
+        """Replace tensors of `network` by equal ones of the same name of an earlier network of its `kind`.
 
         Returns `network`.
         """

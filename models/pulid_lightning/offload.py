@@ -1,4 +1,4 @@
-"""Networks' weights that wait in the host's memory."""
+"""Weights of networks that are offloaded to host memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 _log = logging.getLogger(__name__)
 
 
-class HostTensors:
-    """The tensors of one network, in one block of the host's memory."""
+class OffloadedWeights:
+    """The tensors of one network, in one contiguous block of host memory."""
 
     def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> None:
-        """Copy `tensors`, all of them of fractions, in the precision `dtype`; `device` is where they will go."""
+        """Copy `tensors`, all floating point, in precision `dtype`; `device` is where they will be loaded."""
         self._block = torch.empty(sum(tensor.numel() for tensor in tensors.values()), dtype=dtype)
         if device.type == "cuda":
             _lock_pages(self._block, device)
@@ -25,16 +25,16 @@ class HostTensors:
             for (name, tensor), part in zip(tensors.items(), parts, strict=True)
         }
 
-    def copy_into(self, network: nn.Module) -> None:
-        """Overwrite the network's tensors where they lie: what holds their addresses stays valid."""
+    def load_into(self, network: nn.Module) -> None:
+        """Overwrite the network's tensors in place: captured graphs that hold their addresses stay valid."""
         for name, tensor in network.state_dict().items():
             tensor.copy_(self._tensors[name], non_blocking=True)
 
 
 def _lock_pages(block: Tensor, device: torch.device) -> None:
-    """Let the GPU read the block without a detour; torch's own page-locked memory would be rounded up to 2^n bytes."""
+    """Page-lock the block for asynchronous copies; torch's own pinned allocations are rounded up to 2^n bytes."""
     runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     with torch.cuda.device(device):
         status = int(runtime.cudaHostRegister(block.data_ptr(), block.nbytes, 0))
     if status:
-        _log.warning("memory cannot be page-locked (CUDA error %d): changing checkpoints will take longer", status)
+        _log.warning("memory cannot be page-locked (CUDA error %d): switching checkpoints will take longer", status)

@@ -1,4 +1,4 @@
-"""A request of `pulid-lightning` that waits for the device."""
+"""A prepared request of `pulid-lightning`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from torch import Tensor
 
 from models.pulid_lightning.identity.face import FoundFace
 from models.pulid_lightning.params import Params
-from models.pulid_lightning.sampler import STEPS, draw_noise, initial_latents, karras_sigmas, noise_ways
+from models.pulid_lightning.sampler import STEPS, initial_latents, karras_sigmas, precompute_noise, sigma_steps
 from models.pulid_lightning.sdxl import LATENT_CHANNELS, LATENT_SCALE
 from models.pulid_lightning.text_encoder import PromptTokens
 
 SIGMAS: Final = karras_sigmas(STEPS)
-WAYS: Final = noise_ways(SIGMAS)
-"""The ways between sigmas for which noise is drawn."""
+SIGMA_STEPS: Final = sigma_steps(SIGMAS)
+"""The steps that add noise."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request as far as the CPU can bring it.
+    """Everything that the CPU computes for a request.
 
-    `picture` is the SHA-256 of the caller's file. `latents` [n, 4, h, w] is where sampling starts, `noise` [ways, n, 4,
-    h, w] what it adds on its way; both lie in the host's memory.
+    `image_hash`: SHA-256 of the uploaded file, in hex. `latents` [n, 4, h, w]: start noise. `noise` [steps, n, 4, h,
+    w]: noise of the ancestral steps, as `precompute_noise` returns it. Both are in host memory.
     """
 
     params: Params
-    picture: str
+    image_hash: str
     face: FoundFace
     prompt: PromptTokens
     negative_prompt: PromptTokens
@@ -35,8 +35,8 @@ class Prepared:
     noise: Tensor
 
 
-def draw(params: Params) -> tuple[Tensor, Tensor]:
-    """A request's `latents` and `noise`."""
+def sample_noise(params: Params) -> tuple[Tensor, Tensor]:
+    """`latents` and `noise` of a `Prepared`."""
     width, height = params.output_size
     shape = params.number_of_images, LATENT_CHANNELS, height // LATENT_SCALE, width // LATENT_SCALE
-    return initial_latents(shape, params.seed, SIGMAS[0]), draw_noise(shape, params.seed, SIGMAS)
+    return initial_latents(shape, params.seed, SIGMAS[0]), precompute_noise(shape, params.seed, SIGMAS)

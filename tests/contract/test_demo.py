@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cli.contact_sheet import Cell, contact_sheet
-from cli.demo import SAMPLES, DemoFailed, Sample, heading, run
+from cli.demo import SAMPLES, DemoError, Sample, heading, run
 from cli.sample_photo import sample_photo
 from tests.live_server import FACELIGHT, LiveServer, free_port
 
@@ -86,7 +86,7 @@ def test_what_is_sent_by_itself_are_default_requests_of_all_light_sources():
 
 def test_a_refusal_is_told_in_the_servers_words(live: LiveServer, tmp_path: Path):
     (sample,) = quick(SAMPLES[:1])
-    with pytest.raises(DemoFailed, match=f"{live.url} refused: .*width"):
+    with pytest.raises(DemoError, match=f"{live.url} refused: .*width"):
         list(run(live.url, None, tmp_path, [replace(sample, params={"width": 7})]))
     assert list(tmp_path.iterdir()) == []
 

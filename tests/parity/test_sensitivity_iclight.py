@@ -15,7 +15,7 @@ from torch import Tensor
 from models.ic_light import denoise, gradient, matting, prompt, sampling, unet, vae
 from models.ic_light.denoise import Conditions
 from models.ic_light.pipeline import IcLight
-from models.ic_light.sampling import Span
+from models.ic_light.sampling import StepRange
 from models.imaging import resample
 from tests.parity.__main__ import main
 from tests.parity.iclight.golden_set import KEPT
@@ -35,15 +35,15 @@ def constant(module: object, name: str, value: object) -> Wrong:
     return lambda patch: patch.setattr(module, name, value)
 
 
-def seen_first(latents: Tensor, seen: Tensor) -> Tensor:
+def cond_first(latents: Tensor, cond_latents: Tensor) -> Tensor:
     """The UNet's input in the wrong order."""
-    return torch.cat((seen, latents), dim=1)
+    return torch.cat((cond_latents, latents), dim=1)
 
 
 def unscaled(model: IcLight, *given: Any, conditions: Callable[..., Conditions] = IcLight._conditions) -> Conditions:
     """Foreground latents as the encoder leaves them."""
     right = conditions(model, *given)
-    return replace(right, seen=right.seen / model._networks.vae.config.scaling_factor)
+    return replace(right, cond_latents=right.cond_latents / model._networks.vae.config.scaling_factor)
 
 
 def base_alone(key: str, base: Tensor, offset: Tensor, like: Tensor, merge: Any = unet.merge) -> Tensor:
@@ -56,9 +56,9 @@ def merged_in_half(key: str, base: Tensor, offset: Tensor, like: Tensor) -> Tens
     return (base_alone(key, base, offset, like).half() + offset.half()).float()
 
 
-def as_many_steps(steps: int, strength: float) -> Span:
+def as_many_steps(steps: int, strength: float) -> StepRange:
     """A schedule that is not made longer for being walked in part."""
-    return Span(length=steps, begin=steps - min(int(steps * strength), steps))
+    return StepRange(length=steps, begin=steps - min(int(steps * strength), steps))
 
 
 def bicubic(x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ WRONG: Final[dict[str, tuple[str, Wrong]]] = {
     "scheduler use_karras_sigmas=False": (SCHEDULES, setting("use_karras_sigmas", False)),
     "scheduler dpmsolver++ (no SDE)": (CASE, setting("algorithm_type", "dpmsolver++")),
     "image norm /127.5": (OPERATIONS, constant(vae, "GREY", 127.5)),
-    "concat order fg,noise": (CASE, constant(denoise, "unet_input", seen_first)),
+    "concat order fg,noise": (CASE, constant(denoise, "unet_input", cond_first)),
     "fg latents not scaled": (CASE, constant(IcLight, "_conditions", unscaled)),
     "offset not added": (CASE, constant(unet, "merge", base_alone)),
     "merge in fp16": (CASE, constant(unet, "merge", merged_in_half)),
@@ -92,7 +92,7 @@ WRONG: Final[dict[str, tuple[str, Wrong]]] = {
     "bicubic instead of Lanczos": (OPERATIONS, constant(resample, "lanczos", bicubic)),
     "gradient 224..32 (fbc range)": (OPERATIONS, constant(gradient, "START_LEVELS", gradient.BACKGROUND_LEVELS)),
     'no ", " between prompts': (CASE, constant(prompt, "SEPARATOR", "")),
-    "strength not compensated (N=steps)": (TABLES, constant(sampling, "partial_span", as_many_steps)),
+    "strength not compensated (N=steps)": (TABLES, constant(sampling, "partial_range", as_many_steps)),
     "rmbg feed 1024x1024": (TABLES, constant(matting, "feed_size", square)),
     "alpha u8-quantised": (CASE, constant(matting, "fit_alpha", in_levels)),
 }

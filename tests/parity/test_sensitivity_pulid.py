@@ -39,9 +39,9 @@ def bilinear(x: Tensor, like: Tensor) -> Tensor:
     return functional.interpolate(x, like.shape[2:], mode="bilinear")
 
 
-def all_heads_at_once(method: attention.Method, tokens: int, _heads: int, removal=attention._removal) -> Tensor:
+def all_heads_at_once(method: attention.Method, tokens: int, _heads: int, ortho_mask=attention._ortho_mask) -> Tensor:
     """The body's share of a whole picture, as the ComfyUI port has it."""
-    return removal(method, tokens, 1)
+    return ortho_mask(method, tokens, 1)
 
 
 def backwards(unet: Any) -> list[Any]:
@@ -83,9 +83,9 @@ WRONG = [
     ("apply_pulid", "tower's deviation", constant(eva_clip, "_CLIP_STD", [0.5, 0.5, 0.5])),
     ("apply_pulid", "smallest face", constant(face, "largest", lambda boxes: 2)),
     ("apply_pulid", "detection sizes", constant(face, "DETECTION_SIZES", (640, 512, 320))),
-    ("attn_comfy", "official share", method("high-fidelity", body_share="official")),
+    ("attn_comfy", "official share", method("high-fidelity", body_weighting="official")),
     ("attn_comfy", "body tokens", constant(attention, "BODY_TOKENS", BODY_AND_ONE)),
-    ("attn_official", "ComfyUI's share", constant(attention, "_removal", all_heads_at_once)),
+    ("attn_official", "ComfyUI's share", constant(attention, "_ortho_mask", all_heads_at_once)),
     ("attn_official", "body tokens", constant(attention, "BODY_TOKENS", BODY_AND_ONE)),
     ("bisenet_real", "bilinear", constant(bisenet, "_resize", bilinear)),
     ("eva_small", "block", constant(eva_clip, "TAPS", (3, 7, 11, 15, 20))),

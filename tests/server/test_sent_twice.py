@@ -24,6 +24,7 @@ from tests.conftest import REPOSITORY
 from tests.faults.shim import Shim
 from tests.server.conftest import NEVER
 from tests.server.support import DATA_URI, PNG, body_for, serving
+from tests.workers.state.support import claim, complete
 from workers.state import keys as keys_module
 from workers.state import registry, scripts, scripts_repair
 from workers.state.connection import connect
@@ -64,7 +65,7 @@ class World:
 
     def taken(self) -> Record:
         self.submit()
-        record = self.records.take(*PLACE, "worker-a")
+        record = claim(self.records, *PLACE, "worker-a")
         assert record is not None
         return record
 
@@ -98,7 +99,7 @@ def take(world: World) -> None:
     for request_id in ("a", "b"):
         world.submit(request_id)
     with world.losing():
-        found = world.records.claim_batch([PLACE], "worker-a", new_call_id(), token=b"none")
+        found = world.records.claim_batch([PLACE], "worker-a", new_call_id(), wakeup=b"none")
     assert [(record.request_id, record.attempt) for record in found] == [("a", 1)]
     assert world.status("b") is Status.QUEUED
 
@@ -106,10 +107,10 @@ def take(world: World) -> None:
 def end(world: World) -> None:
     record = world.taken()
     with world.losing():
-        assert world.records.complete(record, PICTURE, 1.5)
+        assert complete(world.records, record, PICTURE, 1.5)
     assert world.status() is Status.COMPLETED
     world.submit("b")
-    failing = world.records.take(*PLACE, "worker-a")
+    failing = claim(world.records, *PLACE, "worker-a")
     assert failing is not None
     assert world.credits == 4
     with world.losing():

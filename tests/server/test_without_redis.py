@@ -156,7 +156,7 @@ def test_lost_between_record_and_queue(client: Client, worker: FakeWorker, setti
     client.submit()
     worker.redis.delete(queue.key)
     assert queue.count == 0
-    build_gateway(settings).janitor.tidy()
+    build_gateway(settings).janitor.run_once()
     assert queue.count == 1
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.ic_light.params import Params
 from models.ic_light.prompt import SEPARATOR, tokenise
-from models.ic_light.sampling import make_scheduler, partial_span, whole_span
+from models.ic_light.sampling import full_range, make_scheduler, partial_range
 from training.data.dataset import Examples
 
 _NEGATIVE_SHARE: Final = 0.2
@@ -51,7 +51,7 @@ class Batch:
 
 def alphas_cumprod() -> Tensor:
     """Share of the signal's variance at every timestep, as the sampler has it: [1000]."""
-    return torch.as_tensor(make_scheduler(whole_span(1), torch.device("cpu")).alphas_cumprod)
+    return torch.as_tensor(make_scheduler(full_range(1), torch.device("cpu")).alphas_cumprod)
 
 
 def last_frontal_timestep() -> int:
@@ -62,7 +62,7 @@ def last_frontal_timestep() -> int:
     theirs.
     """
     defaults = {name: Params.model_fields[name].default for name in ("steps", "lowres_denoise")}
-    scheduler = make_scheduler(partial_span(defaults["steps"], defaults["lowres_denoise"]), torch.device("cpu"))
+    scheduler = make_scheduler(partial_range(defaults["steps"], defaults["lowres_denoise"]), torch.device("cpu"))
     return (int(scheduler.timesteps[scheduler.begin_index]) + len(scheduler.alphas_cumprod)) // 2
 
 

@@ -27,7 +27,7 @@ from models.ic_light.networks import Networks, load_networks
 from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight
 from models.pipeline import Outcome
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from training.data.photos import HELD_OUT, Picture, load_photo
 from training.evaluation.goals import Figures, Light, Noise, RoundTrip, WordShift, check_goals, table, write_figures
 from training.evaluation.metrics import (

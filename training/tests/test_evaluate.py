@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from training.data.photos import load_photo
 from training.evaluation import evaluate
 from training.evaluation.evaluate import NAMED, Model, main, sphere

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from models.catalog import MODELS
 from models.errors import DeviceUnfit, WeightsError
 from models.pipeline import LoadOptions, Pipeline
-from models.runtime.kernel_cache import dismiss_compilers, keep_kernels
+from models.runtime.kernel_cache import set_cache_dirs, stop_compile_workers
 from models.weights.hashes import WEIGHT_HASHES, HashCache
-from models.weights.installed import INSTALLED_NAME
-from models.weights.weight_set import WeightSet
+from models.weights.installed import INSTALLED_NAME, WeightSet
 from workers.engine.device_errors import is_broken_device
 from workers.settings import WorkerSettings
 from workers.state.registry import ModelReport, ModelState, WorkerReport
@@ -46,7 +45,7 @@ class LoadedModels:
     def load(self, on_change: Callable[[], None]) -> None:
         """Load one model after the other; a model whose weights are amiss does not keep the others from serving."""
         # Before diffusers: it loads the compiler, which chooses a place itself where none is named.
-        keep_kernels(self._settings.data_dir / _KERNELS)
+        set_cache_dirs(self._settings.data_dir / _KERNELS)
         from diffusers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
@@ -59,7 +58,7 @@ class LoadedModels:
 
         for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].flexible):
             tell(slug, self._load_one(slug, device, partial(tell, slug)))
-        dismiss_compilers()
+        stop_compile_workers()
 
     def _load_one(self, slug: str, device: torch.device, tell: Callable[[ModelReport], None]) -> ModelReport:
         import torch

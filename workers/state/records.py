@@ -26,7 +26,7 @@ from models.catalog import MODELS
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state import scripts, scripts_repair
 from workers.state.connection import decode
-from workers.state.once import IdempotentScript, new_call_id
+from workers.state.once import IdempotentScript
 
 _log = logging.getLogger(__name__)
 _OVERDUE_LIVES_S: Final = 600
@@ -127,7 +127,7 @@ class Idempotency:
 
 
 @dataclass(frozen=True)
-class Limits:
+class QueueLimits:
     """How many requests may wait for one model: of all owners, of one owner. None: any number."""
 
     queue: int | None = None
@@ -142,11 +142,9 @@ class Audit:
     repaired: tuple[str, ...]
 
 
-NO_LIMITS: Final = Limits()
+NO_LIMITS: Final = QueueLimits()
 QueueKey = tuple[str, str]
 """Where a request waits: the slug of a model and a variant of it."""
-_ANY_TOKEN: Final = b"none"
-"""Nobody's: who shows it takes a request and leaves all tokens where they are."""
 
 
 class Records:
@@ -177,7 +175,7 @@ class Records:
         params: Mapping[str, Any],
         cost: float = 0.0,
         idempotency: Idempotency | None = None,
-        limits: Limits = NO_LIMITS,
+        limits: QueueLimits = NO_LIMITS,
         batch_hint: str = "",
     ) -> str:
         """Put a new request into the queue, take its credits, call a worker.
@@ -202,7 +200,7 @@ class Records:
             raise OutOfCredits(f"The request costs {cost:g} credits; {float(detail):g} are left.")
         raise _queue_full(slug, limits, of_owner=verdict == "owner is full")
 
-    def check_room(self, slug: str, owner: str, limits: Limits) -> None:
+    def check_room(self, slug: str, owner: str, limits: QueueLimits) -> None:
         """Raise `QueueFull` if `create` would now: told before pictures are fetched."""
         if limits.queue is not None and self.depth(slug) >= limits.queue:
             raise _queue_full(slug, limits, of_owner=False)
@@ -222,30 +220,25 @@ class Records:
         raw = self._redis.hgetall(_key(request_id))
         return _parse(request_id, {decode(name): decode(value) for name, value in raw.items()}) if raw else None
 
-    def take(self, slug: str, variant: str, worker: str) -> Record | None:
-        """Begin on the one request whose turn it is: QUEUED to PROCESSING by `worker`. None if nobody waits."""
-        records = self.claim_batch([(slug, variant)], worker, new_call_id(), token=_ANY_TOKEN)
-        return records[0] if records else None
-
     def claim_batch(
         self,
         queue_keys: Sequence[QueueKey],
         worker: str,
-        call: str,
-        at_most: int = 1,
-        token: bytes = b"",
-        only_new: bool = False,
+        claim_id: str,
+        max_size: int = 1,
+        wakeup: bytes = b"",
+        first_attempt_only: bool = False,
     ) -> list[Record]:
-        """Begin on whose turn it is in the first of the queue_keys where anybody is, and on those behind of the same
-        batch_hint.
+        """Claim the next request of the first queue that has one, and those behind it with the same `batch_hint`.
 
-        More than one is taken only while many wait, see `workers.state.scripts`. Whoever holds the `token` of a
-        queue_key asks for that queue_key; without one nothing is taken for which another worker has been called.
-        `only_new`: nothing that was tried before. `call` is a name for this call (`new_call_id`): sent again under it,
-        it has the same answer.
+        QUEUED to PROCESSING by `worker`. At most `max_size` requests, and more than one only from a long queue, see
+        `claim.lua`. `wakeup` is one that the worker popped from the queue's wakeups; without one, a claim is made only
+        where a wakeup is left, since for every other request another worker has been notified. `first_attempt_only`:
+        no request that was attempted before. `claim_id` (from `new_call_id`) makes the claim idempotent: sent again
+        under it, it returns the same requests.
         """
         where = [word for queue_key in queue_keys for word in queue_key]
-        taken = self._take(args=[worker, call, self._open_ttl_s, at_most, token, int(only_new), *where])
+        taken = self._take(args=[worker, claim_id, self._open_ttl_s, max_size, wakeup, int(first_attempt_only), *where])
         parsed = [self._begun(decode(request_id), list(map(decode, words)), worker) for request_id, words in taken]
         return [record for record in parsed if record is not None]
 
@@ -263,18 +256,17 @@ class Records:
         """Note how far the worker is; returns whether the request is to be ended because its caller wishes so."""
         return bool(self._report(args=[record.request_id, *_at_work(record), self._open_ttl_s, step, total]))
 
-    def complete(self, record: Record, outputs: tuple[Output, ...], inference_time: float) -> bool:
-        """PROCESSING to COMPLETED; False if it was cancelled, or this attempt has been given up meanwhile."""
-        return self.complete_all([Result(record, outputs, inference_time)])[0]
+    def complete(self, results: Sequence[Result]) -> list[bool]:
+        """PROCESSING to COMPLETED, all in one atomic step.
 
-    def complete_all(self, results: Sequence[Result]) -> list[bool]:
-        """The same for several requests in one step."""
+        Returns for each whether it is COMPLETED: False if it was cancelled, or belongs to another attempt by now.
+        """
         ended = self._finish(
             _ending(one.record, _at_work(one.record), Status.COMPLETED, "outputs", one.json, one.inference_time)
             for one in results
         )
         return [
-            done or self._shows(one.record, Status.COMPLETED, outputs=one.outputs)
+            done or self._already_applied(one.record, Status.COMPLETED, outputs=one.outputs)
             for one, done in zip(results, ended, strict=True)
         ]
 
@@ -285,7 +277,7 @@ class Records:
         """
         must_be = [record.status, record.attempt, record.worker]
         (ended,) = self._finish([_ending(record, must_be, Status.FAILED, "error", error, inference_time)])
-        return ended or self._shows(record, Status.FAILED, error=error)
+        return ended or self._already_applied(record, Status.FAILED, error=error)
 
     def requeue(self, record: Record) -> bool:
         """PROCESSING back to QUEUED, before all others, because the worker died.
@@ -305,10 +297,6 @@ class Records:
     def running(self) -> list[str]:
         """Ids of the requests that workers have in hand, or had when they died."""
         return [decode(request_id) for request_id in self._redis.hkeys("facelight:running")]
-
-    def unfinished(self) -> list[str]:
-        """Ids of all requests that are neither COMPLETED nor FAILED, oldest first; some may have expired."""
-        return [decode(member) for member in self._redis.zrange("facelight:open", 0, -1)]
 
     def audit(self, start: int, count: int) -> Audit:
         """Look at `count` unfinished requests, from number `start` on (0: the oldest), and mend what does not fit.
@@ -331,14 +319,14 @@ class Records:
         words = [word for ending in endings for word in ending]
         return list(map(bool, self._end(args=[self._result_ttl_s, *words])))
 
-    def _shows(self, before: Record, status: Status, **fields: object) -> bool:
+    def _already_applied(self, before: Record, status: Status, **fields: object) -> bool:
         """Whether a step whose answer got lost was taken after all: the record holds what it would have written."""
         now = self.get(before.request_id)
         expected = {"status": status, "attempt": before.attempt, "worker": before.worker, **fields}
         return now is not None and all(getattr(now, name) == value for name, value in expected.items())
 
 
-def _queue_full(slug: str, limits: Limits, *, of_owner: bool) -> QueueFull:
+def _queue_full(slug: str, limits: QueueLimits, *, of_owner: bool) -> QueueFull:
     if of_owner:
         return QueueFull(f"{limits.per_owner} requests of this API key are waiting for {slug} already.")
     return QueueFull(f"{limits.queue} requests are waiting for {slug} already.")

@@ -92,10 +92,6 @@ class WorkerRegistry:
         self._redis.delete(_PREFIX + name)
         self._redis.srem(_NAMES, name)
 
-    def is_alive(self, name: str) -> bool:
-        """Whether the worker of that name has announced itself lately."""
-        return bool(self._redis.exists(_PREFIX + name))
-
     def live_workers(self) -> list[WorkerReport]:
         """Reports of all living workers, by name."""
         names, raws = self._reports(keys=[_NAMES], args=[_PREFIX])

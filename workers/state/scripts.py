@@ -36,7 +36,7 @@ FINISHED_CHANNEL: Final = "facelight:finished"
 """Redis publishes the id of every request here as it becomes COMPLETED or FAILED."""
 CANCELLED: Final = "The request was cancelled."
 OVERDUE: Final = "The request has waited too long for a worker."
-_JOB: Final = '["workers.engine.stages.Task", null, [], {}]'
+_JOB: Final = '["workers.engine.stages.RequestStages", null, [], {}]'
 """What a token names as its function, for people who look at RQ."""
 _CALL_COUNTS_S: Final = 600
 """A worker that hears no answer for so long is not given the same requests again; the janitor finds them."""

@@ -1,4 +1,4 @@
-"""From a found face to its ID tokens: parse, composite, see, encode (PuLID specification sections 2 C to 4)."""
+"""From a face crop to ID tokens: segmentation, EVA-CLIP, encoder (PuLID specification sections 2 C to 4)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from models.pulid_lightning.identity.segmentation import composite, parse
 from models.runtime.state_dicts import StateDict
 
 
-class Identifier:
-    """The networks that look at a face, in float32 on one device."""
+class IdentityExtractor:
+    """The networks that compute ID tokens of a face, in float32 on one device."""
 
     def __init__(self, parser: BiSeNet, eva: EvaClip, encoder: IdentityEncoder, device: torch.device) -> None:
         """Wrap loaded networks, all on `device`."""
@@ -24,7 +24,7 @@ class Identifier:
         self._uncond = self._unconditional()
 
     @torch.inference_mode()
-    def identify(self, face: FoundFace) -> Identity:
+    def extract(self, face: FoundFace) -> Identity:
         """ID tokens of `face`, conditional and unconditional."""
         crop = _to_tensor(face.crop).to(self._device)
         seen = self._eva.see(self._eva.preprocess(composite(crop, parse(self._parser, crop))))
@@ -34,7 +34,7 @@ class Identifier:
 
     @torch.inference_mode()
     def _unconditional(self) -> Tensor:
-        # What the encoder makes of zeros is the same for every face, and not zero.
+        # The encoder's output for zeros: the same for every face, and not zero.
         tokens: Tensor = self._encoder(*self._encoder.zeros(self._eva.tokens, self._device))
         return tokens
 

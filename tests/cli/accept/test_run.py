@@ -101,7 +101,7 @@ def ignore_seeds(ask: Ask) -> Rgb:
     return good(replace(ask, params={**ask.params, "seed": FIRST_SEED}))
 
 
-def draw_noise(ask: Ask) -> Rgb:
+def precompute_noise(ask: Ask) -> Rgb:
     return noise(*ask.output_size, grain=8, seed=ask.params["seed"] % 1000)
 
 
@@ -118,7 +118,7 @@ def draw_squares(ask: Ask) -> Rgb:
         (ignore_seeds, {(slug, "Another seed, another picture") for slug in MODELS}),
         (draw_squares, {(slug, "Size as asked") for slug in MODELS}),
         (
-            draw_noise,
+            precompute_noise,
             {(slug, "A natural picture") for slug in MODELS} | BOTH_LIGHTS | {("ic-light", "Subject kept")},
         ),
     ],
@@ -154,7 +154,7 @@ def test_strangers_fail_and_a_missing_recogniser_is_said(recogniser: object, out
 
 
 def test_on_demo_weights_only_what_needs_no_eyes_is_judged():
-    found = examined(draw_noise, unjudged=dict.fromkeys(MODELS, "demo"))
+    found = examined(precompute_noise, unjudged=dict.fromkeys(MODELS, "demo"))
     assert not failures(found)
     judged = {verdict.title for one in found for verdict in one.verdicts if verdict.outcome is Outcome.PASSED}
     assert judged == {

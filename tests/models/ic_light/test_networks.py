@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from models.errors import WeightsError
 from models.ic_light.networks import load_networks, load_vae
 from models.weights.folder import Folder
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
 

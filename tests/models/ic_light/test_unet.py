@@ -13,7 +13,7 @@ from models.demo.random_weights import random_state
 from models.errors import WeightsError
 from models.ic_light.unet import load_unet
 from models.weights.folder import Folder
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -14,7 +14,7 @@ from PIL import Image
 from skimage import data
 
 from models.pulid_lightning.pipeline import PulidLightning, load
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 Rgb = NDArray[np.uint8]
 

@@ -13,10 +13,10 @@ from models.errors import WeightsError
 from models.pipeline import LoadOptions
 from models.pulid_lightning import checkpoints
 from models.pulid_lightning.checkpoints import WORKING_RESERVE, Checkpoints, has_room, load_checkpoints, role_of
-from models.pulid_lightning.offload import HostTensors
+from models.pulid_lightning.offload import OffloadedWeights
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
 NAMES = Params.variants
@@ -55,37 +55,37 @@ def test_there_is_one_unet_on_the_device_and_it_stays_where_it_is(shared: Checkp
     (unet,) = shared.unets
     before = addresses(unet)
     for name in ("realistic", "default", "artistic"):
-        assert shared.take(name).unet is unet
+        assert shared.activate(name).unet is unet
         assert addresses(unet) == before
 
 
 def test_the_unet_has_the_weights_of_the_one_that_was_taken(shared: Checkpoints, weights: WeightSet):
     for name in ("artistic", "default", "realistic"):
         stored = load_file(weights[role_of(name)])["model.diffusion_model.out.2.weight"]
-        assert torch.equal(shared.take(name).unet.conv_out.weight, stored.float())
+        assert torch.equal(shared.activate(name).unet.conv_out.weight, stored.float())
 
 
 def test_the_rest_of_each_checkpoint_is_its_own(shared: Checkpoints):
-    first, second = (shared.take(name).vae.decoder.conv_in.weight.clone() for name in ("default", "artistic"))
+    first, second = (shared.activate(name).vae.decoder.conv_in.weight.clone() for name in ("default", "artistic"))
     assert not torch.equal(first, second)
 
 
 def test_a_change_that_breaks_off_is_made_again(weights: WeightSet, monkeypatch: pytest.MonkeyPatch):
     kept = load_checkpoints(weights, NAMES[:2], CPU, "host")
-    first = kept.take("default").unet.conv_out.weight.clone()
+    first = kept.activate("default").unet.conv_out.weight.clone()
 
-    def break_off(self: HostTensors, network: torch.nn.Module) -> None:
+    def break_off(self: OffloadedWeights, network: torch.nn.Module) -> None:
         network.conv_out.weight.zero_()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-        broken.setattr(HostTensors, "copy_into", break_off)
-        kept.take("artistic")
-    assert torch.equal(kept.take("default").unet.conv_out.weight, first)
+        broken.setattr(OffloadedWeights, "load_into", break_off)
+        kept.activate("artistic")
+    assert torch.equal(kept.activate("default").unet.conv_out.weight, first)
 
 
 def test_one_checkpoint_has_nothing_to_take_turns_with(weights: WeightSet, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(checkpoints, "HostTensors", None)
+    monkeypatch.setattr(checkpoints, "OffloadedWeights", None)
     assert len(load_checkpoints(weights, ("realistic",), CPU, "host").unets) == 1
 
 
@@ -93,7 +93,7 @@ def test_there_is_room_if_enough_is_left_to_work_in():
     assert has_room(10 * GIB, 10 * GIB + WORKING_RESERVE)
     assert not has_room(10 * GIB, 10 * GIB + WORKING_RESERVE - 1)
     assert not has_room(0, 1)
-    assert has_room(1000 * GIB, None), "where nothing is to be had by waiting elsewhere"
+    assert has_room(1000 * GIB, None), "where nothing is to be had by offloaded elsewhere"
 
 
 @pytest.mark.parametrize(("free", "unets"), [(0, 1), (WORKING_RESERVE, 1), (WORKING_RESERVE + GIB, 3), (None, 3)])

@@ -20,8 +20,8 @@ def addresses(module: nn.Module) -> list[int]:
 def test_equal_networks_share_all_of_it():
     pool, first, second = TensorPool(), network(1), network(1)
     expected = second(torch.ones(1, 3))
-    pool.share("unet", first)
-    pool.share("unet", second)
+    pool.deduplicate("unet", first)
+    pool.deduplicate("unet", second)
     assert addresses(first) == addresses(second)
     assert torch.equal(second(torch.ones(1, 3)), expected)
 
@@ -30,8 +30,8 @@ def test_only_what_is_equal_is_shared():
     pool, first, second = TensorPool(), network(1), network(1)
     second[0].bias += 1
     expected = second(torch.ones(1, 3))
-    pool.share("unet", first)
-    pool.share("unet", second)
+    pool.deduplicate("unet", first)
+    pool.deduplicate("unet", second)
     assert first[0].weight.data_ptr() == second[0].weight.data_ptr()
     assert first[0].bias.data_ptr() != second[0].bias.data_ptr()
     assert torch.equal(second(torch.ones(1, 3)), expected)
@@ -40,13 +40,13 @@ def test_only_what_is_equal_is_shared():
 def test_a_third_may_share_with_either():
     pool, networks = TensorPool(), [network(1), network(2), network(2)]
     for each in networks:
-        pool.share("unet", each)
+        pool.deduplicate("unet", each)
     assert networks[2][0].weight.data_ptr() == networks[1][0].weight.data_ptr()
     assert networks[2][0].weight.data_ptr() != networks[0][0].weight.data_ptr()
 
 
 def test_networks_of_another_kind_share_nothing():
     pool, first, second = TensorPool(), network(1), network(1)
-    pool.share("clip_l", first)
-    pool.share("clip_g", second)
+    pool.deduplicate("clip_l", first)
+    pool.deduplicate("clip_g", second)
     assert not set(addresses(first)) & set(addresses(second))

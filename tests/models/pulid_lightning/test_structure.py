@@ -22,7 +22,7 @@ from models.pulid_lightning.identity.id_former import load_id_former
 from models.pulid_lightning.single_file import SingleFile
 from models.runtime.unet import cross_attentions
 from models.weights.folder import Folder
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from tests.models.published import GOLDEN, Shapes, Stored, file_size, half, key_list, shapes
 
 META = torch.device("meta")

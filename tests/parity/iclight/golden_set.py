@@ -18,7 +18,7 @@ from models.ic_light.pipeline import IcLight
 from models.ic_light.subject import to_rgb
 from models.imaging.decode import decode
 from models.pipeline import LoadOptions
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 KEPT: Final = Path(__file__).parents[2] / "golden" / "iclight"
 """The set in this repository: what another set lacks is taken from here."""

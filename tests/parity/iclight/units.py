@@ -97,10 +97,10 @@ def _hires(row: list[Any]) -> tuple[int, int]:
 
 def _steps(row: list[Any]) -> tuple[list[int], list[int]]:
     steps, strength, length, begin, evaluations = row
-    span = sampling.partial_span(steps, strength)
+    step_range = sampling.partial_range(steps, strength)
     # Where the reference would take no step at all, and fail, the last one is taken.
     expected = [length, begin, evaluations] if evaluations else [length, length - 1, 1]
-    return [span.length, span.begin, span.evaluations], expected
+    return [step_range.length, step_range.begin, step_range.evaluations], expected
 
 
 def _feed(row: list[int]) -> tuple[list[int], list[int]]:
@@ -125,15 +125,15 @@ _TABLES: Final[Mapping[str, Callable[[Any], tuple[Any, Any]]]] = {
 def scheduler_tables(golden: GoldenSet) -> Iterator[Row]:
     """Timesteps and sigmas of whole schedules."""
     tables = golden.json("unit/scheduler_tables.json")
-    training = sampling.make_scheduler(sampling.whole_span(1), golden.device)
+    training = sampling.make_scheduler(sampling.full_range(1), golden.device)
     ends = [float(training.alphas_cumprod[0]), float(training.alphas_cumprod[-1])]
     yield close("alphas_cumprod", ends, tables["alphas_cumprod_first_last"], allowed.SIGMAS, allowed.SIGMAS)
     for steps, table in tables["schedules"].items():
-        made = sampling.make_scheduler(sampling.whole_span(int(steps)), golden.device)
+        made = sampling.make_scheduler(sampling.full_range(int(steps)), golden.device)
         yield exact(f"timesteps {steps}", made.timesteps, table["timesteps"])
         yield close(f"sigmas {steps}", made.sigmas, table["sigmas"], allowed.SIGMAS, allowed.SIGMAS)
     low, high = tables["sigma_min_max"]
-    sigmas = sampling.make_scheduler(sampling.whole_span(2), golden.device).sigmas
+    sigmas = sampling.make_scheduler(sampling.full_range(2), golden.device).sigmas
     yield close("sigma_min_max", [sigmas[1], sigmas[0]], [low, high], allowed.SIGMAS, allowed.SIGMAS)
 
 

@@ -23,7 +23,7 @@ from models.catalog import MODELS
 from models.ic_light.pipeline import IcLight
 from models.pipeline import LoadOptions
 from models.pulid_lightning.pipeline import PulidLightning
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from server.settings import GatewaySettings
 from tests.live_server import png
 from tests.server.support import Client, serving
@@ -66,9 +66,9 @@ class Served:
         run = pipeline.run
         pipeline.run = lambda batch, on_step: sizes.append(len(batch)) or run(batch, on_step)
         try:
-            with stages(self.records, self.store, {slug: pipeline}) as (task, _):
-                for _ in task(PLACES[slug], b"token"):
-                    task.take_no_more()
+            with stages(self.records, self.store, {slug: pipeline}) as (engine, _):
+                for _ in engine.serve(PLACES[slug], b"token"):
+                    engine.stop_claiming()
         finally:
             del pipeline.run
         return sizes

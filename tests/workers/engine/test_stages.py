@@ -19,6 +19,7 @@ from models.ic_light.params import Params
 from models.imaging.decode import decode
 from models.pipeline import OnStep, Pipeline, Pixels
 from tests.s3_server import environment, new_bucket, s3_server, url_of
+from tests.workers.state.support import claim
 from tests.workers.support import PLACE, stages
 from workers.errors import DeviceBroken
 from workers.state.records import Record, Records, Status
@@ -56,8 +57,8 @@ def submitted(records: Records, store: Store, **params: object) -> str:
 
 def serve(records: Records, store: Store, pipeline: Painter, timeout_s: int = 60) -> None:
     """Serve one request."""
-    with stages(records, store, {"ic-light": pipeline}, timeout_s) as (task, reporter):
-        for _ in task(PLACE, b"token"):
+    with stages(records, store, {"ic-light": pipeline}, timeout_s) as (engine, reporter):
+        for _ in engine.serve(PLACE, b"token"):
             pass
     assert reporter.request_ids == ()
 
@@ -185,7 +186,7 @@ def test_an_expired_input_is_told(records: Records, store: Store) -> None:
 
 def test_a_request_served_by_another_is_left_alone(records: Records, store: Store) -> None:
     submitted(records, store)
-    records.take("ic-light", "foreground", "worker-b")
+    claim(records, "ic-light", "foreground", "worker-b")
 
     def must_not_run() -> None:
         pytest.fail("the request belongs to worker-b")
@@ -301,14 +302,14 @@ def test_a_broken_device_leaves_the_request_to_another_process(records: Records,
 
 def test_an_outage_at_the_end_is_ridden_out(records: Records, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [RedisConnectionError("gone"), ResponseError("-OOM command not allowed when used memory > 'maxmemory'.")]
-    complete = records.complete_all
+    complete = records.complete
 
     def unreliable(*args: Any) -> list[bool]:
         if answers:
             raise answers.pop()
         return complete(*args)
 
-    monkeypatch.setattr(records, "complete_all", unreliable)
+    monkeypatch.setattr(records, "complete", unreliable)
     monkeypatch.setattr("workers.state.connection._PAUSE_S", 0.01)
     submitted(records, store)
     serve(records, store, Painter())

@@ -14,7 +14,7 @@ from redis import Redis
 
 from models.errors import DeviceUnfit
 from models.pipeline import LoadOptions
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from tests.faults.members import Member
 from tests.faults.waiting import until
 from workers.engine.model_loader import LoadedModels

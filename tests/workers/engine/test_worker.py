@@ -21,8 +21,8 @@ from rq.worker import DequeueStrategy
 
 from models.ic_light.params import Params
 from models.pipeline import LoadOptions, OnStep, Pipeline, Pixels
-from models.weights.installed import INSTALLED_NAME
-from models.weights.weight_set import WeightSet
+from models.weights.installed import INSTALLED_NAME, WeightSet
+from tests.workers.state.support import is_alive
 from tests.workers.support import stages
 from workers.engine.heartbeat import Heartbeat
 from workers.engine.model_loader import LoadedModels, ensure_weights
@@ -68,8 +68,8 @@ def work(redis: Redis, records: Records, store: Store, recorder: Recorder) -> Re
     pipelines = {slug: copy(recorder) for slug in VARIANTS}
     for slug, variant in VARIANTS.items():
         pipelines[slug].variants = (variant,)
-    with stages(records, store, pipelines) as (task, _):
-        worker = RequestWorker(task, redis)
+    with stages(records, store, pipelines) as (engine, _):
+        worker = RequestWorker(engine, redis)
         worker.work(burst=True, logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
     return worker
 
@@ -118,7 +118,9 @@ JUNK: dict[str, dict[str, str | bytes]] = {
         "status": "odd",
         "created_at": "yesterday",
     },
-    "of ours with odd arguments": {"data": '["workers.engine.stages.Task", null, [1], {"request_id": [{"a": null}]}]'},
+    "of ours with odd arguments": {
+        "data": '["workers.engine.stages.RequestStages", null, [1], {"request_id": [{"a": null}]}]'
+    },
 }
 
 
@@ -169,7 +171,7 @@ def test_what_cannot_even_fail_does_not_end_the_worker(
     def refuse(*_args: object) -> list[bool]:
         raise ResponseError("WRONGTYPE")
 
-    monkeypatch.setattr(records, "complete_all", refuse)
+    monkeypatch.setattr(records, "complete", refuse)
     submit(records, store, "first")
     worker = work(redis, records, store, Recorder())
     assert worker.exit_status == 0
@@ -193,19 +195,19 @@ def test_a_heartbeat_keeps_a_worker_alive_and_stops_with_it(redis: Redis) -> Non
     heartbeat = Heartbeat(registry, lambda: WorkerReport("w", "cpu", READY), interval_s=0.2)
     heartbeat.start()
     time.sleep(2.5)
-    assert registry.is_alive("w")
+    assert is_alive(registry, "w")
     assert registry.live_workers() == [WorkerReport("w", "cpu", READY)]
     heartbeat.stop()
-    assert not registry.is_alive("w")
+    assert not is_alive(registry, "w")
     assert not any(thread.name == "heartbeat" for thread in threading.enumerate())
 
 
 def test_a_silent_worker_is_dead(redis: Redis) -> None:
     registry = WorkerRegistry(redis, ttl_s=1)
     registry.heartbeat(WorkerReport("w", "cpu", READY))
-    assert registry.is_alive("w")
+    assert is_alive(registry, "w")
     time.sleep(1.2)
-    assert not registry.is_alive("w")
+    assert not is_alive(registry, "w")
     assert registry.live_workers() == []
 
 

@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from tests.workers.state.support import claim, unfinished
 from workers.state.janitor import Janitor
 from workers.state.queue import JobQueue
 from workers.state.records import Record, Records, Status
@@ -28,7 +29,7 @@ def janitor(records: Records, queue: JobQueue, store: Store, registry: WorkerReg
 def begin(records: Records, worker: str, request_id: str = "r1", **params: str) -> Record:
     """Bring a request to PROCESSING."""
     records.create(request_id, "ic-light", "foreground", "", params)
-    record = records.take("ic-light", "foreground", worker)
+    record = claim(records, "ic-light", "foreground", worker)
     assert record is not None
     return record
 
@@ -53,17 +54,17 @@ def test_a_request_of_a_dead_worker_is_queued_again(
 ) -> None:
     begin(records, "dead")
     forget_tokens(redis)
-    janitor.tidy()
+    janitor.run_once()
     assert state(records) is Status.QUEUED
     assert tokens(queue) == 1
-    janitor.tidy()
+    janitor.run_once()
     assert tokens(queue) == 1, "a second round finds nothing to mend"
 
 
 def test_a_request_goes_back_to_its_own_queue(janitor: Janitor, records: Records, queue: JobQueue) -> None:
     records.create("r1", "pulid-lightning", "artistic", "", {"face_image": "x"})
-    assert records.take("pulid-lightning", "artistic", "dead")
-    janitor.tidy()
+    assert claim(records, "pulid-lightning", "artistic", "dead")
+    janitor.run_once()
     assert records.waiting("pulid-lightning", "artistic") == 1
     assert queue.queue_of("pulid-lightning", "artistic").count == 1
 
@@ -71,10 +72,10 @@ def test_a_request_goes_back_to_its_own_queue(janitor: Janitor, records: Records
 def test_a_request_that_kills_its_workers_fails(janitor: Janitor, records: Records, store: Store) -> None:
     name = store.put(b"x", "bin", 600)
     begin(records, "dead", subject_image=name)
-    janitor.tidy()
+    janitor.run_once()
     assert store.find(name), "it is tried once more"
-    assert records.take("ic-light", "foreground", "dead too")
-    janitor.tidy()
+    assert claim(records, "ic-light", "foreground", "dead too")
+    janitor.run_once()
     record = records.get("r1")
     assert record is not None
     assert (record.status, record.error) == (Status.FAILED, "The worker died on this request, 2 times in a row.")
@@ -85,7 +86,7 @@ def test_a_cancelled_request_of_a_dead_worker_ends(janitor: Janitor, records: Re
     name = store.put(b"x", "bin", 600)
     begin(records, "dead", subject_image=name)
     records.cancel("r1")
-    janitor.tidy()
+    janitor.run_once()
     record = records.get("r1")
     assert record is not None
     assert (record.status, record.error) == (Status.FAILED, "The request was cancelled.")
@@ -94,7 +95,7 @@ def test_a_cancelled_request_of_a_dead_worker_ends(janitor: Janitor, records: Re
 
 def test_a_worker_at_work_is_left_alone(janitor: Janitor, records: Records) -> None:
     begin(records, "alive")
-    janitor.tidy()
+    janitor.run_once()
     assert state(records) is Status.PROCESSING
 
 
@@ -105,7 +106,7 @@ def test_all_that_a_dead_worker_had_in_hand_is_queued_again(
     registry.heartbeat(replace(ALIVE, requests=("r3", "r4")))
     for number, worker in enumerate(["dead", "dead", "dead", "alive", "alive"]):
         begin(records, worker, f"r{number}")
-    janitor.tidy()
+    janitor.run_once()
     assert [state(records, f"r{number}").name[0] for number in range(5)] == ["Q", "Q", "Q", "P", "P"]
 
 
@@ -117,11 +118,11 @@ def test_a_living_worker_that_knows_nothing_of_its_request_has_lost_it(
     janitor = Janitor(records, queue, store, registry, max_attempts=2)
     begin(records, "alive")
     registry.heartbeat(replace(ALIVE, requests=()))
-    janitor.tidy()
+    janitor.run_once()
     assert state(records) is Status.PROCESSING, "its report may be older than the request"
     time.sleep(1.1)
     registry.heartbeat(replace(ALIVE, requests=()))
-    janitor.tidy()
+    janitor.run_once()
     assert state(records) is Status.QUEUED
 
 
@@ -132,11 +133,11 @@ def test_after_an_outage_workers_have_time_to_say_that_they_live(
     begin(records, "silent")
     with monkeypatch.context() as patch, pytest.raises(RedisError):
         patch.setattr(records, "running", lambda: redis.execute_command("NONSENSE"))
-        janitor.tidy()
-    janitor.tidy()
+        janitor.run_once()
+    janitor.run_once()
     assert state(records) is Status.PROCESSING
     time.sleep(1.1)
-    janitor.tidy()
+    janitor.run_once()
     assert state(records) is Status.QUEUED
 
 
@@ -145,14 +146,14 @@ def test_lost_tokens_are_made_good_for(janitor: Janitor, records: Records, queue
     for number in range(3):
         records.create(f"r{number}", "ic-light", "foreground", "", {})
     redis.lpop("rq:queue:facelight-ic-light-foreground", 2)
-    janitor.tidy()
-    janitor.tidy()
+    janitor.run_once()
+    janitor.run_once()
     assert tokens(queue) == 3
 
 
 def test_tokens_far_too_many_are_removed(janitor: Janitor, queue: JobQueue, redis: Redis) -> None:
     redis.rpush("rq:queue:facelight-ic-light-foreground", *map(str, range(150)))
-    janitor.tidy()
+    janitor.run_once()
     assert tokens(queue) == 100
 
 
@@ -161,7 +162,7 @@ def test_requests_that_stand_nowhere_wait_again(
 ) -> None:
     records.create("r1", "ic-light", "foreground", "", {})
     redis.delete("facelight:waiting:ic-light:foreground")
-    janitor.tidy()
+    janitor.run_once()
     assert tokens(queue) == records.depth("ic-light") == 1
 
 
@@ -173,15 +174,15 @@ def test_all_of_many_are_looked_at_in_the_end(
         records.create(f"r{number}", "ic-light", "foreground", "", {})
     redis.delete("facelight:waiting:ic-light:foreground")
     for expected in (2, 4, 5):
-        janitor.tidy()
+        janitor.run_once()
         assert records.depth("ic-light") == expected
 
 
 def test_ids_of_expired_records_leave_the_lists(janitor: Janitor, records: Records, redis: Redis) -> None:
     begin(records, "dead")
     redis.delete("facelight:request:r1")
-    janitor.tidy()
-    assert records.unfinished() == records.running() == []
+    janitor.run_once()
+    assert unfinished(redis) == records.running() == []
 
 
 def test_a_damaged_record_does_not_keep_others_from_being_mended(
@@ -191,7 +192,7 @@ def test_a_damaged_record_does_not_keep_others_from_being_mended(
     begin(records, "dead too")
     redis.hset("facelight:request:damaged", "params", "not json")
     with caplog.at_level(logging.ERROR):
-        janitor.tidy()
+        janitor.run_once()
     assert "the record of damaged is damaged" in caplog.text
     assert state(records) is Status.QUEUED
 
@@ -201,6 +202,6 @@ def test_expired_files_are_swept(janitor: Janitor, store: Store, monkeypatch: py
     swept = list[int]()
     purge = store.purge_expired
     monkeypatch.setattr(store, "purge_expired", lambda: swept.append(purge()))
-    janitor.tidy()
-    janitor.tidy()
+    janitor.run_once()
+    janitor.run_once()
     assert swept == [1], "and not at every round"

@@ -51,7 +51,7 @@ def test_taking_a_token_leaves_nothing(queue: JobQueue, records: Records, redis:
     assert taken is not None
     token, place = taken
     assert place is second
-    assert records.claim_batch([second.queue_key], "worker-a", new_call_id(), token=token.name)
+    assert records.claim_batch([second.queue_key], "worker-a", new_call_id(), wakeup=token.name)
     assert redis.keys("rq:job:*") == []
     assert TokenQueue.dequeue_any([first, second], None, redis) is None
     with pytest.raises(DequeueTimeout):

@@ -10,7 +10,7 @@ from models.demo.random_weights import random_state
 from models.errors import WeightsError
 from models.pulid_lightning.adapter import parse_adapter, read_adapter
 from models.pulid_lightning.identity.encoder import IDEncoder, id_condition, load_id_encoder
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
 

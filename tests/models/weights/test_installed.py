@@ -9,8 +9,7 @@ import pytest
 
 from models.errors import WeightsError
 from models.weights.hashes import HashCache
-from models.weights.installed import INSTALLED_NAME, describe, read_installed, write_installed
-from models.weights.weight_set import WeightSet
+from models.weights.installed import INSTALLED_NAME, WeightSet, describe, read_installed, write_installed
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from models.runtime.devices import for_device
+from models.runtime.load import for_device
 from tests.models.runtime.networks import Little
 
 

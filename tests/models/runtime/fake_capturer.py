@@ -1,4 +1,4 @@
-"""A stand-in for CUDA graphs: it does again what was recorded, from and into the very same memory."""
+"""A fake for CUDA graphs: a replay runs the captured function again, from and into the very same memory."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from models.runtime.cuda_graphs import Replay
-from models.runtime.tree import leaves
+from models.runtime.tree import tree_leaves
 
 Result = TypeVar("Result")
 
 
-class PlayedRecorder:
-    """Counts what was recorded and replayed."""
+class FakeGraphCapturer:
+    """Counts what was captured and replayed."""
 
     def __init__(self) -> None:
-        self.recorded = self.replayed = 0
+        self.captured = self.replayed = 0
 
     def __call__(self, run: Callable[[], Result]) -> tuple[Replay, Result]:
-        self.recorded += 1
+        self.captured += 1
         result = run()
 
         def replay() -> None:
             self.replayed += 1
-            for kept, new in zip(leaves(result), leaves(run()), strict=True):
+            for kept, new in zip(tree_leaves(result), tree_leaves(run()), strict=True):
                 kept.copy_(new)
 
         return replay, result
