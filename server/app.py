@@ -17,8 +17,8 @@ from server.dependencies import build_gateway
 from server.errors import add_error_handlers
 from server.http.drain import Drain
 from server.http.head import HeadAsGet
-from server.http.middleware import AnswerHeaders, BodyLimit, RedisWaitBudget
-from server.maintenance import keep_house
+from server.http.middleware import BodyLimit, RedisWaitBudget, ResponseHeadersMiddleware
+from server.maintenance import run_janitor
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
 from server.routes import account, docs, files, generate, health, requests, uploads
 from server.settings import GatewaySettings
@@ -53,7 +53,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_mb * 1024**2)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
-    app.add_middleware(AnswerHeaders, drain=app.state.drain)
+    app.add_middleware(ResponseHeadersMiddleware, drain=app.state.drain)
     add_error_handlers(app)
     # Routers are tried in turn for every request, so what is asked for most comes first.
     for router in (requests.router, generate.build_router()):
@@ -69,7 +69,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 async def _lifespan(settings: GatewaySettings, app: FastAPI) -> AsyncIterator[None]:
     gateway = build_gateway(settings)
     app.state.gateway = gateway
-    tasks = [asyncio.create_task(work) for work in (gateway.wakeups.listen(), keep_house(gateway))]
+    tasks = [asyncio.create_task(work) for work in (gateway.completions.listen(), run_janitor(gateway))]
     try:
         yield
     finally:
@@ -77,6 +77,6 @@ async def _lifespan(settings: GatewaySettings, app: FastAPI) -> AsyncIterator[No
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        await gateway.wakeups.close()
+        await gateway.completions.close()
         await gateway.fetcher.close()
         gateway.redis.close()

@@ -9,12 +9,10 @@ from anyio import CapacityLimiter
 from fastapi import Request
 from redis import Redis
 
-from server.completion import Wakeups
-from server.intake.fetch_slots import FetchSlots
-from server.intake.fetcher import Fetcher
-from server.limits import Rates
+from server.completion import CompletionListener
+from server.intake.fetcher import Fetcher, FetchSlots
+from server.limits import Rates, UploadQuota
 from server.settings import GatewaySettings
-from server.upload_quota import UploadQuota
 from workers.state.clock import SharedClock
 from workers.state.connection import connect
 from workers.state.janitor import Janitor
@@ -47,7 +45,7 @@ class Gateway:
     fetcher: Fetcher
     fetch_slots: FetchSlots
     upload_quota: UploadQuota
-    wakeups: Wakeups
+    completions: CompletionListener
     decoders: CapacityLimiter
     probers: CapacityLimiter
 
@@ -77,7 +75,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         ),
         fetch_slots=FetchSlots(settings.fetches_per_key),
         upload_quota=UploadQuota(redis, settings.upload_quota_mb * 1024**2),
-        wakeups=Wakeups(settings.redis_url),
+        completions=CompletionListener(settings.redis_url),
         decoders=CapacityLimiter(_DECODERS),
         probers=CapacityLimiter(_PROBERS),
     )

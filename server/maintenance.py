@@ -26,12 +26,12 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
 
-async def keep_house(gateway: Gateway) -> None:
+async def run_janitor(gateway: Gateway) -> None:
     """Do a round of repairs and cleaning every `janitor_interval_s`, until cancelled."""
     while True:
         await asyncio.sleep(gateway.settings.janitor_interval_s)
         try:
-            await asyncio.to_thread(tidy_alone, gateway)
+            await asyncio.to_thread(run_once_locked, gateway)
         except RedisError as error:
             _log.warning("no cleaning without Redis: %s", error)
         except StoreUnavailable as error:
@@ -40,7 +40,7 @@ async def keep_house(gateway: Gateway) -> None:
             _log.exception("a round of cleaning failed")
 
 
-def tidy_alone(gateway: Gateway) -> bool:
+def run_once_locked(gateway: Gateway) -> bool:
     """Do one round unless another process is at it; returns whether it was done."""
     with _locked(gateway.redis) as is_ours:
         if is_ours:

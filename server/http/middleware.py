@@ -12,7 +12,7 @@ from server.http.drain import Drain
 from workers.state.connection import wait_budget
 
 
-class AnswerHeaders:
+class ResponseHeadersMiddleware:
     """Adds `SECURITY_HEADERS` to every answer, where the route has not said otherwise.
 
     While the process drains, it also has the client open its next connection elsewhere.

@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync
 from models.imaging.decode import FILE_EXTENSIONS, check, detect_format, size_in_header
 from server.dependencies import Gateway
 from server.errors import ImageUnavailable
-from server.urls import FILES, Links
+from server.urls import FILES, UrlBuilder
 from workers.store.base import may_read
 
 _SMALL: Final = 64 * 1024
@@ -27,17 +27,17 @@ PRIVATE_EXTENSION: Final = "bin"
 """Of stored inputs: nobody is ever told their names, and `/files/` does not serve them."""
 
 
-def is_at_hand(reference: str | bytes, links: Links) -> bool:
+def is_at_hand(reference: str | bytes, urls: UrlBuilder) -> bool:
     """Whether a picture came with the request: nothing has to be read or fetched to have it."""
-    return isinstance(reference, bytes) or not (_is_url(reference) or links.file_name(reference) is not None)
+    return isinstance(reference, bytes) or not (_is_url(reference) or urls.file_name(reference) is not None)
 
 
-async def load_image(reference: str | bytes, owner: str, gateway: Gateway, links: Links) -> bytes:
+async def load_image(reference: str | bytes, owner: str, gateway: Gateway, urls: UrlBuilder) -> bytes:
     """Get the encoded picture that `reference` names to a caller called `owner`, checked by decoding it once.
 
     Raises `ImageUnavailable` if it cannot be had, `UnreadableImage` if it is no picture that is accepted.
     """
-    data = await _get(reference, owner, gateway, links)
+    data = await _get(reference, owner, gateway, urls)
     await _check(data, gateway)
     return data
 
@@ -65,10 +65,10 @@ def _check_small(data: bytes) -> bool:
     return True
 
 
-async def _get(reference: str | bytes, owner: str, gateway: Gateway, links: Links) -> bytes:
+async def _get(reference: str | bytes, owner: str, gateway: Gateway, urls: UrlBuilder) -> bytes:
     if isinstance(reference, bytes):
         return reference
-    if (name := links.file_name(reference)) is not None:
+    if (name := urls.file_name(reference)) is not None:
         return await run_sync(_read_own, name, owner, gateway)
     if _is_url(reference):
         async with gateway.fetch_slots.place(owner):

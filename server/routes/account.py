@@ -7,12 +7,12 @@ from fastapi import APIRouter, Request
 from server.auth import balance, caller_of
 from server.dependencies import gateway_of
 from server.openapi import error_responses
-from server.schemas import CreditsAnswer
+from server.schemas import CreditsResponse
 
 router = APIRouter(tags=["account"])
 
 
 @router.get("/v1/get-user-credits", operation_id="get_user_credits", responses=error_responses(401, 503))
-def get_user_credits(request: Request) -> CreditsAnswer:
+def get_user_credits(request: Request) -> CreditsResponse:
     """The balance of the key. Clients also use this to test their key."""
     return {"credits": balance(caller_of(request), gateway_of(request)), "free-credits": 0.0}

@@ -21,9 +21,7 @@ from server import responses
 from server.auth import Caller, balance, caller_of, may_submit
 from server.dependencies import Gateway, gateway_of
 from server.errors import NotFound, Unfinished
-from server.idempotency import IdempotencyKey, check_key
 from server.intake.body import read_body
-from server.lookup import cancel, find_record
 from server.openapi import (
     error_responses,
     failed_response,
@@ -32,15 +30,15 @@ from server.openapi import (
     submitted_response,
     unfinished_response,
 )
-from server.requests import submit
-from server.schemas import SubmitAnswer
-from server.urls import Links, links_of
+from server.requests import IdempotencyKey, cancel, check_key, find_record, submit
+from server.schemas import SubmitResponse
+from server.urls import UrlBuilder, urls_of
 from workers.state.connection import CALL_S, wait_budget
 from workers.state.records import Record, Status
 
 _log = logging.getLogger(__name__)
 _OUTAGE_PAUSE_S: Final = 0.5
-Endpoint = Callable[..., Awaitable[Response | SubmitAnswer]]
+Endpoint = Callable[..., Awaitable[Response | SubmitResponse]]
 
 
 def build_router() -> APIRouter:
@@ -80,12 +78,12 @@ def _add_operations(router: APIRouter, model: Model) -> None:
 
 
 def _queued(model: Model) -> Endpoint:
-    async def queue(request: Request, idempotency_key: IdempotencyKey = None) -> SubmitAnswer:
+    async def queue(request: Request, idempotency_key: IdempotencyKey = None) -> SubmitResponse:
         check_key(idempotency_key)
-        gateway, owner, links = gateway_of(request), caller_of(request).owner, links_of(request)
+        gateway, owner, urls = gateway_of(request), caller_of(request).owner, urls_of(request)
         body = await read_body(request, model.params)
-        request_id = await submit(_new_request_id(), model, body, owner, gateway, links, idempotency_key)
-        return responses.submitted(request_id, links)
+        request_id = await submit(_new_request_id(), model, body, owner, gateway, urls, idempotency_key)
+        return responses.submitted(request_id, urls)
 
     return queue
 
@@ -97,18 +95,18 @@ def _new_request_id() -> str:
 def _waiting(model: Model) -> Endpoint:
     async def generate(request: Request, told: Response, idempotency_key: IdempotencyKey = None) -> Response:
         check_key(idempotency_key)
-        gateway, caller, links = gateway_of(request), caller_of(request), links_of(request)
+        gateway, caller, urls = gateway_of(request), caller_of(request), urls_of(request)
         body, new_id = await read_body(request, model.params), _new_request_id()
         with ExitStack() as waiting:
             # Registered before there is a request: its end cannot be missed, and nobody has to look for it before.
-            may_have_ended = waiting.enter_context(gateway.wakeups.waiter(new_id))
-            request_id = await submit(new_id, model, body, caller.owner, gateway, links, idempotency_key)
+            may_have_ended = waiting.enter_context(gateway.completions.subscribe(new_id))
+            request_id = await submit(new_id, model, body, caller.owner, gateway, urls, idempotency_key)
             if request_id != new_id:
-                may_have_ended = waiting.enter_context(gateway.wakeups.waiter(request_id))
+                may_have_ended = waiting.enter_context(gateway.completions.subscribe(request_id))
                 may_have_ended.set()
-            look = partial(_result, request_id, caller, told, gateway, links)
+            look = partial(_result, request_id, caller, told, gateway, urls)
             gone = _departure(request, request_id, idempotency_key is None, gateway)
-            return await _finished(request_id, _once_ended(look, may_have_ended), gone, gateway, links)
+            return await _finished(request_id, _once_ended(look, may_have_ended), gone, gateway, urls)
 
     return generate
 
@@ -118,7 +116,7 @@ async def _finished(
     result: Coroutine[Any, Any, Response],
     gone: Coroutine[Any, Any, NoReturn],
     gateway: Gateway,
-    links: Links,
+    urls: UrlBuilder,
 ) -> Response:
     """The answer for a request once it has ended; raises `Unfinished` when that takes too long.
 
@@ -131,7 +129,7 @@ async def _finished(
             await asyncio.wait({ended, left}, return_when=asyncio.FIRST_COMPLETED)
         return ended.result() if ended.done() else left.result()
     except (TimeoutError, asyncio.CancelledError) as error:
-        answer = responses.unfinished(request_id, links)
+        answer = responses.unfinished(request_id, urls)
         raise Unfinished(answer["error"], extra=answer) from error
     finally:
         ended.cancel()
@@ -165,7 +163,7 @@ async def _once_ended(look: Callable[[], Response | None], may_have_ended: async
             return found
 
 
-def _result(request_id: str, caller: Caller, told: Response, gateway: Gateway, links: Links) -> Response | None:
+def _result(request_id: str, caller: Caller, told: Response, gateway: Gateway, urls: UrlBuilder) -> Response | None:
     """The answer for a request that has ended, with the headers that were `told` before; None while it goes on."""
     record = find_record(request_id, caller.owner, gateway)
     if not record.status.is_final:
@@ -175,7 +173,7 @@ def _result(request_id: str, caller: Caller, told: Response, gateway: Gateway, l
     credits_left = balance(caller, gateway)
     headers = {**told.headers, **responses.result_headers(record, credits_left)}
     if len(record.outputs) > 1:
-        return JSONResponse(responses.result(record, links, credits_left), 200, headers)
+        return JSONResponse(responses.result(record, urls, credits_left), 200, headers)
     return _picture(record, headers, gateway)
 
 

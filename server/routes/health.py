@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from models.catalog import MODELS
 from server.dependencies import gateway_of
 from server.http.drain import drain_of
-from server.schemas import LiveAnswer, ModelHealth, ReadyAnswer
+from server.schemas import LiveResponse, ModelHealth, ReadyResponse
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -25,7 +25,7 @@ _PATIENCE_S: Final = 1.0
 
 
 @router.get("/live", operation_id="health_live")
-async def live() -> LiveAnswer:
+async def live() -> LiveResponse:
     """The process answers. Asks nobody else."""
     return {"status": "live"}
 
@@ -33,8 +33,8 @@ async def live() -> LiveAnswer:
 @router.get(
     "/ready",
     operation_id="health_ready",
-    response_model=ReadyAnswer,
-    responses={503: {"model": ReadyAnswer, "description": "Nothing can be served now."}},
+    response_model=ReadyResponse,
+    responses={503: {"model": ReadyResponse, "description": "Nothing can be served now."}},
 )
 async def ready(request: Request) -> JSONResponse:
     """200 once a worker has loaded its models and can serve one, with the kind of weights it has been loaded with.
@@ -54,7 +54,7 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse(answer, 200 if answer["ready"] else 503)
 
 
-def readiness(workers: Sequence[WorkerReport]) -> ReadyAnswer:
+def readiness(workers: Sequence[WorkerReport]) -> ReadyResponse:
     """What the living workers can serve, put together."""
     models = {slug: _model_health(slug, [_taken(w, slug) for w in workers if slug in w.models]) for slug in MODELS}
     return {

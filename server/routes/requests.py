@@ -11,10 +11,10 @@ from server import responses
 from server.auth import balance, caller_of
 from server.dependencies import gateway_of
 from server.errors import NotFound
-from server.lookup import cancel, find_record
 from server.openapi import error_responses, failed_response
-from server.schemas import FailedAnswer, ResultAnswer, StatusAnswer
-from server.urls import links_of
+from server.requests import cancel, find_record
+from server.schemas import FailedResponse, ResultResponse, StatusResponse
+from server.urls import urls_of
 from workers.state.records import Record, Status
 
 router = APIRouter(tags=["requests"], responses=error_responses(401, 404, 503))
@@ -22,24 +22,24 @@ _FAILED: Final = failed_response()
 
 
 @router.get(
-    "/v2/requests/{request_id}/status", operation_id="request_status", response_model=StatusAnswer, responses=_FAILED
+    "/v2/requests/{request_id}/status", operation_id="request_status", response_model=StatusResponse, responses=_FAILED
 )
 def request_status(request_id: str, request: Request) -> JSONResponse:
     """How far a request is. A failed one is answered with 422."""
     record = find_record(request_id, caller_of(request).owner, gateway_of(request))
-    return _answer(responses.status(record, links_of(request), _credits_left(record, request)))
+    return _answer(responses.status(record, urls_of(request), _credits_left(record, request)))
 
 
 @router.get(
     "/v2/requests/{request_id}",
     operation_id="request_result",
-    response_model=ResultAnswer | StatusAnswer,
+    response_model=ResultResponse | StatusResponse,
     responses=_FAILED,
 )
 @router.get(
     "/v1/requests/{request_id}",
     operation_id="request_result_v1",
-    response_model=ResultAnswer | StatusAnswer,
+    response_model=ResultResponse | StatusResponse,
     responses=_FAILED,
     summary="Request Result (poll_url)",
 )
@@ -47,14 +47,14 @@ def request_result(request_id: str, request: Request) -> JSONResponse:
     """The pictures of a request; its state while it is under way. A failed one is answered with 422."""
     record = find_record(request_id, caller_of(request).owner, gateway_of(request))
     tell = responses.result if record.status is Status.COMPLETED else responses.status
-    return _answer(tell(record, links_of(request), _credits_left(record, request)))
+    return _answer(tell(record, urls_of(request), _credits_left(record, request)))
 
 
 @router.delete(
     "/v2/requests/{request_id}",
     operation_id="cancel_request",
-    response_model=StatusAnswer | FailedAnswer,
-    responses={202: {"model": StatusAnswer, "description": "The worker ends the request within a step."}},
+    response_model=StatusResponse | FailedResponse,
+    responses={202: {"model": StatusResponse, "description": "The worker ends the request within a step."}},
 )
 def cancel_request(request_id: str, request: Request) -> JSONResponse:
     """Cancel a request: an extension, unknown to the hosted API. Answers with the state that the request is in now.
@@ -66,7 +66,7 @@ def cancel_request(request_id: str, request: Request) -> JSONResponse:
     record = cancel(find_record(request_id, caller_of(request).owner, gateway).request_id, gateway)
     if record is None:
         raise NotFound(f"Request {request_id} not found")
-    body = responses.status(record, links_of(request), _credits_left(record, request))
+    body = responses.status(record, urls_of(request), _credits_left(record, request))
     return JSONResponse(body, 200 if record.status.is_final else 202)
 
 
@@ -75,5 +75,5 @@ def _credits_left(record: Record, request: Request) -> float:
     return balance(caller_of(request), gateway_of(request)) if record.status is Status.COMPLETED else 0.0
 
 
-def _answer(body: StatusAnswer | ResultAnswer | FailedAnswer) -> JSONResponse:
+def _answer(body: StatusResponse | ResultResponse | FailedResponse) -> JSONResponse:
     return JSONResponse(body, 422 if body["status"] == "FAILED" else 200)

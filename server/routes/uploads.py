@@ -12,13 +12,12 @@ from models.errors import UnreadableImage
 from server.auth import caller_of
 from server.dependencies import Gateway, gateway_of
 from server.errors import ImageUnavailable, InvalidParameters
-from server.examples import PICTURE
 from server.intake.body import read_body
 from server.intake.images import load_data_url
 from server.intake.params import validate
-from server.openapi import error_responses, json_body
-from server.schemas import FieldError, UploadAnswer
-from server.urls import links_of
+from server.openapi import PICTURE, error_responses, json_body
+from server.schemas import FieldError, UploadResponse
+from server.urls import urls_of
 
 router = APIRouter(tags=["assets"])
 _MAX_FILES: Final = 16
@@ -42,17 +41,17 @@ class Upload(BaseModel):
     responses=error_responses(400, 401, 413, 429, 503),
     openapi_extra=json_body(Upload),
 )
-async def upload_asset(request: Request) -> UploadAnswer:
+async def upload_asset(request: Request) -> UploadResponse:
     """Store pictures for use as `face_image` or `subject_image`. All are checked before any is stored.
 
     Where keys are asked for, only the key that uploads a picture can use it or download it again. Each key may upload
     so much a day; callers without a key share one such quota.
     """
-    gateway, owner, links = gateway_of(request), caller_of(request).owner, links_of(request)
+    gateway, owner, urls = gateway_of(request), caller_of(request).owner, urls_of(request)
     upload = validate(Upload, await read_body(request))
     pictures = [await _load(position, url, gateway) for position, url in enumerate(upload.data_urls)]
-    urls = [links.file(name) for name in await run_sync(_store, pictures, owner, gateway)]
-    return {"file_urls": urls, "urls": urls, "message": "Files uploaded successfully"}
+    file_urls = [urls.file(name) for name in await run_sync(_store, pictures, owner, gateway)]
+    return {"file_urls": file_urls, "urls": file_urls, "message": "Files uploaded successfully"}
 
 
 async def _load(position: int, url: str, gateway: Gateway) -> tuple[bytes, str]:

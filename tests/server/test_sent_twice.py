@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from server import limits, maintenance, upload_quota
+from server import limits, maintenance
 from server.dependencies import Gateway, build_gateway
 from server.errors import TooManyRequests
-from server.limits import Rates
+from server.limits import Rates, UploadQuota
 from server.settings import GatewaySettings
-from server.upload_quota import UploadQuota
 from tests.conftest import REPOSITORY
 from tests.faults.shim import Shim
 from tests.server.conftest import NEVER
@@ -241,7 +240,7 @@ def upload(world: World) -> None:
 
 def unlock(world: World) -> None:
     with world.losing(b"SET"):
-        assert maintenance.tidy_alone(world.gateway), "its own lock is not taken for another's"
+        assert maintenance.run_once_locked(world.gateway), "its own lock is not taken for another's"
     assert not world.redis.exists("facelight:janitor")
     unlock = world.gateway.redis.register_script(maintenance.UNLOCK)
     world.redis.set("facelight:janitor", "me")
@@ -266,8 +265,8 @@ CASES: dict[Callable[[World], None], str] = {
     revoke: keys_module.REVOKE,
     rotate: keys_module.ROTATE,
     change: keys_module.CHANGE,
-    rate: limits.COUNT,
-    upload: upload_quota.COUNT,
+    rate: limits.COUNT_REQUEST,
+    upload: limits.COUNT_UPLOAD,
     unlock: maintenance.UNLOCK,
 }
 """What is done with each script while an answer of it is lost."""

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from server.errors import TooManyRequests
-from server.intake.fetch_slots import FetchSlots
-from server.upload_quota import UploadQuota
+from server.intake.fetcher import FetchSlots
+from server.limits import UploadQuota
 from tests.live_server import png
 from tests.server.conftest import MakeSettings
 from tests.server.support import KEYS, body_for, serving
