@@ -16,7 +16,7 @@ from training import __main__ as command
 from training.__main__ import main
 from training.evaluation.goals import FIGURES_FILE, RESULTS, read_figures, table
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1000)]
 FILES = (VAE, UNET, TEXT_ENCODER, RMBG)
 
 
@@ -25,7 +25,7 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "training", "--work", folder / "work", *arguments],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
     )
 
 
