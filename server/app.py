@@ -12,8 +12,7 @@ from typing import Any, Final
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from server.auth import authenticate
-from server.dependencies import build_gateway
+from server.dependencies import authenticate, build_gateway
 from server.errors import add_error_handlers
 from server.http.drain import Drain
 from server.http.head import HeadAsGet
@@ -35,7 +34,7 @@ _CORS: Final[dict[str, Any]] = {
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
-    """Put the application together. Nothing is connected, opened or written before it starts."""
+    """Build the application. Connections and files are opened when it starts."""
     app = FastAPI(
         title="facelight",
         version=version("facelight"),
@@ -55,7 +54,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
     app.add_middleware(ResponseHeadersMiddleware, drain=app.state.drain)
     add_error_handlers(app)
-    # Routers are tried in turn for every request, so what is asked for most comes first.
+    # Routes are matched in this order, so the most frequent ones come first.
     for router in (requests.router, generate.build_router()):
         app.include_router(router, dependencies=[Depends(authenticate)])
     for router in PUBLIC:
@@ -69,7 +68,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 async def _lifespan(settings: GatewaySettings, app: FastAPI) -> AsyncIterator[None]:
     gateway = build_gateway(settings)
     app.state.gateway = gateway
-    tasks = [asyncio.create_task(work) for work in (gateway.completions.listen(), run_janitor(gateway))]
+    tasks = [
+        asyncio.create_task(gateway.completions.listen()),
+        asyncio.create_task(run_janitor(gateway.janitor, gateway.redis, settings.janitor_interval_s)),
+    ]
     try:
         yield
     finally:

@@ -28,6 +28,7 @@ from workers.state import registry, scripts, scripts_repair
 from workers.state.connection import connect
 from workers.state.keys import Keys
 from workers.state.once import new_call_id
+from workers.state.queue import JobQueue
 from workers.state.records import Audit, Idempotency, Output, Record, Status
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 
@@ -154,10 +155,11 @@ def audit(world: World) -> None:
 
 def balance(world: World) -> None:
     world.submit()
-    queue = world.gateway.queue.queue_of(*PLACE)
+    jobs = JobQueue(world.gateway.redis, 60)
+    queue = jobs.queue_of(*PLACE)
     world.redis.delete(queue.key)
     with world.losing():
-        assert world.gateway.queue.balance(queue) == 1
+        assert jobs.balance(queue) == 1
     assert world.redis.llen(queue.key) == 1
 
 
@@ -239,7 +241,8 @@ def upload(world: World) -> None:
 
 def unlock(world: World) -> None:
     with world.losing(b"SET"):
-        assert maintenance.run_once_locked(world.gateway), "its own lock is not taken for another's"
+        ran = maintenance.run_once_locked(world.gateway.janitor, world.gateway.redis)
+    assert ran, "its own lock is not taken for another's"
     assert not world.redis.exists("facelight:janitor")
     unlock = world.gateway.redis.register_script(maintenance.UNLOCK)
     world.redis.set("facelight:janitor", "me")
