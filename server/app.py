@@ -16,7 +16,7 @@ from server.dependencies import authenticate, build_gateway
 from server.errors import add_error_handlers
 from server.http.drain import Drain
 from server.http.head import HeadAsGet
-from server.http.middleware import BodyLimit, RedisWaitBudget, ResponseHeadersMiddleware
+from server.http.middleware import AccessLog, BodyLimit, RedisWaitBudget, ResponseHeadersMiddleware
 from server.maintenance import run_janitor
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
 from server.routes import account, docs, files, generate, health, requests, uploads
@@ -53,6 +53,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
     app.add_middleware(ResponseHeadersMiddleware, drain=app.state.drain)
+    if settings.access_log:
+        app.add_middleware(AccessLog)
     add_error_handlers(app)
     # Routes are matched in this order, so the most frequent ones come first.
     for router in (requests.router, generate.build_router()):

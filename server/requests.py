@@ -126,7 +126,7 @@ class Requests:
         if request_id != new_id:  # a repeated request, which has its own files
             for name in names.values():
                 self._store.delete(name)
-        _log.info("enqueued for %s", slug, extra={"request_id": request_id})
+        _log.info("enqueued, model %s", slug, extra={"request_id": request_id})
         return request_id
 
     def _check_servable(self, slug: str, params: CommonParams) -> None:
