@@ -16,10 +16,11 @@ from models.catalog import MODELS
 from server.dependencies import ReadinessThreadsDep, RegistryDep
 from server.http.drain import drain_of
 from server.schemas import LiveResponse, ModelHealth, ReadyResponse
-from workers.state.registry import Execution, ModelReport, ModelState, WorkerReport
+from workers.state.registry import ModelReport, ModelState, WorkerReport
 
 router = APIRouter(prefix="/health", tags=["health"])
 Weights = Literal["demo", "real", "mixed"]
+Execution = Literal["eager", "compiled", "captured", "mixed"]
 _TIMEOUT_S: Final = 1.0
 """Less than the timeout of any usual prober."""
 
