@@ -129,4 +129,4 @@ class Reporter(threading.Thread):
                 progress.cancelled = True
                 self._records.fail(progress.record, CANCELLED, progress.inference_time)
         except RedisError as error:
-            _log.debug("%s: cannot report progress: %s", progress.request_id, error)
+            _log.debug("cannot report progress: %s", error, extra={"request_id": progress.request_id})

@@ -23,6 +23,7 @@ from threading import Event
 from workers.engine.execute import ExecuteStage
 from workers.engine.prepare import PreparedRequest, PrepareStage
 from workers.engine.publish import PublishStage
+from workers.logs import request_context
 from workers.state.record import QueueKey
 
 
@@ -73,7 +74,9 @@ class RequestStages:
         batches = [list(batch) for _, batch in groupby(requests, key=lambda each: (each.pipeline, each.batch_key))]
         for number, batch in enumerate(batches, 1):
             may_prefetch = number == len(batches) and not is_alone
-            for output in self.execute(batch, self._prefetch if may_prefetch else no_prefetch):
+            with request_context(*(request.progress.request_id for request in batch)):
+                outputs = self.execute(batch, self._prefetch if may_prefetch else no_prefetch)
+            for output in outputs:
                 self.publish.submit(output)
             self.publish.check()
 

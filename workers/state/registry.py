@@ -34,7 +34,8 @@ class ModelReport:
     """What a worker reports of one model.
 
     Its state, the kind of weights (`demo` or `real`), why it failed or how far it is, the variants of the model that it
-    serves, and the seconds that loading and warming up took.
+    serves, the seconds that loading and warming up took, how its networks are executed (`eager`, `compiled` or
+    `captured`), and why not in the mode that was chosen.
     """
 
     state: ModelState
@@ -43,6 +44,8 @@ class ModelReport:
     variants: tuple[str, ...] = ()
     load_s: float = field(default=0.0, compare=False)
     warm_up_s: float = field(default=0.0, compare=False)
+    execution: str = ""
+    fallback: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ def _parse(raw: bytes | str) -> WorkerReport:
             tuple(model["variants"]),
             model["load_s"],
             model["warm_up_s"],
+            model["execution"],
+            model["fallback"],
         )
         for slug, model in report["models"].items()
     }

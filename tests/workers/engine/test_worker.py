@@ -18,6 +18,7 @@ import torch
 from redis import Redis
 from redis.exceptions import ResponseError
 
+from cli.serve import serves_demo_weights
 from models.ic_light.params import Params
 from models.pipeline import LoadOptions, OnStep, Pipeline, Pixels
 from models.weights.installed import INSTALLED_NAME, WeightSet
@@ -218,7 +219,7 @@ def test_one_model_without_weights_does_not_stop_the_other(demo_weights: Path, t
     assert {report.state for report in models.report().models.values()} == {ModelState.LOADING}
     models.load(on_change=lambda: None)
     report = models.report().models
-    assert report["pulid-lightning"] == ModelReport(ModelState.READY, "demo", variants=PULID)
+    assert report["pulid-lightning"] == ModelReport(ModelState.READY, "demo", variants=PULID, execution="eager")
     assert report["ic-light"].state is ModelState.FAILED
     assert "sd15" in report["ic-light"].detail
     assert set(models.pipelines) == {"pulid-lightning"}
@@ -288,14 +289,34 @@ def test_models_that_make_do_with_what_is_left_are_loaded_last(
     assert order == ["ic-light", "pulid-lightning"]
 
 
-def test_fetched_weights_are_taken_before_demo_weights(demo_weights: Path, tmp_path: Path) -> None:
-    settings = WorkerSettings(data_dir=tmp_path)
+def test_fetched_weights_take_precedence_over_demo_weights(demo_weights: Path, tmp_path: Path) -> None:
+    settings = WorkerSettings(data_dir=tmp_path, demo=True)
     settings.real_dir.mkdir(parents=True)
     settings.demo_dir.symlink_to(demo_weights)
     assert ensure_weights(settings) == settings.demo_dir, "nothing was fetched yet"
     (settings.real_dir / INSTALLED_NAME).write_text('kind = "real"')
     assert ensure_weights(settings) == settings.real_dir
     assert ensure_weights(WorkerSettings(data_dir=tmp_path, weights_dir=demo_weights)) == demo_weights
+
+
+def test_without_weights_no_model_is_loaded_unless_demo_weights_are_asked_for(tmp_path: Path) -> None:
+    models = loaded(data_dir=tmp_path)
+    reports = models.report().models
+    assert models.pipelines == {}
+    assert {report.state for report in reports.values()} == {ModelState.FAILED}
+    for report in reports.values():
+        assert f"no weights were fetched into {tmp_path / 'weights' / 'real'}" in report.detail
+        assert "FACELIGHT_DEMO=true" in report.detail
+    assert not (tmp_path / "weights").exists(), "nothing was built"
+
+
+def test_facelight_serve_asks_for_demo_weights_only_if_there_are_no_others(tmp_path: Path) -> None:
+    assert serves_demo_weights(WorkerSettings(data_dir=tmp_path))
+    assert not serves_demo_weights(WorkerSettings(data_dir=tmp_path, demo=False)), "the operator has refused them"
+    assert not serves_demo_weights(WorkerSettings(data_dir=tmp_path, weights_dir=tmp_path / "own"))
+    (tmp_path / "weights" / "real").mkdir(parents=True)
+    (tmp_path / "weights" / "real" / INSTALLED_NAME).write_text('kind = "real"')
+    assert not serves_demo_weights(WorkerSettings(data_dir=tmp_path))
 
 
 def test_a_worker_without_any_model_stays_and_says_why_until_it_is_stopped(
@@ -305,7 +326,6 @@ def test_a_worker_without_any_model_stays_and_says_why_until_it_is_stopped(
         **os.environ,
         "FACELIGHT_REDIS_URL": redis_url,
         "FACELIGHT_DATA_DIR": str(tmp_path),
-        "FACELIGHT_WEIGHTS_DIR": str(tmp_path / "none"),
         "FACELIGHT_DEVICE": "cpu",
     }
     registry = WorkerRegistry(redis, ttl_s=10)
