@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tests.faults.audit_log import RequestLifecycle, read_audit_log
 from tests.faults.caller import Caller, colour_of
-from tests.faults.ledger import RequestLifecycle, read_audit_log
 from tests.faults.redis_member import RedisMember
 from tests.faults.runs import RunLog
 

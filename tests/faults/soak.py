@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from threading import Event, Thread
 
 from tests.faults.audit import lasting_keys
+from tests.faults.audit_log import read_audit_log
 from tests.faults.behaviour import Behaviour
 from tests.faults.caller import Answer
 from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.ledger import read_audit_log
 from tests.faults.load import SteadyLoad
 from tests.faults.report import line, publish
 from tests.faults.waiting import until

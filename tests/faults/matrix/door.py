@@ -9,11 +9,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
+from tests.faults.audit_log import read_audit_log
 from tests.faults.behaviour import Behaviour
 from tests.faults.caller import Answer, body_for
 from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.ledger import read_audit_log
 from tests.faults.load import SteadyLoad
 from tests.faults.members import ends_of
 from tests.faults.waiting import until

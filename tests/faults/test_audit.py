@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.audit import audit
+from tests.faults.audit_log import read_audit_log
 from tests.faults.behaviour import Behaviour
 from tests.faults.cluster import Cluster, cluster
-from tests.faults.ledger import read_audit_log
 from tests.faults.redis_member import RedisMember
 from workers.state.records import Status
 
