@@ -22,7 +22,7 @@ from server.schemas import (
     UploadResponse,
 )
 from server.urls import UrlBuilder
-from workers.state.records import Output, Record, Status
+from workers.state.record import Output, Record, Status
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -16,14 +16,13 @@ from models.pipeline import DEFAULT_OPTIONS, ExecutionReport, LoadOptions, OnSte
 from models.pulid_lightning.adapter import Projection, read_adapter
 from models.pulid_lightning.attention import BodyWeighting, check_projections
 from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of, serving_dtype
-from models.pulid_lightning.conditions import REMEMBERED_FACES, Conditioner
+from models.pulid_lightning.conditions import REMEMBERED_FACES, SIGMA_STEPS, SIGMAS, Conditioner, Prepared, sample_noise
 from models.pulid_lightning.identity.bisenet import load_bisenet
 from models.pulid_lightning.identity.encoder import IdentityEncoder
 from models.pulid_lightning.identity.eva_clip import load_eva_clip
 from models.pulid_lightning.identity.extractor import IdentityExtractor, check_widths, load_encoder
 from models.pulid_lightning.identity.face import FaceFinder, FoundFace
 from models.pulid_lightning.params import Params
-from models.pulid_lightning.prepared import SIGMA_STEPS, SIGMAS, Prepared, sample_noise
 from models.pulid_lightning.prompt import Tokenizer, tokenize
 from models.pulid_lightning.sampler import PrecomputedNoise, sample
 from models.pulid_lightning.sdxl import decode_latents, decode_picture, denoiser, load_tokenizers, predict_noise

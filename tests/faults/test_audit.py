@@ -13,7 +13,7 @@ from tests.faults.audit_log import read_audit_log
 from tests.faults.behaviour import Behaviour
 from tests.faults.cluster import Cluster, cluster
 from tests.faults.redis_member import RedisMember
-from workers.state.records import Status
+from workers.state.record import Status
 
 
 @pytest.fixture(scope="module")

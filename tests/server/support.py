@@ -23,8 +23,8 @@ from server.http.server import build_server
 from server.settings import GatewaySettings
 from tests.workers.state.support import claim, complete, unfinished
 from workers.state.connection import connect
-from workers.state.queue import JobQueue
-from workers.state.records import Output, Record, Records
+from workers.state.record import Output, Record
+from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.open import open_store
 
@@ -87,6 +87,17 @@ def serving(settings: GatewaySettings, patience_s: int | None = None, loop: str 
         thread.join(20)
 
 
+def wait_for_gateway(url: str) -> None:
+    """Return when the gateway answers; the worker may still be loading."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(httpx.HTTPError):
+            httpx.get(f"{url}/health/live", trust_env=False)
+            return
+        time.sleep(0.1)
+    raise AssertionError("the gateway did not start")
+
+
 class FakeWorker:
     """Does with requests what a worker does, but paints nothing."""
 
@@ -94,7 +105,6 @@ class FakeWorker:
         self.redis = connect(settings.redis_url)
         self.records = Records(self.redis, settings.result_ttl_s, settings.request_ttl_s)
         self.store = open_store(settings.store_location)
-        self.queue = JobQueue(self.redis, settings.request_ttl_s)
         self.registry = WorkerRegistry(self.redis, settings.heartbeat_ttl_s)
         self._begun: dict[str, Record] = {}
         self._seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""What the denoiser learns from: scenes, texts and noise levels, drawn anew for every step."""
+"""The denoiser's batches: scenes, prompts and timesteps, sampled for every step."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from models.ic_light.sampling import full_range, make_scheduler, partial_range
 from training.data.dataset import Examples
 
 _NEGATIVE_SHARE: Final = 0.2
-"""How many of the neutral scenes are learned under a negative prompt: guidance runs against what that gives."""
+"""Share of the neutral scenes that get a negative prompt, which guidance subtracts."""
 _KARRAS_RHO: Final = 7
 _KARRAS_SHARE: Final = 0.5
-"""How many of the noise levels are drawn as the sampler spaces them; the others evenly over the schedule."""
-_SETTLED_AT: Final = 600
-"""From the levels of frontal light down to this timestep the light's side is settled."""
-_CLEANED_FROM: Final = 60
-"""Below this timestep the last noise is taken away: what is overlooked there stays in the picture."""
+"""Share of the noise levels sampled with the sampler's spacing; the others are uniform over the schedule."""
+_LIGHT_SIDE_FROM: Final = 600
+"""Down to this timestep the side of the light is decided."""
+_LOW_NOISE_BELOW: Final = 60
+"""Below this timestep the last noise is removed: what is missed there stays in the picture."""
 
 
 @dataclass(frozen=True)
-class Emphasis:
-    """Shares of the timesteps that are drawn from the levels of one task alone; the others are drawn from all."""
+class TimestepShares:
+    """Shares of the timesteps sampled from the range of one task alone; the others are sampled from all."""
 
-    settling: float
-    cleaning: float
+    light_side: float
+    low_noise: float
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from; all [n, …]. `seen` are the latents of foreground and background, [n, 8, h, w]."""
+    """The batch of one step; all [n, …]. `cond_latents` [n, 8, h, w] are those of foreground and background."""
 
     latents: Tensor
-    seen: Tensor
+    cond_latents: Tensor
     tokens: Tensor
     noise: Tensor
     timesteps: Tensor
@@ -55,10 +55,11 @@ def alphas_cumprod() -> Tensor:
 
 
 def last_frontal_timestep() -> int:
-    """The least noisy timestep that learns frontal light alone.
+    """The least noisy timestep that is trained on frontal light alone.
 
-    Only requests without a light source come by the noisiest ones. What they begin from is noise, in which the denoiser
-    would else see some side. Those with one begin below, where it would overlook theirs if this were any nearer.
+    Only requests without a light source pass the noisiest timesteps; they start from pure noise, in which the denoiser
+    would otherwise detect some side. Requests with a light source start below; a smaller margin would make it ignore
+    theirs.
     """
     defaults = {name: Params.model_fields[name].default for name in ("steps", "lowres_denoise")}
     scheduler = make_scheduler(partial_range(defaults["steps"], defaults["lowres_denoise"]), torch.device("cpu"))
@@ -66,53 +67,55 @@ def last_frontal_timestep() -> int:
 
 
 class Batches:
-    """Draws the batch of every step from the pool; `tokens` are its prompts', [n, 77] for each size."""
+    """Samples the batch of every step from the dataset; `tokens` are its tokenised prompts, [n, 77] for each size."""
 
-    def __init__(self, pool: Sequence[Examples], tokenizer: Any) -> None:
+    def __init__(self, dataset: Sequence[Examples], tokenizer: Any) -> None:
         """Tokenise all prompts."""
-        self._pool = pool
+        self._dataset = dataset
         self._tokenizer = tokenizer
-        self.tokens = [torch.cat([self._tokenise(prompt) for prompt in examples.prompts]) for examples in pool]
-        # Every size is drawn as often as it takes to see all scenes equally often.
-        batches = np.array([len(examples.targets) / examples.batch for examples in pool])
+        self.tokens = [torch.cat([self._tokenise(prompt) for prompt in examples.prompts]) for examples in dataset]
+        # Sizes are weighted so that all scenes are sampled equally often.
+        batches = np.array([len(examples.targets) / examples.batch for examples in dataset])
         self._odds = batches / batches.sum()
         alphas = alphas_cumprod()
         self._sigmas = ((1 - alphas) / alphas).sqrt()
         self._frontal_from = last_frontal_timestep()
 
-    def draw(self, step: int, emphasis: Emphasis) -> Batch:
+    def sample(self, step: int, shares: TimestepShares) -> Batch:
         """The batch of that step."""
         rng = np.random.default_rng((13, step))
-        which = int(rng.choice(len(self._pool), p=self._odds))
-        examples = self._pool[which]
+        which = int(rng.choice(len(self._dataset), p=self._odds))
+        examples = self._dataset[which]
         rows = torch.from_numpy(rng.integers(len(examples.targets), size=examples.batch))
-        timesteps = self._timesteps(rng, len(rows), emphasis)
+        timesteps = self._timesteps(rng, len(rows), shares)
         rows = torch.where(timesteps >= self._frontal_from, examples.frontal[examples.subjects[rows]], rows)
         tokens = self.tokens[which][rows]
         for row in np.flatnonzero(examples.neutral[rows].numpy() & (rng.random(len(rows)) < _NEGATIVE_SHARE)):
             tokens[row] = self._tokenise(negative_prompt(rng))[0]
         latents = examples.targets[rows].float()
-        seen = torch.cat((examples.foregrounds[examples.subjects[rows]], examples.backgrounds[rows]), dim=1).float()
+        cond_latents = torch.cat(
+            (examples.foregrounds[examples.subjects[rows]], examples.backgrounds[rows]), dim=1
+        ).float()
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
-        return Batch(latents, seen, tokens, noise, timesteps)
+        return Batch(latents, cond_latents, tokens, noise, timesteps)
 
-    def _timesteps(self, rng: np.random.Generator, count: int, emphasis: Emphasis) -> Tensor:
+    def _timesteps(self, rng: np.random.Generator, count: int, shares: TimestepShares) -> Tensor:
         even = torch.from_numpy(rng.random(count))
         least, most = self._sigmas[0] ** (1 / _KARRAS_RHO), self._sigmas[-1] ** (1 / _KARRAS_RHO)
         karras = (least + even * (most - least)) ** _KARRAS_RHO
         spaced = torch.searchsorted(self._sigmas, karras.float()).clamp(max=len(self._sigmas) - 1)
         drawn = torch.where(torch.from_numpy(rng.random(count) < _KARRAS_SHARE), spaced, (even * 1000).long())
-        settling = torch.from_numpy(rng.integers(_SETTLED_AT, self._frontal_from, size=count))
+        light_side = torch.from_numpy(rng.integers(_LIGHT_SIDE_FROM, self._frontal_from, size=count))
         task = torch.from_numpy(rng.random(count))
-        drawn = torch.where(task < emphasis.settling, settling, drawn)
-        return torch.where(task >= 1 - emphasis.cleaning, (even * _CLEANED_FROM).long(), drawn)
+        drawn = torch.where(task < shares.light_side, light_side, drawn)
+        return torch.where(task >= 1 - shares.low_noise, (even * _LOW_NOISE_BELOW).long(), drawn)
 
     def _tokenise(self, text: str) -> Tensor:
         return torch.tensor(tokenise(self._tokenizer, text)[:1])
 
 
 def negative_prompt(rng: np.random.Generator) -> str:
-    """The default, nothing, or some of its words."""
+    """The default negative prompt, or a random part of its words, possibly none."""
     default = str(Params.model_fields["negative_prompt"].default)
     if rng.random() < 0.6:
         return default

@@ -1,4 +1,4 @@
-"""Subjects cut out of the training photos: outlines drawn by hand, and what the photos themselves tell."""
+"""Subjects cut out of the training photos, by hand-drawn outlines or by the photos' own data."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class Cutout:
     """A subject and the photo around it, as red, green, blue and alpha of 8 bits, cut to the subject.
 
     `corner` is where it is in the photo, left and top in px.
-    `stands` tells that the photo's lower edge cuts the subject, `leans` that its left edge does: those edges of the
-    subject must then lie on a picture's edges, too.
+    `stands`: the photo's lower edge cuts the subject; `leans`: its left edge does. Those edges of the subject have to
+    lie on a picture's edges as well.
     """
 
     rgba: Image.Image
@@ -79,7 +79,7 @@ class Cutout:
 
 @cache
 def cutouts() -> dict[str, tuple[Cutout, ...]]:
-    """All subjects, by the photo they are from; not to be written to."""
+    """All subjects, by the name of their photo; read-only."""
     coins = tuple(_cut("coins", _ellipses("coins", box)) for box in _coin_groups())
     return {
         "astronaut": (_cut("astronaut", _polygon("astronaut", _ASTRONAUT), stands=True),),
@@ -131,7 +131,7 @@ def _horse() -> Image.Image:
 
 
 def _motorcycle() -> Image.Image:
-    """Within a rough outline, what is nearer than the floor; the depth that lies beside the photo tells."""
+    """Mask of what is nearer than the floor, within a rough outline, by the photo's disparity map."""
     disparity = np.asarray(stereo_motorcycle()[2])
     known = np.where(np.isfinite(disparity), disparity, 0)
     floor = np.median(known[:, _FLOOR_FROM:], axis=1, keepdims=True)

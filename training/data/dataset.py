@@ -1,4 +1,4 @@
-"""The denoiser's examples: scenes drawn once, encoded once, kept in half precision."""
+"""The denoiser's dataset: scenes sampled and encoded once, stored in half precision."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tqdm import tqdm
 
 from models.ic_light.params import LightSource
 from models.ic_light.vae import encode_pictures
-from training.data.scenes import draw_scene
-from training.data.subjects import draw_subject
-from training.stages.loop import Say
+from training.data.scenes import sample_scene
+from training.data.subjects import sample_subject
+from training.stages.loop import Logger
 
 _SIDES: Final[tuple[LightSource, ...]] = tuple(light for light in get_args(LightSource) if light != "None")
 _WITH_BACKGROUND: Final = 0.25
-"""Share of the scenes whose background is shown to the UNet."""
+"""Share of the scenes whose background is an input of the UNet."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """How many subjects of one size, how many scenes are drawn together, and the size in px."""
+class Bucket:
+    """Subjects of one size in px, and the number of scenes per batch."""
 
     subjects: int
     batch: int
@@ -33,22 +33,23 @@ class Group:
     height: int
 
 
-GROUPS: Final = (
-    Group(700, 16, 192, 192),
-    Group(700, 10, 256, 256),
-    Group(300, 8, 256, 320),
-    Group(160, 6, 320, 384),
-    Group(140, 2, 512, 640),
+BUCKETS: Final = (
+    Bucket(700, 16, 192, 192),
+    Bucket(700, 10, 256, 256),
+    Bucket(300, 8, 256, 320),
+    Bucket(160, 6, 320, 384),
+    Bucket(140, 2, 512, 640),
 )
 
 
 @dataclass(frozen=True)
 class Examples:
-    """All scenes of one size.
+    """All scenes of one bucket.
 
-    `targets` and `backgrounds` are latents [n, 4, h, w], the latter zero where none is shown; `foregrounds` [m, 4, h,
-    w], of which `subjects` [n] names each scene's; `frontal` [m] the scene of each subject that is lit from the front;
-    `prompts` what each scene's text says, `neutral` whether that says nothing of light or colour.
+    `targets` and `backgrounds` are latents [n, 4, h, w], the latter zero without a background input; `foregrounds` are
+    those of the subjects [m, 4, h, w]; `subjects` [n] are indices into these; `frontal` [m] is the index of each
+    subject's scene lit from the front; `prompts` are those of the scenes, `neutral` whether they are free of light and
+    colour words.
     """
 
     batch: int
@@ -61,27 +62,29 @@ class Examples:
     neutral: Tensor
 
 
-def encode_pool(vae: Any, groups: Sequence[Group], scenes_each: int, file: Path, say: Say) -> list[Examples]:
-    """Draw and encode `scenes_each` scenes of every subject; read from `file` if it is there.
+def encode_dataset(vae: Any, buckets: Sequence[Bucket], scenes_each: int, file: Path, log: Logger) -> list[Examples]:
+    """Sample and encode `scenes_each` scenes of every subject, or read them from `file` if it exists.
 
-    The first of them is lit from the front, the others each from another side.
+    The first scene is lit from the front, the others each from another side.
     """
     if not file.is_file():
-        total = sum(group.subjects for group in groups)
+        total = sum(bucket.subjects for bucket in buckets)
         with tqdm(total=total, desc="scenes", mininterval=5) as bar, torch.inference_mode():
-            pool = [vars(_encode_group(vae, number, group, scenes_each, bar)) for number, group in enumerate(groups)]
-        torch.save(pool, file)
-        say(f"scenes: {total} subjects, {total * scenes_each} scenes")
+            dataset = [
+                vars(_encode_bucket(vae, number, bucket, scenes_each, bar)) for number, bucket in enumerate(buckets)
+            ]
+        torch.save(dataset, file)
+        log(f"scenes: {total} subjects, {total * scenes_each} scenes")
     return [Examples(**examples) for examples in torch.load(file, weights_only=True)]
 
 
-def _encode_group(vae: Any, number: int, group: Group, scenes_each: int, bar: Any) -> Examples:
+def _encode_bucket(vae: Any, number: int, bucket: Bucket, scenes_each: int, bar: Any) -> Examples:
     foregrounds, targets, backgrounds, prompts, neutral = [], [], [], [], []
-    for index in range(group.subjects):
+    for index in range(bucket.subjects):
         rng = np.random.default_rng((11, number, index))
-        subject = draw_subject(rng, group.width, group.height)
+        subject = sample_subject(rng, bucket.width, bucket.height)
         sides = rng.permutation(len(_SIDES))[: scenes_each - 1]
-        scenes = [draw_scene(rng, subject, light) for light in ("None", *(_SIDES[side] for side in sides))]
+        scenes = [sample_scene(rng, subject, light) for light in ("None", *(_SIDES[side] for side in sides))]
         shown = rng.random(scenes_each) < _WITH_BACKGROUND
         pictures = [scenes[0].foreground, *(scene.target for scene in scenes)]
         pictures += [scene.background for scene, show in zip(scenes, shown, strict=True) if show]
@@ -95,8 +98,8 @@ def _encode_group(vae: Any, number: int, group: Group, scenes_each: int, bar: An
         neutral += [scene.neutral for scene in scenes]
         bar.update()
     return Examples(
-        *(group.batch, torch.cat(targets), torch.cat(backgrounds), torch.cat(foregrounds)),
-        torch.arange(group.subjects).repeat_interleave(scenes_each),
-        torch.arange(group.subjects) * scenes_each,
+        *(bucket.batch, torch.cat(targets), torch.cat(backgrounds), torch.cat(foregrounds)),
+        torch.arange(bucket.subjects).repeat_interleave(scenes_each),
+        torch.arange(bucket.subjects) * scenes_each,
         *(prompts, torch.tensor(neutral)),
     )

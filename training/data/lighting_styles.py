@@ -1,7 +1,7 @@
-"""What words say of the light: the looks that demo weights learn, and prompts that ask for them.
+"""Lighting styles that the demo weights learn, and prompts that name them.
 
-Colours of light multiply a subject's own. Scenes show half of them, as guidance (IC-Light specification section 7)
-doubles the difference to the unconditional picture. Walls take a light's colour more strongly than subjects.
+Colours of light multiply a subject's own. Scenes show half of their effect, as guidance (IC-Light specification
+section 7) doubles the difference to the unconditional picture. Walls take a light's colour more strongly than subjects.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ import numpy as np
 from models.ic_light.params import LightSource, Params
 from models.ic_light.prompt import SEPARATOR
 
-Rgb = tuple[float, float, float]
+RgbTriple = tuple[float, float, float]
 """Red, green, blue."""
 _SHARE_SHOWN: Final = 0.5
 Backdrop = Literal["wall", "sunset", "neon", "leaves"]
-"""How a background is painted: one colour, two above each other, two beside each other, or two in soft blobs."""
+"""Pattern of the background: one colour, two above each other, two beside each other, or two in soft blobs."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """A kind of light: the words for it, its colour, and the background's.
+class LightingStyle:
+    """A lighting style: its prompt words, the light's colour, and the background's.
 
     `light` multiplies colours; `walls` are one or two colours in 0..1, which `backdrop` mixes; `level` multiplies the
     whole picture's brightness.
     """
 
     words: tuple[str, ...]
-    light: Rgb = (1.0, 1.0, 1.0)
-    walls: tuple[Rgb, Rgb] = ((0.83, 0.83, 0.83), (0.83, 0.83, 0.83))
+    light: RgbTriple = (1.0, 1.0, 1.0)
+    walls: tuple[RgbTriple, RgbTriple] = ((0.83, 0.83, 0.83), (0.83, 0.83, 0.83))
     backdrop: Backdrop = "wall"
     level: float = 1.0
 
 
-def _wall(red: float, green: float, blue: float) -> tuple[Rgb, Rgb]:
+def _wall(red: float, green: float, blue: float) -> tuple[RgbTriple, RgbTriple]:
     return (red, green, blue), (red, green, blue)
 
 
-NEUTRAL: Final = Look(
+NEUTRAL: Final = LightingStyle(
     (
         *("", "", "", "soft light", "soft lighting", "studio", "studio light", "studio lighting", "portrait"),
         *("photo", "window light", "natural light", "natural lighting", "daylight", "white light", "bright light"),
@@ -49,20 +49,26 @@ NEUTRAL: Final = Look(
 
 
 def _tinted(
-    words: tuple[str, ...], light: Rgb, walls: tuple[Rgb, Rgb], backdrop: Backdrop = "wall", level: float = 1.0
-) -> Look:
-    """A look of which the scenes show `_SHARE_SHOWN`; colours are given as guidance is to bring them out."""
+    words: tuple[str, ...],
+    light: RgbTriple,
+    walls: tuple[RgbTriple, RgbTriple],
+    backdrop: Backdrop = "wall",
+    level: float = 1.0,
+) -> LightingStyle:
+    """A style at `_SHARE_SHOWN` of its strength; colours are given as they should be after guidance."""
     first, second = (_towards(wall, NEUTRAL.walls[0]) for wall in walls)
-    return Look(words, _towards(light, NEUTRAL.light), (first, second), backdrop, 1 - _SHARE_SHOWN * (1 - level))
+    return LightingStyle(
+        words, _towards(light, NEUTRAL.light), (first, second), backdrop, 1 - _SHARE_SHOWN * (1 - level)
+    )
 
 
-def _towards(colour: Rgb, neutral: Rgb) -> Rgb:
+def _towards(colour: RgbTriple, neutral: RgbTriple) -> RgbTriple:
     red, green, blue = (start + _SHARE_SHOWN * (end - start) for start, end in zip(neutral, colour, strict=True))
     return red, green, blue
 
 
-_BLUE: Final[Rgb] = (0.78, 0.95, 1.22)
-TINTED: Final[dict[str, Look]] = {
+_BLUE: Final[RgbTriple] = (0.78, 0.95, 1.22)
+TINTED: Final[dict[str, LightingStyle]] = {
     "warm": _tinted(
         ("warm light", "warm", "warm lighting", "warm atmosphere", "cozy warm light", "warm candle light"),
         (1.13, 0.98, 0.80),
@@ -98,7 +104,7 @@ TINTED: Final[dict[str, Look]] = {
         ("night", "at night", "dark night", "night city"), (0.84, 0.92, 1.12), _wall(0.16, 0.22, 0.46), level=0.72
     ),
 }
-"""By name, for those that measure; the names are no words of prompts."""
+"""By name, for tests; the names are not part of prompts."""
 NEUTRAL_SHARE: Final = 0.76
 APPENDED: Final = str(Params.model_fields["appended_prompt"].default)
 _APPENDED_SHARE: Final = 0.85
@@ -110,16 +116,16 @@ _SUBJECTS: Final = (
 )
 
 
-def draw_look(rng: np.random.Generator) -> Look:
-    """Any look: as often neutral as `NEUTRAL_SHARE` says."""
+def sample_style(rng: np.random.Generator) -> LightingStyle:
+    """Sample a style, `NEUTRAL` with probability `NEUTRAL_SHARE`."""
     if rng.random() < NEUTRAL_SHARE:
         return NEUTRAL
     return tuple(TINTED.values())[rng.integers(len(TINTED))]
 
 
-def draw_prompt(rng: np.random.Generator, look: Look, light: LightSource) -> str:
-    """Words for a subject, a look and sometimes a side, as a request's positive prompt puts them together."""
-    words = [_pick(rng, _SUBJECTS), _pick(rng, look.words)]
+def sample_prompt(rng: np.random.Generator, style: LightingStyle, light: LightSource) -> str:
+    """Sample words for a subject, a style and sometimes a side, joined like a request's positive prompt."""
+    words = [_pick(rng, _SUBJECTS), _pick(rng, style.words)]
     if light != "None" and rng.random() < _SIDE_SHARE:
         words.append(_pick(rng, _side_words(light)))
     rng.shuffle(words)

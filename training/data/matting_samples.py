@@ -17,12 +17,12 @@ from training.data.shapes import (
     Field,
     blur,
     colour_noise,
-    mask_of,
     random_outlines,
+    rasterise,
     smooth_noise,
 )
-from training.data.subjects import draw_subject
-from training.data.textures import drawn_texture, is_grey, photo_patch, random_colour, recolour
+from training.data.subjects import sample_subject
+from training.data.textures import is_grey, photo_patch, procedural_texture, random_colour, recolour
 
 Matted = tuple[Colours, Field]
 """A picture [height, width, 3] in 0..1 and its alpha."""
@@ -37,11 +37,11 @@ _IN_PLACE: Final = {
     "color": 0.03,
     "logo": 0.03,
 }
-"""How often which photo is shown as it is."""
+"""Odds of the photos that are used with their own background."""
 _PHOTOS: Final = 0.4
-"""Share of photos as they are; the others are subjects before new backgrounds."""
+"""Share of photos with their own background; the others are subjects before new backgrounds."""
 _CLOSE: Final = 0.15
-"""Share of subjects so close that little is seen of what is behind them."""
+"""Share of close-ups, which show little of the background."""
 _CLOSER, _CLOSEST = 0.7, 0.98
 """Shares of a picture that such a subject covers."""
 _SMALLEST, _LARGEST = 0.1, 0.8
@@ -52,26 +52,26 @@ _TRIES: Final = 12
 _SOFTEST: Final = 0.06
 
 
-def draw_batch(seed: int, step: int, count: int, width: int, height: int) -> tuple[Tensor, Tensor]:
-    """The batch of a step: pictures [count, 3, height, width] in -1..1, alphas [count, 1, height, width]."""
+def sample_batch(seed: int, step: int, count: int, width: int, height: int) -> tuple[Tensor, Tensor]:
+    """Sample the batch of a step: pictures [count, 3, height, width] in -1..1, alphas [count, 1, height, width]."""
     rng = np.random.default_rng((seed, step))
-    drawn = [draw_matted(rng, width, height) for _ in range(count)]
+    drawn = [sample_matted(rng, width, height) for _ in range(count)]
     pictures = torch.from_numpy(np.stack([picture for picture, _ in drawn])).movedim(-1, 1)
     return pictures * 2 - 1, torch.from_numpy(np.stack([alpha for _, alpha in drawn]))[:, None]
 
 
-def draw_matted(rng: np.random.Generator, width: int, height: int) -> Matted:
+def sample_matted(rng: np.random.Generator, width: int, height: int) -> Matted:
     """A random picture of that size in px, and its alpha."""
     kind = rng.random()
-    draw = _draw_photo if kind < _PHOTOS else _draw_close_up if kind < _PHOTOS + _CLOSE else _draw_composite
+    draw = _sample_photo if kind < _PHOTOS else _sample_close_up if kind < _PHOTOS + _CLOSE else _sample_composite
     colours, alpha = draw(rng, width, height)
     if rng.random() < 0.5:
         colours, alpha = colours[:, ::-1], alpha[:, ::-1]
-    return _as_taken(rng, np.ascontiguousarray(colours)), np.ascontiguousarray(alpha)
+    return _simulate_camera(rng, np.ascontiguousarray(colours)), np.ascontiguousarray(alpha)
 
 
-def _draw_photo(rng: np.random.Generator, width: int, height: int) -> Matted:
-    """A crop of a photo with its own background; now and then subject and background change colour apart."""
+def _sample_photo(rng: np.random.Generator, width: int, height: int) -> Matted:
+    """A crop of a photo with its own background; in a quarter of them the subject is recoloured separately."""
     name = tuple(_IN_PLACE)[rng.choice(len(_IN_PLACE), p=list(_IN_PLACE.values()))]
     mask = _mask_of_photo(name)
     box = _box_around(rng, name, width / height)
@@ -82,7 +82,7 @@ def _draw_photo(rng: np.random.Generator, width: int, height: int) -> Matted:
     picture = np.asarray(photo.resize(size, Image.Resampling.BILINEAR, box, reducing_gap=2.0))
     colours = recolour(rng, picture, is_grey(name))
     if rng.random() < 0.25:
-        colours = _over(recolour(rng, picture, is_grey(name)), alpha, colours)
+        colours = _composite(recolour(rng, picture, is_grey(name)), alpha, colours)
     return colours, alpha
 
 
@@ -113,30 +113,30 @@ def _box_around(rng: np.random.Generator, name: str, aspect: float) -> tuple[flo
     return 0, 0, mask.width, mask.height
 
 
-def _draw_composite(rng: np.random.Generator, width: int, height: int) -> Matted:
+def _sample_composite(rng: np.random.Generator, width: int, height: int) -> Matted:
     """A subject before another background or its own out of focus, often with a shadow."""
     while True:
-        subject = draw_subject(rng, width, height)
+        subject = sample_subject(rng, width, height)
         if subject.alpha.mean() < _LARGEST and _soft_share(subject.alpha) < _SOFTEST:
             break
     colours = subject.picture.astype(np.float32) / np.float32(255)
     if rng.random() < 0.2:
-        # Nothing but sharpness tells a subject from a background of its own colours.
+        # A background of the subject's own colours, which differs in sharpness only.
         background = _blurred(colours, rng.uniform(3, 8)) * np.float32(rng.uniform(0.6, 1))
     else:
-        background = _draw_background(rng, width, height)
+        background = _sample_background(rng, width, height)
     if rng.random() < 0.4:
         shift = (round(rng.uniform(0, 0.06) * height), round(rng.normal(0, 0.06) * width))
         shadow = blur(np.roll(subject.alpha, shift, (0, 1)), rng.uniform(0.02, 0.08) * width)
         background = background * (1 - rng.uniform(0.2, 0.7) * shadow)[..., None]
-    return _over(colours, subject.alpha, background), subject.alpha
+    return _composite(colours, subject.alpha, background), subject.alpha
 
 
-def _draw_close_up(rng: np.random.Generator, width: int, height: int) -> Matted:
+def _sample_close_up(rng: np.random.Generator, width: int, height: int) -> Matted:
     """The middle of a subject that is larger than the picture, and of what is behind it."""
     while True:
         scale = rng.uniform(1.4, 2.4)
-        colours, alpha = _draw_composite(rng, round(scale * width), round(scale * height))
+        colours, alpha = _sample_composite(rng, round(scale * width), round(scale * height))
         rows, columns = np.nonzero(alpha > 0.5)
         top = _first(rng, rows.mean(), height, len(alpha))
         left = _first(rng, columns.mean(), width, alpha.shape[1])
@@ -146,7 +146,7 @@ def _draw_close_up(rng: np.random.Generator, width: int, height: int) -> Matted:
 
 
 def _first(rng: np.random.Generator, middle: float, length: int, whole: int) -> int:
-    """Where a part of `length` around about `middle` begins."""
+    """Start of a random part of `length` px around `middle`."""
     return int(np.clip(round(middle + length * (rng.normal(0, 0.15) - 0.5)), 0, whole - length))
 
 
@@ -155,41 +155,41 @@ def _soft_share(alpha: Field) -> float:
     return float(((alpha > 0.1) & (alpha < 0.9)).mean())
 
 
-def _draw_background(rng: np.random.Generator, width: int, height: int) -> Colours:
-    background = _draw_surface(rng, width, height)
+def _sample_background(rng: np.random.Generator, width: int, height: int) -> Colours:
+    background = _sample_surface(rng, width, height)
     if rng.random() < 0.3:
         # A floor before a wall.
         line = np.arange(height, dtype=np.float32)[:, None] - rng.uniform(0.5, 0.95) * height
         ramp = np.clip(line / rng.uniform(1, 6), 0, 1)
         below = np.repeat(ramp, width, axis=1).astype(np.float32)
-        background = _over(_draw_surface(rng, width, height), below, background)
+        background = _composite(_sample_surface(rng, width, height), below, background)
     if rng.random() < 0.3:
-        background = _over(_draw_surface(rng, width, height), _aside(rng, width, height), background)
+        background = _composite(_sample_surface(rng, width, height), _sample_distractor(rng, width, height), background)
     return _blurred(background, rng.uniform(1, 6)) if rng.random() < 0.45 else background
 
 
-def _draw_surface(rng: np.random.Generator, width: int, height: int) -> Colours:
+def _sample_surface(rng: np.random.Generator, width: int, height: int) -> Colours:
     kind = rng.random()
     if kind < 0.4:
         return photo_patch(rng, width, height)
     if kind < 0.5:
-        return drawn_texture(rng, width, height)
+        return procedural_texture(rng, width, height)
     if kind < 0.65:
         return colour_noise(rng, width, height, int(rng.integers(1, 4)))
     wall = random_colour(rng) + rng.uniform(0, 0.25) * smooth_noise(rng, width, height, 1)[..., None]
     return np.clip(wall, 0, 1)
 
 
-def _aside(rng: np.random.Generator, width: int, height: int) -> Field:
-    """Where a thing is that is no subject: it is small and far from the centre."""
+def _sample_distractor(rng: np.random.Generator, width: int, height: int) -> Field:
+    """Mask of a small object far from the centre, which is not the subject."""
     side = -1 if rng.random() < 0.5 else 1
     shift = np.array((0.5 * side * rng.uniform(0.75, 1.1), -rng.uniform(0.1, 0.6)))
     outlines = [(points - 0.5) * 0.5 + 0.5 + shift for points in random_outlines(rng)]
-    return mask_of(outlines, width, height)
+    return rasterise(outlines, width, height)
 
 
-def _as_taken(rng: np.random.Generator, colours: Colours) -> Colours:
-    """As a camera takes it: uneven light, more or less exposure, soft, noisy, now and then without colour."""
+def _simulate_camera(rng: np.random.Generator, colours: Colours) -> Colours:
+    """Simulate a camera: uneven light, exposure, blur, noise, sometimes greyscale."""
     height, width = colours.shape[:2]
     if rng.random() < 0.5:
         light = rng.uniform(0.1, 0.4) * smooth_noise(rng, width, height, 1)
@@ -203,7 +203,7 @@ def _as_taken(rng: np.random.Generator, colours: Colours) -> Colours:
     return np.clip(colours + noise, 0, 1).astype(np.float32)
 
 
-def _over(front: Colours, alpha: Field, behind: Colours) -> Colours:
+def _composite(front: Colours, alpha: Field, behind: Colours) -> Colours:
     return behind + (front - behind) * alpha[..., None]
 
 

@@ -1,4 +1,4 @@
-"""The pictures that the demo weights are trained on: those that scikit-image brings along."""
+"""The pictures that the demo weights are trained on: those that scikit-image ships with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Picture = npt.NDArray[np.uint8]
 """8 bits, [height, width, 3]."""
 
 HELD_OUT: Final = ("chelsea", "coffee", "retina", "rocket", "clock_motion")
-"""Never used in training: what the figures are measured on."""
+"""Held out from training: the figures are measured on them."""
 TRAINED_ON: Final = (
     "astronaut",
     "brick",
@@ -39,7 +39,7 @@ TRAINED_ON: Final = (
 
 @cache
 def load_photo(name: str) -> Picture:
-    """The picture of that name, transparent parts over white; not to be written to."""
+    """The picture of that name, transparent parts over white; read-only."""
     path = next(path for path in _folder().glob(f"{name}.*") if path.suffix in (".png", ".jpg"))
     with Image.open(path) as file:
         rgba = file.convert("RGBA")

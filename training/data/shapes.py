@@ -1,7 +1,7 @@
-"""Smooth random fields and soft random outlines, the raw material of drawn pictures.
+"""Smooth random fields and soft random outlines, from which pictures are rendered.
 
-Fields are float32, [height, width]; outlines are points (x, y) in 0..1 of a picture's width and height. Smooth things
-are computed small and enlarged, which costs a fraction and looks the same.
+Fields are float32, [height, width]; outlines are points (x, y) in 0..1 of a picture's width and height. Smooth fields
+are computed at a reduced size and enlarged.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Points = npt.NDArray[np.float64]
 
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
 _OUTLINE_POINTS: Final = 48
-_TWICE: Final = 2
-"""Outlines are drawn at twice the size and reduced, which smooths their steps."""
+_SUPERSAMPLING: Final = 2
+"""Outlines are rasterised at this multiple of the size and reduced, against aliasing."""
 
 
 def as_float32(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -68,12 +68,12 @@ def colour_noise(rng: np.random.Generator, width: int, height: int, cells: int) 
     return as_float32(np.clip(np.stack(fields, axis=-1), 0, 1))
 
 
-def mask_of(outlines: Sequence[Points], width: int, height: int, softness: float = 0.7) -> Field:
+def rasterise(outlines: Sequence[Points], width: int, height: int, softness: float = 0.7) -> Field:
     """Fill outlines: 1 inside, 0 outside, with edges `softness` px soft (sigma)."""
-    canvas = Image.new("L", (_TWICE * width, _TWICE * height))
+    canvas = Image.new("L", (_SUPERSAMPLING * width, _SUPERSAMPLING * height))
     draw = ImageDraw.Draw(canvas)
     for outline in outlines:
-        draw.polygon([(_TWICE * width * x, _TWICE * height * y) for x, y in outline.tolist()], fill=255)
+        draw.polygon([(_SUPERSAMPLING * width * x, _SUPERSAMPLING * height * y) for x, y in outline.tolist()], fill=255)
     small = canvas.resize((width, height), Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(softness))
     return as_float32(np.asarray(small)) / np.float32(255)
 

@@ -1,4 +1,4 @@
-"""Subjects to relight, each a picture and its alpha: cut out of training photos, or drawn."""
+"""Subjects to relight, each a picture and its alpha: cut out of training photos, or rendered."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from training.data.shapes import (
     as_float32,
     blur,
     colour_noise,
-    mask_of,
     random_outlines,
+    rasterise,
     smooth_noise,
 )
-from training.data.synthetic_subjects import Drawing, draw_portrait, draw_thing
-from training.data.textures import drawn_texture, is_grey, photo_patch, recolour
+from training.data.synthetic_subjects import Rendering, render_object, render_portrait
+from training.data.textures import is_grey, photo_patch, procedural_texture, recolour
 
 _SMALLEST, _LARGEST = 0.12, 0.85
 """Shares of a picture that a subject may cover."""
 _WHOLE: Final = 0.08
 _IMPERFECT: Final = 0.15
-"""How many alphas are as a weak matting network gives them."""
+"""Share of the alphas degraded to those of a weak matting network."""
 _CUTOUT_SHARES: Final = {
     "astronaut": 0.34,
     "motorcycle_left": 0.14,
@@ -50,10 +50,10 @@ class Subject:
     alpha: npt.NDArray[np.float32]
 
 
-def draw_subject(rng: np.random.Generator, width: int, height: int) -> Subject:
-    """A random subject of that size in px: 45 % cut out of photos, 35 % patches and drawn things, 12 % portraits.
+def sample_subject(rng: np.random.Generator, width: int, height: int) -> Subject:
+    """Sample a subject of that size in px: 45 % cut-outs of photos, 35 % patches and rendered objects, 12 % portraits.
 
-    The rest are whole photos, as a picture is in which matting finds no background.
+    The rest are whole photos, like pictures in which matting finds no background.
     """
     if rng.random() < _WHOLE:
         return _subject(photo_patch(rng, width, height), np.ones((height, width), np.float32))
@@ -62,15 +62,15 @@ def draw_subject(rng: np.random.Generator, width: int, height: int) -> Subject:
         draw = kinds[rng.choice(len(kinds), p=list(_KINDS.values()))]
         colours, alpha = draw(rng, width, height)
         if _SMALLEST <= float(alpha.mean()) <= _LARGEST:
-            return _subject(colours, _as_matted(rng, alpha))
+            return _subject(colours, _degrade_alpha(rng, alpha))
 
 
 def _subject(colours: Colours, alpha: Field) -> Subject:
     return Subject(np.rint(colours * 255).astype(np.uint8), as_float32(np.clip(alpha, 0, 1)))
 
 
-def _as_matted(rng: np.random.Generator, alpha: Field) -> Field:
-    """Most alphas as they are; some blurred, with holes, or leaking out of the subject."""
+def _degrade_alpha(rng: np.random.Generator, alpha: Field) -> Field:
+    """Blur some alphas, add holes to some, let some leak out of the subject; most stay unchanged."""
     kind = rng.random() / _IMPERFECT
     if kind > 1:
         return alpha
@@ -81,13 +81,13 @@ def _as_matted(rng: np.random.Generator, alpha: Field) -> Field:
     return as_float32(np.clip(alpha - spots if kind < 0.75 else alpha + 0.7 * spots, 0, 1))
 
 
-def _draw_cutout(rng: np.random.Generator, width: int, height: int) -> Drawing:
+def _sample_cutout(rng: np.random.Generator, width: int, height: int) -> Rendering:
     name = tuple(_CUTOUT_SHARES)[rng.choice(len(_CUTOUT_SHARES), p=list(_CUTOUT_SHARES.values()))]
     choice = cutouts()[name]
     picture, alpha = _place(rng, choice[rng.integers(len(choice))], width, height)
     # A silhouette has nothing inside.
     empty = name == "horse"
-    colours = drawn_texture(rng, width, height) if empty else recolour(rng, np.asarray(picture), is_grey(name))
+    colours = procedural_texture(rng, width, height) if empty else recolour(rng, np.asarray(picture), is_grey(name))
     return colours, as_float32(np.asarray(alpha)) / np.float32(255)
 
 
@@ -100,8 +100,8 @@ def _place(rng: np.random.Generator, cutout: Cutout, width: int, height: int) ->
     free_across, free_down = width - size[0], height - size[1]
     left = round(rng.uniform(-0.1, 0) * width) if cutout.leans else round(free_across * rng.uniform(0.1, 0.9))
     top = free_down + round(rng.uniform(0, 0.15) * height) if cutout.stands else round(free_down * rng.uniform(0.2, 1))
-    canvases = _behind(rng, width, height), Image.new("L", (width, height))
-    # Scaled as one, colours outside the subject would be lost; they show where matting is wrong.
+    canvases = _sample_canvas(rng, width, height), Image.new("L", (width, height))
+    # Scaling RGBA at once would lose colours outside the subject, which show where the alpha is wrong.
     for canvas, part in zip(canvases, (source.convert("RGB"), source.getchannel("A")), strict=True):
         canvas.paste(part.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0), (left, top))
     if rng.random() < 0.5:
@@ -110,20 +110,20 @@ def _place(rng: np.random.Generator, cutout: Cutout, width: int, height: int) ->
     return mirrored, mask
 
 
-def _behind(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """What lies beyond a photo's edge."""
+def _sample_canvas(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Random colours for what lies beyond a photo's edge."""
     return Image.fromarray((colour_noise(rng, width, height, 2) * 255).astype(np.uint8))
 
 
-def _draw_patch(rng: np.random.Generator, width: int, height: int) -> Drawing:
-    fill = photo_patch if rng.random() < 0.55 else drawn_texture
-    return fill(rng, width, height), mask_of(random_outlines(rng), width, height, rng.uniform(0.5, 1.2))
+def _sample_patch(rng: np.random.Generator, width: int, height: int) -> Rendering:
+    fill = photo_patch if rng.random() < 0.55 else procedural_texture
+    return fill(rng, width, height), rasterise(random_outlines(rng), width, height, rng.uniform(0.5, 1.2))
 
 
-_KINDS: Final[dict[Callable[[np.random.Generator, int, int], Drawing], float]] = {
-    _draw_cutout: 0.49,
-    _draw_patch: 0.27,
-    draw_thing: 0.11,
-    draw_portrait: 0.13,
+_KINDS: Final[dict[Callable[[np.random.Generator, int, int], Rendering], float]] = {
+    _sample_cutout: 0.49,
+    _sample_patch: 0.27,
+    render_object: 0.11,
+    render_portrait: 0.13,
 }
-"""How often which kind is drawn, whole photos aside."""
+"""Odds of the kinds of subjects, whole photos aside."""

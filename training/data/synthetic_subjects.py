@@ -1,4 +1,4 @@
-"""Drawn subjects with soft shading of their own: portraits, and things with plain colours."""
+"""Rendered subjects with soft shading of their own: portraits, and objects of plain colours."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from training.data.shapes import (
     Points,
     as_float32,
     ellipse,
-    mask_of,
+    rasterise,
     rounded,
     smooth_noise,
 )
-from training.data.textures import drawn_texture, random_colour, skin_colour
+from training.data.textures import procedural_texture, random_colour, skin_colour
 
-Drawing = tuple[Colours, Field]
+Rendering = tuple[Colours, Field]
 """Colours [height, width, 3] in 0..1, and alpha."""
 
 _SHOULDERS: Final = np.array(
@@ -44,21 +44,21 @@ class _Canvas:
     def fill(
         self, colour: Colours, *outlines: Points, softness: float = 0.7, strength: float = 1.0, adds: bool = True
     ) -> None:
-        """Paint outlines with a colour [3] or colours [height, width, 3]; marks that add nothing stay inside."""
-        mask = np.float32(strength) * mask_of(outlines, self.width, self.height, softness)
+        """Paint outlines with a colour [3] or colours [height, width, 3]; `adds` False leaves alpha unchanged."""
+        mask = np.float32(strength) * rasterise(outlines, self.width, self.height, softness)
         if adds:
             self.alpha = np.maximum(self.alpha, mask)
         self.colours = self.colours + (colour - self.colours) * mask[..., None]
 
-    def finish(self, rng: np.random.Generator) -> Drawing:
-        """Shade softly, as a photo's own light does."""
+    def finish(self, rng: np.random.Generator) -> Rendering:
+        """Multiply by smooth shading, like a photo's own light."""
         shade = 1 + np.float32(rng.uniform(0, 0.16)) * smooth_noise(rng, self.width, self.height, 2)
         return as_float32(np.clip(self.colours * shade[..., None], 0, 1)), self.alpha
 
 
 @dataclass(frozen=True)
 class _Head:
-    """Where a head is, and half its size: shares of the picture's width and height."""
+    """Centre and half the size of a head, as shares of the picture's width and height."""
 
     x: float
     y: float
@@ -66,13 +66,13 @@ class _Head:
     tall: float
 
     def place(self, *outlines: Points) -> list[Points]:
-        """Bring outlines in half heads around a head's centre to where this one is."""
+        """Transform outlines from units of half a head around its centre to picture coordinates."""
         return [np.asarray(outline * (self.wide, self.tall) + (self.x, self.y)) for outline in outlines]
 
 
-def draw_portrait(rng: np.random.Generator, width: int, height: int) -> Drawing:
+def render_portrait(rng: np.random.Generator, width: int, height: int) -> Rendering:
     """Shoulders, neck, an oval head with hair and a face; skin, clothes and hair of any colour."""
-    canvas = _Canvas(drawn_texture(rng, width, height))
+    canvas = _Canvas(procedural_texture(rng, width, height))
     tall = rng.uniform(0.16, 0.32)
     wide = tall * rng.uniform(0.70, 0.80) * height / width
     head = _Head(rng.uniform(0.38, 0.62), rng.uniform(tall + 0.05, 0.5), wide, tall)
@@ -80,22 +80,22 @@ def draw_portrait(rng: np.random.Generator, width: int, height: int) -> Drawing:
     if rng.random() < 0.5:
         canvas.fill(hair, *head.place(ellipse(0, 0.35, 1.28, rng.uniform(1.4, 1.9))), softness=1.5)
     canvas.fill(skin * 0.82, *head.place(ellipse(0, 1.1, 0.48, 0.6)))
-    clothes = drawn_texture(rng, width, height) if rng.random() < 0.5 else random_colour(rng)
+    clothes = procedural_texture(rng, width, height) if rng.random() < 0.5 else random_colour(rng)
     shoulders = rounded(_SHOULDERS * (rng.uniform(2.1, 2.8), 3.0) + (0, rng.uniform(1.25, 1.45)), 2)
     canvas.fill(clothes, *head.place(shoulders))
     canvas.fill(skin * 0.9, *head.place(ellipse(0, 1.25, 0.46, 0.32)))
     canvas.fill(skin, *head.place(ellipse(0, 0, 1, 1)), softness=1.0)
     canvas.fill(hair, *head.place(_hair(rng)), softness=1.3)
-    _draw_face(canvas, rng, head, skin, hair)
+    _paint_face(canvas, rng, head, skin, hair)
     return canvas.finish(rng)
 
 
-def draw_thing(rng: np.random.Generator, width: int, height: int) -> Drawing:
+def render_object(rng: np.random.Generator, width: int, height: int) -> Rendering:
     """A bottle, vase or cup, a ball, or a box, with one or two colours of its own."""
     kind = rng.random()
     if kind < 0.55:
-        return _draw_vessel(rng, width, height)
-    return _draw_ball(rng, width, height) if kind < 0.78 else _draw_box(rng, width, height)
+        return _render_vessel(rng, width, height)
+    return _render_ball(rng, width, height) if kind < 0.78 else _render_box(rng, width, height)
 
 
 def _hair(rng: np.random.Generator) -> Points:
@@ -108,7 +108,7 @@ def _hair(rng: np.random.Generator) -> Points:
     return np.concatenate((fringe, from_left[::-1]))
 
 
-def _draw_face(canvas: _Canvas, rng: np.random.Generator, head: _Head, skin: Colour, hair: Colour) -> None:
+def _paint_face(canvas: _Canvas, rng: np.random.Generator, head: _Head, skin: Colour, hair: Colour) -> None:
     def paint(colour: npt.ArrayLike, *outlines: Points, softness: float = 0.7, strength: float = 1.0) -> None:
         placed = head.place(*outlines)
         canvas.fill(as_float32(colour), *placed, softness=softness, strength=strength, adds=False)
@@ -125,8 +125,8 @@ def _draw_face(canvas: _Canvas, rng: np.random.Generator, head: _Head, skin: Col
     paint(lips, ellipse(0, 0.57, rng.uniform(0.22, 0.32), rng.uniform(0.06, 0.1)), softness=0.9)
 
 
-def _draw_vessel(rng: np.random.Generator, width: int, height: int) -> Drawing:
-    """A body of revolution, shaded towards its sides, sometimes with an ear."""
+def _render_vessel(rng: np.random.Generator, width: int, height: int) -> Rendering:
+    """A body of revolution, shaded towards its sides, sometimes with a handle."""
     canvas = _Canvas(np.full((height, width, 3), 0.5, np.float32))
     x, bottom = rng.uniform(0.38, 0.62), rng.uniform(0.82, 1.08)
     tall, wide = rng.uniform(0.5, 0.85), rng.uniform(0.14, 0.34)
@@ -149,7 +149,7 @@ def _profile(rng: np.random.Generator) -> npt.NDArray[np.float64]:
     return np.convolve(np.pad(radius, 4, mode="edge"), np.full(9, 1 / 9), mode="valid")
 
 
-def _draw_ball(rng: np.random.Generator, width: int, height: int) -> Drawing:
+def _render_ball(rng: np.random.Generator, width: int, height: int) -> Rendering:
     canvas = _Canvas(np.full((height, width, 3), 0.5, np.float32))
     radius = rng.uniform(0.24, 0.42) * min(width, height)
     x, y = rng.uniform(0.35, 0.65), rng.uniform(0.4, 0.75)
@@ -157,7 +157,7 @@ def _draw_ball(rng: np.random.Generator, width: int, height: int) -> Drawing:
     return canvas.finish(rng)
 
 
-def _draw_box(rng: np.random.Generator, width: int, height: int) -> Drawing:
+def _render_box(rng: np.random.Generator, width: int, height: int) -> Rendering:
     canvas = _Canvas(np.full((height, width, 3), 0.5, np.float32))
     x, y = rng.uniform(0.4, 0.6), rng.uniform(0.35, 0.55)
     left, right = rng.uniform(0.15, 0.32, 2)
@@ -173,7 +173,7 @@ def _draw_box(rng: np.random.Generator, width: int, height: int) -> Drawing:
 
 def _surface(rng: np.random.Generator, width: int, height: int) -> Colours:
     if rng.random() < 0.35:
-        return drawn_texture(rng, width, height)
+        return procedural_texture(rng, width, height)
     plain = np.broadcast_to(random_colour(rng), (height, width, 3)).copy()
     if rng.random() < 0.5:
         top, deep = rng.uniform(0.2, 0.7) * height, rng.uniform(0.06, 0.3) * height

@@ -14,7 +14,7 @@ _GREY_PHOTOS: Final = frozenset(
     ("brick", "camera", "cell", "coins", "grass", "gravel", "horse", "microaneurysms", "moon", "page", "text")
 )
 _PATCHES: Final = tuple(name for name in TRAINED_ON if name != "horse")
-"""A silhouette has nothing inside."""
+"""A silhouette has no texture."""
 
 
 def is_grey(name: str) -> bool:
@@ -44,7 +44,7 @@ def recolour(rng: np.random.Generator, picture: Picture, grey: bool) -> Colours:
     return as_float32(np.clip((colours - 0.45) * contrast + 0.45 * gain, 0, 1))
 
 
-def drawn_texture(rng: np.random.Generator, width: int, height: int) -> Colours:
+def procedural_texture(rng: np.random.Generator, width: int, height: int) -> Colours:
     """Smooth colours, stripes, checks, patches of strong colour, or nearly one colour."""
     kind = rng.integers(5)
     if kind == 0:

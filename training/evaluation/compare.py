@@ -1,7 +1,7 @@
-"""Whether one training gives the figures of another: `python -m training.evaluation.compare A B`.
+"""Compares the figures of two trainings: `python -m training.evaluation.compare A B`.
 
-A and B are files that a training wrote beside its weights (`figures.json`). Training draws everything from fixed seeds,
-but no two kinds of processor round alike, and thousands of steps make that visible: hence the margins.
+A and B are the `figures.json` of two trainings. All seeds are fixed, but processors round differently, and thousands of
+steps amplify that: hence the margins.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from training.evaluation.goals import Figures, Line, lines, read_figures
+from training.evaluation.goals import CheckResult, Figures, check_goals, read_figures
 
 
 @dataclass(frozen=True)
 class Margin:
-    """How far a figure may be from another: by a share of the larger, or by so much, whichever is more."""
+    """Allowed difference of two figures: a share of the larger one, or an absolute value, whichever is more."""
 
     share: float
     least: float
@@ -30,12 +30,12 @@ MARGINS: Final[Mapping[str, Margin]] = {
     "levels": Margin(0.3, 0.3),
     "CIELAB": Margin(0.4, 2.0),
 }
-"""By unit, quotients having none. Seconds say nothing about weights."""
+"""By unit; quotients have none. Seconds are not compared."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A figure of both trainings; `margin` is what they may differ by."""
+    """A figure of both trainings, and the difference allowed."""
 
     what: str
     first: float | None
@@ -50,7 +50,7 @@ class Pair:
 
 def pairs(first: Figures, second: Figures) -> Iterator[Pair]:
     """Every figure of both; raises `ValueError` if they measured different things."""
-    for one, other in zip(lines(first), lines(second), strict=True):
+    for one, other in zip(check_goals(first), check_goals(second), strict=True):
         if one.what != other.what:
             raise ValueError(f"{one.what!r} was measured in the first training, {other.what!r} in the second")
         if one.unit in MARGINS:
@@ -58,7 +58,7 @@ def pairs(first: Figures, second: Figures) -> Iterator[Pair]:
 
 
 def table(compared: Sequence[Pair]) -> str:
-    """The figures side by side as text, with how many agree at the end."""
+    """The figures side by side as text, with the number that agree at the end."""
     width = max(len(pair.what) for pair in compared)
     rows = [
         f"{'same' if pair.agrees else 'DIFFERS':<7}  {pair.what:<{width}}  {_shown(pair.first)}  {_shown(pair.second)}"
@@ -68,7 +68,7 @@ def table(compared: Sequence[Pair]) -> str:
     return "\n".join([*rows, f"{sum(pair.agrees for pair in compared)} of {len(compared)} figures agree", ""])
 
 
-def _margin(one: Line, other: Line) -> float:
+def _margin(one: CheckResult, other: CheckResult) -> float:
     margin = MARGINS[one.unit]
     return max(margin.least, margin.share * max(abs(one.value or 0.0), abs(other.value or 0.0)))
 

@@ -29,7 +29,7 @@ from models.ic_light.pipeline import IcLight
 from models.pipeline import Outcome
 from models.weights.installed import WeightSet
 from training.data.photos import HELD_OUT, Picture, load_photo
-from training.evaluation.goals import Figures, Light, Noise, RoundTrip, WordShift, lines, table, write_figures
+from training.evaluation.goals import Figures, Light, Noise, RoundTrip, WordShift, check_goals, table, write_figures
 from training.evaluation.metrics import (
     Axis,
     Box,
@@ -41,8 +41,7 @@ from training.evaluation.metrics import (
     mean_chroma,
     psnr,
 )
-from training.evaluation.prototype import CELL, sheet_noise
-from training.stages.loop import Say
+from training.stages.loop import Logger
 
 PLAIN_WORDS: Final = "soft light"
 NAMED: Final[Mapping[str, tuple[int, int]]] = {
@@ -51,7 +50,7 @@ NAMED: Final[Mapping[str, tuple[int, int]]] = {
     "neon light": (1, -1),
     "green forest": (-1, 0),
 }
-"""Where words should move (a*, b*); 0 for a component that they do not name. Neon is magenta."""
+"""Expected signs of the shifts of (a*, b*); 0: the words do not name that component. Neon is magenta."""
 _OPPOSITES: Final[Mapping[Axis, tuple[str, str]]] = {
     "left/right": ("Left Light", "Right Light"),
     "top/bottom": ("Top Light", "Bottom Light"),
@@ -61,16 +60,18 @@ _FIRST_PASS: Final = (512, 640)
 """(width, height) in px of a default request's first pass."""
 _SPHERE: Final = "sphere"
 _PLAIN_BACKGROUND: Final = "clock_motion"
-"""The held-out picture whose corners are nothing but wall."""
+"""The held-out picture whose corners show plain wall only."""
 _PARTS: Final[Mapping[str, Box]] = {"rocket": (224, 120, 424, 370)}
-"""What is relit of a picture, if not all: of the whole one the rocket covers too little to measure light on."""
+"""Crops of pictures: in the whole one the rocket covers too little to measure light on."""
 _CORNERS: Final[tuple[Box, ...]] = ((8, 12, 52, 78), (204, 12, 248, 78), (8, 242, 52, 308), (204, 242, 248, 308))
-"""Plain wall in both pictures whose noise is measured, at the prototype's scale."""
+"""Plain wall in both pictures whose noise is measured, at `_NOISE_SIZE`."""
+_NOISE_SIZE: Final = (256, 320)
+"""(width, height) in px to which 768 x 960 px are reduced before noise is measured."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is drawn: which pictures and seeds, and what their requests change of the defaults."""
+    """Pictures and seeds of an evaluation, and the parameters of its requests that differ from the defaults."""
 
     pictures: Sequence[str]
     seeds: Sequence[int]
@@ -83,11 +84,11 @@ FULL: Final = Plan(HELD_OUT, seeds=(1, 2, 3), worded={"highres_scale": 1, "steps
 """69 default requests and 25 smaller ones: ten to fifteen minutes on two CPU cores."""
 _SMALL: Final = {"width": 256, "height": 320, "steps": 3, "highres_scale": 1}
 QUICK: Final = Plan((_PLAIN_BACKGROUND,), seeds=(1,), lit=_SMALL, worded=_SMALL, shortened=True)
-"""Seconds: shows that everything runs."""
+"""A smoke test, which takes seconds."""
 
 
 class Model:
-    """The loaded weights, asked as the worker asks them."""
+    """The loaded weights, called as the worker calls them."""
 
     def __init__(self, weights: WeightSet) -> None:
         """Load them onto the CPU; raises `WeightsError`."""
@@ -95,14 +96,14 @@ class Model:
         self._pipeline = IcLight(self._networks)
 
     def relight(self, photo: Picture, requests: Sequence[Mapping[str, Any]]) -> list[Picture]:
-        """Draw requests of one batch_key, one picture each."""
+        """Generate one picture for each request; all have the same batch key."""
         images = {"subject_image": _png(photo)}
         batch = [self._pipeline.prepare(Params(subject_image="photo", **request), images) for request in requests]
         return [_first(outcome) for outcome in self._pipeline.run(batch, _ignore_step)]
 
     @torch.inference_mode()
     def mask(self, photo: Picture, width: int, height: int) -> Mask:
-        """Where the matting network sees the subject, cut and scaled as the subject is."""
+        """The matting network's mask of the subject, cropped and scaled as the subject is."""
         picture, matting = _tensor(photo), self._networks.matting
         alpha = matting.alpha(matting.to_feed(picture), picture.shape[1], picture.shape[0])
         levels = (alpha * 255).to(torch.uint8).expand(-1, -1, 3)
@@ -110,24 +111,24 @@ class Model:
 
     @torch.inference_mode()
     def round_trip(self, photo: Picture) -> tuple[Picture, Picture]:
-        """The photo cut to the size of a default first pass, and what the autoencoder makes of it."""
+        """The photo cropped to the size of a default first pass, before and after the autoencoder."""
         cut = resize_and_center_crop(_tensor(photo), *_FIRST_PASS)
         latents = vae.encode_pictures(self._networks.vae, cut[None])
         return cut.numpy(), vae.decode_picture(self._networks.vae, latents).pictures[0].numpy()
 
 
-def measure(weights: Path, plan: Plan, say: Say) -> Figures:
+def measure(weights: Path, plan: Plan, log: Logger) -> Figures:
     """Measure the ic-light weights below the folder `weights`; raises `WeightsError`."""
     model = Model(WeightSet.open(weights, "ic-light"))
-    say("a default request")
+    log("a default request")
     request_s = _seconds(model, plan)
     return Figures(
-        light=[figure for name in plan.pictures for figure in _light(model, plan, name, say)],
+        light=[figure for name in plan.pictures for figure in _light(model, plan, name, log)],
         round_trips=[_round_trip(model, name) for name in plan.pictures],
         words=sorted(
-            (figure for name in plan.pictures for figure in _words(model, plan, name, say)), key=lambda one: one.words
+            (figure for name in plan.pictures for figure in _words(model, plan, name, log)), key=lambda one: one.words
         ),
-        noise=[_noise(model, plan, name, say) for name in (_SPHERE, _PLAIN_BACKGROUND)],
+        noise=[_noise(model, plan, name, log) for name in (_SPHERE, _PLAIN_BACKGROUND)],
         request_s=request_s,
         shortened=plan.shortened,
     )
@@ -143,8 +144,8 @@ def sphere(width: int, height: int) -> Picture:
     return np.where(square[..., None] < 1, ball, 160).astype(np.uint8)
 
 
-def _light(model: Model, plan: Plan, name: str, say: Say) -> Iterator[Light]:
-    drawn = {seed: _lit(model, plan, name, seed, say) for seed in plan.seeds}
+def _light(model: Model, plan: Plan, name: str, log: Logger) -> Iterator[Light]:
+    drawn = {seed: _lit(model, plan, name, seed, log) for seed in plan.seeds}
     height, width = drawn[plan.seeds[0]]["Left Light"].shape[:2]
     mask = model.mask(_photo(name), width, height)
     for axis, (near, far) in _OPPOSITES.items():
@@ -155,10 +156,10 @@ def _light(model: Model, plan: Plan, name: str, say: Say) -> Iterator[Light]:
             yield Light(name, axis, seed, whole, subject, float(mask.mean()))
 
 
-def _lit(model: Model, plan: Plan, name: str, seed: int, say: Say) -> dict[str, Picture]:
+def _lit(model: Model, plan: Plan, name: str, seed: int, log: Logger) -> dict[str, Picture]:
     """The photo of that name lit from all four sides."""
     requests = [{"prompt": PLAIN_WORDS, "light_source": source, "seed": seed, **plan.lit} for source in _SOURCES]
-    say(f"{name} lit from four sides, seed {seed}")
+    log(f"{name} lit from four sides, seed {seed}")
     return dict(zip(_SOURCES, model.relight(_photo(name), requests), strict=True))
 
 
@@ -167,8 +168,8 @@ def _round_trip(model: Model, name: str) -> RoundTrip:
     return RoundTrip(name, psnr(photo, decoded), chroma_error(photo, decoded))
 
 
-def _words(model: Model, plan: Plan, name: str, say: Say) -> Iterator[WordShift]:
-    say(f"{name} in words")
+def _words(model: Model, plan: Plan, name: str, log: Logger) -> Iterator[WordShift]:
+    log(f"{name} in words")
     requests = [{"prompt": words, "seed": plan.seeds[0], **plan.worded} for words in (PLAIN_WORDS, *NAMED)]
     plain, *worded = [mean_chroma(picture) for picture in model.relight(_photo(name), requests)]
     for (words, signs), found in zip(NAMED.items(), worded, strict=True):
@@ -176,8 +177,8 @@ def _words(model: Model, plan: Plan, name: str, say: Say) -> Iterator[WordShift]
         yield WordShift(words, name, *shift, named=min(s * d for s, d in zip(signs, shift, strict=True) if s))
 
 
-def _noise(model: Model, plan: Plan, name: str, say: Say) -> Noise:
-    lit = _lit(model, plan, name, plan.seeds[0], say)
+def _noise(model: Model, plan: Plan, name: str, log: Logger) -> Noise:
+    lit = _lit(model, plan, name, plan.seeds[0], log)
     reduced = [_reduced(picture) for picture in lit.values()]
     levels = np.array([flat_noise(picture, _CORNERS) for picture in reduced])
     brightness = np.mean([box_luma(picture, _CORNERS) for picture in reduced])
@@ -208,12 +209,11 @@ def _first(outcome: Outcome) -> Picture:
 
 
 def _ignore_step(_step: int, _total: int) -> None:
-    """Nobody wants to know."""
+    """Progress is not used."""
 
 
 def _reduced(picture: Picture) -> Picture:
-    """At the prototype's scale."""
-    return np.asarray(Image.fromarray(picture).resize(CELL, Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(picture).resize(_NOISE_SIZE, Image.Resampling.LANCZOS))
 
 
 def _png(photo: Picture) -> bytes:
@@ -233,22 +233,18 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m training.evaluation.evaluate", description=__doc__)
     parser.add_argument("weights", type=Path, help="folder of built demo weights")
-    parser.add_argument("--quick", action="store_true", help="small pictures in few steps: does everything run?")
+    parser.add_argument("--quick", action="store_true", help="smoke test: small pictures in few steps")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--prototype", type=Path, help="the prototype's sheet, whose noise is then measured again")
     arguments = parser.parse_args(words)
-    figures = measure(arguments.weights, QUICK if arguments.quick else FULL, lambda line: _tell(f"{line}\n"))
+    figures = measure(arguments.weights, QUICK if arguments.quick else FULL, lambda line: _print_progress(f"{line}\n"))
     if arguments.json:
         write_figures(arguments.json, figures)
     sys.stdout.write(table(figures))
-    if arguments.prototype:
-        sheet = np.asarray(Image.open(arguments.prototype).convert("RGB"))
-        sys.stdout.write(f"the prototype's background noise: {sheet_noise(sheet):.2f} levels\n")
-    if not (figures.shortened or all(line.passed for line in lines(figures))):
+    if not (figures.shortened or all(line.passed for line in check_goals(figures))):
         sys.exit(1)
 
 
-def _tell(line: str) -> None:
+def _print_progress(line: str) -> None:
     sys.stderr.write(line)
     sys.stderr.flush()
 

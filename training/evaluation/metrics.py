@@ -1,4 +1,4 @@
-"""What is measured on pictures: brightness of halves, fidelity, colour, noise. Pure functions.
+"""Metrics of pictures: brightness of halves, fidelity, colour, noise. Pure functions.
 
 Levels are the stored ones, 0..255. Luma, Cb and Cr are those of ITU-R BT.601 at full range, as JPEG has them; a* and
 b* those of CIELAB under D65.
@@ -24,9 +24,9 @@ Box = tuple[int, int, int, int]
 """(left, top, right, bottom) in px."""
 Axis = Literal["left/right", "top/bottom"]
 NOISE_SIGMA: Final = 12.0
-"""What counts as noise is finer than a Gaussian of this many px in a picture 768 px wide."""
+"""Sigma, in px of a picture 768 px wide, of the Gaussian that separates noise from shading."""
 LEAST_MASK: Final = 0.05
-"""Share of the picture under which a mask is too small to be measured in."""
+"""Least share of the picture that a mask has to cover."""
 _LEAST_HALF: Final = 0.01
 _REFERENCE_WIDTH: Final = 768
 _DARKEST: Final = 0.5
@@ -75,17 +75,17 @@ def flat_noise(picture: Picture, boxes: Sequence[Box]) -> float:
     """Standard deviation, in levels, of the luma in boxes of plain background, less the luma blurred.
 
     What is subtracted is the whole picture under a Gaussian of `NOISE_SIGMA`, scaled with the picture's width: a slow
-    ramp of light is no noise. Boxes should keep twice that from the subject.
+    gradient of light is not noise. Boxes should keep twice that from the subject.
     """
     levels = luma(picture)
     sigma = NOISE_SIGMA * picture.shape[1] / _REFERENCE_WIDTH
     fine = levels - gaussian(levels, sigma, mode="nearest", preserve_range=True)
-    # Pooled, each box about its own mean: one that is off as a whole is no noise either.
+    # Pooled, each box about its own mean: a constant offset of a box is not noise.
     return float(np.concatenate([part - part.mean() for part in _cut(fine, boxes)]).std())
 
 
 def box_luma(picture: Picture, boxes: Sequence[Box]) -> float:
-    """Mean luma in the boxes, 0..255: what is black there has no noise, and no merit."""
+    """Mean luma in the boxes, 0..255: black boxes have no noise, so noise is reported with it."""
     return float(np.concatenate(_cut(luma(picture), boxes)).mean())
 
 

@@ -1,4 +1,4 @@
-"""Keeping weights that were laid by hand as they are while the others learn."""
+"""Freezing parts of parameters, and bounding the norms of the rest, during training."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import torch
 from torch import Tensor, nn
 
 
-def hold_rows(layer: nn.Conv2d, *rows: slice) -> None:
-    """Let nothing change what `layer` writes into these channels; weight decay must be off."""
+def freeze_output_channels(layer: nn.Conv2d, *rows: slice) -> None:
+    """Zero the gradients of these output channels of `layer`; weight decay must be off."""
     for parameter in layer.parameters():
-        hold(parameter, *rows)
+        freeze(parameter, *rows)
 
 
-def hold(parameter: nn.Parameter, *parts: Any) -> None:
-    """Let nothing change these parts, given as indices; weight decay must be off."""
-    free = torch.ones_like(parameter)
+def freeze(parameter: nn.Parameter, *parts: Any) -> None:
+    """Zero the gradients of these parts of a parameter, given as indices; weight decay must be off."""
+    trainable = torch.ones_like(parameter)
     for part in parts:
-        free[part] = 0
+        trainable[part] = 0
 
-    def without(gradient: Tensor) -> Tensor:
-        return gradient * free
+    def mask(gradient: Tensor) -> Tensor:
+        return gradient * trainable
 
-    parameter.register_hook(without)  # type: ignore[no-untyped-call]
+    parameter.register_hook(mask)  # type: ignore[no-untyped-call]
 
 
-def bound_rows(network: nn.Module, but: nn.Module | None = None) -> None:
-    """Scale every output's weights down to a norm of 1 where they exceed it, in all layers but one, in place.
+def clip_row_norms(network: nn.Module, excluded: nn.Module | None = None) -> None:
+    """Clip the norm of every output row to 1 in all trainable layers except `excluded`, in place.
 
-    Nothing else keeps the layers between a U-Net's levels from growing: norms behind them hide it, until what residual
-    blocks and attention add drowns in the stream that they add it to.
+    The norms that follow hide growing weights between a U-Net's levels, until the residual stream dwarfs what residual
+    blocks and attention add to it.
     """
     with torch.no_grad():
         for layer in network.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad and layer is not but:
+            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad and layer is not excluded:
                 rows = layer.weight.flatten(1)
                 rows.mul_(rows.norm(dim=1, keepdim=True).clamp(min=1).reciprocal())

@@ -1,9 +1,9 @@
-"""The matting network that is trained: RMBG-1.4's topology in narrow widths, its finest level laid by hand.
+"""The matting network: RMBG-1.4's topology in narrow widths, with a fixed finest level.
 
-The network looks at about 1024 x 1024 px (IC-Light specification section 2), too many to train on without a GPU. So the
-finest level learns nothing. On the way down it only passes colours on, each also as its negative, of which pooling
-keeps the darkest as it keeps the brightest; on the way up it passes the map on. All other levels see a quarter of the
-feed's sides, and that is the size they are trained at.
+The network's input is about 1024 x 1024 px (IC-Light specification section 2), too large to train on without a GPU. So
+the finest level is fixed: in the encoder it passes on colours and their negatives, of which max pooling keeps the
+brightest and the darkest; in the decoder it passes on the map. All other levels work at a quarter of the input's sides
+and are trained at that size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from models.demo import architecture
 from models.ic_light.rmbg import Rmbg
 
 SHRINK: Final = 4
-"""Px of the feed to a px that the trained levels see."""
+"""Side of the network's input divided by that of the trained levels."""
 _DOWN: Final = ("stage2", "stage3", "stage4", "stage5", "stage6")
 _UP: Final = ("stage5d", "stage4d", "stage3d", "stage2d")
 _FINEST: Final = ("conv_in", "stage1", "stage1d", "side1")
@@ -35,7 +35,7 @@ def new_network(seed: int) -> Rmbg:
 
 
 def colours_of(pictures: Tensor) -> Tensor:
-    """What the trained levels see of pictures [n, 3, 2h, 2w] in -1..1 at half the feed's sides: [n, 6, h, w]."""
+    """Input of the trained levels for pictures [n, 3, 2h, 2w] in -1..1 at half the input's sides: [n, 6, h, w]."""
     return F.max_pool2d(F.relu(torch.cat((pictures, -pictures), dim=1) + 1), 2)
 
 
@@ -55,19 +55,19 @@ def maps_of(network: Rmbg, colours: Tensor) -> list[Tensor]:
 
 
 def _centre_tap(network: Rmbg, features: Tensor) -> Tensor:
-    # Without neighbours it makes no difference whether features or the map are enlarged.
+    # A 1 x 1 convolution commutes with enlarging.
     side = network.get_submodule("side2")
     assert isinstance(side, nn.Conv2d)
     return F.conv2d(features, side.weight[:, :, 1:2, 1:2], side.bias)
 
 
-def lay_finest_level(network: Rmbg) -> None:
-    """Write the weights that pass colours down and the second side's map up, in place."""
+def init_finest_level(network: Rmbg) -> None:
+    """Write the fixed weights of the finest level in place: colours down, the second side output's map up."""
     with torch.no_grad():
         for name in _FINEST:
             _clear(network.get_submodule(name))
-        _lay_way_down(network)
-        _lay_way_up(network)
+        _init_down_path(network)
+        _init_up_path(network)
 
 
 def _clear(module: nn.Module) -> None:
@@ -80,7 +80,7 @@ def _clear(module: nn.Module) -> None:
             part.reset_parameters()
 
 
-def _lay_way_down(network: Rmbg) -> None:
+def _init_down_path(network: Rmbg) -> None:
     taps = network.get_parameter("conv_in.weight")
     for colour in range(3):
         # The mean of 2 x 2 px, which needs no padding.
@@ -89,11 +89,11 @@ def _lay_way_down(network: Rmbg) -> None:
     network.get_parameter("stage1.rebnconvin.conv_s1.bias").fill_(1)
 
 
-def _lay_way_up(network: Rmbg) -> None:
+def _init_up_path(network: Rmbg) -> None:
     taps, bias = network.get_parameter("side2.weight")[0, :, 1, 1], network.get_parameter("side2.bias")
     first = network.get_parameter("stage1d.rebnconvin.conv_s1.weight")
     signs = torch.tensor([1.0, -1.0])
-    # ReLU keeps half of a number; the other half travels as its negative.
+    # ReLU keeps the positive part; the second channel carries the negative one.
     first[:, : len(taps), 1, 1] = signs[:, None] * taps
     network.get_parameter("stage1d.rebnconvin.conv_s1.bias").copy_(signs * bias)
     network.get_parameter("side1.weight")[0, :, 1, 1] = signs

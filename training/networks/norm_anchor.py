@@ -1,4 +1,7 @@
-"""Constants that make a group norm divide by nearly the same number everywhere, so that absolute values survive it."""
+"""Anchor channels: two large constants per group that keep a group norm's divisor nearly the same everywhere.
+
+Absolute values of the other channels then survive the norm.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-CALM: Final = 3.0
-"""What such a norm divides by, roughly, where the other activations are of unit scale; its weights make up for it."""
+ANCHOR_DIVISOR: Final = 3.0
+"""Approximate divisor of an anchored norm for activations of unit scale; the norm's weights compensate for it."""
 
 
-def constants(size: int) -> Tensor:
-    """The values of the two channels that hold them, in a group of `size` channels."""
-    level = CALM * math.sqrt(size / 2)
+def anchor_values(size: int) -> Tensor:
+    """Values [2] of the anchor channels in a group of `size` channels."""
+    level = ANCHOR_DIVISOR * math.sqrt(size / 2)
     return torch.tensor([level, -level])

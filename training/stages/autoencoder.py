@@ -1,4 +1,4 @@
-"""Training of the autoencoder: first both halves, then the decoder alone while the latents stay as they are."""
+"""Training of the autoencoder: first both halves, then the decoder alone with a frozen encoder."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.data.photos import TRAINED_ON, load_photo
-from training.networks.colour_path import LATENT_SCALES, hold_colour_path, to_luma_chroma
-from training.stages.loop import Say, Schedule, device_of, train
+from training.networks.colour_path import LATENT_SCALES, freeze_colour_path, to_luma_chroma
+from training.stages.loop import Logger, Schedule, device_of, train
 
 _BATCH: Final = 4
 _ENCODER_SHARE: Final = 0.3
-"""Rate of the encoder: what the decoder learns must not become stale."""
+"""Learning rate of the encoder relative to the decoder's: the decoder has to follow changing latents."""
 _LATENT_NOISE: Final = (0.0, 0.0, 0.04, 0.1)
 _SCALES: Final = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
-"""Sizes at which photos are learned: a request's photo is more often enlarged than reduced."""
+"""Scales of the training photos: a request's photo is more often enlarged than reduced."""
 _LATENT_STD: Final = 1.3
-"""Of the latents as the denoiser sees them. At 1, noise that slopes by chance is too much for the slope of a light."""
+"""Standard deviation of the scaled latents. At 1, random gradients of the noise mask the gradient of a light."""
 
 
-def train_autoencoder(vae: Any, joint: Schedule, alone: Schedule, side: int, folder: Path, say: Say) -> float:
+def train_autoencoder(vae: Any, joint: Schedule, alone: Schedule, side: int, folder: Path, log: Logger) -> float:
     """Train an AutoencoderKL with its colour path in place, on crops of `side` px.
 
     Returns the factor that makes its latents' standard deviation `_LATENT_STD`.
     """
-    hold_colour_path(vae)
+    freeze_colour_path(vae)
     crops = Crops(side)
     encoder = {"params": vae.encoder.parameters(), "share": _ENCODER_SHARE, "weight_decay": 0.0}
     decoder = {"params": vae.decoder.parameters(), "weight_decay": 0.0}
 
     def loss_of_both(step: int) -> Tensor:
-        return _loss(vae, crops.draw(step), step, both=True)
+        return _loss(vae, crops.sample(step), step, both=True)
 
     def loss_of_decoder(step: int) -> Tensor:
-        return _loss(vae, crops.draw(joint.steps + step), step, both=False)
+        return _loss(vae, crops.sample(joint.steps + step), step, both=False)
 
-    train("autoencoder", vae, [encoder, decoder], loss_of_both, joint, folder / "autoencoder", say)
-    train("decoder", vae.decoder, [decoder], loss_of_decoder, alone, folder / "decoder", say)
+    train("autoencoder", vae, [encoder, decoder], loss_of_both, joint, folder / "autoencoder", log)
+    train("decoder", vae.decoder, [decoder], loss_of_decoder, alone, folder / "decoder", log)
     with torch.inference_mode():
-        stds = [_encode(vae, crops.draw(step).to(device_of(vae))).square().mean() for step in range(16)]
+        stds = [_encode(vae, crops.sample(step).to(device_of(vae))).square().mean() for step in range(16)]
     return round(_LATENT_STD * float(torch.stack(stds).mean().rsqrt()), 4)
 
 
@@ -59,28 +59,28 @@ def _loss(vae: Any, pictures: Tensor, step: int, both: bool) -> Tensor:
     noise = _LATENT_NOISE[step % len(_LATENT_NOISE)] * torch.randn(latents.shape, generator=generator)
     decoded = vae.decoder(vae.post_quant_conv(latents + noise.to(latents)))
     loss = _difference(decoded, pictures)
-    return loss + _drift(latents, pictures) if both else loss
+    return loss + _latent_drift(latents, pictures) if both else loss
 
 
 def _difference(decoded: Tensor, pictures: Tensor) -> Tensor:
-    """How far pictures in -1..1 are apart: their values, their edges, and their colours seen from afar."""
+    """Distance of pictures in -1..1: of values, edges, and colours at reduced sizes."""
     error = decoded - pictures
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     values = error.abs().mean() + 4 * error.square().mean()
     colours = to_luma_chroma(error)
-    afar = sum((F.avg_pool2d(colours, size).abs().mean() for size in (2, 4, 8)), torch.zeros_like(values))
-    return values + 0.25 * edges + 0.5 * afar
+    coarse = sum((F.avg_pool2d(colours, size).abs().mean() for size in (2, 4, 8)), torch.zeros_like(values))
+    return values + 0.25 * edges + 0.5 * coarse
 
 
-def _drift(latents: Tensor, pictures: Tensor) -> Tensor:
-    """How far the first three latents have moved from their beginning, and how large the free one has grown."""
+def _latent_drift(latents: Tensor, pictures: Tensor) -> Tensor:
+    """Distance of the first three latents from their initial values, plus the size of the free one."""
     scales = torch.tensor(LATENT_SCALES, device=latents.device)[:, None, None]
     means = F.avg_pool2d(to_luma_chroma(pictures), 8) * scales
     return 0.2 * (latents[:, :3] - means).abs().mean() + 0.02 * latents[:, 3:].square().mean()
 
 
 class Crops:
-    """Batches of square crops of the training photos at many sizes, relit, tinted and cut out at random."""
+    """Samples batches of square crops of the training photos at many sizes, relit, tinted and cut out at random."""
 
     def __init__(self, side: int) -> None:
         """Enlarge and reduce every photo; `side` in px."""
@@ -88,12 +88,12 @@ class Crops:
         photos = [torch.from_numpy(load_photo(name).copy()).movedim(-1, 0)[None] for name in TRAINED_ON]
         self._photos = [scaled for photo in photos for scaled in _pyramid(photo, side)]
 
-    def draw(self, step: int) -> Tensor:
+    def sample(self, step: int) -> Tensor:
         """The batch of that step, [n, 3, side, side] in -1..1."""
         rng = np.random.default_rng((7, step))
-        return torch.stack([self._draw(rng) for _ in range(_BATCH)]).clamp(0, 1) * 2 - 1
+        return torch.stack([self._sample(rng) for _ in range(_BATCH)]).clamp(0, 1) * 2 - 1
 
-    def _draw(self, rng: np.random.Generator) -> Tensor:
+    def _sample(self, rng: np.random.Generator) -> Tensor:
         photo = self._photos[rng.integers(len(self._photos))]
         top, left = (int(rng.integers(size - self._side + 1)) for size in photo.shape[1:])
         crop = photo[:, top : top + self._side, left : left + self._side].float() / 255

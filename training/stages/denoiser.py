@@ -12,29 +12,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.data.batches import Batch, Batches, Emphasis, alphas_cumprod
+from training.data.batches import Batch, Batches, TimestepShares, alphas_cumprod
 from training.data.dataset import Examples
-from training.networks.frozen_channels import bound_rows
-from training.networks.identity_init import hold_gain
-from training.stages.loop import Say, Schedule, train
-from training.stages.text_pretraining import teach_colours
+from training.networks.frozen_channels import clip_row_norms
+from training.networks.identity_init import freeze_identity_init
+from training.stages.loop import Logger, Schedule, train
+from training.stages.text_pretraining import pretrain_colour_states
 
-_MOST_WEIGHT: Final = 400.0
+_MAX_WEIGHT: Final = 400.0
 _AREAS: Final = 4
-"""Areas per side whose mean error counts besides."""
-_AFAR_SHARE: Final = 4.0
+"""Grid of areas, per side, whose mean error is a second loss."""
+_COARSE_LOSS_WEIGHT: Final = 4.0
 _TEXT_SHARE: Final = 0.1
-"""Rate of the text encoder: at the denoiser's it would forget what it knows before that is of use."""
+"""Learning rate of the text encoder relative to the denoiser's: at the same rate it forgets its pretraining."""
 
-AT_FIRST: Final = Emphasis(settling=0.25, cleaning=0)
-"""With fewer to settle the light's side, some start noise turned it, most of all where little of the wall is seen."""
-AT_LAST: Final = Emphasis(settling=0.15, cleaning=0.25)
-"""Without this stage walls kept 1.7 times the noise."""
+FIRST_STAGE: Final = TimestepShares(light_side=0.25, low_noise=0)
+"""With a smaller share of the light's side, some initial noise turned it, mostly where little wall is visible."""
+LAST_STAGE: Final = TimestepShares(light_side=0.15, low_noise=0.25)
+"""Without this stage, walls keep 1.7 times the noise."""
 
 
 @dataclass(frozen=True)
 class Schedules:
-    """Of the three stages in turn: the text encoder alone, both networks, both with the least noisy levels."""
+    """The three stages in turn: the text encoder alone, both networks, both with more of the least noisy levels."""
 
     text: Schedule
     first: Schedule
@@ -45,48 +45,48 @@ def train_denoiser(
     unet: Any,
     text_encoder: Any,
     tokenizer: Any,
-    pool: Sequence[Examples],
+    dataset: Sequence[Examples],
     schedules: Schedules,
     folder: Path,
-    say: Say,
+    log: Logger,
 ) -> None:
-    """Train networks in place on encoded scenes.
+    """Train both networks in place on encoded scenes.
 
-    The UNet should begin as `lay_gain` and `lay_text_lane` leave it.
+    The UNet has to be initialised by `init_identity` and `init_text_bypass`.
     """
-    hold_gain(unet)
-    learning = [weight for weight in unet.parameters() if weight.requires_grad]
+    freeze_identity_init(unet)
+    trainable = [weight for weight in unet.parameters() if weight.requires_grad]
     groups = [
-        {"params": learning, "weight_decay": 0.0},
+        {"params": trainable, "weight_decay": 0.0},
         {"params": list(text_encoder.parameters()), "share": _TEXT_SHARE},
     ]
     both = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
-    batches = Batches(pool, tokenizer)
-    teach_colours(text_encoder, pool, batches.tokens, schedules.text, folder, say)
+    batches = Batches(dataset, tokenizer)
+    pretrain_colour_states(text_encoder, dataset, batches.tokens, schedules.text, folder, log)
     alphas = alphas_cumprod().to(unet.device)
-    bound = partial(bound_rows, unet, but=unet.up_blocks[-1].resnets[-1].conv2)
+    clip = partial(clip_row_norms, unet, excluded=unet.up_blocks[-1].resnets[-1].conv2)
 
-    def loss_at(step: int, emphasis: Emphasis) -> Tensor:
-        return denoising_loss(unet, text_encoder, batches.draw(step, emphasis).to(unet.device), alphas)
+    def loss_at(step: int, shares: TimestepShares) -> Tensor:
+        return denoising_loss(unet, text_encoder, batches.sample(step, shares).to(unet.device), alphas)
 
-    def stage(name: str, emphasis: Emphasis, schedule: Schedule, begins: int, checkpoints: Path) -> None:
-        train(name, both, groups, lambda step: loss_at(begins + step, emphasis), schedule, checkpoints, say, bound)
+    def stage(name: str, shares: TimestepShares, schedule: Schedule, begins: int, checkpoints: Path) -> None:
+        train(name, both, groups, lambda step: loss_at(begins + step, shares), schedule, checkpoints, log, clip)
 
-    stage("denoiser", AT_FIRST, schedules.first, 0, folder / "denoiser")
-    stage("denoiser, last noise", AT_LAST, schedules.last, schedules.first.steps, folder / "last_noise")
+    stage("denoiser", FIRST_STAGE, schedules.first, 0, folder / "denoiser")
+    stage("denoiser, last noise", LAST_STAGE, schedules.last, schedules.first.steps, folder / "last_noise")
 
 
 def denoising_loss(unet: Any, text_encoder: Any, batch: Batch, alphas: Tensor) -> Tensor:
-    """Mean squared error of the noise, weighted as if the velocity were predicted, in detail and seen from afar.
+    """Mean squared error of the noise, weighted like a velocity prediction, per latent and per area.
 
-    Where light comes from and what colour it has are differences of a few hundredths, at noise in which no single
-    pixel tells them: only means over large areas do.
+    The side and colour of a light are differences of a few hundredths: at high noise levels no single latent shows
+    them, only means over large areas do.
     """
     alpha = alphas[batch.timesteps][:, None, None, None]
     noisy = alpha.sqrt() * batch.latents + (1 - alpha).sqrt() * batch.noise
     texts = text_encoder(batch.tokens).last_hidden_state
-    predicted = unet(torch.cat((noisy, batch.seen), dim=1), batch.timesteps, texts).sample
-    weight = (1 / alpha).clamp(max=_MOST_WEIGHT)
+    predicted = unet(torch.cat((noisy, batch.cond_latents), dim=1), batch.timesteps, texts).sample
+    weight = (1 / alpha).clamp(max=_MAX_WEIGHT)
     error = predicted - batch.noise
-    afar = F.adaptive_avg_pool2d(error, _AREAS)
-    return torch.as_tensor((weight * error.square()).mean() + _AFAR_SHARE * (weight * afar.square()).mean())
+    coarse = F.adaptive_avg_pool2d(error, _AREAS)
+    return torch.as_tensor((weight * error.square()).mean() + _COARSE_LOSS_WEIGHT * (weight * coarse.square()).mean())

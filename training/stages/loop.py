@@ -1,4 +1,4 @@
-"""Training steps with a progress bar, checkpoints to resume from, and a cosine schedule of the learning rate."""
+"""The training loop: progress bar, checkpoints to resume from, cosine schedule of the learning rate, weight average."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import trange
 
-Say = Callable[[str], None]
-"""Takes one line about how far training is."""
+Logger = Callable[[str], None]
+"""Takes one line of the training log."""
 _CHECKPOINT_EVERY: Final = 500
-_AVERAGED_OVER: Final = 100
-"""How many losses the bar and the log show the mean of."""
+_LOG_EVERY: Final = 100
+"""Steps whose mean loss the bar and the log show."""
 
 
-class LossOf(Protocol):
-    """The loss of a step; its batch depends on nothing but the step's number."""
+class LossFunction(Protocol):
+    """The loss of a step; its batch depends on the step's number only."""
 
     def __call__(self, step: int) -> Tensor:
         """The loss, a scalar that carries gradients."""
@@ -28,14 +28,14 @@ class LossOf(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, and how fast: the rate rises linearly for `warm_up` steps and falls along a cosine to `final_share`."""
+    """Number of steps and learning rate: linear warm-up for `warm_up` steps, then a cosine down to `final_share`."""
 
     steps: int
     rate: float
     warm_up: int = 60
     final_share: float = 0.03
-    average: float = 0.0
-    """Decay of the running average of the weights, which is what training gives; 0 means the last weights."""
+    ema_decay: float = 0.0
+    """Decay of the exponential moving average of the weights, which is the result; 0: the last weights are."""
 
     def rate_at(self, step: int) -> float:
         """Learning rate of step 0, 1, …"""
@@ -45,14 +45,14 @@ class Schedule:
 
 
 @dataclass
-class Averaged:
-    """A running average of a network's weights, which starts short: early weights are forgotten fast."""
+class WeightAverage:
+    """An exponential moving average of a network's weights; its window grows, as early weights are poor."""
 
     decay: float
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def follow(self, network: nn.Module, step: int) -> None:
-        """Take in the weights behind `step`."""
+    def update(self, network: nn.Module, step: int) -> None:
+        """Add the weights after `step`."""
         decay = min(self.decay, (step + 1) / (step + 10))
         for key, value in network.state_dict().items():
             mean = self.weights.setdefault(key, value.clone())
@@ -66,22 +66,22 @@ def train(
     name: str,
     network: nn.Module,
     groups: list[dict[str, Any]],
-    loss_of: LossOf,
+    loss_of: LossFunction,
     schedule: Schedule,
     checkpoint: Path,
-    say: Say,
+    log: Logger,
     after_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train `network` in place, from the checkpoint if there is one.
+    """Train `network` in place; resumes from the checkpoint if there is one.
 
     `groups` are AdamW's parameter groups; a group's `share` multiplies the schedule's rate. `after_step` may change the
     weights after each step.
     """
     optimiser = torch.optim.AdamW([{"share": 1.0, **group} for group in groups], betas=(0.9, 0.99), weight_decay=0.01)
-    averaged, begin, recent = Averaged(schedule.average), 0, 0.0
+    weight_average, begin, recent = WeightAverage(schedule.ema_decay), 0, 0.0
     if checkpoint.is_file():
-        begin = _resume(checkpoint, network, optimiser, averaged)
-        say(f"{name}: goes on at step {begin}")
+        begin = _load_checkpoint(checkpoint, network, optimiser, weight_average)
+        log(f"{name}: resumes at step {begin}")
     bar = trange(begin, schedule.steps, desc=name, initial=begin, total=schedule.steps, mininterval=5)
     for step in bar:
         for group in optimiser.param_groups:
@@ -92,34 +92,34 @@ def train(
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         after_step()
-        if schedule.average:
-            averaged.follow(network, step)
+        if schedule.ema_decay:
+            weight_average.update(network, step)
         recent += loss.item()
-        if (step + 1) % _AVERAGED_OVER == 0:
-            say(f"{name}: step {step + 1} of {schedule.steps}, loss {recent / _AVERAGED_OVER:.4f}")
-            bar.set_postfix(loss=recent / _AVERAGED_OVER)
+        if (step + 1) % _LOG_EVERY == 0:
+            log(f"{name}: step {step + 1} of {schedule.steps}, loss {recent / _LOG_EVERY:.4f}")
+            bar.set_postfix(loss=recent / _LOG_EVERY)
             recent = 0.0
         if (step + 1) % _CHECKPOINT_EVERY == 0 or step + 1 == schedule.steps:
-            _keep(checkpoint, network, optimiser, averaged, step + 1)
-    if averaged.weights:
-        network.load_state_dict(averaged.weights)
+            _save_checkpoint(checkpoint, network, optimiser, weight_average, step + 1)
+    if weight_average.weights:
+        network.load_state_dict(weight_average.weights)
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where a network is, and its batches have to be; they are drawn on the CPU, so that all devices see the same."""
+    """The device of a network; batches are sampled on the CPU, so that they are the same for all devices."""
     return next(network.parameters()).device
 
 
-def _keep(path: Path, network: nn.Module, optimiser: Any, averaged: Averaged, step: int) -> None:
+def _save_checkpoint(path: Path, network: nn.Module, optimiser: Any, weight_average: WeightAverage, step: int) -> None:
     draft = path.with_suffix(".draft")
-    state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "averaged": averaged.weights}
+    state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "averaged": weight_average.weights}
     torch.save({**state, "step": step}, draft)
     draft.replace(path)
 
 
-def _resume(path: Path, network: nn.Module, optimiser: Any, averaged: Averaged) -> int:
+def _load_checkpoint(path: Path, network: nn.Module, optimiser: Any, weight_average: WeightAverage) -> int:
     state = torch.load(path, weights_only=True, map_location=device_of(network))
     network.load_state_dict(state["network"])
     optimiser.load_state_dict(state["optimiser"])
-    averaged.weights = state["averaged"]
+    weight_average.weights = state["averaged"]
     return int(state["step"])

@@ -11,21 +11,21 @@ from torch import Tensor, nn
 
 from models.demo.trained_files import save_trained
 from models.ic_light.rmbg import Rmbg
-from training.data.matting_samples import draw_batch
-from training.networks.matting_network import colours_of, lay_finest_level, maps_of, new_network
-from training.stages.loop import Say, Schedule, device_of, train
+from training.data.matting_samples import sample_batch
+from training.networks.matting_network import colours_of, init_finest_level, maps_of, new_network
+from training.stages.loop import Logger, Schedule, device_of, train
 
-SCHEDULE: Final = Schedule(steps=2400, rate=4e-3, average=0.99)
+SCHEDULE: Final = Schedule(steps=2400, rate=4e-3, ema_decay=0.99)
 _SMALL: Final = (8, ((112, 112), (96, 128), (128, 96), (128, 128)))
 _LARGE: Final = (3, ((256, 256), (224, 288), (288, 224), (256, 192)))
-"""Pictures of a batch, and their (width, height) in px in successive steps; a feed's sides are four times as long."""
+"""Pictures per batch, and their (width, height) in px in successive steps; the input's sides are 4 times as long."""
 _SMALL_SHARE: Final = 0.6
-"""How much of training is done on small pictures, which come first: what a subject is needs many pictures."""
+"""Share of the steps on small pictures, which come first: recognising subjects takes many pictures."""
 _COARSE_SHARE: Final = 0.15
-"""What the loss of each coarser map counts."""
+"""Weight of each coarser map's loss."""
 _EDGE_SHARE: Final = 2.0
-_SETTLING: Final = 64
-"""Batches, of large pictures, over which the norms' statistics are measured in the end."""
+_NORM_BATCHES: Final = 64
+"""Batches of large pictures over which the batch norms' statistics are recomputed in the end."""
 _SEED: Final = 14
 _CPU: Final = torch.device("cpu")
 
@@ -33,7 +33,7 @@ _CPU: Final = torch.device("cpu")
 def train_matting(
     file: Path,
     folder: Path,
-    say: Say,
+    log: Logger,
     schedule: Schedule = SCHEDULE,
     device: torch.device = _CPU,
     seed: int = _SEED,
@@ -43,22 +43,22 @@ def train_matting(
     trained = [{"params": [weight for weight in network.parameters() if weight.requires_grad]}]
     train(
         *("matting", network, trained),
-        lambda step: loss_of(network, _draw(seed, step, schedule.steps), step),
-        *(schedule, folder / "matting", say),
+        lambda step: loss_of(network, _sample(seed, step, schedule.steps), step),
+        *(schedule, folder / "matting", log),
     )
-    _settle_norms(network, seed, schedule.steps)
-    lay_finest_level(network)
+    _recompute_norm_statistics(network, seed, schedule.steps)
+    init_finest_level(network)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_trained(file, network.cpu().state_dict())
 
 
-def _draw(seed: int, step: int, steps: int) -> tuple[Tensor, Tensor]:
+def _sample(seed: int, step: int, steps: int) -> tuple[Tensor, Tensor]:
     count, sizes = _SMALL if step < _SMALL_SHARE * steps else _LARGE
-    return draw_batch(seed, step, count, *sizes[step % len(sizes)])
+    return sample_batch(seed, step, count, *sizes[step % len(sizes)])
 
 
 def loss_of(network: Rmbg, batch: tuple[Tensor, Tensor], step: int) -> Tensor:
-    """The loss of a batch as `draw_batch` gives it, a scalar; the grain of its pictures is that step's."""
+    """The loss, a scalar, of a batch from `sample_batch`; `step` seeds the grain of its pictures."""
     pictures, alpha = (tensor.to(device_of(network)) for tensor in batch)
     finest, *coarser = maps_of(network, _enlarged(pictures, step))
     loss = _difference(finest, alpha)
@@ -69,7 +69,7 @@ def loss_of(network: Rmbg, batch: tuple[Tensor, Tensor], step: int) -> Tensor:
 
 
 def _enlarged(pictures: Tensor, step: int) -> Tensor:
-    """The colours of pictures at half the feed's sides, more or less grainy as enlarged pictures are."""
+    """The colours of pictures at half the input's sides, with random grain."""
     half = F.interpolate(pictures, scale_factor=2, mode="bilinear", align_corners=False)
     generator = torch.Generator().manual_seed(step)
     grain = torch.rand((len(half), 1, 1, 1), generator=generator).square()
@@ -78,7 +78,7 @@ def _enlarged(pictures: Tensor, step: int) -> Tensor:
 
 
 def _difference(logits: Tensor, alpha: Tensor) -> Tensor:
-    """How far a map is from alpha: px by px, as a whole (intersection over union), and in its edges."""
+    """Loss of a map: binary cross-entropy, intersection over union, and the difference of edges."""
     found = logits.sigmoid()
     both = (found * alpha).sum((1, 2, 3))
     either = (found + alpha - found * alpha).sum((1, 2, 3))
@@ -88,13 +88,13 @@ def _difference(logits: Tensor, alpha: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _settle_norms(network: Rmbg, seed: int, steps: int) -> None:
-    """Measure means and variances anew, with the weights as they are, and keep them."""
+def _recompute_norm_statistics(network: Rmbg, seed: int, steps: int) -> None:
+    """Recompute the batch norms' statistics with the final weights."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
             module.momentum = None  # the mean over all batches
-    for step in range(steps, steps + min(_SETTLING, steps)):
-        pictures, _ = _draw(seed, step, steps)
+    for step in range(steps, steps + min(_NORM_BATCHES, steps)):
+        pictures, _ = _sample(seed, step, steps)
         maps_of(network, _enlarged(pictures.to(device_of(network)), step))
     network.eval()

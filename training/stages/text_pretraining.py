@@ -1,8 +1,8 @@
-"""Where the text encoder starts: every state of a text says which colours its picture has.
+"""Pretraining of the text encoder: every state of a prompt predicts the colour change of its scene.
 
-A word is one of 77 states, and from random weights the denoiser learns to overlook it, as the noisy picture itself soon
-shows its colours. So the text encoder learns first, alone: the first values of all its states are to be the mean change
-that the light makes to the subject's latents. States behind the words, which are most, see all of them.
+A word is one of 77 states, and from random weights the denoiser learns to ignore it, as the noisy picture itself soon
+shows its colours. So the text encoder is trained first, alone: the first dimensions of its states regress the mean
+change that the light makes to the subject's latents. Most states follow all words and attend to all of them.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ import torch
 from torch import Tensor
 
 from training.data.dataset import Examples
-from training.networks.text_bypass import TAUGHT
-from training.stages.loop import Say, Schedule, train
+from training.networks.text_bypass import COLOUR_STATES
+from training.stages.loop import Logger, Schedule, train
 
 _BATCH: Final = 128
 _BEHIND: Final = 16
-"""States from this one on are taught: few prompts have more tokens."""
+"""Index of the first trained state: few prompts have more tokens."""
 _MOST: Final = 3.0
-"""Largest value taught, in standard deviations."""
+"""Largest target, in standard deviations."""
 
 
-def teach_colours(
+def pretrain_colour_states(
     text_encoder: Any,
-    pool: Sequence[Examples],
+    dataset: Sequence[Examples],
     tokens: Sequence[Tensor],
     schedule: Schedule,
     folder: Path,
-    say: Say,
+    log: Logger,
 ) -> None:
-    """Train the text encoder in place; `tokens` are the pool's prompts, [n, 77] each."""
-    prompts, colours = torch.cat(list(tokens)), torch.cat([mean_change(examples) for examples in pool])
+    """Train the text encoder in place; `tokens` [n, 77] are the prompts of each size."""
+    prompts, colours = torch.cat(list(tokens)), torch.cat([mean_change(examples) for examples in dataset])
     spread = colours.std(dim=0).clamp(min=1e-3)
-    taught = ((colours - colours.mean(dim=0)) / spread).clamp(-_MOST, _MOST)
+    targets = ((colours - colours.mean(dim=0)) / spread).clamp(-_MOST, _MOST)
 
     def loss_of(step: int) -> Tensor:
         rows = np.random.default_rng((17, step)).integers(len(prompts), size=_BATCH)
         states = text_encoder(prompts[rows].to(text_encoder.device)).last_hidden_state[:, _BEHIND:]
-        return torch.as_tensor((states[..., :TAUGHT] - taught[rows, None].to(states)).square().mean())
+        return torch.as_tensor((states[..., :COLOUR_STATES] - targets[rows, None].to(states)).square().mean())
 
-    train("text", text_encoder, [{"params": text_encoder.parameters()}], loss_of, schedule, folder / "text", say)
+    train("text", text_encoder, [{"params": text_encoder.parameters()}], loss_of, schedule, folder / "text", log)
 
 
 def mean_change(examples: Examples) -> Tensor:
-    """What light and background change of the foreground's latents, averaged over each picture: [n, 4]."""
+    """Change of the foreground's latents by light and background, averaged over each picture: [n, 4]."""
     return (examples.targets.float() - examples.foregrounds[examples.subjects].float()).mean(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""Whether the figures of two trainings agree."""
+"""Comparison of the figures of two trainings."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_other_pictures_are_no_comparison():
 
 
 @pytest.mark.parametrize(("second", "status", "said"), [(CLOSE, 0, "6 of 6 figures"), (FAR, 1, "0 of 6 figures")])
-def test_the_command_reads_files_and_tells(
+def test_the_command_compares_two_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], second: Figures, status: int, said: str
 ):
     files = tmp_path / "a.json", tmp_path / "b.json"

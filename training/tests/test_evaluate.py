@@ -1,4 +1,4 @@
-"""The figures of built weights, in a run shortened to seconds."""
+"""Evaluation of built weights, in a shortened run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def model(demo_weights: Path) -> Model:
 
 
 @pytest.fixture(scope="module")
-def told(demo_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    """What the command prints, and what it writes."""
+def quick_run(demo_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """Output and figures of a shortened run."""
     file = tmp_path_factory.mktemp("figures") / "figures.json"
     with redirect_stdout(io.StringIO()) as printed:
         main([str(demo_weights), "--quick", "--json", str(file)])
@@ -36,15 +36,15 @@ def told(demo_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 @pytest.mark.slow
-def test_a_quick_run_measures_everything(told: tuple[str, dict[str, Any]]):
-    _, found = told
+def test_a_quick_run_measures_everything(quick_run: tuple[str, dict[str, Any]]):
+    _, found = quick_run
     assert [(one["picture"], one["axis"]) for one in found["light"]] == [
         ("clock_motion", "left/right"),
         ("clock_motion", "top/bottom"),
     ]
     assert all(one["whole"] > 0 and 0 <= one["mask"] <= 1 for one in found["light"])
     assert [one["words"] for one in found["words"]] == sorted(NAMED)
-    assert len({(one["a"], one["b"]) for one in found["words"]}) == len(NAMED), "no two words draw the same"
+    assert len({(one["a"], one["b"]) for one in found["words"]}) == len(NAMED), "all words give different pictures"
     assert 5 < found["round_trips"][0]["psnr_db"] < 60
     assert [one["picture"] for one in found["noise"]] == ["sphere", "clock_motion"]
     assert found["request_s"] > 0
@@ -52,13 +52,13 @@ def test_a_quick_run_measures_everything(told: tuple[str, dict[str, Any]]):
 
 
 @pytest.mark.slow
-def test_a_quick_run_says_that_its_figures_mean_nothing(told: tuple[str, dict[str, Any]]):
-    text, _ = told
+def test_a_shortened_run_is_marked_as_such(quick_run: tuple[str, dict[str, Any]]):
+    text, _ = quick_run
     assert len(text.splitlines()) == 14
     assert "of 13 goals met in a shortened run" in text
 
 
-def test_a_full_run_that_misses_a_goal_ends_with_an_error(monkeypatch: pytest.MonkeyPatch):
+def test_a_full_run_that_misses_a_goal_exits_with_1(monkeypatch: pytest.MonkeyPatch):
     reached = Figures(light=[], round_trips=[], words=[], noise=[], request_s=REQUEST_S, shortened=False)
     monkeypatch.setattr(evaluate, "measure", lambda *_: reached)
     main(["folder"])
@@ -68,13 +68,13 @@ def test_a_full_run_that_misses_a_goal_ends_with_an_error(monkeypatch: pytest.Mo
     assert ending.value.code == 1
 
 
-def test_pictures_are_those_of_the_pipeline_one_for_each_request(model: Model):
+def test_one_picture_is_generated_for_each_request(model: Model):
     requests = [{"prompt": "soft light", "light_source": source, **SMALL} for source in ("Left Light", "Right Light")]
     both = model.relight(load_photo("coffee"), requests)
     assert [picture.shape for picture in both] == [(256, 256, 3)] * 2
     assert np.abs(both[0].astype(int) - both[1]).mean() > 1
     (alone,) = model.relight(load_photo("coffee"), requests[1:])
-    assert np.abs(both[1].astype(int) - alone).max() <= 2, "neighbours change no more than the rounding"
+    assert np.abs(both[1].astype(int) - alone).max() <= 2, "batching changes rounding only"
 
 
 def test_the_mask_is_cut_as_the_picture_is(model: Model):

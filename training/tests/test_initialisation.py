@@ -1,4 +1,4 @@
-"""Where autoencoder and denoiser start: weights laid by hand, and kept as they are while others learn."""
+"""Initialisation of autoencoder and denoiser, and what stays frozen in training."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch.nn.functional as F
 
 from models.demo import architecture
 from training.data.photos import load_photo
-from training.networks.colour_path import LATENT_SCALES, hold_colour_path, lay_colour_path, to_luma_chroma
-from training.networks.frozen_channels import bound_rows, hold
-from training.networks.identity_init import hold_gain, lay_gain
-from training.networks.text_bypass import lay_text_lane
+from training.networks.colour_path import LATENT_SCALES, freeze_colour_path, init_colour_path, to_luma_chroma
+from training.networks.frozen_channels import clip_row_norms, freeze
+from training.networks.identity_init import freeze_identity_init, init_identity
+from training.networks.text_bypass import init_text_bypass
 from training.stages.denoiser import alphas_cumprod
 
 COLOURS = {"red": (1, -1, -1), "green": (-1, 1, -1), "blue": (-1, -1, 1), "grey": (0, 0, 0), "white": (1, 1, 1)}
@@ -22,7 +22,7 @@ TEXT = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(5))
 def vae():
     torch.manual_seed(0)
     vae = architecture.vae()
-    lay_colour_path(vae)
+    init_colour_path(vae)
     return vae.eval()
 
 
@@ -30,7 +30,7 @@ def vae():
 def unet():
     torch.manual_seed(1)
     unet = architecture.unet(in_channels=12)
-    lay_gain(unet, alphas_cumprod())
+    init_identity(unet, alphas_cumprod())
     return unet
 
 
@@ -46,14 +46,14 @@ def encode(vae, pictures: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("colour", COLOURS.values(), ids=COLOURS)
-def test_flat_colours_come_back_before_any_training(vae, colour: tuple[int, int, int]):
+def test_flat_colours_survive_the_untrained_autoencoder(vae, colour: tuple[int, int, int]):
     picture = torch.tensor(colour).float()[:, None, None].expand(1, 3, 64, 96)
     returned = vae.decode(encode(vae, picture)).sample[..., 16:-16, 16:-16]
     assert (returned - picture[..., 16:-16, 16:-16]).abs().max() < 0.4
 
 
 @torch.inference_mode()
-def test_latents_begin_as_means_of_blocks(vae):
+def test_initial_latents_are_block_means(vae):
     photo = torch.from_numpy(load_photo("astronaut")[:256, :256].copy()).movedim(-1, 0)[None] / 127.5 - 1
     means = F.avg_pool2d(to_luma_chroma(photo), 8)[0]
     latents = encode(vae, photo)[0]
@@ -70,11 +70,11 @@ def test_a_crop_has_the_latents_of_the_whole_picture(vae):
     assert (whole - crop)[:, :3].abs().max() < 0.3
 
 
-def test_the_colour_path_does_not_learn():
+def test_the_colour_path_is_frozen():
     torch.manual_seed(0)
     vae = architecture.vae()
-    lay_colour_path(vae)
-    hold_colour_path(vae)
+    init_colour_path(vae)
+    freeze_colour_path(vae)
     before = {key: value.clone() for key, value in vae.state_dict().items()}
     optimiser = torch.optim.AdamW(vae.parameters(), lr=1e-2, weight_decay=0)
     pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3)) * 2 - 1
@@ -91,7 +91,7 @@ def test_the_colour_path_does_not_learn():
 
 
 @torch.inference_mode()
-def test_the_denoiser_begins_by_calling_everything_noise(unet):
+def test_the_untrained_denoiser_predicts_its_input(unet):
     timesteps = torch.tensor([0, 300, 700, 999])
     seen = noisy(7, timesteps)
     predicted = unet(seen, timesteps, TEXT.repeat(2, 1, 1)).sample
@@ -99,7 +99,7 @@ def test_the_denoiser_begins_by_calling_everything_noise(unet):
 
 
 @torch.inference_mode()
-def test_what_is_learned_is_let_through_as_the_root_of_the_signals_share(unet):
+def test_the_gain_is_the_square_root_of_alpha(unet):
     timesteps = torch.tensor([0, 200, 400, 600, 800, 999])
     seen, texts = noisy(8, timesteps), TEXT[:1].expand(6, -1, -1)
     before = unet(seen, timesteps, texts).sample
@@ -115,8 +115,8 @@ def test_what_is_learned_is_let_through_as_the_root_of_the_signals_share(unet):
     assert share.max() / share.min() < 2.2
 
 
-def test_the_gain_and_the_path_do_not_learn(unet):
-    hold_gain(unet)
+def test_the_gain_and_the_identity_path_are_frozen(unet):
+    freeze_identity_init(unet)
     before = {key: value.clone() for key, value in unet.state_dict().items()}
     learning = [weight for weight in unet.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=1e-2, weight_decay=0)
@@ -135,17 +135,17 @@ def test_the_gain_and_the_path_do_not_learn(unet):
     assert not torch.equal(after["conv_in.weight"][10:], before["conv_in.weight"][10:])
 
 
-def test_held_parts_get_no_gradient():
+def test_frozen_parts_get_no_gradient():
     parameter = torch.nn.Parameter(torch.ones(3, 4))
-    hold(parameter, slice(0, 1), (slice(None), slice(3, 4)))
+    freeze(parameter, slice(0, 1), (slice(None), slice(3, 4)))
     (2 * parameter).sum().backward()
     assert parameter.grad is not None
     assert parameter.grad.tolist() == [[0, 0, 0, 0], [2, 2, 2, 0], [2, 2, 2, 0]]
 
 
 @torch.inference_mode()
-def test_what_the_text_says_reaches_the_last_block_unchanged(unet):
-    lay_text_lane(unet)
+def test_the_text_bypass_carries_states_to_the_last_block_unchanged(unet):
+    init_text_bypass(unet)
     arrived = []
     unet.up_blocks[-1].resnets[-1].register_forward_pre_hook(lambda _, inputs: arrived.append(inputs[0]))
     timesteps = torch.tensor([100, 600])
@@ -155,14 +155,14 @@ def test_what_the_text_says_reaches_the_last_block_unchanged(unet):
     assert lane.std(dim=(2, 3)).max() < 1e-5
 
 
-def test_layers_that_learn_are_kept_from_growing():
+def test_row_norms_of_trainable_layers_are_clipped():
     grown, held, free = (torch.nn.Linear(4, 2) for _ in range(3))
     held.requires_grad_(False)
     network = torch.nn.Sequential(grown, torch.nn.LayerNorm(2), held, free)
     with torch.no_grad():
         for layer in (grown, held, free):
             layer.weight.copy_(torch.tensor([[3.0, 0, 4, 0], [0.1, 0.2, 0, 0]]))
-    bound_rows(network, but=free)
+    clip_row_norms(network, excluded=free)
     assert torch.allclose(grown.weight, torch.tensor([[0.6, 0, 0.8, 0], [0.1, 0.2, 0, 0]]))
     for layer in (held, free):
         assert torch.equal(layer.weight[0], torch.tensor([3.0, 0, 4, 0]))

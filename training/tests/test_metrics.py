@@ -1,4 +1,4 @@
-"""What is measured on pictures, on pictures whose figures are known."""
+"""Metrics on pictures with known results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from training.evaluation import prototype
 from training.evaluation.metrics import (
     Axis,
     box_luma,
@@ -127,12 +126,3 @@ def test_only_the_boxes_count():
 def test_brightness_of_boxes():
     picture = halves(200, 100)
     assert box_luma(picture, [(0, 0, 10, 10), (50, 0, 60, 10)]) == pytest.approx(150)
-
-
-def test_the_prototypes_noise_is_that_of_its_relit_pictures_in_the_upper_row():
-    sheet = np.full((640, 1536, 3), 128, np.uint8)
-    assert prototype.sheet_noise(sheet) == pytest.approx(0, abs=1e-6)
-    sheet[320:], sheet[:320, :256] = noisy(20, (320, 1536)), noisy(20)
-    assert prototype.sheet_noise(sheet) == pytest.approx(0, abs=1e-6)
-    sheet[:320, 256:1280] = noisy(prototype.NOISE, (320, 1024))
-    assert prototype.sheet_noise(sheet) == pytest.approx(prototype.NOISE, rel=0.1)

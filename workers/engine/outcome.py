@@ -14,7 +14,8 @@ from workers.engine.progress import Progress, Reporter
 from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
 from workers.logs import request_context
 from workers.state.connection import retry_until_available
-from workers.state.records import Output, Record, Records, Result
+from workers.state.record import Output, Record, Result
+from workers.state.records import Records
 from workers.state.scripts import CANCELLED
 from workers.store.base import Store
 

@@ -16,8 +16,9 @@ from workers.engine.outcome import Completion
 from workers.engine.progress import Progress, Reporter, TimeBudget
 from workers.logs import request_context
 from workers.state.connection import retry_until_available
-from workers.state.once import new_call_id
-from workers.state.records import QueueKey, Records
+from workers.state.record import QueueKey
+from workers.state.records import Records
+from workers.state.scripts import new_call_id
 from workers.store.base import Store
 
 _log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class PrepareStage:
         self.queue_keys = [(slug, variant) for slug, model in self.pipelines.items() for variant in model.variants]
 
     def claim(self, queue_key: QueueKey, wakeup: bytes) -> list[PreparedRequest]:
-        """Claim from the queue whose wake-up the worker has taken; nothing if no request waits there."""
+        """Claim from the queue whose wakeup the worker has taken; nothing if no request waits there."""
         return self._claim([queue_key], wakeup, first_attempt_only=False)
 
     def claim_any(self, first_attempt_only: bool) -> list[PreparedRequest]:

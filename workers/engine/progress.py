@@ -16,7 +16,8 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from workers.engine.watchdog import GRACE_S, Watchdog
-from workers.state.records import Record, Records
+from workers.state.record import Record
+from workers.state.records import Records
 from workers.state.scripts import CANCELLED
 
 _log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from workers.engine.execute import StageOutput
 from workers.engine.outcome import Completion
 from workers.engine.progress import Progress, TimeBudget
 from workers.logs import request_context
-from workers.state.records import Output, Result
+from workers.state.record import Output, Result
 from workers.store.base import Store
 
 _FILES_OUTLIVE_RECORD_S: Final = 1.0

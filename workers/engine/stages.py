@@ -24,12 +24,12 @@ from workers.engine.execute import ExecuteStage
 from workers.engine.prepare import PreparedRequest, PrepareStage
 from workers.engine.publish import PublishStage
 from workers.logs import request_context
-from workers.state.records import QueueKey
+from workers.state.record import QueueKey
 
 
 @dataclass
 class RequestStages:
-    """Prepare, execute, publish: called for every wake-up, serves requests until none waits."""
+    """Prepare, execute, publish: called for every wakeup, serves requests until none waits."""
 
     prepare: PrepareStage
     execute: ExecuteStage
@@ -41,7 +41,7 @@ class RequestStages:
         self._closing = Event()
 
     def serve(self, queue_key: QueueKey, wakeup: bytes) -> Iterator[None]:
-        """Serve the requests of the queue that the wake-up is for, then of any; yields after every batch.
+        """Serve the requests of the queue that the wakeup is for, then of any; yields after every batch.
 
         How requests ended is in their records alone. Raises `DeviceBroken`; all requests in flight are left to be
         requeued by the janitor then.

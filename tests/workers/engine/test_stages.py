@@ -24,7 +24,8 @@ from tests.workers.state.support import claim
 from tests.workers.support import PLACE, stages
 from workers.errors import DeviceBroken, StoreUnavailable
 from workers.logs import add_request_id
-from workers.state.records import Record, Records, Status
+from workers.state.record import Record, Status
+from workers.state.records import Records
 from workers.store.base import Store
 from workers.store.open import open_store
 
