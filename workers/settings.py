@@ -74,7 +74,9 @@ class CommonSettings(BaseSettings):
         86_400, ge=60, description="How long an unfinished request, and an uploaded picture, is kept at most."
     )
     heartbeat_ttl_s: int = Field(
-        10, ge=2, description="A worker that was silent for so long is dead, and its job is given to another."
+        10,
+        ge=2,
+        description="A worker without a heartbeat for so long is presumed dead, and its requests are requeued.",
     )
     max_attempts: int = Field(2, ge=1, description="How often a request is tried when workers die on it.")
     offline: bool = Field(
@@ -152,8 +154,8 @@ class WorkerSettings(CommonSettings):
     max_batch: int = Field(
         8,
         ge=1,
-        description="How many requests of the same sizes and steps are drawn in one run at most, while many wait; 1 "
-        "draws each alone.",
+        description="How many requests of one batch key are executed in one run at most, while many wait; 1 "
+        "executes each alone.",
     )
 
     _split = field_validator("models", "checkpoints", mode="before")(split_words)

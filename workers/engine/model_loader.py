@@ -83,7 +83,7 @@ class LoadedModels:
             return _failed(slug, f"The memory of {device} is too small for {slug}. {_ADVICE}", error)
         except MemoryError as error:
             return _failed(slug, f"The memory of this host is too small for {slug}. {_ADVICE}", error)
-        # Broad: after a defect in one model's code the others are served; but with a broken device the process must end.
+        # Broad: after a defect in one model's code the others are served; a broken device must end the process.
         except Exception as error:
             if is_broken_device(error):
                 raise
