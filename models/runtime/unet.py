@@ -20,7 +20,7 @@ from models.errors import WeightsError
 Context = TypeVar("Context")
 """Keys and values of one cross-attention; a tuple of tensors."""
 Attend = Callable[[Tensor, Context, int], Tensor]
-"""Queries [rows, tokens, width], a context and the number of heads give the attention's output [rows, tokens, width]."""
+"""Queries [rows, tokens, width], a context and the number of heads give the output [rows, tokens, width]."""
 _SUPPORTED: Final = {
     "act_fn": "silu",
     "addition_embed_type": (None, "text_time"),
