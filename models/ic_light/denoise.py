@@ -48,7 +48,8 @@ class Conditions:
     def split(self, size: int) -> list[Conditions]:
         """The same conditions in groups of at most `size` images."""
         parts = (torch.split(part, size) for part in (self.cond_latents, self.positive, self.negative))
-        return [Conditions(*group, self.guidance) for group in zip(*parts, strict=True)]
+        groups = zip(*parts, strict=True)
+        return [Conditions(cond, positive, negative, self.guidance) for cond, positive, negative in groups]
 
 
 def predict_noise(unet: Any, batch: Tensor, shift: Tensor, contexts: tuple[TextContext, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The stages of `pulid-lightning` in order (PuLID specification section 1)."""
+"""PuLID-Lightning: identity and prompt conditions, DPM++ SDE sampling, decoding (PuLID specification section 1)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _STAGES: Final = ("the latents", "the decoded picture")
 
 
 class PulidLightning(Pipeline[Params, Prepared]):
-    """All weights of the endpoint, on one device."""
+    """The loaded model, on one device. The only state between calls: cached faces, identities and text embeddings."""
 
     def __init__(
         self,
@@ -57,40 +57,41 @@ class PulidLightning(Pipeline[Params, Prepared]):
         body_weighting: BodyWeighting = "comfyui",
         execution: Execution = EAGER,
     ) -> None:
-        """Take what `load` has loaded."""
-        self._faces, self._tokenizers, self._checkpoints, self._device = faces, tokenizers, checkpoints, device
-        self._found: Recent[FoundFace] = Recent(REMEMBERED_FACES)
+        """Wrap loaded networks; see `load`."""
+        self._face_finder, self._tokenizers = faces, tokenizers
+        self._checkpoints, self._device = checkpoints, device
+        self._faces: Recent[FoundFace] = Recent(REMEMBERED_FACES)
         self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device)
         self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
         self._is_eager = execution == EAGER
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The checkpoints that are loaded."""
+        """Names of the loaded checkpoints."""
         return self._checkpoints.names
 
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:
-        """Decode the picture, find its largest face, tokenise both prompts.
+        """Decode the image, detect its largest face, tokenise both prompts, sample all noise.
 
-        A picture that was seen lately is neither decoded nor searched again. Raises `UnreadableImage`, `NoFaceFound`,
-        and `InputRefused` for a checkpoint that is not loaded.
+        Faces are cached by the hash of the file. Raises `UnreadableImage`, `NoFaceFound`, and `InputRefused` for a
+        checkpoint that is not loaded.
         """
         if params.variant not in self.variants:
             raise InputRefused(f"checkpoint_model cannot be served: {params.variant} is not loaded.")
         file = images["face_image"]
-        picture = hashlib.sha256(file).hexdigest()
-        face = self._found.get(picture, lambda: self._find(file))
+        image_hash = hashlib.sha256(file).hexdigest()
+        face = self._faces.get(image_hash, lambda: self._face_finder.find(to_pixels(decode(file))))
         prompts = self._tokenize(params.prompt), self._tokenize(_ALWAYS_NEGATIVE + params.negative_prompt)
-        return Prepared(params, picture, face, *prompts, *sample_noise(params))
+        return Prepared(params, image_hash, face, *prompts, *sample_noise(params))
 
     def batch_key(self, prepared: Prepared) -> Hashable:
-        """Checkpoint, size and face style: whatever else is asked for may differ from row to row."""
+        """Checkpoint, size and face style; everything else may differ between the rows of a batch."""
         params = prepared.params
         return params.checkpoint_model, params.output_size, params.face_style
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Compile for all sizes, record what a default request needs of each checkpoint, and draw one."""
+        """Compile for all sizes; for each checkpoint capture the graphs of a default request and run one."""
         if self._is_eager:
             return
         warm_up = WarmUp(self._tokenize, self._conditions, self._predict, self._decode)
@@ -101,21 +102,24 @@ class PulidLightning(Pipeline[Params, Prepared]):
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
-        """Draw the pictures; `on_step` counts the evaluations of the UNet, seven for all pictures together."""
+        """Activate the checkpoint, compute conditions, sample, decode; 7 UNet evaluations for the whole batch."""
         checkpoint = self._checkpoints.activate(batch[0].params.checkpoint_model)
-        latents = torch.cat([prepared.latents for prepared in batch]).to(self._device)
-        noise = PrecomputedNoise(SIGMA_STEPS, torch.cat([prepared.noise for prepared in batch], 1).to(self._device))
-        denoise = denoiser(self._predict, checkpoint.unet, self._conditions(batch, checkpoint))
-        decoded = decode_latents(
-            self._decode, checkpoint.vae, sample(denoise, latents, SIGMAS, noise, paced(on_step, self._device))
-        )
-        drawn = outcomes(*decoded, _STAGES, [prepared.params.number_of_images for prepared in batch])
-        if any(isinstance(outcome, NonFiniteResult) for outcome in drawn):
-            self._conditions.forget()  # a passing fault of the device must not stay in an embedding
-        return drawn
 
-    def _find(self, file: bytes) -> FoundFace:
-        return self._faces.find(to_pixels(decode(file)))
+        # ID tokens, text embeddings and size conditions (sections 3 to 6).
+        conditions = self._conditions(batch, checkpoint)
+
+        # Sampling (section 7); all noise was sampled on the CPU by `prepare`.
+        start = torch.cat([request.latents for request in batch]).to(self._device)
+        noise = PrecomputedNoise(SIGMA_STEPS, torch.cat([request.noise for request in batch], 1).to(self._device))
+        denoise = denoiser(self._predict, checkpoint.unet, conditions)
+        latents = sample(denoise, start, SIGMAS, noise, paced(on_step, self._device))
+
+        # Decoding (section 8).
+        decoded = decode_latents(self._decode, checkpoint.vae, latents)
+        results = outcomes(*decoded, _STAGES, [request.params.number_of_images for request in batch])
+        if any(isinstance(result, NonFiniteResult) for result in results):
+            self._conditions.clear_caches()  # a transient device fault must not stay in a cached embedding
+        return results
 
     def _tokenize(self, prompt: str) -> PromptTokens:
         return PromptTokens(*(tokenize(prompt, tokenizer) for tokenizer in self._tokenizers))
