@@ -33,7 +33,7 @@ from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.pipeline import PulidLightning
 from models.pulid_lightning.single_file import SDXL
 from models.pulid_lightning.text_encoder import penultimate
-from models.runtime.devices import for_device
+from models.runtime.load import for_device
 from models.runtime.runner import EAGER, Execution
 
 Network = TypeVar("Network", bound=nn.Module)

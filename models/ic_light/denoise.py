@@ -11,8 +11,7 @@ from torch import Tensor
 
 from models.ic_light.sampling import BatchNoise, Noise
 from models.ic_light.vae import LATENT_SCALE
-from models.runtime.unet import evaluate
-from models.runtime.unet_conditions import TextContext, attend_to_text, text_contexts, time_shifts
+from models.runtime.unet import TextContext, attend_to_text, evaluate, text_contexts, time_shifts
 
 Predict = Callable[[Any, Tensor, Tensor, tuple[TextContext, ...]], Tensor]
 """(UNet, input, time shift, text contexts) -> predicted noise [rows, 4, h, w]."""

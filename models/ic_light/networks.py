@@ -18,11 +18,10 @@ from models.ic_light.matting import Matting, RmbgMatting
 from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
 from models.ic_light.prompt import CHUNK
 from models.ic_light.vae import LATENT_CHANNELS, LATENT_SCALE
-from models.runtime.devices import for_device
-from models.runtime.load import Loaded, empty, fill, load_part
+from models.runtime.load import Loaded, empty, fill, for_device, load_part
 from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require, under
 from models.runtime.tokenizers import load_tokenizer
-from models.runtime.unet_conditions import check_supported
+from models.runtime.unet import check_supported
 from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
 from models.weights.installed import WeightSet

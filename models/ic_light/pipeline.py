@@ -21,10 +21,10 @@ from models.ic_light.warm_up import WarmUp
 from models.imaging.decode import decode
 from models.imaging.resample import resample
 from models.outcomes import non_finite, outcomes
-from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
-from models.runtime.lru import Recent
-from models.runtime.pacing import paced
-from models.runtime.runner import EAGER, Execution, Runner, execution_for
+from models.pipeline import DEFAULT_OPTIONS, ExecutionReport, LoadOptions, OnStep, Outcome, Pipeline
+from models.runtime.lru import LRUCache
+from models.runtime.pacing import throttled
+from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
 from models.weights.installed import WeightSet
 
 _STAGES: Final = (
@@ -97,7 +97,7 @@ class IcLight(Pipeline[Params, Prepared]):
         self._encode, self._decode = Runner(vae.encode_pictures, execution), Runner(vae.decode_picture, execution)
         self._networks = networks
         self._is_eager = execution == EAGER
-        self._texts: Recent[Tensor] = Recent(_REMEMBERED_TEXTS)
+        self._texts: LRUCache[Tensor] = LRUCache(_REMEMBERED_TEXTS)
         self._noise_source = torch.device("cpu") if options.cpu_noise else networks.device
 
     @property
@@ -147,12 +147,17 @@ class IcLight(Pipeline[Params, Prepared]):
         warm_up.compile()
         warm_up.record()
 
+    @property
+    def execution(self) -> ExecutionReport:
+        """The slowest mode of the networks that run in every step or at the end."""
+        return execution_report(self._predict, self._encode, self._decode)
+
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
         """Matting and text encoding, pass 1, enlargement, pass 2 (section 0)."""
         networks, (first, second) = self._networks, batch[0].step_ranges
         total = first.evaluations + second.evaluations
-        inputs = self._prepare_batch(batch, _counter(paced(on_step, networks.device), total))
+        inputs = self._prepare_batch(batch, _counter(throttled(on_step, networks.device), total))
 
         # Pass 1 (section 9): from noise, or image to image from the light gradient.
         conditions = self._encode_conditions(inputs, 0)
@@ -227,7 +232,7 @@ class IcLight(Pipeline[Params, Prepared]):
         return vae.encode(self._encode, self._networks.vae, [self._upload(image) for image in images])
 
     def _embed(self, chunks: prompt.Chunks) -> Tensor:
-        return self._texts.get(str(chunks), lambda: prompt.encode(self._networks.text_encoder, chunks))
+        return self._texts.get_or_create(str(chunks), lambda: prompt.encode(self._networks.text_encoder, chunks))
 
     def _pinned(self, image: Tensor) -> Tensor:
         """The image in page-locked memory for asynchronous uploads, if the device is a GPU."""

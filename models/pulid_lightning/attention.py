@@ -20,8 +20,7 @@ from torch import Tensor
 from models.errors import WeightsError
 from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.identity.encoder import BODY_TOKENS, Identity
-from models.runtime.unet import attention, cross_attentions, split_heads
-from models.runtime.unet_conditions import TextContext, repeat
+from models.runtime.unet import TextContext, attention, cross_attentions, repeat, split_heads
 
 FaceStyle = Literal["high-fidelity", "stylized"]
 OrthoMode = Literal["neutral", "ortho", "ortho_v2"]

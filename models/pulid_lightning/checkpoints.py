@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from models.pipeline import CheckpointMemory
 from models.pulid_lightning.single_file import SingleFile
 from models.pulid_lightning.text_encoder import Encode, penultimate
-from models.runtime.devices import for_device
-from models.runtime.load import load_part
+from models.runtime.load import for_device, load_part
 from models.weights.installed import WeightSet
 
 WORKING_RESERVE: Final = 8 * 1024**3

@@ -19,9 +19,8 @@ from models.pulid_lightning.params import Params
 from models.pulid_lightning.sampler import STEPS, initial_latents, karras_sigmas, precompute_noise, sigma_steps
 from models.pulid_lightning.sdxl import LATENT_CHANNELS, LATENT_SCALE, Conditions, time_ids, timestep_shifts
 from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, encode_prompt, stack_prompts
-from models.runtime.lru import Recent
-from models.runtime.unet import cross_attentions
-from models.runtime.unet_conditions import added_embedding, repeat, rows_of_pictures, text_contexts
+from models.runtime.lru import LRUCache
+from models.runtime.unet import added_embedding, cross_attentions, repeat, rows_of_pictures, text_contexts
 
 REMEMBERED_FACES: Final = 64
 """Faces cached in host memory, 1 MB each."""
@@ -70,8 +69,8 @@ class Conditioner:
         """`projections` of the adapter, for any checkpoint's `unet`. Raises `WeightsError` if they do not match."""
         self._extractor, self._body_weighting, self._device = extractor, body_weighting, device
         self._projections = [projections[layer] for layer in layer_numbers(unet, projections)]
-        self._identities: Recent[Identity] = Recent(REMEMBERED_FACES)
-        self._texts: Recent[TextEmbeddings] = Recent(_REMEMBERED_PROMPTS)
+        self._identities: LRUCache[Identity] = LRUCache(REMEMBERED_FACES)
+        self._texts: LRUCache[TextEmbeddings] = LRUCache(_REMEMBERED_PROMPTS)
 
     def __call__(self, batch: Sequence[Prepared], checkpoint: Checkpoint) -> Conditions:
         """Conditions of requests that agree in checkpoint, size and face style."""
@@ -97,10 +96,12 @@ class Conditioner:
         self._texts.clear()
 
     def _identify(self, request: Prepared) -> Identity:
-        return self._identities.get(request.image_hash, lambda: self._extractor.extract(request.face))
+        return self._identities.get_or_create(request.image_hash, lambda: self._extractor.extract(request.face))
 
     def _embed(self, checkpoint: Checkpoint, name: str, tokens: PromptTokens) -> TextEmbeddings:
-        return self._texts.get(f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g))
+        return self._texts.get_or_create(
+            f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g)
+        )
 
 
 def _branches(batch: Sequence[Prepared]) -> Iterator[PromptTokens]:

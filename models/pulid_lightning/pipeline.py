@@ -12,7 +12,7 @@ import torch
 from models.errors import InputRefused, NonFiniteResult, WeightsError
 from models.imaging.decode import decode, to_pixels
 from models.outcomes import outcomes
-from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
+from models.pipeline import DEFAULT_OPTIONS, ExecutionReport, LoadOptions, OnStep, Outcome, Pipeline
 from models.pulid_lightning.adapter import Projection, read_adapter
 from models.pulid_lightning.attention import BodyWeighting, check_projections
 from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of, serving_dtype
@@ -30,9 +30,9 @@ from models.pulid_lightning.text_encoder import PromptTokens
 from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.runtime.fp8 import quantise, require_fp8
 from models.runtime.load import load_part
-from models.runtime.lru import Recent
-from models.runtime.pacing import paced
-from models.runtime.runner import EAGER, Execution, Runner, execution_for
+from models.runtime.lru import LRUCache
+from models.runtime.pacing import throttled
+from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
 from models.runtime.state_dicts import read_state_dict
 from models.weights.file_errors import file_errors
 from models.weights.installed import WeightSet
@@ -60,7 +60,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         """Wrap loaded networks; see `load`."""
         self._face_finder, self._tokenizers = faces, tokenizers
         self._checkpoints, self._device = checkpoints, device
-        self._faces: Recent[FoundFace] = Recent(REMEMBERED_FACES)
+        self._faces: LRUCache[FoundFace] = LRUCache(REMEMBERED_FACES)
         self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device)
         self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
         self._is_eager = execution == EAGER
@@ -80,7 +80,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
             raise InputRefused(f"checkpoint_model cannot be served: {params.variant} is not loaded.")
         file = images["face_image"]
         image_hash = hashlib.sha256(file).hexdigest()
-        face = self._faces.get(image_hash, lambda: self._face_finder.find(to_pixels(decode(file))))
+        face = self._faces.get_or_create(image_hash, lambda: self._face_finder.find(to_pixels(decode(file))))
         prompts = self._tokenize(params.prompt), self._tokenize(_ALWAYS_NEGATIVE + params.negative_prompt)
         return Prepared(params, image_hash, face, *prompts, *sample_noise(params))
 
@@ -100,6 +100,11 @@ class PulidLightning(Pipeline[Params, Prepared]):
             warm_up.record(self._checkpoints.activate(name), name)
             self.run([warm_up.request(default_of(name))], lambda _step, _total: None)
 
+    @property
+    def execution(self) -> ExecutionReport:
+        """The slowest mode of the networks that run in every step or at the end."""
+        return execution_report(self._predict, self._decode)
+
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
         """Activate the checkpoint, compute conditions, sample, decode; 7 UNet evaluations for the whole batch."""
@@ -112,7 +117,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         start = torch.cat([request.latents for request in batch]).to(self._device)
         noise = PrecomputedNoise(SIGMA_STEPS, torch.cat([request.noise for request in batch], 1).to(self._device))
         denoise = denoiser(self._predict, checkpoint.unet, conditions)
-        latents = sample(denoise, start, SIGMAS, noise, paced(on_step, self._device))
+        latents = sample(denoise, start, SIGMAS, noise, throttled(on_step, self._device))
 
         # Decoding (section 8).
         decoded = decode_latents(self._decode, checkpoint.vae, latents)

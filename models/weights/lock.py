@@ -33,7 +33,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from models.errors import WeightsError
 from models.weights.atomic import atomic_write
 
-SHIPPED_LOCK: Final = Path(__file__).parents[2] / "weights.lock"
+_PACKAGED_LOCK: Final = Path(__file__).with_name("weights.lock")
+SHIPPED_LOCK: Final = _PACKAGED_LOCK if _PACKAGED_LOCK.exists() else Path(__file__).parents[2] / "weights.lock"
+"""Beside this module in a wheel, to which setup.py adds it; at the root of the tree otherwise."""
 UNPINNED: Final = "unpinned"
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth")
 """Suffixes of torch pickles, in any case: such an origin is converted to safetensors when it is installed."""

@@ -21,8 +21,7 @@ from models.pulid_lightning.attention import (
     layer_numbers,
 )
 from models.pulid_lightning.identity.encoder import Identity
-from models.runtime.unet import cross_attentions
-from models.runtime.unet_conditions import TextContext, rows_of_pictures
+from models.runtime.unet import TextContext, cross_attentions, rows_of_pictures
 
 HEADS, WIDTH, CONTEXT = 2, 16, 12
 

@@ -20,7 +20,7 @@ from models.pulid_lightning.identity import face
 from models.pulid_lightning.identity.encoder import Identity, id_condition
 from models.pulid_lightning.identity.eva_clip import TAPS, EvaClip, normalised
 from models.pulid_lightning.identity.extractor import IdentityExtractor
-from models.runtime.unet_conditions import TextContext
+from models.runtime.unet import TextContext
 from tests.parity.pulid.attention import method_of
 from tests.parity.pulid.id_encoder import load
 from tests.parity.pulid.vector import Vector

@@ -22,7 +22,7 @@ from models.pulid_lightning.attention import (
     identity_contexts,
 )
 from models.pulid_lightning.identity.encoder import Identity
-from models.runtime.unet_conditions import TextContext, attend_to_text, rows_of_pictures
+from models.runtime.unet import TextContext, attend_to_text, rows_of_pictures
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row
 
