@@ -15,18 +15,20 @@ from models.ic_light import prompt, vae
 from models.ic_light.conditioning import cut_out, light_gradient, resize_and_center_crop, to_rgb
 from models.ic_light.denoise import Conditions, denoise, predict_noise
 from models.ic_light.networks import Networks, load_networks
+from models.ic_light.options import Options
 from models.ic_light.params import Params
 from models.ic_light.sampling import BatchNoise, Noise, StepRange, add_noise, full_range, make_scheduler, partial_range
 from models.ic_light.warm_up import WarmUp
 from models.imaging.decode import decode
 from models.imaging.resample import resample
 from models.outcomes import non_finite, outcomes
-from models.pipeline import DEFAULT_OPTIONS, ExecutionReport, LoadOptions, OnStep, Outcome, Pipeline
+from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.runtime.lru import LRUCache
 from models.runtime.pacing import throttled
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
 from models.weights.installed import WeightSet
 
+_DEFAULT_OPTIONS: Final = Options()
 _STAGES: Final = (
     "the subject's alpha",
     "the latents of the first pass",
@@ -89,9 +91,7 @@ class Batch:
 class IcLight(Pipeline[Params, Prepared]):
     """The loaded model. The only state between calls is the cache of text embeddings."""
 
-    def __init__(
-        self, networks: Networks, options: LoadOptions = DEFAULT_OPTIONS, execution: Execution = EAGER
-    ) -> None:
+    def __init__(self, networks: Networks, options: Options = _DEFAULT_OPTIONS, execution: Execution = EAGER) -> None:
         """Wrap loaded networks; see `load`."""
         self._predict = Runner(predict_noise, execution)
         self._encode, self._decode = Runner(vae.encode_pictures, execution), Runner(vae.decode_picture, execution)
@@ -247,12 +247,12 @@ def expand(rows: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
     return torch.cat([row.expand(count, *row.shape[1:]) for row, count in zip(rows, counts, strict=True)])
 
 
-def unused_roles(_options: LoadOptions) -> set[str]:
+def unused_roles(_options: Options) -> set[str]:
     """Roles that `load` skips with these options: none."""
     return set()
 
 
-def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAULT_OPTIONS) -> IcLight:
+def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> IcLight:
     """Load the model onto `device`; raises `WeightsError`."""
     return IcLight(load_networks(weights, device), options, execution_for(device, options.compile))
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from models.pulid_lightning.adapter import Projection
-from models.pulid_lightning.attention import METHODS, BodyWeighting, identity_contexts, layer_numbers
+from models.pulid_lightning.attention import METHODS, identity_contexts, layer_numbers
 from models.pulid_lightning.checkpoints import Checkpoint
 from models.pulid_lightning.identity.encoder import Identity
 from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.identity.face import FoundFace
+from models.pulid_lightning.options import BodyWeighting
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.sampler import STEPS, initial_latents, karras_sigmas, precompute_noise, sigma_steps
 from models.pulid_lightning.sdxl import LATENT_CHANNELS, LATENT_SCALE, Conditions, time_ids, timestep_shifts

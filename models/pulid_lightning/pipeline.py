@@ -12,9 +12,9 @@ import torch
 from models.errors import InputRefused, NonFiniteResult, WeightsError
 from models.imaging.decode import decode, to_pixels
 from models.outcomes import outcomes
-from models.pipeline import DEFAULT_OPTIONS, ExecutionReport, LoadOptions, OnStep, Outcome, Pipeline
+from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.pulid_lightning.adapter import Projection, read_adapter
-from models.pulid_lightning.attention import BodyWeighting, check_projections
+from models.pulid_lightning.attention import check_projections
 from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of, serving_dtype
 from models.pulid_lightning.conditions import REMEMBERED_FACES, SIGMA_STEPS, SIGMAS, Conditioner, Prepared, sample_noise
 from models.pulid_lightning.identity.bisenet import load_bisenet
@@ -22,6 +22,7 @@ from models.pulid_lightning.identity.encoder import IdentityEncoder
 from models.pulid_lightning.identity.eva_clip import load_eva_clip
 from models.pulid_lightning.identity.extractor import IdentityExtractor, check_widths, load_encoder
 from models.pulid_lightning.identity.face import FaceFinder, FoundFace
+from models.pulid_lightning.options import BodyWeighting, Options
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.prompt import Tokenizer, tokenize
 from models.pulid_lightning.sampler import PrecomputedNoise, sample
@@ -40,6 +41,7 @@ from models.weights.installed import WeightSet
 Part = TypeVar("Part")
 
 _ALWAYS_NEGATIVE: Final = "nsfw, nude, "
+_DEFAULT_OPTIONS: Final = Options()
 _STAGES: Final = ("the latents", "the decoded picture")
 
 
@@ -130,16 +132,16 @@ class PulidLightning(Pipeline[Params, Prepared]):
         return PromptTokens(*(tokenize(prompt, tokenizer) for tokenizer in self._tokenizers))
 
 
-def unused_roles(options: LoadOptions) -> set[str]:
-    """Roles of the checkpoints that the operator does not want: their files need not be there, nor be sound."""
+def unused_roles(options: Options) -> set[str]:
+    """Roles of the checkpoints that are not chosen: their files may be missing or damaged."""
     wanted = options.checkpoints or Params.variants
     return {role_of(name) for name in Params.variants if name not in wanted}
 
 
-def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAULT_OPTIONS) -> PulidLightning:
+def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> PulidLightning:
     """Load every network onto `device`, the checkpoints last; raises `WeightsError`.
 
-    Noise is drawn on the CPU whatever the options say.
+    Noise is always sampled on the CPU.
     """
 
     def part(role: str, load: Callable[[Path], Part]) -> Part:
@@ -154,11 +156,11 @@ def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAUL
         check_widths(encoder, eva)
         extractor = IdentityExtractor(parser, eva, encoder, device)
     # Last, for they go by the memory that is left.
-    checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.checkpoint_memory)
+    checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.unet_memory)
     with file_errors(weights["pulid_adapter"]):
         check_projections(checkpoints.unets[0], projections)
     if options.fp8:
-        require_fp8(device, options.checkpoint_memory)
+        require_fp8(device)
         for unet in checkpoints.unets:
             quantise(unet)
     return PulidLightning(
@@ -168,7 +170,7 @@ def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAUL
         projections=projections,
         checkpoints=checkpoints,
         device=device,
-        body_weighting=options.pulid_body_share,
+        body_weighting=options.pulid_body_weighting,
         execution=execution_for(device, options.compile),
     )
 
@@ -187,8 +189,8 @@ def _load_adapter(path: Path, device: torch.device) -> tuple[IdentityEncoder, di
     return encoder, projections
 
 
-def _chosen(weights: WeightSet, options: LoadOptions) -> Sequence[str]:
-    """The checkpoints to load: those that the operator names, else all that there are."""
+def _chosen(weights: WeightSet, options: Options) -> Sequence[str]:
+    """The checkpoints to load: those of the options, else all that are installed."""
     if options.checkpoints:
         return options.checkpoints
     if found := [name for name in Params.variants if role_of(name) in weights.paths]:
