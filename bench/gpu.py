@@ -27,7 +27,7 @@ from bench.device.compiled import Compilation
 from bench.device.endpoints import Endpoint, IcLightEndpoint, PulidEndpoint
 from bench.device.requests import Bench
 from bench.report import RESULTS, Report, Row
-from models.pipeline import Compile
+from models.options import Compile
 from models.runtime.runner import Execution, execution_for
 
 SECTIONS: Final = ("a", "b", "stages", "ref")

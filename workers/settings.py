@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Any, Final, TypeVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, create_model, field_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.catalog import MODELS
+from models.options import ModelOptions, Words
 from workers.errors import SettingsError
 from workers.logs import LogFormat
 from workers.store.base import S3_LOCATION
@@ -18,8 +19,6 @@ from workers.store.base import S3_LOCATION
 _RQ_VARIABLE: Final = "RQ_KEY_PREFIX"
 _RQ_PREFIX: Final = "rq"
 """Fixed in the Lua scripts, and in the keys that `deploy/redis-users.acl` and the monitoring name."""
-Words = Annotated[tuple[str, ...], NoDecode]
-"""A comma-separated list in the environment."""
 
 
 Kind = TypeVar("Kind", bound="CommonSettings")
@@ -44,13 +43,6 @@ def read_settings(kind: type[Kind]) -> Kind:
 def _complaint(details: ErrorDetails) -> str:
     message = details["msg"].removeprefix("Value error, ")
     return f"FACELIGHT_{details['loc'][0]}".upper() + f": {message}" if details["loc"] else message
-
-
-def split_words(value: object) -> object:
-    """Split a comma-separated string into its words; leave everything else as it is."""
-    if isinstance(value, str):
-        return tuple(word.strip() for word in value.split(",") if word.strip())
-    return value
 
 
 class CommonSettings(BaseSettings):
@@ -102,8 +94,12 @@ class CommonSettings(BaseSettings):
         return self.store or str(self.data_dir / "store")
 
 
-class WorkerSettings(CommonSettings):
-    """Settings of a worker."""
+_OPTIONS: Final[Any] = create_model("_OPTIONS", __base__=tuple(model.options for model in MODELS.values()))
+"""The options of all models: each is a setting of the worker."""
+
+
+class WorkerSettings(CommonSettings, _OPTIONS):
+    """Settings of a worker process, with the options of every model."""
 
     weights_dir: Path | None = Field(
         None,
@@ -119,39 +115,6 @@ class WorkerSettings(CommonSettings):
     device: str = Field(
         "auto", description="torch device, such as `cuda:0` or `cpu`; `auto` selects a GPU if there is one."
     )
-    cpu_noise: bool = Field(
-        False,
-        description="Draw ic-light's noise on the CPU: a seed then gives the same picture on every device, but another "
-        "one than a GPU's own noise. pulid-lightning always does.",
-    )
-    pulid_body_share: Literal["comfyui", "official"] = Field(
-        "comfyui",
-        description="How pulid-lightning weighs the face in `high-fidelity`: as the ComfyUI port that the hosted model "
-        "runs, or as PuLID's own code.",
-    )
-    checkpoints: Words = Field(
-        (),
-        description="Checkpoints that pulid-lightning keeps, comma-separated, of `default`, `artistic`, `realistic`. "
-        "Not set: all that are installed.",
-    )
-    checkpoint_memory: Literal["auto", "device", "host"] = Field(
-        "auto",
-        description="Where checkpoints wait: `device` keeps them side by side; `host` keeps their UNets in the host's "
-        "memory, one on the device at a time; `auto` takes `device` if they fit and leave 8 GiB to work in.",
-    )
-    compile: Literal["auto", "off", "on", "max"] = Field(
-        "auto",
-        description="Compile networks at start, before anything is served: `auto` does so for a GPU alone, and falls "
-        "back to eager execution where it fails, which the log and `/health/ready` say; `off` never does; `on` always "
-        "does, and a model for which it fails is not served; `max` is `on` with a search for the fastest kernels, "
-        "which takes many minutes at the first start. Kernels are kept for later starts: in TORCHINDUCTOR_CACHE_DIR "
-        "and TRITON_CACHE_DIR, else in `compiled` in the data folder.",
-    )
-    fp8: bool = Field(
-        False,
-        description="Compute pulid-lightning's transformers in float8. Faster, and **changes pictures**. Needs a GPU "
-        "of compute capability 8.9 or more (Ada, Hopper and later), and keeps all checkpoints on it.",
-    )
     job_timeout_s: int = Field(900, ge=1, description="Time budget of a request in seconds; beyond it, it is FAILED.")
     max_batch: int = Field(
         8,
@@ -160,8 +123,6 @@ class WorkerSettings(CommonSettings):
         "each alone.",
     )
 
-    _split = field_validator("models", "checkpoints", mode="before")(split_words)
-
     @field_validator("models")
     @classmethod
     def _known(cls, slugs: tuple[str, ...]) -> tuple[str, ...]:
@@ -169,19 +130,10 @@ class WorkerSettings(CommonSettings):
             raise ValueError(f"unknown model {unknown[0]!r}; there are {', '.join(MODELS)}")
         return slugs
 
-    @field_validator("checkpoints")
-    @classmethod
-    def _loadable(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        known = MODELS["pulid-lightning"].params.variants
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"unknown checkpoint {unknown[0]!r}; there are {', '.join(known)}")
-        return tuple(dict.fromkeys(names))
-
-    @model_validator(mode="after")
-    def _rounded_on_the_device(self) -> Self:
-        if self.fp8 and self.checkpoint_memory == "host":
-            raise ValueError("FACELIGHT_FP8 cannot be used with FACELIGHT_CHECKPOINT_MEMORY=host")
-        return self
+    def options_of(self, slug: str) -> ModelOptions:
+        """The options of model `slug`."""
+        kind = MODELS[slug].options
+        return kind.model_validate({name: getattr(self, name) for name in kind.model_fields})
 
     @property
     def real_dir(self) -> Path:

@@ -20,9 +20,9 @@ from bench.full_size import ic_light, pulid_lightning
 from bench.full_size.fakes import AnyFace, WordTokenizer
 from models.ic_light.matting import RmbgMatting
 from models.ic_light.networks import Networks
+from models.ic_light.options import Options
 from models.ic_light.pipeline import IcLight
 from models.ic_light.rmbg import BlockWidths, Rmbg, RmbgWidths
-from models.pipeline import LoadOptions
 from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.checkpoints import Checkpoint, Checkpoints
 from models.pulid_lightning.identity.bisenet import BiSeNet
@@ -181,7 +181,7 @@ def ic_light_pipeline(parts: IcLightParts, execution: Execution = EAGER, cpu_noi
         matting=RmbgMatting(parts.matting, parts.device),
         device=parts.device,
     )
-    return IcLight(networks, LoadOptions(cpu_noise=cpu_noise), execution)
+    return IcLight(networks, Options(cpu_noise=cpu_noise), execution)
 
 
 def make(build: Callable[[], Network], device: torch.device, dtype: torch.dtype) -> Network:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from models.catalog import MODELS
 from models.errors import CompilationFailed, DeviceUnfit, WeightsError
-from models.pipeline import LoadOptions, Pipeline
+from models.model import Model
+from models.options import ModelOptions
+from models.pipeline import Pipeline
 from models.runtime.kernel_cache import set_cache_dirs, stop_compile_workers
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import INSTALLED_NAME, WeightSet
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _KERNELS: Final = "compiled"
-_ADVICE: Final = "FACELIGHT_MODELS, FACELIGHT_CHECKPOINTS and FACELIGHT_CHECKPOINT_MEMORY choose what is kept there."
+_TOO_SMALL: Final = "The memory of {} is too small for {}. FACELIGHT_MODELS chooses which models are loaded. {}"
 
 
 class LoadedModels:
@@ -56,18 +58,17 @@ class LoadedModels:
             self._reports = {**self._reports, slug: report}
             on_change()
 
-        for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].flexible):
+        for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].adapts_to_memory):
             publish(slug, self._load_one(slug, device, partial(publish, slug)))
         stop_compile_workers()
 
     def _load_one(self, slug: str, device: torch.device, publish: Callable[[ModelReport], None]) -> ModelReport:
         import torch
 
-        began, options = time.monotonic(), self._options()
+        began, model, options = time.monotonic(), MODELS[slug], self._settings.options_of(slug)
         try:
-            root = ensure_weights(self._settings)
-            weights = WeightSet.open(root, slug, self._hashes, skip=MODELS[slug].unused_roles(options))
-            pipeline = MODELS[slug].load(weights, device, options)
+            weights = self._open_weights(model, options) if model.needs_weights else WeightSet.empty()
+            pipeline = model.load(weights, device, options)
             loaded = time.monotonic()
             publish(ModelReport(ModelState.LOADING, detail="warming up"))
             pipeline.warm_up()
@@ -80,9 +81,9 @@ class LoadedModels:
                 raise
             return _failed(slug, f"{error}. FACELIGHT_COMPILE=auto serves without compiling what cannot be compiled.")
         except torch.OutOfMemoryError as error:
-            return _failed(slug, f"The memory of {device} is too small for {slug}. {_ADVICE}", error)
+            return _failed(slug, _TOO_SMALL.format(device, slug, model.memory_hint), error)
         except MemoryError as error:
-            return _failed(slug, f"The memory of this host is too small for {slug}. {_ADVICE}", error)
+            return _failed(slug, _TOO_SMALL.format("this host", slug, model.memory_hint), error)
         # Broad: after a defect in one model's code the others are served; a broken device must end the process.
         except Exception as error:
             if is_broken_device(error):
@@ -98,7 +99,7 @@ class LoadedModels:
         if execution.fallback:
             _log.warning("%s falls back to %s execution: %s", slug, execution.mode, execution.fallback)
         if weights.kind == "demo":
-            _log.warning("%s runs on demo weights. %s", slug, MODELS[slug].demo_note)
+            _log.warning("%s runs on demo weights. %s", slug, model.demo_note)
         return ModelReport(
             ModelState.READY,
             weights.kind,
@@ -109,16 +110,9 @@ class LoadedModels:
             fallback=execution.fallback,
         )
 
-    def _options(self) -> LoadOptions:
-        return LoadOptions(
-            cpu_noise=self._settings.cpu_noise,
-            pulid_body_share=self._settings.pulid_body_share,
-            checkpoints=self._settings.checkpoints,
-            # Offloaded weights are not quantised, so with float8 none may be offloaded.
-            checkpoint_memory="device" if self._settings.fp8 else self._settings.checkpoint_memory,
-            compile=self._settings.compile,
-            fp8=self._settings.fp8,
-        )
+    def _open_weights(self, model: Model, options: ModelOptions) -> WeightSet:
+        root = ensure_weights(self._settings)
+        return WeightSet.open(root, model.slug, self._hashes, skip=model.unused_roles(options))
 
 
 def _failed(slug: str, detail: str, error: BaseException | None = None) -> ModelReport:

@@ -18,7 +18,6 @@ import torch
 from cli.weights.selection import place_of, places
 from models.catalog import MODELS
 from models.ic_light.networks import MATTINGS
-from models.pipeline import LoadOptions
 from models.pulid_lightning import single_file
 from models.pulid_lightning.prompt import tokenize
 from models.pulid_lightning.sdxl import load_tokenizers
@@ -162,7 +161,7 @@ def test_loaders_open_the_files_of_the_lock_and_no_others(
     weights = WeightSet("real", lay_out(chosen, stand_ins, tmp_path))
     (tmp_path / "untouched").write_text("to see that not everything counts as opened")
     with opened(tmp_path) as files:
-        MODELS[slug].load(weights, CPU, LoadOptions())
+        MODELS[slug].load(weights, CPU)
     assert files == {file.path for weight in chosen for file in weight.files}
 
 
@@ -191,7 +190,7 @@ class Asked(dict[str, Path]):
 @pytest.mark.parametrize("slug", MODELS)
 def test_the_roles_are_those_that_loaders_ask_for(slug: str, stand_ins: dict[str, Path], tmp_path: Path):
     paths = Asked(lay_out(choices(slug)[0], stand_ins, tmp_path))
-    MODELS[slug].load(WeightSet("real", paths), CPU, LoadOptions())
+    MODELS[slug].load(WeightSet("real", paths), CPU)
     assert paths.roles == {weight.role for weight in LOCK.weights if slug in weight.used_by}
 
 

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from models.catalog import MODELS
 from models.ic_light.pipeline import IcLight
-from models.pipeline import LoadOptions
 from models.pulid_lightning.pipeline import PulidLightning
 from models.weights.installed import WeightSet
 from server.settings import GatewaySettings
@@ -43,8 +42,13 @@ PHOTO = "data:image/png;base64," + base64.b64encode(png(data.astronaut())).decod
 
 @pytest.fixture(scope="module")
 def pipelines(demo_weights: Path) -> dict[str, Any]:
-    options = LoadOptions(checkpoints=("default",))
-    return {slug: MODELS[slug].load(WeightSet.open(demo_weights, slug), torch.device("cpu"), options) for slug in SMALL}
+    options = {"checkpoints": ("default",)}  # of pulid-lightning; ignored by the other
+    return {
+        slug: MODELS[slug].load(
+            WeightSet.open(demo_weights, slug), torch.device("cpu"), MODELS[slug].options.model_validate(options)
+        )
+        for slug in SMALL
+    }
 
 
 class Served:

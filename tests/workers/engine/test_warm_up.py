@@ -14,7 +14,8 @@ import torch
 from redis import Redis
 
 from models.errors import DeviceUnfit
-from models.pipeline import ExecutionReport, LoadOptions
+from models.pipeline import ExecutionReport
+from models.pulid_lightning.options import Options
 from models.runtime.compiler import Compiler
 from models.runtime.runner import Execution
 from models.weights.installed import WeightSet
@@ -59,10 +60,10 @@ def models(demo_weights: Path, tmp_path: Path) -> Callable[..., LoadedModels]:
     return make
 
 
-def play(monkeypatch: pytest.MonkeyPatch, load: Callable[[LoadOptions], object]) -> None:
+def play(monkeypatch: pytest.MonkeyPatch, load: Callable[[Options], object]) -> None:
     """Load something else in the place of the model."""
 
-    def played(weights: WeightSet, device: torch.device, options: LoadOptions) -> object:
+    def played(weights: WeightSet, device: torch.device, options: Options) -> object:
         return load(options)
 
     monkeypatch.setattr("models.pulid_lightning.pipeline.load", played)
@@ -140,7 +141,7 @@ def test_running_out_of_memory_while_warming_up_is_reported(
 
 
 def test_an_unfit_device_is_reported(models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(options: LoadOptions) -> object:
+    def refuse(options: Options) -> object:
         raise DeviceUnfit("FACELIGHT_FP8 needs another GPU.")
 
     play(monkeypatch, refuse)
@@ -150,9 +151,9 @@ def test_an_unfit_device_is_reported(models: Callable[..., LoadedModels], monkey
 
 
 def test_settings_reach_the_loader(models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: list[LoadOptions] = []
+    chosen: list[Options] = []
 
-    def note(options: LoadOptions) -> Cold:
+    def note(options: Options) -> Cold:
         chosen.append(options)
         return Cold(on_warm_up=lambda: None)
 
@@ -161,9 +162,9 @@ def test_settings_reach_the_loader(models: Callable[..., LoadedModels], monkeypa
     models(compile="max", checkpoint_memory="host").load(on_change=lambda: None)
     models(fp8=True).load(on_change=lambda: None)
     assert chosen == [
-        LoadOptions(compile="auto"),
-        LoadOptions(compile="max", checkpoint_memory="host"),
-        LoadOptions(fp8=True, checkpoint_memory="device"),
+        Options(compile="auto"),
+        Options(compile="max", checkpoint_memory="host"),
+        Options(fp8=True),
     ]
 
 

@@ -20,7 +20,8 @@ from redis.exceptions import ResponseError
 
 from cli.serve import serves_demo_weights
 from models.ic_light.params import Params
-from models.pipeline import LoadOptions, OnStep, Pipeline, Pixels
+from models.pipeline import OnStep, Pipeline, Pixels
+from models.pulid_lightning.options import Options
 from models.weights.installed import INSTALLED_NAME, WeightSet
 from tests.workers.state.support import is_alive, wakeups_key
 from tests.workers.support import stages
@@ -237,9 +238,9 @@ def loaded(**settings: object) -> LoadedModels:
 def test_settings_reach_the_loader_and_variants_the_report(
     demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen: list[LoadOptions] = []
+    chosen: list[Options] = []
 
-    def load(weights: WeightSet, device: torch.device, options: LoadOptions) -> Recorder:
+    def load(weights: WeightSet, device: torch.device, options: Options) -> Recorder:
         chosen.append(options)
         return Recorder()
 
@@ -248,12 +249,13 @@ def test_settings_reach_the_loader_and_variants_the_report(
         weights_dir=demo_weights,
         data_dir=tmp_path,
         models="pulid-lightning",
-        cpu_noise=True,
-        pulid_body_share="official",
+        pulid_body_weighting="official",
         checkpoints="realistic,default",
         checkpoint_memory="host",
     )
-    assert chosen == [LoadOptions(True, "official", ("realistic", "default"), "host")]
+    assert chosen == [
+        Options(pulid_body_weighting="official", checkpoints=("realistic", "default"), checkpoint_memory="host")
+    ]
     assert models.report().models["pulid-lightning"].variants == ("foreground",)
 
 
@@ -271,7 +273,7 @@ def test_checkpoints_that_are_not_wanted_need_not_be_there(demo_weights: Path, t
 def test_a_model_too_large_for_the_device_does_not_stop_the_other(
     demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(weights: WeightSet, device: torch.device, options: LoadOptions) -> Recorder:
+    def load(weights: WeightSet, device: torch.device, options: Options) -> Recorder:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("models.pulid_lightning.pipeline.load", load)
