@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from cli.weights.checks import Found, Task
+from cli.weights.checks import Download, FileInfo
 from cli.weights.fetch import Report
 from cli.weights.items import items_of
 from cli.weights.mirror import read_sums, write_sums
@@ -21,33 +21,35 @@ def fill_mirror(weights: Sequence[Weight], root: Path, source: Source, out: Text
     Raises `WeightsError` if the disk cannot hold them.
     """
     transfers, sums = Transfers(source, root, jobs, out), read_sums(root)
-    tasks, failures = transfers.locate(item for weight in weights for item in items_of(weight))
-    files = len(tasks) + len(failures)
-    waiting = [task for task in tasks if not _is_there(task, root, sums.get(_name(task)))]
-    transfers.check_space(waiting, 0)
+    downloads, failures = transfers.locate(item for weight in weights for item in items_of(weight))
+    files = len(downloads) + len(failures)
+    to_fetch = [download for download in downloads if not _is_there(download, root, sums.get(_name(download)))]
+    transfers.check_space(to_fetch, 0)
     completed: list[str] = []
 
-    def done(task: Task, sha256: str) -> None:
-        sums[_name(task)] = sha256
+    def done(download: Download, sha256: str) -> None:
+        sums[_name(download)] = sha256
         write_sums(root, sums)
-        completed.append(task.item.label)
+        completed.append(download.item.label)
 
-    if waiting:
-        failures += transfers.run("fetching", waiting, lambda task, part, found: _keep(task, part, found, root), done)
+    if to_fetch:
+        failures += transfers.run(
+            "fetching", to_fetch, lambda download, part, found: _keep(download, part, found, root), done
+        )
     return Report(completed, failures, files)
 
 
-def _name(task: Task) -> str:
-    return task.item.mirror_path.as_posix()
+def _name(download: Download) -> str:
+    return download.item.mirror_path.as_posix()
 
 
-def _is_there(task: Task, root: Path, listed: str | None) -> bool:
-    path = root / task.item.mirror_path
-    return listed is not None and path.is_file() and sha256_of(path) == (task.expected.sha256 or listed)
+def _is_there(download: Download, root: Path, listed: str | None) -> bool:
+    path = root / download.item.mirror_path
+    return listed is not None and path.is_file() and sha256_of(path) == (download.expected.sha256 or listed)
 
 
-def _keep(task: Task, part: Path, found: Found, root: Path) -> str:
-    target = root / task.item.mirror_path
+def _keep(download: Download, part: Path, found: FileInfo, root: Path) -> str:
+    target = root / download.item.mirror_path
     target.parent.mkdir(parents=True, exist_ok=True)
     part.replace(target)
     return found.sha256

@@ -1,4 +1,4 @@
-"""From a fetched and checked object to the files of a role, each moved into its place in one step."""
+"""Install a fetched and checked object: unpack, convert, and move each file to its path atomically."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.weights.archive import unpack
-from cli.weights.checks import Found, Task
+from cli.weights.checks import Download, FileInfo
 from cli.weights.items import Item
 from cli.weights.pickles import convert
 from models.errors import WeightsError
@@ -20,8 +20,8 @@ from models.weights.objective import markers_of, refuse_markers
 _READABLE: Final = 0o644
 
 
-def install(item: Item, part: Path, found: Found, root: Path, hashes: HashCache) -> list[InstalledFile]:
-    """Install `part` below `root`; describes what lies there then. Raises `WeightsError`."""
+def install(item: Item, part: Path, found: FileInfo, root: Path, hashes: HashCache) -> list[InstalledFile]:
+    """Install `part` below `root`; returns the installed files. Raises `WeightsError`."""
     if item.is_archive:
         files = [_unpacked(item, file, part, root, hashes) for file in item.files]
         part.unlink()
@@ -32,12 +32,12 @@ def install(item: Item, part: Path, found: Found, root: Path, hashes: HashCache)
     return [installed]
 
 
-def room_for(task: Task) -> int:
-    """Bytes on the disk that installing an object needs while the object itself is still there."""
-    item = task.item
+def extra_space(download: Download) -> int:
+    """Bytes on the disk that installing an object needs besides the object itself."""
+    item = download.item
     if item.is_archive:
         return sum(file.size or 0 for file in item.files)
-    return (task.expected.size or 0) if item.files[0].converted else 0
+    return (download.expected.size or 0) if item.files[0].converted else 0
 
 
 def _unpacked(item: Item, file: WeightFile, part: Path, root: Path, hashes: HashCache) -> InstalledFile:
@@ -48,25 +48,27 @@ def _unpacked(item: Item, file: WeightFile, part: Path, root: Path, hashes: Hash
         product.unlink()
         raise WeightsError(
             f"{item.label}: {file.origin} is damaged: {found.size:,} bytes with sha256 {found.sha256}, "
-            f"where sha256 {file.sha256} is due."
+            f"where sha256 {file.sha256} is expected."
         )
     return _converted_or_not(file, product, found, root, hashes, f"{item.label}: {file.origin}")
 
 
 def _converted_or_not(
-    file: WeightFile, product: Path, found: Found, root: Path, hashes: HashCache, label: str
+    file: WeightFile, product: Path, found: FileInfo, root: Path, hashes: HashCache, label: str
 ) -> InstalledFile:
-    """Bring a file of its published form into its place; raises `WeightFileError` if it cannot be used there."""
+    """Convert a file if it is a pickle, and install it; raises `WeightFileError` if it cannot be used."""
     if not file.converted:
-        return _publish(product, found, file.path, root, hashes, label)
+        return _move_into_place(product, found, file.path, root, hashes, label)
     tensors = product.with_suffix(".converted")
     convert(product, tensors, label)
-    installed = _publish(tensors, _found(tensors), file.path, root, hashes, label)
+    installed = _move_into_place(tensors, _found(tensors), file.path, root, hashes, label)
     product.unlink()
     return installed.model_copy(update={"origin_size": found.size, "origin_sha256": found.sha256})
 
 
-def _publish(product: Path, found: Found, name: str, root: Path, hashes: HashCache, label: str) -> InstalledFile:
+def _move_into_place(
+    product: Path, found: FileInfo, name: str, root: Path, hashes: HashCache, label: str
+) -> InstalledFile:
     with file_errors(label):
         refuse_markers(markers_of(product))
     target = root / name
@@ -79,5 +81,5 @@ def _publish(product: Path, found: Found, name: str, root: Path, hashes: HashCac
     return InstalledFile(path=name, size=found.size, sha256=found.sha256)
 
 
-def _found(path: Path) -> Found:
-    return Found(path.stat().st_size, sha256_of(path))
+def _found(path: Path) -> FileInfo:
+    return FileInfo(path.stat().st_size, sha256_of(path))

@@ -5,7 +5,7 @@
     ├── owner/name/revision/path/in/the/repository   objects of the hub
     └── host/path/of/the/url                         all others
 
-Files that were downloaded by hand may be put into their places; those that the lock does not pin need their line in
+Files that were downloaded by hand may be put into their slots; those that the lock does not pin need their line in
 SHA256SUMS then.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from cli.weights.download import Advance, Published
+from cli.weights.download import ProgressCallback, RemoteInfo
 from cli.weights.items import Item
 from models.errors import WeightFileError, WeightsError
 from models.weights.atomic import replace_text
@@ -25,7 +25,7 @@ _CHUNK: Final = 1 << 20
 
 
 class Mirror:
-    """Objects as a mirror folder holds them; the same door as `Network`."""
+    """Objects as a mirror folder holds them: a `Source`, as `Network` is."""
 
     def __init__(self, root: Path) -> None:
         """Open the mirror at `root`; raises `WeightsError` if it is no folder."""
@@ -34,7 +34,7 @@ class Mirror:
         self._root = root
         self._sums = read_sums(root)
 
-    def published(self, item: Item) -> Published:
+    def info(self, item: Item) -> RemoteInfo:
         """An object's size, and its hash by SHA256SUMS; raises `WeightsError` if it is not there, or not hashed."""
         path = self._root / item.mirror_path
         if not path.is_file():
@@ -44,15 +44,15 @@ class Mirror:
             raise WeightsError(
                 f"{item.label} cannot be verified: neither the lock nor the mirror's {SUMS_NAME} has it."
             )
-        return Published(path.stat().st_size, sha256)
+        return RemoteInfo(path.stat().st_size, sha256)
 
-    def fetch(self, item: Item, part: Path, advance: Advance) -> None:
-        """Complete the file `part`, which may hold the object's beginning."""
+    def fetch(self, item: Item, part: Path, on_bytes: ProgressCallback) -> None:
+        """Append the rest of the object to the partial file `part`."""
         with (self._root / item.mirror_path).open("rb") as source, part.open("ab") as target:
             source.seek(target.tell())
             while chunk := source.read(_CHUNK):
                 target.write(chunk)
-                advance(len(chunk))
+                on_bytes(len(chunk))
 
 
 def read_sums(root: Path) -> dict[str, str]:
@@ -64,7 +64,7 @@ def read_sums(root: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except ValueError as error:  # no UTF-8, or a line without a path
-        raise WeightFileError(f"{root / SUMS_NAME} is malformed: a line each of a hash and a path is due.") from error
+        raise WeightFileError(f"{root / SUMS_NAME} is malformed: each line must be a hash and a path.") from error
 
 
 def write_sums(root: Path, sums: Mapping[str, str]) -> None:
