@@ -17,7 +17,7 @@ def main() -> None:
     """Read the settings and serve HTTP until SIGTERM or SIGINT; requests under way are answered first."""
     try:
         settings = read_settings(GatewaySettings)
-        configure_logging("gateway", settings.log_level)
+        configure_logging("gateway", settings.log_level, settings.log_format)
         open_store(settings.store_location).check()
     except SettingsError as error:
         sys.exit(str(error))

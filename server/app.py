@@ -12,13 +12,12 @@ from typing import Any, Final
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from server.auth import authenticate
-from server.dependencies import build_gateway
+from server.dependencies import authenticate, build_gateway
 from server.errors import add_error_handlers
 from server.http.drain import Drain
 from server.http.head import HeadAsGet
-from server.http.middleware import AnswerHeaders, BodyLimit, RedisWaitBudget
-from server.maintenance import keep_house
+from server.http.middleware import AccessLog, BodyLimit, RedisWaitBudget, ResponseHeadersMiddleware
+from server.maintenance import run_janitor
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
 from server.routes import account, docs, files, generate, health, requests, uploads
 from server.settings import GatewaySettings
@@ -35,7 +34,7 @@ _CORS: Final[dict[str, Any]] = {
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
-    """Put the application together. Nothing is connected, opened or written before it starts."""
+    """Build the application. Connections and files are opened when it starts."""
     app = FastAPI(
         title="facelight",
         version=version("facelight"),
@@ -53,9 +52,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_mb * 1024**2)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
-    app.add_middleware(AnswerHeaders, drain=app.state.drain)
+    app.add_middleware(ResponseHeadersMiddleware, drain=app.state.drain)
+    if settings.access_log:
+        app.add_middleware(AccessLog)
     add_error_handlers(app)
-    # Routers are tried in turn for every request, so what is asked for most comes first.
+    # Routes are matched in this order, so the most frequent ones come first.
     for router in (requests.router, generate.build_router()):
         app.include_router(router, dependencies=[Depends(authenticate)])
     for router in PUBLIC:
@@ -69,7 +70,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 async def _lifespan(settings: GatewaySettings, app: FastAPI) -> AsyncIterator[None]:
     gateway = build_gateway(settings)
     app.state.gateway = gateway
-    tasks = [asyncio.create_task(work) for work in (gateway.wakeups.listen(), keep_house(gateway))]
+    tasks = [
+        asyncio.create_task(gateway.completions.listen()),
+        asyncio.create_task(run_janitor(gateway.janitor, gateway.redis, settings.janitor_interval_s)),
+    ]
     try:
         yield
     finally:
@@ -77,6 +81,6 @@ async def _lifespan(settings: GatewaySettings, app: FastAPI) -> AsyncIterator[No
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        await gateway.wakeups.close()
+        await gateway.completions.close()
         await gateway.fetcher.close()
         gateway.redis.close()

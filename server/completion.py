@@ -32,7 +32,7 @@ _ANSWER_S: Final = 3.0
 _RECONNECT_S: Final = 0.5
 
 
-class Wakeups:
+class CompletionListener:
     """Wakes those who wait for a request's end. `listen` must be running."""
 
     def __init__(self, redis_url: str) -> None:
@@ -47,10 +47,10 @@ class Wakeups:
             ),  # an ACL refuses, and notes, each asking
         )
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self._deaf = False
+        self._disconnected = False
 
     @contextmanager
-    def waiter(self, request_id: str) -> Iterator[asyncio.Event]:
+    def subscribe(self, request_id: str) -> Iterator[asyncio.Event]:
         """An event that is set when the request may have ended; clear it before each look at the record."""
         event = asyncio.Event()
         self._waiters[request_id].add(event)
@@ -71,9 +71,9 @@ class Wakeups:
                     while True:
                         self._pass_on(await _next_message(channel))
             except (RedisError, OSError) as error:
-                if not self._deaf:
-                    _log.warning("not hearing of finished requests until Redis is back: %s", error)
-                self._deaf = True
+                if not self._disconnected:
+                    _log.warning("lost the Redis subscription, reconnecting: %s", error)
+                self._disconnected = True
                 await asyncio.sleep(_RECONNECT_S)
 
     async def close(self) -> None:
@@ -85,7 +85,7 @@ class Wakeups:
             self._wake(decode(message["data"]))
         elif message["type"] == "subscribe":
             # The first words of every new connection: what was said before, nobody here has heard.
-            self._deaf = False
+            self._disconnected = False
             for request_id in list(self._waiters):
                 self._wake(request_id)
 

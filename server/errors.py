@@ -1,4 +1,4 @@
-"""Everything that leaves as an error, and the one place that turns exceptions into `{"error": sentence}`.
+"""Everything that leaves as an error, and the one place that turns exceptions into `{"error": message}`.
 
     GatewayError                500
     ├── BadRequest              400  the body cannot be read
@@ -51,14 +51,14 @@ _MODEL_PATH: Final = re.compile(r"/v[12]/([^/]+)")
 
 
 class GatewayError(Exception):
-    """Base of this room's errors; `str()` is a sentence for the caller, `extra` goes into the body beside it."""
+    """Base of this room's errors; `str()` is a message for the caller, `extra` goes into the body beside it."""
 
     status: ClassVar[int] = 500
 
     def __init__(
-        self, sentence: str, *, headers: Mapping[str, str] | None = None, extra: Mapping[str, Any] | None = None
+        self, message: str, *, headers: Mapping[str, str] | None = None, extra: Mapping[str, Any] | None = None
     ) -> None:
-        super().__init__(sentence)
+        super().__init__(message)
         self.headers = dict(headers or {})
         self.extra = dict(extra or {})
 
@@ -73,8 +73,8 @@ class InvalidParameters(BadRequest):
     """Fields of the body hold what is not accepted."""
 
     def __init__(self, fields: Sequence[FieldError]) -> None:
-        sentence = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
-        super().__init__(sentence, extra={"detail": list(fields)})
+        message = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
+        super().__init__(message, extra={"detail": list(fields)})
 
 
 class ImageUnavailable(BadRequest):
@@ -143,9 +143,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _answer(
-    status: int, sentence: str, headers: Mapping[str, str] | None = None, extra: Mapping[str, Any] | None = None
+    status: int, message: str, headers: Mapping[str, str] | None = None, extra: Mapping[str, Any] | None = None
 ) -> JSONResponse:
-    return JSONResponse({"error": sentence, **(extra or {})}, status, headers)
+    return JSONResponse({"error": message, **(extra or {})}, status, headers)
 
 
 async def _gateway_error(_request: Request, error: Exception) -> JSONResponse:
@@ -156,13 +156,13 @@ async def _gateway_error(_request: Request, error: Exception) -> JSONResponse:
 async def _framework_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        sentence = _nothing_at(request.url.path)
+        message = _nothing_at(request.url.path)
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        sentence = f"{method_of(request)} is not allowed here."
-        return _answer(405, sentence, {"Allow": ", ".join(_methods_at(request))})
+        message = f"{method_of(request)} is not allowed here."
+        return _answer(405, message, {"Allow": ", ".join(_methods_at(request))})
     else:
-        sentence = str(error.detail)
-    return _answer(error.status_code, sentence, error.headers)
+        message = str(error.detail)
+    return _answer(error.status_code, message, error.headers)
 
 
 def _methods_at(request: Request) -> list[str]:

@@ -11,8 +11,18 @@ from pydantic import BaseModel
 
 from models.catalog import MODELS, Model
 from models.imaging.decode import FILE_MEDIA_TYPES, MEDIA_TYPES
-from server.examples import EXAMPLES, PICTURE
-from server.schemas import ErrorAnswer, FailedAnswer, UnfinishedAnswer
+from server import responses
+from server.schemas import (
+    CreditsResponse,
+    ErrorResponse,
+    FailedResponse,
+    LiveResponse,
+    ReadyResponse,
+    UnfinishedResponse,
+    UploadResponse,
+)
+from server.urls import UrlBuilder
+from workers.state.record import Output, Record, Status
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -86,6 +96,84 @@ _BINARY: Final = {"type": "string", "format": "binary"}
 _PICTURES: Final = {media_type: {"schema": _BINARY} for media_type in MEDIA_TYPES.values()}
 _FILES: Final = {media_type: {"schema": _BINARY} for media_type in FILE_MEDIA_TYPES.values()}
 _ENCODINGS: Final = ("application/json", "multipart/form-data", "application/x-www-form-urlencoded")
+PICTURE: Final = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAAAAACPAi4CAAAAK0lEQVR42u3MMREAAAgEoNfkRjeEmwcBqMlNRyAQCAQCgUAg"
+    "EAgEAsHzYAFAdAEArKmlZAAAAABJRU5ErkJggg=="
+)
+"""64 x 64 grey pixels: what is shown as an example can be sent as it is."""
+_URLS: Final = UrlBuilder("https://images.example.com")
+_CREDITS: Final = 1_000_000.0
+_QUEUED_RECORD: Final = Record(
+    request_id="6f0c6b7e-6f5b-4c0a-9f0e-2f6f3f1f7c55",
+    slug="pulid-lightning",
+    owner="",
+    params={"prompt": "A photo of a person", "seed": 412431},
+)
+_PICTURE: Final = Output("Vh0Qk3cJx1yTq5m2b8nZr7dL4wGfPsAe.png", "image/png", 1_403_118, 1024, 1024)
+
+
+def _ended(status: Status, **fields: Any) -> Record:
+    return Record(
+        request_id=_QUEUED_RECORD.request_id,
+        slug=_QUEUED_RECORD.slug,
+        owner="",
+        params=_QUEUED_RECORD.params,
+        status=status,
+        started_at=0.02,
+        finished_at=2.45,
+        inference_time=2.41,
+        **fields,
+    )
+
+
+_COMPLETED_RECORD: Final = _ended(Status.COMPLETED, outputs=(_PICTURE,))
+_FAILED_RECORD: Final = _ended(Status.FAILED, error="No face was found in the picture.")
+_UPLOADED: Final[UploadResponse] = {
+    "file_urls": [_URLS.file(_PICTURE.name)],
+    "urls": [_URLS.file(_PICTURE.name)],
+    "message": "Files uploaded successfully",
+}
+_BALANCE: Final[CreditsResponse] = {"credits": _CREDITS, "free-credits": 0.0}
+_LIVE: Final[LiveResponse] = {"status": "live"}
+_READY: Final[ReadyResponse] = {
+    "ready": True,
+    "draining": False,
+    "weights": "real",
+    "models": {
+        "pulid-lightning": {
+            "ready": True,
+            "weights": "real",
+            "note": "",
+            "variants": ["default", "artistic"],
+            "detail": "loaded in 41.3 s, warmed up in 95.0 s",
+            "execution": "captured",
+            "fallback": "",
+        },
+        "ic-light": {
+            "ready": False,
+            "weights": None,
+            "note": "",
+            "variants": [],
+            "detail": "loading",
+            "execution": None,
+            "fallback": "",
+        },
+    },
+    "workers": 1,
+}
+
+EXAMPLES: Final[Mapping[str, Any]] = {
+    "SubmitResponse": responses.submitted(_QUEUED_RECORD.request_id, _URLS),
+    "StatusResponse": responses.status(_QUEUED_RECORD, _URLS, _CREDITS),
+    "ResultResponse": responses.result(_COMPLETED_RECORD, _URLS, _CREDITS),
+    "FailedResponse": responses.failed(_FAILED_RECORD),
+    "UnfinishedResponse": responses.unfinished(_QUEUED_RECORD.request_id, _URLS),
+    "UploadResponse": _UPLOADED,
+    "CreditsResponse": _BALANCE,
+    "LiveResponse": _LIVE,
+    "ReadyResponse": _READY,
+}
+"""By name of the schema in `server.schemas`: what the server itself says of requests that are made up."""
 
 
 def error_responses(*statuses: int) -> Responses:
@@ -102,17 +190,17 @@ def submitted_response() -> Responses:
 
 def failed_response() -> Responses:
     """Documentation of the answer for a request that has failed."""
-    return {422: {"model": FailedAnswer, "description": "The request has failed; `error` says why."}}
+    return {422: {"model": FailedResponse, "description": "The request has failed; `error` says why."}}
 
 
 def unfinished_response() -> Responses:
     """Documentation of the answer for a v1 call that has waited long enough."""
-    return {504: {"model": UnfinishedAnswer, "description": "The result was not ready in time; the request goes on."}}
+    return {504: {"model": UnfinishedResponse, "description": "The result was not ready in time; the request goes on."}}
 
 
 def picture_response() -> Responses:
     """Documentation of the pictures of a v1 call: one as it is, several as JSON."""
-    result = {"application/json": {"schema": {"$ref": "#/components/schemas/ResultAnswer"}}}
+    result = {"application/json": {"schema": {"$ref": "#/components/schemas/ResultResponse"}}}
     description = "The picture; for several pictures, JSON with their URLs."
     return {
         200: {"description": description, "headers": _headers(_PICTURE_HEADERS), "content": {**_PICTURES, **result}}
@@ -201,12 +289,12 @@ def _error_response(status: int) -> dict[str, Any]:
     description, sentence = _ERRORS[status]
     content = {"application/json": {"example": {"error": sentence}}}
     headers = _headers(_HEADERS.get(status, {}))
-    return {"model": ErrorAnswer, "description": description, "content": content, "headers": headers}
+    return {"model": ErrorResponse, "description": description, "content": content, "headers": headers}
 
 
 def _with_schema(response: dict[str, Any]) -> dict[str, Any]:
     """For responses added after the framework has turned models into references."""
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
     content["application/json"] |= response["content"]["application/json"]
     return {name: value for name, value in response.items() if name != "model"} | {"content": content}
 

@@ -6,41 +6,38 @@ import json
 from typing import cast
 
 from server.schemas import (
-    FailedAnswer,
-    ImageAnswer,
+    FailedResponse,
+    ImageResponse,
     Metrics,
     OpenState,
-    ResultAnswer,
-    StatusAnswer,
-    SubmitAnswer,
-    UnfinishedAnswer,
+    ResultResponse,
+    StatusResponse,
+    SubmitResponse,
+    UnfinishedResponse,
 )
-from server.urls import Links
-from workers.state.records import Output, Record, Status
+from server.urls import UrlBuilder
+from workers.state.record import Output, Record, Status
 
 
-def submitted(request_id: str, links: Links) -> SubmitAnswer:
+def submitted(request_id: str, urls: UrlBuilder) -> SubmitResponse:
     """Body for an accepted request."""
-    urls = links.of_request(request_id)
     return {
         "request_id": request_id,
         "status": "QUEUED",
-        "poll_url": urls["poll_url"],
-        "status_url": urls["status_url"],
-        "response_url": urls["response_url"],
+        **urls.request(request_id),
     }
 
 
-def status(record: Record, links: Links, credits_left: float) -> StatusAnswer | FailedAnswer:
+def status(record: Record, urls: UrlBuilder, credits_left: float) -> StatusResponse | FailedResponse:
     """Body for the state of a request."""
     if record.status is Status.FAILED:
         return failed(record)
-    urls = links.of_request(record.request_id)
-    body: StatusAnswer = {
+    own = urls.request(record.request_id)
+    body: StatusResponse = {
         "status": cast(OpenState, record.status.value),
         "request_id": record.request_id,
-        "status_url": urls["status_url"],
-        "response_url": urls["response_url"],
+        "status_url": own["status_url"],
+        "response_url": own["response_url"],
         "metrics": _billed(record, credits_left) if record.status is Status.COMPLETED else {},
     }
     if record.status is Status.PROCESSING and record.total:
@@ -48,7 +45,7 @@ def status(record: Record, links: Links, credits_left: float) -> StatusAnswer | 
     return body
 
 
-def failed(record: Record) -> FailedAnswer:
+def failed(record: Record) -> FailedResponse:
     """Body for a failed request."""
     return {
         "status": "FAILED",
@@ -58,9 +55,9 @@ def failed(record: Record) -> FailedAnswer:
     }
 
 
-def result(record: Record, links: Links, credits_left: float) -> ResultAnswer:
+def result(record: Record, urls: UrlBuilder, credits_left: float) -> ResultResponse:
     """Body for a completed request."""
-    images = [_image(output, links) for output in record.outputs]
+    images = [_image(output, urls) for output in record.outputs]
     return {
         "status": "COMPLETED",
         "request_id": record.request_id,
@@ -74,15 +71,12 @@ def result(record: Record, links: Links, credits_left: float) -> ResultAnswer:
     }
 
 
-def unfinished(request_id: str, links: Links) -> UnfinishedAnswer:
+def unfinished(request_id: str, urls: UrlBuilder) -> UnfinishedResponse:
     """Body for a v1 call that has waited long enough."""
-    urls = links.of_request(request_id)
     return {
         "error": "The result was not ready in time. The request goes on; ask for it at response_url.",
         "request_id": request_id,
-        "poll_url": urls["poll_url"],
-        "status_url": urls["status_url"],
-        "response_url": urls["response_url"],
+        **urls.request(request_id),
     }
 
 
@@ -99,9 +93,9 @@ def result_headers(record: Record, credits_left: float) -> dict[str, str]:
     }
 
 
-def _image(output: Output, links: Links) -> ImageAnswer:
+def _image(output: Output, urls: UrlBuilder) -> ImageResponse:
     return {
-        "url": links.file(output.name),
+        "url": urls.file(output.name),
         "content_type": output.media_type,
         "file_name": output.name,
         "file_size": output.size,

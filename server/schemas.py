@@ -17,7 +17,7 @@ class FieldError(TypedDict):
     message: str
 
 
-class ErrorAnswer(TypedDict):
+class ErrorResponse(TypedDict):
     """Every answer that is not 2xx, except that of a failed request."""
 
     error: str
@@ -34,14 +34,19 @@ class Metrics(TypedDict, total=False):
     remaining_credits: float
 
 
-class SubmitAnswer(TypedDict):
+class RequestUrls(TypedDict):
+    """The three URLs of one request: v1 result, v2 status, v2 result."""
+
+    poll_url: str
+    status_url: str
+    response_url: str
+
+
+class SubmitResponse(RequestUrls):
     """A request was accepted."""
 
     request_id: str
     status: Literal["QUEUED"]
-    poll_url: str
-    status_url: str
-    response_url: str
 
 
 class Progress(TypedDict):
@@ -51,7 +56,7 @@ class Progress(TypedDict):
     total: int
 
 
-class StatusAnswer(TypedDict):
+class StatusResponse(TypedDict):
     """State of a request that has not failed; `progress`, an extension, while a worker draws."""
 
     status: OpenState
@@ -62,7 +67,7 @@ class StatusAnswer(TypedDict):
     progress: NotRequired[Progress]
 
 
-class ImageAnswer(TypedDict):
+class ImageResponse(TypedDict):
     """One picture of a result; `file_size` in bytes."""
 
     url: str
@@ -71,21 +76,21 @@ class ImageAnswer(TypedDict):
     file_size: int
 
 
-class ResultAnswer(TypedDict):
+class ResultResponse(TypedDict):
     """A finished request. `output` is the URL of the first picture, `images` has all of them."""
 
     status: Literal["COMPLETED"]
     request_id: str
     error: None
     output: str
-    images: list[ImageAnswer]
+    images: list[ImageResponse]
     seed: int
     prompt: str
     timings: dict[str, float]
     metrics: Metrics
 
 
-class FailedAnswer(TypedDict):
+class FailedResponse(TypedDict):
     """A request that has failed; served as 422."""
 
     status: Literal["FAILED"]
@@ -94,17 +99,14 @@ class FailedAnswer(TypedDict):
     metrics: Metrics
 
 
-class UnfinishedAnswer(TypedDict):
-    """A v1 call that has waited long enough: the request goes on, its result will be at `response_url`."""
+class UnfinishedResponse(RequestUrls):
+    """A v1 call has reached its time limit; the request is still queued or processing, its result: `response_url`."""
 
     error: str
     request_id: str
-    poll_url: str
-    status_url: str
-    response_url: str
 
 
-class UploadAnswer(TypedDict):
+class UploadResponse(TypedDict):
     """Addresses of uploaded pictures, in the order of the request, under both names that clients read."""
 
     file_urls: list[str]
@@ -112,11 +114,11 @@ class UploadAnswer(TypedDict):
     message: str
 
 
-CreditsAnswer = TypedDict("CreditsAnswer", {"credits": float, "free-credits": float})
+CreditsResponse = TypedDict("CreditsResponse", {"credits": float, "free-credits": float})
 """Balance of the key."""
 
 
-class LiveAnswer(TypedDict):
+class LiveResponse(TypedDict):
     """The process answers."""
 
     status: Literal["live"]
@@ -125,7 +127,8 @@ class LiveAnswer(TypedDict):
 class ModelHealth(TypedDict):
     """Whether one model can be served, with which weights and in which variants, and if not, why.
 
-    `note` tells what demo weights are good for; it is empty where there are none.
+    `note` tells what demo weights are good for; it is empty where there are none. `execution` is the mode in which the
+    networks run; `fallback` says what could not be compiled or captured on some worker and why, else it is empty.
     """
 
     ready: bool
@@ -133,9 +136,11 @@ class ModelHealth(TypedDict):
     note: str
     variants: list[str]
     detail: str
+    execution: Literal["eager", "compiled", "captured", "mixed"] | None
+    fallback: str
 
 
-class ReadyAnswer(TypedDict):
+class ReadyResponse(TypedDict):
     """Whether any model can be served, by a process that is not about to end."""
 
     ready: bool

@@ -8,10 +8,9 @@ from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from fastapi import Request
 from starlette.datastructures import Headers
 
-from server.dependencies import gateway_of
+from server.schemas import RequestUrls
 
 _HOST: Final = re.compile(
     r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?"
@@ -22,7 +21,7 @@ FILES: Final = "/files/"
 
 
 @dataclass(frozen=True)
-class Links:
+class UrlBuilder:
     """Makes URLs below `base`, and recognises them; `aliases` are other bases under which clients know this server."""
 
     base: str
@@ -32,7 +31,7 @@ class Links:
         """URL of a picture in the store."""
         return f"{self.base}{FILES}{name}"
 
-    def of_request(self, request_id: str) -> dict[str, str]:
+    def request(self, request_id: str) -> RequestUrls:
         """The three URLs under which a request can be asked for."""
         return {
             "poll_url": f"{self.base}/v1/requests/{request_id}",
@@ -65,14 +64,6 @@ def base_url(scheme: str, headers: Headers, fallback: str) -> str:
     hosts = (_first(headers, "x-forwarded-host"), headers.get("host", ""))
     host = next((host for host in hosts if is_host(host)), fallback)
     return f"{proto if proto in _DEFAULT_PORTS else scheme}://{host}{prefix if _PREFIX.fullmatch(prefix) else ''}"
-
-
-def links_of(request: Request) -> Links:
-    """The `Links` for the caller of this request."""
-    settings = gateway_of(request).settings
-    scheme = request.scope["scheme"]
-    reached = base_url(scheme, request.headers, f"{settings.host}:{settings.port}")
-    return Links(settings.public_url, (reached,)) if settings.public_url else Links(reached)
 
 
 def _first(headers: Headers, name: str) -> str:

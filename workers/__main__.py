@@ -32,7 +32,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
     try:
         settings = read_settings(WorkerSettings)
-        configure_logging("worker", settings.log_level)
+        configure_logging("worker", settings.log_level, settings.log_format)
         if settings.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"  # whatever it was: the libraries have not read it yet
         open_store(settings.store_location).check()

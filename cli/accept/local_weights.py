@@ -65,13 +65,13 @@ def _load(root: Path, record: Installed) -> Recogniser:
     from models.pulid_lightning.identity.face import FaceFinder
     from models.weights.folder import Folder
     from models.weights.hashes import HashCache
-    from models.weights.weight_set import find_fault
+    from models.weights.installed import verify_file
 
     found = [weight for weight in record.weights if weight.role == ROLE]
     if not found:
         raise WeightsError(f"{root} holds no {ROLE}.")
     for file in found[0].files:
-        if fault := find_fault(root, file, HashCache()):
+        if fault := verify_file(root, file, HashCache()):
             raise WeightsError(f"{fault}.")
     return recogniser_of(FaceFinder(Folder.of(root / found[0].path, [root / file.path for file in found[0].files])))
 

@@ -23,7 +23,7 @@ from cli.weights.transfers import Source, exclusive_lock, format_bytes
 from cli.weights.verify import verify
 from models.catalog import MODELS
 from models.errors import WeightsError
-from models.runtime.kernel_cache import keep_kernels
+from models.runtime.kernel_cache import set_cache_dirs
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import read_installed
 from models.weights.lock import SHIPPED_LOCK, Lock, Weight, pin, read_lock
@@ -129,7 +129,7 @@ def lock_command(lock: _LockFile = SHIPPED_LOCK) -> None:
 @app.command(name="demo")
 def demo_command(directory: Annotated[Path | None, typer.Argument(metavar="[DIR]")] = None) -> None:
     """Build the demo weights: small networks that show how ic-light relights, and stand-ins for pulid-lightning."""
-    keep_kernels(None)
+    set_cache_dirs(None)
     from models.demo.build import build  # loads torch, and diffusers with its compiler
 
     directory = directory or settings_or_exit(WorkerSettings).demo_dir

@@ -193,7 +193,7 @@ class LimitedProtocol(OneByOne):
     def _late(self) -> None:
         self._hang_up(408, "The request took too long to arrive.")
 
-    def _hang_up(self, status: int, sentence: str) -> None:
+    def _hang_up(self, status: int, message: str) -> None:
         """End the connection, with an answer if none has been begun for the request at hand.
 
         It is closed in one direction first: closed at once, what the peer is still sending would cost it the answer.
@@ -203,7 +203,7 @@ class LimitedProtocol(OneByOne):
             self.transport.close()
             self._cut_later()
             return
-        self.transport.write(_answer(status, sentence))
+        self.transport.write(_answer(status, message))
         self.transport.write_eof()
         self._enter(_Phase.GONE, self._limits.linger_s, self.transport.abort)
         self._tell_gone()
@@ -218,10 +218,10 @@ class LimitedProtocol(OneByOne):
             self._cut = None
 
 
-def _answer(code: int, sentence: str) -> bytes:
+def _answer(code: int, message: str) -> bytes:
     """An answer in the shape of all errors, as it goes over the wire."""
     status = HTTPStatus(code)
-    body = json.dumps({"error": sentence}).encode()
+    body = json.dumps({"error": message}).encode()
     headers = {
         **SECURITY_HEADERS,
         "Content-Type": "application/json",

@@ -11,7 +11,8 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any, Final
 import httpx
 
 from models.imaging.decode import MAX_BYTES
-from server.errors import ImageUnavailable
+from server.errors import RETRY_AFTER_S, ImageUnavailable, TooManyRequests
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -30,6 +31,8 @@ Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
 CONNECT_S: Final = 5.0
 TOTAL_S: Final = 15.0
 MAX_REDIRECTS: Final = 10
+SLOT_TIMEOUT_S: Final = 15.0
+"""How long a fetch waits for one of its caller's slots."""
 USER_AGENT: Final = "facelight"
 _NAT64: Final = ip_network("64:ff9b::/96")
 _REFUSED: Final = tuple(
@@ -136,7 +139,7 @@ class Fetcher:
         )
 
     async def fetch(self, url: str) -> bytes:
-        """Download at most `MAX_BYTES` within the time limit; raises `ImageUnavailable` with a sentence."""
+        """Download at most `MAX_BYTES` within the time limit; raises `ImageUnavailable` with a message."""
         try:
             async with asyncio.timeout(self._total_s):
                 return await self._follow(httpx.URL(url))
@@ -236,3 +239,37 @@ def _check_answer(headers: httpx.Headers, body: bytes) -> None:
         )
     if not media_type.startswith("image/") and media_type not in _UNTOLD:
         raise ImageUnavailable(f"the URL was answered with {media_type}, not a picture")
+
+
+class FetchSlots:
+    """Limits concurrent fetches to `count` per owner, so that slow hosts delay only the caller that names them."""
+
+    def __init__(self, count: int, timeout_s: float = SLOT_TIMEOUT_S) -> None:
+        self._count = count
+        self._timeout_s = timeout_s
+        self._semaphores: dict[str, asyncio.Semaphore] = {}
+        self._users: dict[str, int] = {}
+
+    @asynccontextmanager
+    async def slot(self, owner: str) -> AsyncIterator[None]:
+        """Hold one of the owner's slots; raises `TooManyRequests` if none is free within the timeout."""
+        semaphore = self._semaphores.setdefault(owner, asyncio.Semaphore(self._count))
+        self._users[owner] = self._users.get(owner, 0) + 1
+        try:
+            await self._acquire(semaphore)
+            try:
+                yield
+            finally:
+                semaphore.release()
+        finally:
+            self._users[owner] -= 1
+            if not self._users[owner]:
+                del self._users[owner], self._semaphores[owner]
+
+    async def _acquire(self, semaphore: asyncio.Semaphore) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await semaphore.acquire()
+        except TimeoutError as error:
+            message = f"{self._count} pictures are being fetched for this caller already. Try again later."
+            raise TooManyRequests(message, headers={"Retry-After": str(RETRY_AFTER_S)}) from error

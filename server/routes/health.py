@@ -13,19 +13,20 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
 from models.catalog import MODELS
-from server.dependencies import gateway_of
+from server.dependencies import ReadinessThreadsDep, RegistryDep
 from server.http.drain import drain_of
-from server.schemas import LiveAnswer, ModelHealth, ReadyAnswer
+from server.schemas import LiveResponse, ModelHealth, ReadyResponse
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 
 router = APIRouter(prefix="/health", tags=["health"])
 Weights = Literal["demo", "real", "mixed"]
-_PATIENCE_S: Final = 1.0
-"""Probes ask often, and give up after few seconds."""
+Execution = Literal["eager", "compiled", "captured", "mixed"]
+_TIMEOUT_S: Final = 1.0
+"""Less than the timeout of any usual prober."""
 
 
 @router.get("/live", operation_id="health_live")
-async def live() -> LiveAnswer:
+async def live() -> LiveResponse:
     """The process answers. Asks nobody else."""
     return {"status": "live"}
 
@@ -33,30 +34,31 @@ async def live() -> LiveAnswer:
 @router.get(
     "/ready",
     operation_id="health_ready",
-    response_model=ReadyAnswer,
-    responses={503: {"model": ReadyAnswer, "description": "Nothing can be served now."}},
+    response_model=ReadyResponse,
+    responses={503: {"model": ReadyResponse, "description": "Nothing can be served now."}},
 )
-async def ready(request: Request) -> JSONResponse:
+async def ready(request: Request, registry: RegistryDep, threads: ReadinessThreadsDep) -> JSONResponse:
     """200 once a worker has loaded its models and can serve one, with the kind of weights it has been loaded with.
 
     503 while nothing can be served, and from the moment on when this process is told to end.
     """
-    gateway = gateway_of(request)
     try:
-        async with asyncio.timeout(_PATIENCE_S):
-            # In threads of its own, which are left behind: the others may all be waiting for Redis.
-            workers = await run_sync(gateway.registry.live_workers, limiter=gateway.probers, abandon_on_cancel=True)
+        async with asyncio.timeout(_TIMEOUT_S):
+            # In a pool of its own, abandoned at the timeout: the default pool's threads may all wait for Redis.
+            workers = await run_sync(registry.live_workers, limiter=threads, abandon_on_cancel=True)
     except (RedisError, TimeoutError):
         workers = []
-    answer = readiness(workers)
+    body = readiness(workers)
     if drain_of(request).begun:
-        answer = {**answer, "ready": False, "draining": True}
-    return JSONResponse(answer, 200 if answer["ready"] else 503)
+        body = {**body, "ready": False, "draining": True}
+    return JSONResponse(body, 200 if body["ready"] else 503)
 
 
-def readiness(workers: Sequence[WorkerReport]) -> ReadyAnswer:
-    """What the living workers can serve, put together."""
-    models = {slug: _model_health(slug, [_taken(w, slug) for w in workers if slug in w.models]) for slug in MODELS}
+def readiness(workers: Sequence[WorkerReport]) -> ReadyResponse:
+    """What all live workers together can serve."""
+    models = {
+        slug: _model_health(slug, [_effective_report(w, slug) for w in workers if slug in w.models]) for slug in MODELS
+    }
     return {
         "ready": any(model["ready"] for model in models.values()),
         "weights": _kind(model["weights"] for model in models.values()),
@@ -66,8 +68,8 @@ def readiness(workers: Sequence[WorkerReport]) -> ReadyAnswer:
     }
 
 
-def _taken(worker: WorkerReport, slug: str) -> ModelReport:
-    """What the worker can do for a model now: it takes no job before it has loaded all of its models."""
+def _effective_report(worker: WorkerReport, slug: str) -> ModelReport:
+    """The worker's report on a model; LOADING until all of its models are loaded: it claims no request before."""
     loading = any(report.state is ModelState.LOADING for report in worker.models.values())
     return replace(worker.models[slug], state=ModelState.LOADING) if loading else worker.models[slug]
 
@@ -84,12 +86,28 @@ def _model_health(slug: str, reports: Sequence[ModelReport]) -> ModelHealth:
             "variants": [variant for variant in MODELS[slug].params.variants if variant in served],
             "detail": f"loaded in {max(report.load_s for report in serving):.1f} s, warmed up in "
             f"{max(report.warm_up_s for report in serving):.1f} s",
+            "execution": cast(
+                "Execution | None", _one_of({report.execution for report in serving if report.execution})
+            ),
+            "fallback": "; ".join(dict.fromkeys(report.fallback for report in serving if report.fallback)),
         }
     details = [report.detail or report.state.value for report in reports]
     detail = "; ".join(details) or "no worker serves this model"
-    return {"ready": False, "weights": None, "note": "", "variants": [], "detail": detail}
+    return {
+        "ready": False,
+        "weights": None,
+        "note": "",
+        "variants": [],
+        "detail": detail,
+        "execution": None,
+        "fallback": "",
+    }
 
 
 def _kind(weights: Iterable[str | None]) -> Weights | None:
-    kinds = {kind for kind in weights if kind}
-    return cast(Weights, kinds.pop()) if len(kinds) == 1 else "mixed" if kinds else None
+    return cast("Weights | None", _one_of({kind for kind in weights if kind}))
+
+
+def _one_of(kinds: set[str]) -> str | None:
+    """The only element, `mixed` for several, None for none."""
+    return min(kinds, default=None) if len(kinds) <= 1 else "mixed"

@@ -41,7 +41,7 @@ def mounts(service: dict[str, Any]) -> dict[str, str]:
 )
 def test_every_setting_can_be_set_and_no_other(name: str, kind: type[CommonSettings]) -> None:
     given = {key for key in SERVICES[name]["environment"] if key.startswith("FACELIGHT_")}
-    fixed = {"FACELIGHT_ALLOW_ANONYMOUS"} | ({"FACELIGHT_WEIGHTS_DIR"} if name == "worker-cpu" else set())
+    fixed = {"FACELIGHT_ALLOW_ANONYMOUS", "FACELIGHT_WEIGHTS_DIR" if name == "worker-cpu" else "FACELIGHT_DEMO"}
     assert given == variables_of(kind) - fixed
 
 

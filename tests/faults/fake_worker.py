@@ -145,7 +145,7 @@ def main() -> None:
     """Serve as `python -m workers` does."""
     fake_clock.install("worker")
     settings = read_settings(WorkerSettings)
-    configure_logging("worker", settings.log_level)
+    configure_logging("worker", settings.log_level, settings.log_format)
     status = serve(settings, PlayedModels)
     if status == DEVICE_BROKEN:
         os._exit(status)  # as `python -m workers` does

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 from server.dependencies import build_gateway
-from server.maintenance import tidy_alone
+from server.maintenance import run_once_locked
 from tests.server.conftest import MakeSettings
 from tests.server.support import FakeWorker, serving
-from workers.state.records import Status
+from workers.state.record import Status
 
 
 def _is_queued_again(worker: FakeWorker, request_id: str, timeout_s: float = 10) -> bool:
@@ -44,7 +44,7 @@ def test_a_bad_round_does_not_end_cleaning(make_settings: MakeSettings) -> None:
 def test_one_process_at_a_time(make_settings: MakeSettings, tmp_path: Path) -> None:
     gateway = build_gateway(make_settings())
     with gateway.redis.lock("facelight:janitor", timeout=60):
-        assert not tidy_alone(gateway)
-    assert tidy_alone(gateway)
-    assert tidy_alone(gateway), "the lock is given back"
+        assert not run_once_locked(gateway.janitor, gateway.redis)
+    assert run_once_locked(gateway.janitor, gateway.redis)
+    assert run_once_locked(gateway.janitor, gateway.redis), "the lock is given back"
     gateway.redis.close()

@@ -67,7 +67,7 @@ def test_every_operation_is_complete(document: dict[str, Any]) -> None:
 
 
 def test_error_examples_fit_their_schema(document: dict[str, Any]) -> None:
-    error = document["components"]["schemas"]["ErrorAnswer"]
+    error = document["components"]["schemas"]["ErrorResponse"]
     examples = [
         media["example"]
         for _, operation in operations(document)
@@ -99,7 +99,7 @@ def test_bodies_are_the_parameters(document: dict[str, Any], slug: str, version:
 def test_pictures_are_described_truthfully(document: dict[str, Any]) -> None:
     content = document["paths"]["/v1/ic-light"]["post"]["responses"]["200"]["content"]
     assert set(content) == {"image/webp", "image/jpeg", "image/png", "application/json"}
-    assert resolve(document, content["application/json"]["schema"])["title"] == "ResultAnswer"
+    assert resolve(document, content["application/json"]["schema"])["title"] == "ResultResponse"
 
 
 def test_keys_are_optional_only_where_none_are_set(make_settings: MakeSettings) -> None:
@@ -159,7 +159,10 @@ def test_answers_fit_their_schemas(client: Client, worker: FakeWorker, document:
 def test_examples_fit_their_schemas(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     exemplified = {name: schema["example"] for name, schema in schemas.items() if "example" in schema}
-    assert {name for name in schemas if name.endswith("Answer")} - set(exemplified) == {"ErrorAnswer", "ImageAnswer"}
+    assert {name for name in schemas if name.endswith("Response")} - set(exemplified) == {
+        "ErrorResponse",
+        "ImageResponse",
+    }
     for name, example in exemplified.items():
         whole = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": schemas}}
         jsonschema_rs.validate(whole, example)

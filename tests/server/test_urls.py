@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from server.urls import Links, base_url, is_host
+from server.urls import UrlBuilder, base_url, is_host
 from tests.server.conftest import MakeSettings
 from tests.server.support import Client, body_for, serving
 
@@ -81,13 +81,13 @@ def test_no_header_breaks_out_of_the_url(host: str, forwarded: str, proto: str, 
     ],
 )
 def test_own_files(reference: str, name: str | None) -> None:
-    links = Links("https://images.example/api", ("http://10.0.0.5:8000", "http://images.example/api"))
-    assert links.file_name(reference) == name
+    urls = UrlBuilder("https://images.example/api", ("http://10.0.0.5:8000", "http://images.example/api"))
+    assert urls.file_name(reference) == name
 
 
 @given(reference=st.text(max_size=60) | st.text(max_size=40).map("http://a.example".__add__))
 def test_any_text_may_be_asked_about(reference: str) -> None:
-    name = Links("http://a.example").file_name(reference)
+    name = UrlBuilder("http://a.example").file_name(reference)
     assert name is None or name in reference.replace("\n", "").replace("\t", "").replace("\r", "")
 
 

@@ -13,7 +13,7 @@ from cli.accept.photos import ASTRONAUT, CAT, CUP, PHOTOS
 from cli.accept.result import Outcome
 from models.imaging.encode import encode
 from models.pulid_lightning.identity.face import FaceFinder
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from tests.cli.accept.pictures import blurred, brightened, fitted, jpeg, noise, relit, uniform
 
 PASSED, FAILED = Outcome.PASSED, Outcome.FAILED

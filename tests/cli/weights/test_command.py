@@ -25,9 +25,8 @@ from skimage import data
 
 from models.catalog import MODELS
 from models.weights.hashes import WEIGHT_HASHES, HashCache
-from models.weights.installed import InstalledFile, read_installed
+from models.weights.installed import InstalledFile, WeightSet, read_installed
 from models.weights.lock import HubSource, read_lock
-from models.weights.weight_set import WeightSet
 from tests.cli.weights.hub import Fault, Hub
 from tests.cli.weights.twin import publish
 from tests.live_server import png

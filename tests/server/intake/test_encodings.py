@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.server.support import DATA_URI, PNG, SLUGS, Client, FakeWorker, Host, body_for, image_field
+from workers.engine.rq_loop import WakeupQueue
 
 
 def _stored(worker: FakeWorker, answer: Any) -> tuple[dict[str, Any], bytes | None]:
@@ -89,13 +90,14 @@ def test_media_type_is_read_leniently(client: Client) -> None:
 
 def test_a_request_calls_a_worker_and_tells_it_nothing(client: Client, worker: FakeWorker) -> None:
     client.submit()
-    (job,) = worker.queue.queue_of("ic-light", "foreground").jobs
+    (job,) = WakeupQueue("ic-light", "foreground", worker.redis).jobs
     assert (list(job.args), job.kwargs) == ([], {})
 
 
 def test_log_holds_ids_and_no_secrets(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         request_id = client.submit("ic-light", prompt="a secret plan")
-    assert f"accepted {request_id} for ic-light" in caplog.text
+    (enqueued,) = [record for record in caplog.records if record.getMessage() == "enqueued, model ic-light"]
+    assert enqueued.__dict__["request_id"] == request_id
     assert "secret" not in caplog.text
     assert "base64" not in caplog.text

@@ -150,9 +150,9 @@ def test_refused(door: Door, case: str) -> None:
     door.tried.clear()
     answer = door.send(case)
     assert answer.status_code == 400, answer.text
-    sentence = answer.json()["error"]
-    assert sentence.startswith("subject_image: ")
-    assert not any(secret in sentence for secret in ("127.", "169.254", "::1", str(door.victims.port), "/etc"))
+    message = answer.json()["error"]
+    assert message.startswith("subject_image: ")
+    assert not any(secret in message for secret in ("127.", "169.254", "::1", str(door.victims.port), "/etc"))
     gateway = (door.client.base_url.host, door.client.base_url.port)
     allowed = {gateway, (PUBLIC, int(door.host.rpartition(":")[2])), (PUBLIC, door.victims.port)}
     assert [peer for peer in door.tried if peer not in allowed] == []
