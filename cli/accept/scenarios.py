@@ -8,8 +8,8 @@ from typing import Any
 
 from cli.accept.checks import files, repeats
 from cli.accept.client import ImageRequest, ImageResponse
-from cli.accept.portraits import portrait, portraits
-from cli.accept.relighting import relit, scene
+from cli.accept.ic_light import relit, scene
+from cli.accept.pulid_lightning import portrait, portraits
 from cli.accept.result import CheckResult, passed_if
 from cli.accept.scenario import CHECKPOINTS, FIRST_SEED, Check, Scenario, Scope, changed, right_sizes
 from models.imaging.decode import MEDIA_TYPES
