@@ -57,7 +57,7 @@ def folder(tmp_path: Path, network: Network) -> Folder:
 
 
 def cut_off(hub: Hub, name: str) -> None:
-    """Let a download begin, and fail as often as `network` has retry."""
+    """Let a download begin, and fail in all attempts of `network`."""
     hub.faults[name] += [Fault(cut_after=200_000), Fault(status=500), Fault(status=500)]
 
 
