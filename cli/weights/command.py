@@ -14,9 +14,8 @@ import typer
 from cli.console import EXIT_FOUND, fail, settings_or_exit
 from cli.weights.download import Network
 from cli.weights.fetch import Report, fetch, missing, unused_files
-from cli.weights.fill_mirror import fill_mirror
 from cli.weights.listing import rows, table
-from cli.weights.mirror import Mirror
+from cli.weights.mirror import Mirror, fill_mirror
 from cli.weights.selection import Selection, SelectionOptions, select
 from cli.weights.state import installed_in
 from cli.weights.transfers import Source, exclusive_lock, format_bytes
