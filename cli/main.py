@@ -29,11 +29,12 @@ app.add_typer(keys.app, name="keys")
 def serve() -> None:
     """Serve both endpoints on this machine: Redis, one worker and the gateway, restarted when they exit."""
     settings = settings_or_exit(GatewaySettings)
-    settings_or_exit(WorkerSettings)  # the worker would fail on them, again and again
+    worker_settings = settings_or_exit(WorkerSettings)  # the worker would fail on them, again and again
     configure_logging("serve", settings.log_level, settings.log_format)
     try:
         open_store(settings.store_location).check()
-        supervisor.run(settings, on_ready=lambda: typer.echo(_welcome(settings)))
+        demo = supervisor.serves_demo_weights(worker_settings)
+        supervisor.run(settings, demo, on_ready=lambda: typer.echo(_welcome(settings, demo)))
     except (SettingsError, supervisor.StartupError) as error:
         fail(error)
 
@@ -91,9 +92,11 @@ def _exec(module: str, *arguments: str) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - no shell is wanted
 
 
-def _welcome(settings: GatewaySettings) -> str:
+def _welcome(settings: GatewaySettings, demo: bool) -> str:
     url = supervisor.local_url(settings)
     lines = ["", f"  facelight is ready on {url}", f"  docs: {url}/docs", ""]
+    if demo:
+        lines += ["  on demo weights, for demonstration only; `facelight weights fetch` fetches the real ones", ""]
     lines += [f"  {line}" for slug in MODELS for line in (_curl(url, slug, settings.asks_for_key), "")]
     return "\n".join(lines)
 

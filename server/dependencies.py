@@ -13,11 +13,9 @@ from server.completion import CompletionListener
 from server.intake.fetcher import Fetcher, FetchSlots
 from server.limits import Rates, UploadQuota
 from server.settings import GatewaySettings
-from workers.state.clock import SharedClock
-from workers.state.connection import connect
+from workers.state.connection import SharedClock, connect
 from workers.state.janitor import Janitor
 from workers.state.keys import Keys
-from workers.state.queue import JobQueue
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
 from workers.store.base import Store
@@ -36,7 +34,6 @@ class Gateway:
     settings: GatewaySettings
     redis: Redis
     records: Records
-    queue: JobQueue
     store: Store
     registry: WorkerRegistry
     keys: Keys
@@ -54,19 +51,17 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
     """Put the parts together. Connects to nothing yet."""
     redis = connect(settings.redis_url)
     records = Records(redis, settings.result_ttl_s, settings.request_ttl_s)
-    queue = JobQueue(redis, settings.request_ttl_s)
     store = open_store(settings.store_location, SharedClock(records.now))
     registry = WorkerRegistry(redis, settings.heartbeat_ttl_s)
     return Gateway(
         settings=settings,
         redis=redis,
         records=records,
-        queue=queue,
         store=store,
         registry=registry,
         keys=Keys(redis),
         rates=Rates(redis),
-        janitor=Janitor(records, queue, store, registry, settings.max_attempts),
+        janitor=Janitor(records, store, registry, settings.max_attempts),
         fetcher=Fetcher(
             settings.fetch_allow_cidrs,
             settings.offline,

@@ -14,16 +14,12 @@ from redis.exceptions import RedisError
 from server.dependencies import Gateway
 from workers.errors import StoreUnavailable
 from workers.state.connection import decode
-from workers.state.once import new_call_id
+from workers.state.scripts import load_script, new_call_id
 
 _log = logging.getLogger(__name__)
 _LOCK: Final = "facelight:janitor"
 _LOCK_S: Final = 15
 """A process that dies in the middle of a round blocks the others for so long."""
-# KEYS: lock; ARGV: who holds it. The round may have taken longer than the lock lives.
-UNLOCK: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
-"""
 
 
 async def run_janitor(gateway: Gateway) -> None:
@@ -57,4 +53,4 @@ def _locked(redis: Redis) -> Iterator[bool]:
         yield is_ours
     finally:
         if is_ours:
-            redis.register_script(UNLOCK)(keys=[_LOCK], args=[holder])
+            redis.register_script(load_script("release_lock"))(keys=[_LOCK], args=[holder])

@@ -26,7 +26,7 @@ from server.intake.params import References, parse_params
 from server.schemas import FieldError
 from server.urls import UrlBuilder
 from workers.errors import StoreUnavailable
-from workers.state.records import Idempotency, QueueLimits, Record, Status
+from workers.state.record import Idempotency, QueueLimits, Record, Status
 from workers.state.registry import served_variants
 
 _log = logging.getLogger(__name__)

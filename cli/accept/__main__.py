@@ -15,7 +15,7 @@ from cli.accept import CannotRun
 from cli.accept.command import Options, accept
 from cli.accept.result import Outcome
 from cli.console import EXIT_FOUND, fail, settings_or_exit
-from workers.engine.model_loader import weights_folder
+from workers.engine.model_loader import weights_folder, with_demo_weights
 from workers.settings import WorkerSettings
 
 
@@ -34,7 +34,7 @@ def main(
     warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
     first_key = (key or "").split(",")[0].strip() or None
     options = Options(url, first_key, out, quick, seeds, only or ())
-    root = weights_folder(settings_or_exit(WorkerSettings))
+    root = weights_folder(with_demo_weights(settings_or_exit(WorkerSettings)))
     try:
         report = accept(options, root, typer.echo)
     except (CannotRun, OSError) as error:

@@ -9,14 +9,18 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from models.ic_light.batches import max_batch
-from models.ic_light.noise import BatchNoise, Noise
+from models.ic_light.sampling import BatchNoise, Noise
 from models.runtime.unet import TextContext, attend_to_text, evaluate, text_contexts, time_shifts
 
 Predict = Callable[[Any, Tensor, Tensor, tuple[TextContext, ...]], Tensor]
 """A UNet, its input, the shift of the timestep and the text's contexts give the predicted noise [rows, 4, h, w]."""
 _LATENT_SIDE: Final = 8
 """Pixels that one latent pixel stands for, along each side."""
+MAX_PIXELS: Final = 3072 * 3072
+"""Pixels of one batch: those of the largest picture that is served, whose memory is needed anyway. Twelve pictures of
+the default size fit."""
+MAX_PICTURES: Final = 24
+"""Rows of one batch, half of them for guidance: kernels for memory formats with channels last fail beyond 63."""
 
 
 @dataclass(frozen=True)
@@ -105,3 +109,8 @@ def _guided(conditions: Conditions, predicted: Tensor) -> Tensor:
         return predicted
     negative, positive = predicted.chunk(2)
     return negative + conditions.guidance * (positive - negative)
+
+
+def max_batch(width: int, height: int) -> int:
+    """How many pictures of `width` x `height` px make a batch, at least one."""
+    return max(1, min(MAX_PICTURES, MAX_PIXELS // (width * height)))

@@ -13,17 +13,14 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models.errors import WeightsError
 from models.ic_light.matting import Matting
-from models.ic_light.subject import Rgb
 from models.imaging.resample import resample
+from models.imaging.types import Floats, Rgb
 from models.runtime.onnx import session_options
 from models.weights.folder import linked
-
-Floats = NDArray[np.float32]
 
 _PUBLISHED_SIDE: Final = 1024
 _IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)

@@ -12,22 +12,20 @@ from torch import Tensor
 
 from models.errors import InputRefused, NonFiniteResult
 from models.ic_light import prompt, vae
-from models.ic_light.conditioning import cut_out, resize_and_center_crop
+from models.ic_light.conditioning import cut_out, light_gradient, resize_and_center_crop, to_rgb
 from models.ic_light.denoise import Conditions, denoise, predict_noise
-from models.ic_light.gradient import light_gradient
 from models.ic_light.networks import Networks, load_networks
-from models.ic_light.noise import BatchNoise, Noise
 from models.ic_light.params import Params
-from models.ic_light.sampling import StepRange, add_noise, full_range, make_scheduler, partial_range
-from models.ic_light.subject import Rgb, to_rgb
+from models.ic_light.sampling import BatchNoise, Noise, StepRange, add_noise, full_range, make_scheduler, partial_range
 from models.ic_light.warm_up import WarmUp
 from models.imaging.decode import decode
 from models.imaging.resample import resample
+from models.imaging.types import Rgb
 from models.outcomes import Decoded, non_finite, outcomes
-from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
+from models.pipeline import DEFAULT_OPTIONS, ExecutionReport, LoadOptions, OnStep, Outcome, Pipeline
 from models.runtime.lru import LRUCache
 from models.runtime.pacing import throttled
-from models.runtime.runner import EAGER, Execution, Runner, execution_for
+from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
 from models.weights.installed import WeightSet
 
 _STAGES: Final = (
@@ -158,6 +156,11 @@ class IcLight(Pipeline[Params, Prepared]):
         warm_up = WarmUp(self._networks, self._predict, self._encode, self._decode)
         warm_up.compile()
         warm_up.record()
+
+    @property
+    def execution(self) -> ExecutionReport:
+        """The slowest mode of the networks that run in every step or at the end."""
+        return execution_report(self._predict, self._encode, self._decode)
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:

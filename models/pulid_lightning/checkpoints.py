@@ -7,15 +7,16 @@ either stay there too, or one UNet is on the device and the weights of all are o
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from models.pipeline import CheckpointMemory
-from models.pulid_lightning.deduplicate import TensorPool
-from models.pulid_lightning.offload import OffloadedWeights
 from models.pulid_lightning.single_file import SingleFile
 from models.pulid_lightning.text_encoder import Encode, penultimate
 from models.runtime.load import for_device, load_part
@@ -25,6 +26,8 @@ WORKING_RESERVE: Final = 8 * 1024**3
 """Bytes of device memory to keep free for activations: an estimate for a batch of ten images of 1024 x 1024 px."""
 Loaded = TypeVar("Loaded")
 _log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -153,3 +156,59 @@ def _free_memory(device: torch.device) -> int | None:
 
 def _wide_half() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+
+
+class OffloadedWeights:
+    """The tensors of one network, in one contiguous block of host memory."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> None:
+        """Copy `tensors`, all floating point, in precision `dtype`; `device` is where they will be loaded."""
+        self._block = torch.empty(sum(tensor.numel() for tensor in tensors.values()), dtype=dtype)
+        if device.type == "cuda":
+            _lock_pages(self._block, device)
+        parts = torch.split(self._block, [tensor.numel() for tensor in tensors.values()])
+        self._tensors = {
+            name: part.view(tensor.shape).copy_(tensor)
+            for (name, tensor), part in zip(tensors.items(), parts, strict=True)
+        }
+
+    def load_into(self, network: nn.Module) -> None:
+        """Overwrite the network's tensors in place: captured graphs that hold their addresses stay valid."""
+        for name, tensor in network.state_dict().items():
+            tensor.copy_(self._tensors[name], non_blocking=True)
+
+
+def _lock_pages(block: Tensor, device: torch.device) -> None:
+    """Page-lock the block for asynchronous copies; torch's own pinned allocations are rounded up to 2^n bytes."""
+    runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    with torch.cuda.device(device):
+        status = int(runtime.cudaHostRegister(block.data_ptr(), block.nbytes, 0))
+    if status:
+        _log.warning("memory cannot be page-locked (CUDA error %d): switching checkpoints will take longer", status)
+
+
+class TensorPool:
+    """The distinct tensors of the networks loaded so far.
+
+    Fine-tuned checkpoints often keep the base model's text encoders and VAE: three of SDXL have gigabytes in common.
+    """
+
+    def __init__(self) -> None:
+        """Create an empty pool."""
+        self._kept: defaultdict[str, list[Tensor]] = defaultdict(list)
+
+    def deduplicate(self, kind: str, network: Network) -> Network:
+        """Replace tensors of `network` by equal ones of the same name of an earlier network of its `kind`.
+
+        Returns `network`.
+        """
+        for name, tensor in chain(network.named_parameters(), network.named_buffers()):
+            tensor.data = self._pooled(f"{kind}.{name}", tensor.data)
+        return network
+
+    def _pooled(self, name: str, tensor: Tensor) -> Tensor:
+        for kept in self._kept[name]:
+            if torch.equal(kept, tensor):
+                return kept
+        self._kept[name].append(tensor)
+        return tensor

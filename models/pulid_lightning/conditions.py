@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 
 from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.attention import METHODS, BodyWeighting, identity_contexts, layer_numbers
 from models.pulid_lightning.checkpoints import Checkpoint
 from models.pulid_lightning.identity.encoder import Identity
 from models.pulid_lightning.identity.extractor import IdentityExtractor
-from models.pulid_lightning.prepared import SIGMAS, Prepared
-from models.pulid_lightning.sdxl import Conditions, time_ids, timestep_shifts
+from models.pulid_lightning.identity.face import FoundFace
+from models.pulid_lightning.params import Params
+from models.pulid_lightning.sampler import STEPS, initial_latents, karras_sigmas, precompute_noise, sigma_steps
+from models.pulid_lightning.sdxl import LATENT_CHANNELS, LATENT_SCALE, Conditions, time_ids, timestep_shifts
 from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, encode_prompt, stack_prompts
 from models.runtime.lru import LRUCache
 from models.runtime.unet import added_embedding, cross_attentions, repeat, rows_of_pictures, text_contexts
@@ -23,6 +26,9 @@ REMEMBERED_FACES: Final = 64
 """How many pictures' faces are kept in memory, a megabyte each."""
 _REMEMBERED_PROMPTS: Final = 64
 """How many prompts' embeddings are kept on the device, a third of a megabyte for every 75 tokens."""
+SIGMAS: Final = karras_sigmas(STEPS)
+SIGMA_STEPS: Final = sigma_steps(SIGMAS)
+"""The steps that add noise."""
 
 
 class Conditioner:
@@ -78,3 +84,27 @@ def _branches(batch: Sequence[Prepared]) -> Iterator[PromptTokens]:
     """The negative prompts of all requests, then the others: the order of the UNet's rows."""
     yield from (request.negative_prompt for request in batch)
     yield from (request.prompt for request in batch)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that the CPU computes for a request.
+
+    `image_hash`: SHA-256 of the uploaded file, in hex. `latents` [n, 4, h, w]: start noise. `noise` [steps, n, 4, h,
+    w]: noise of the ancestral steps, as `precompute_noise` returns it. Both are in host memory.
+    """
+
+    params: Params
+    image_hash: str
+    face: FoundFace
+    prompt: PromptTokens
+    negative_prompt: PromptTokens
+    latents: Tensor
+    noise: Tensor
+
+
+def sample_noise(params: Params) -> tuple[Tensor, Tensor]:
+    """`latents` and `noise` of a `Prepared`."""
+    width, height = params.output_size
+    shape = params.number_of_images, LATENT_CHANNELS, height // LATENT_SCALE, width // LATENT_SCALE
+    return initial_latents(shape, params.seed, SIGMAS[0]), precompute_noise(shape, params.seed, SIGMAS)

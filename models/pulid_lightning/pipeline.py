@@ -12,18 +12,17 @@ import torch
 from models.errors import InputRefused, NonFiniteResult, WeightsError
 from models.imaging.decode import decode, to_pixels
 from models.outcomes import outcomes
-from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
+from models.pipeline import DEFAULT_OPTIONS, ExecutionReport, LoadOptions, OnStep, Outcome, Pipeline
 from models.pulid_lightning.adapter import Projection, read_adapter
 from models.pulid_lightning.attention import BodyWeighting, check_projections
 from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of, serving_dtype
-from models.pulid_lightning.conditions import REMEMBERED_FACES, Conditioner
+from models.pulid_lightning.conditions import REMEMBERED_FACES, SIGMA_STEPS, SIGMAS, Conditioner, Prepared, sample_noise
 from models.pulid_lightning.identity.bisenet import load_bisenet
 from models.pulid_lightning.identity.encoder import IdentityEncoder
 from models.pulid_lightning.identity.eva_clip import load_eva_clip
 from models.pulid_lightning.identity.extractor import IdentityExtractor, check_widths, load_encoder
 from models.pulid_lightning.identity.face import FaceFinder, FoundFace
 from models.pulid_lightning.params import Params
-from models.pulid_lightning.prepared import SIGMA_STEPS, SIGMAS, Prepared, sample_noise
 from models.pulid_lightning.prompt import Tokenizer, tokenize
 from models.pulid_lightning.sampler import PrecomputedNoise, sample
 from models.pulid_lightning.sdxl import decode_latents, decode_picture, denoiser, load_tokenizers, predict_noise
@@ -33,7 +32,7 @@ from models.runtime.fp8 import quantise, require_fp8
 from models.runtime.load import load_part
 from models.runtime.lru import LRUCache
 from models.runtime.pacing import throttled
-from models.runtime.runner import EAGER, Execution, Runner, execution_for
+from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
 from models.runtime.state_dicts import read_state_dict
 from models.weights.file_errors import file_errors
 from models.weights.installed import WeightSet
@@ -99,6 +98,11 @@ class PulidLightning(Pipeline[Params, Prepared]):
         for name in self.variants:
             warm_up.record(self._checkpoints.activate(name), name)
             self.run([warm_up.request(default_of(name))], lambda _step, _total: None)
+
+    @property
+    def execution(self) -> ExecutionReport:
+        """The slowest mode of the networks that run in every step or at the end."""
+        return execution_report(self._predict, self._decode)
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:

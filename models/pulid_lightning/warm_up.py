@@ -10,10 +10,9 @@ from torch import Tensor
 
 from models.outcomes import Decoded
 from models.pulid_lightning.checkpoints import Checkpoint
-from models.pulid_lightning.conditions import Conditioner
+from models.pulid_lightning.conditions import SIGMAS, Conditioner, Prepared, sample_noise
 from models.pulid_lightning.identity.face import CROP_SIDE, FoundFace
 from models.pulid_lightning.params import Params
-from models.pulid_lightning.prepared import SIGMAS, Prepared, sample_noise
 from models.pulid_lightning.prompt import CHUNK
 from models.pulid_lightning.sampler import timestep_of
 from models.pulid_lightning.text_encoder import PromptTokens

@@ -14,7 +14,8 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 import torch
 
-from models.pipeline import Compile
+from models.errors import CompilationFailed
+from models.pipeline import Compile, ExecutionMode, ExecutionReport
 from models.runtime.compiler import Compiler, mark_dynamic
 from models.runtime.cuda_graphs import CapturedGraph, CudaGraphCapturer, GraphCapturer
 from models.runtime.tree import Pytree, input_signature, to_inference_contiguous, tree_map
@@ -25,15 +26,21 @@ Stance = Literal["default", "eager_on_recompile", "fail_on_recompile"]
 
 _log = logging.getLogger(__name__)
 _MAX_REASON_LENGTH: Final = 500
+_MODES: Final[tuple[ExecutionMode, ...]] = ("eager", "compiled", "captured")
+"""From slow to fast."""
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How functions may be executed on a device: with what compiler and graph capturer; with neither, eagerly."""
+    """How functions are executed on a device: with what compiler and graph capturer; with neither, eagerly.
+
+    `required`: a failure of either is an error; else the function falls back to the next slower mode.
+    """
 
     compiler: Compiler | None = None
     capturer: GraphCapturer | None = None
     stance: Stance = "eager_on_recompile"
+    required: bool = False
 
 
 EAGER: Final = Execution()
@@ -43,15 +50,22 @@ EAGER: Final = Execution()
 def execution_for(device: torch.device, compile_: Compile) -> Execution:
     """What `FACELIGHT_COMPILE` means on `device`.
 
-    `auto` compiles for CUDA alone; `off` never; `max` searches long for the fastest kernels. Graphs are captured on
-    CUDA in any case: they need no compiler, and change no result.
+    `auto` compiles for CUDA alone; `off` never; `on` and `max` always, and a failure is an error; `max` searches long
+    for the fastest kernels. Graphs are captured on CUDA in any case: they need no compiler, and change no result.
     """
     on_cuda = device.type == "cuda"
     capturer = CudaGraphCapturer(device) if on_cuda else None
     if compile_ == "off" or (compile_ == "auto" and not on_cuda):
         return Execution(capturer=capturer)
     # Inductor has CUDA graphs of its own: it would capture them in the request path, and for one thread alone.
-    return Execution(Compiler(mode="max-autotune-no-cudagraphs" if compile_ == "max" else "default"), capturer)
+    mode = "max-autotune-no-cudagraphs" if compile_ == "max" else "default"
+    return Execution(Compiler(mode=mode), capturer, required=compile_ in ("on", "max"))
+
+
+def execution_report(*runners: Runner[Any]) -> ExecutionReport:
+    """The slowest mode of the runners, and what any of them could not compile or capture."""
+    fallbacks = [fallback for runner in runners for fallback in runner.fallbacks]
+    return ExecutionReport(min((runner.mode for runner in runners), key=_MODES.index), "; ".join(fallbacks))
 
 
 class Runner(Generic[Result]):
@@ -65,6 +79,8 @@ class Runner(Generic[Result]):
         self._static: dict[str, Callable[..., Result]] = {}
         self._graphs: dict[tuple[int, str], tuple[object, CapturedGraph[Result]]] = {}
         self._last_inputs: list[_Input] = []
+        self.fallbacks: list[str] = []
+        """What could not be compiled or captured, and why."""
 
     @torch.inference_mode()
     def __call__(self, network: Any, *inputs: Pytree) -> Result:
@@ -113,7 +129,7 @@ class Runner(Generic[Result]):
                     partial(function, network), [item.contiguous for item in given], self._execution.capturer
                 )
         except Exception as error:  # noqa: BLE001 - without a graph the result is the same, only slower
-            _log.warning("%s cannot be captured: %s", self.name, _reason(error))
+            self._fall_back("cannot be captured", error)
             return
         # The network is kept besides: no other one may get its id.
         self._graphs[id(network), _signature(given)] = (network, graph)
@@ -135,10 +151,18 @@ class Runner(Generic[Result]):
             with torch.compiler.set_stance(stance):
                 compiled(network, *inputs)
         except Exception as error:  # noqa: BLE001 - whatever the compiler lacks or stumbles over, requests are served
-            _log.warning("%s runs eagerly: %s", self.name, _reason(error))
             self._compiler = None
+            self._fall_back("cannot be compiled", error)
             return False
         return True
+
+    def _fall_back(self, what: str, error: Exception) -> None:
+        """Note that a mode is not available; raises `CompilationFailed` if it is required."""
+        reason = f"{self.name} {what}: {_reason(error)}"
+        if self._execution.required:
+            raise CompilationFailed(reason) from error
+        _log.warning("%s", reason)
+        self.fallbacks.append(reason)
 
     def _read(self, inputs: Sequence[Pytree]) -> list[_Input]:
         """Signatures of the inputs; tuples that were inputs of the last call are not read again."""
@@ -148,6 +172,11 @@ class Runner(Generic[Result]):
             for known, tree in zip(last, inputs, strict=True)
         ]
         return self._last_inputs
+
+    @property
+    def mode(self) -> ExecutionMode:
+        """The fastest mode that is ready."""
+        return "captured" if self._graphs else "compiled" if self._dynamic is not None else "eager"
 
     @property
     def name(self) -> str:

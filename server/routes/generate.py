@@ -34,7 +34,7 @@ from server.requests import IdempotencyKey, cancel, check_key, find_record, subm
 from server.schemas import SubmitResponse
 from server.urls import UrlBuilder, urls_of
 from workers.state.connection import CALL_S, wait_budget
-from workers.state.records import Record, Status
+from workers.state.record import Record, Status
 
 _log = logging.getLogger(__name__)
 _OUTAGE_PAUSE_S: Final = 0.5

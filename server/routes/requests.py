@@ -15,7 +15,7 @@ from server.openapi import error_responses, failed_response
 from server.requests import cancel, find_record
 from server.schemas import FailedResponse, ResultResponse, StatusResponse
 from server.urls import urls_of
-from workers.state.records import Record, Status
+from workers.state.record import Record, Status
 
 router = APIRouter(tags=["requests"], responses=error_responses(401, 404, 503))
 _FAILED: Final = failed_response()

@@ -252,7 +252,7 @@ def test_profiles() -> None:
 )
 def test_every_setting_can_be_set_and_no_other(name: str, kind: type[CommonSettings]) -> None:
     given = {key for key in SERVICES[name]["environment"] if key.startswith("FACELIGHT_")}
-    optional = {"FACELIGHT_ALLOW_ANONYMOUS"} | ({"FACELIGHT_WEIGHTS_DIR"} if name == "worker-cpu" else set())
+    optional = {"FACELIGHT_ALLOW_ANONYMOUS", "FACELIGHT_WEIGHTS_DIR" if name == "worker-cpu" else "FACELIGHT_DEMO"}
     assert given == environment_names(kind) - optional
 
 

@@ -106,6 +106,8 @@ def test_a_fresh_server_serves_until_a_signal_ends_every_process(tmp_path: Path,
         for model in MODELS.values():
             assert f"{model.slug} runs on demo weights. {model.demo_note}" in server.log.read_text()
         wait_for(lambda: "curl" in server.log.read_text(), "the words of welcome")
+        assert "serving demo weights, for demonstration only" in server.log.read_text()
+        assert "on demo weights, for demonstration only" in server.log.read_text()
         submit(server, photo_url, steps=1)
         family = psutil.Process(server.process.pid).children(recursive=True)
         assert len(family) == 3

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.ic_light import denoise, gradient, matting, prompt, sampling, unet, vae
+from models.ic_light import conditioning, denoise, matting, networks, prompt, sampling, vae
 from models.ic_light.denoise import Conditions
 from models.ic_light.pipeline import IcLight
 from models.ic_light.sampling import StepRange
@@ -46,7 +46,7 @@ def unscaled(model: IcLight, *given: Any, conditions: Callable[..., Conditions] 
     return replace(right, cond_latents=right.cond_latents / model._networks.vae.config.scaling_factor)
 
 
-def base_alone(key: str, base: Tensor, offset: Tensor, like: Tensor, merge: Any = unet.merge) -> Tensor:
+def base_alone(key: str, base: Tensor, offset: Tensor, like: Tensor, merge: Any = networks.merge) -> Tensor:
     """A UNet without its offset."""
     return merge(key, base, torch.zeros_like(offset), like)
 
@@ -86,11 +86,14 @@ WRONG: Final[dict[str, tuple[str, Wrong]]] = {
     "image norm /127.5": (OPERATIONS, constant(vae, "GREY", 127.5)),
     "concat order fg,noise": (CASE, constant(denoise, "unet_input", cond_first)),
     "fg latents not scaled": (CASE, constant(IcLight, "_conditions", unscaled)),
-    "offset not added": (CASE, constant(unet, "merge", base_alone)),
-    "merge in fp16": (CASE, constant(unet, "merge", merged_in_half)),
+    "offset not added": (CASE, constant(networks, "merge", base_alone)),
+    "merge in fp16": (CASE, constant(networks, "merge", merged_in_half)),
     "round instead of truncate to u8": (OPERATIONS, constant(vae, "DECODED_SHIFT", 128.0)),
     "bicubic instead of Lanczos": (OPERATIONS, constant(resample, "lanczos", bicubic)),
-    "gradient 224..32 (fbc range)": (OPERATIONS, constant(gradient, "START_LEVELS", gradient.BACKGROUND_LEVELS)),
+    "gradient 224..32 (fbc range)": (
+        OPERATIONS,
+        constant(conditioning, "START_LEVELS", conditioning.BACKGROUND_LEVELS),
+    ),
     'no ", " between prompts': (CASE, constant(prompt, "SEPARATOR", "")),
     "strength not compensated (N=steps)": (TABLES, constant(sampling, "partial_range", as_many_steps)),
     "rmbg feed 1024x1024": (TABLES, constant(matting, "feed_size", square)),

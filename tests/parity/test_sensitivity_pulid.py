@@ -14,7 +14,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from models.pulid_lightning import attention, prompt, sampler, text_encoder
-from models.pulid_lightning.identity import bisenet, encoder, eva_clip, face, segmentation
+from models.pulid_lightning.identity import bisenet, encoder, eva_clip, extractor, face
 from models.runtime.unet import cross_attentions
 from tests.parity.discover import run
 
@@ -68,7 +68,7 @@ def independent(shape: tuple[int, ...], seed: int, _sigmas: Tensor) -> sampler.N
 
 
 MOVED = face.TEMPLATE + np.array([0.5, 0.0])
-WITHOUT_HAIR = (*segmentation.BACKGROUND, 17)
+WITHOUT_HAIR = (*extractor.BACKGROUND, 17)
 BODY_AND_ONE = 6
 
 WRONG = [
@@ -78,8 +78,8 @@ WRONG = [
     ("apply_pulid", "num_zero of the style", method("stylized", num_zero=8)),
     ("apply_pulid", "projection", method("stylized", projection="ortho_v2")),
     ("apply_pulid", "weight", constant(attention, "WEIGHT", 1.0)),
-    ("apply_pulid", "hair", constant(segmentation, "BACKGROUND", WITHOUT_HAIR)),
-    ("apply_pulid", "parser's mean", constant(segmentation, "_IMAGENET_MEAN", [0.5, 0.5, 0.5])),
+    ("apply_pulid", "hair", constant(extractor, "BACKGROUND", WITHOUT_HAIR)),
+    ("apply_pulid", "parser's mean", constant(extractor, "_IMAGENET_MEAN", [0.5, 0.5, 0.5])),
     ("apply_pulid", "tower's deviation", constant(eva_clip, "_CLIP_STD", [0.5, 0.5, 0.5])),
     ("apply_pulid", "smallest face", constant(face, "largest", lambda boxes: 2)),
     ("apply_pulid", "detection sizes", constant(face, "DETECTION_SIZES", (640, 512, 320))),

@@ -23,8 +23,8 @@ from server.http.server import build_server
 from server.settings import GatewaySettings
 from tests.workers.state.support import claim, complete, unfinished
 from workers.state.connection import connect
-from workers.state.queue import JobQueue
-from workers.state.records import Output, Record, Records
+from workers.state.record import Output, Record
+from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.open import open_store
 
@@ -94,7 +94,6 @@ class FakeWorker:
         self.redis = connect(settings.redis_url)
         self.records = Records(self.redis, settings.result_ttl_s, settings.request_ttl_s)
         self.store = open_store(settings.store_location)
-        self.queue = JobQueue(self.redis, settings.request_ttl_s)
         self.registry = WorkerRegistry(self.redis, settings.heartbeat_ttl_s)
         self._begun: dict[str, Record] = {}
         self._seen: set[str] = set()

@@ -24,7 +24,7 @@ from tests.server.test_without_redis import own_redis
 from tests.workers.state.support import unfinished
 from workers.state.connection import connect
 from workers.state.keys import Keys
-from workers.state.records import Status
+from workers.state.record import Status
 
 BOUND_S = 5.0
 READY_BOUND_S = 2.0

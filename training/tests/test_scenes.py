@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.ic_light.conditioning import GREY
 from models.ic_light.params import LightSource
-from models.ic_light.subject import GREY
 from training.data.cutouts import cutouts
 from training.data.lighting import shade_subject, shade_wall, soft_clip
 from training.data.lighting_styles import APPENDED, NEUTRAL, TINTED, sample_prompt, sample_style

@@ -86,8 +86,7 @@ class ExecuteStage:
                 self._fail(wanted, error)
                 return []
             reason = "out of device memory" if is_out_of_memory(error) else repr(error)
-            ids = ", ".join(request.progress.request_id for request in wanted)
-            _log.warning("%s: the batch failed (%s), retrying each request alone", ids, reason)
+            _log.warning("execution failed (%s), retrying each request alone", reason)
         # Behind the block: nothing refers to the failed run's frames, and the tensors in them, any more.
         free_device_memory()
         for request, seconds in zip(wanted, compute_s, strict=True):

@@ -12,8 +12,10 @@ from models.errors import InputRefused, NonFiniteResult
 from workers.engine.device_errors import is_broken_device, is_out_of_memory
 from workers.engine.progress import Progress, Reporter
 from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
+from workers.logs import request_context
 from workers.state.connection import retry_until_available
-from workers.state.records import Output, Record, Records, Result
+from workers.state.record import Output, Record, Result
+from workers.state.records import Records
 from workers.state.scripts import CANCELLED
 from workers.store.base import Store
 
@@ -35,18 +37,19 @@ class Completion:
         """
         completed = self._settle(requests, lambda: self.records.complete(results))
         for result, done in zip(results, completed, strict=False):
-            message = "%s completed in %.2f s" if done else "%s was cancelled or requeued; its %.2f s were in vain"
-            _log.info(message, result.record.request_id, result.inference_time)
+            message = "completed in %.2f s" if done else "cancelled or requeued; its %.2f s were in vain"
+            _log.info(message, result.inference_time, extra={"request_id": result.record.request_id})
         return completed
 
     def fail(self, progress: Progress, error: Exception) -> None:
         """Fail a request because of an error. Raises `DeviceBroken` if another process has to try it again."""
         if is_broken_device(error):
             raise DeviceBroken(str(error)) from error
-        record, message = progress.record, _message(progress, error)
-        _log.info("%s failed: %s", record.request_id, message)
-        for failed in self._settle([progress], lambda: [self.records.fail(record, message, progress.compute_s)]):
-            self.clean_up(record, failed)
+        with request_context(progress.request_id):
+            record, message = progress.record, _message(error)
+            _log.info("failed: %s", message)
+            for failed in self._settle([progress], lambda: [self.records.fail(record, message, progress.compute_s)]):
+                self.clean_up(record, failed)
 
     def is_cancelled(self, progress: Progress) -> bool:
         """Whether a request needs none of its remaining stages because it was cancelled; it is FAILED then."""
@@ -56,10 +59,11 @@ class Completion:
 
     def clean_up(self, record: Record, ended: bool, outputs: Iterable[Output] = ()) -> None:
         """Delete outputs that no record names, and the request's input images unless another worker needs them."""
-        if not ended:
-            self.delete(output.name for output in outputs)
-        if ended or self._is_final(record.request_id):
-            self.delete(record.stored_images.values())
+        with request_context(record.request_id):
+            if not ended:
+                self.delete(output.name for output in outputs)
+            if ended or self._is_final(record.request_id):
+                self.delete(record.stored_images.values())
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete images from the store."""
@@ -71,7 +75,8 @@ class Completion:
         try:
             return retry_until_available(transition)
         except RedisError:
-            _log.exception("%s: the end could not be recorded", ", ".join(request.request_id for request in requests))
+            ids = ",".join(request.request_id for request in requests)
+            _log.exception("the end could not be recorded", extra={"request_id": ids})
             return []
         finally:
             for request in requests:
@@ -85,18 +90,17 @@ class Completion:
         return record is None or record.status.is_final
 
 
-def _message(progress: Progress, error: Exception) -> str:
+def _message(error: Exception) -> str:
     """The error for the caller; details go to the log only."""
     if isinstance(error, (InputRefused, DeadlineExceeded, Cancelled)):
         return str(error)
-    request_id = progress.request_id
     if isinstance(error, StoreUnavailable):
-        _log.error("%s failed because the result store is unavailable: %s", request_id, error)
+        _log.error("the result store is unavailable: %s", error)
         return "The result store cannot be used. Try again later."
     if isinstance(error, NonFiniteResult):
-        _log.error("%s has non-finite values. `facelight weights verify` finds damaged weight files.", request_id)
+        _log.error("values are not finite; `facelight weights verify` finds damaged weight files")
         return str(error)
-    _log.error("%s failed", request_id, exc_info=error)
+    _log.error("an unexpected error", exc_info=error)
     if is_out_of_memory(error):
         return "The GPU has not enough memory for this request."
     return "The model failed on this request."

@@ -14,9 +14,11 @@ from models.pipeline import Pipeline
 from workers.engine.device_errors import free_device_memory, is_out_of_memory
 from workers.engine.outcome import Completion
 from workers.engine.progress import Progress, Reporter, TimeBudget
+from workers.logs import request_context
 from workers.state.connection import retry_until_available
-from workers.state.once import new_call_id
-from workers.state.records import QueueKey, Records
+from workers.state.record import QueueKey
+from workers.state.records import Records
+from workers.state.scripts import new_call_id
 from workers.store.base import Store
 
 _log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class PrepareStage:
         self.queue_keys = [(slug, variant) for slug, model in self.pipelines.items() for variant in model.variants]
 
     def claim(self, queue_key: QueueKey, wakeup: bytes) -> list[PreparedRequest]:
-        """Claim from the queue whose wake-up the worker has taken; nothing if no request waits there."""
+        """Claim from the queue whose wakeup the worker has taken; nothing if no request waits there."""
         return self._claim([queue_key], wakeup, first_attempt_only=False)
 
     def claim_any(self, first_attempt_only: bool) -> list[PreparedRequest]:
@@ -79,11 +81,12 @@ class PrepareStage:
             self.queue_keys = [other for other in self.queue_keys if other != queue_key] + [queue_key]
         prepared = []
         for progress in tracked:
-            try:
-                with self.time_budget.stage([progress]):
-                    prepared.append(self._prepare_with_retry(progress))
-            except Exception as error:  # noqa: BLE001 - a defect in a model must not end the worker
-                self.completion.fail(progress, error)
+            with request_context(progress.request_id):
+                try:
+                    with self.time_budget.stage([progress]):
+                        prepared.append(self._prepare_with_retry(progress))
+                except Exception as error:  # noqa: BLE001 - a defect in a model must not end the worker
+                    self.completion.fail(progress, error)
         return prepared
 
     def _prepare_with_retry(self, progress: Progress) -> PreparedRequest:
@@ -94,7 +97,7 @@ class PrepareStage:
             if not is_out_of_memory(error):
                 raise
         # Behind the block: nothing refers to the failed attempt's frames, and the tensors in them, any more.
-        _log.warning("%s: out of device memory while preparing, retrying once", progress.request_id)
+        _log.warning("out of device memory while preparing, retrying once")
         free_device_memory()
         return self._prepare(progress)
 

@@ -16,7 +16,8 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from workers.engine.watchdog import GRACE_S, Watchdog
-from workers.state.records import Record, Records
+from workers.state.record import Record
+from workers.state.records import Records
 from workers.state.scripts import CANCELLED
 
 _log = logging.getLogger(__name__)
@@ -128,4 +129,4 @@ class Reporter(threading.Thread):
                 progress.cancelled = True
                 self._records.fail(progress.record, CANCELLED, progress.inference_time)
         except RedisError as error:
-            _log.debug("%s: cannot report progress: %s", progress.request_id, error)
+            _log.debug("cannot report progress: %s", error, extra={"request_id": progress.request_id})

@@ -13,7 +13,8 @@ from models.imaging.decode import MEDIA_TYPES
 from workers.engine.execute import StageOutput
 from workers.engine.outcome import Completion
 from workers.engine.progress import Progress, TimeBudget
-from workers.state.records import Output, Result
+from workers.logs import request_context
+from workers.state.record import Output, Result
 from workers.store.base import Store
 
 _FILES_OUTLIVE_RECORD_S: Final = 1.0
@@ -72,7 +73,8 @@ class PublishStage:
     def _publish(self, output: StageOutput, position: int) -> None:
         stored = None
         try:
-            stored = self._encode_and_store(output)
+            with request_context(output.request.progress.request_id):
+                stored = self._encode_and_store(output)
         finally:
             self._committer.submit(position, stored)
 

@@ -23,12 +23,13 @@ from threading import Event
 from workers.engine.execute import ExecuteStage
 from workers.engine.prepare import PreparedRequest, PrepareStage
 from workers.engine.publish import PublishStage
-from workers.state.records import QueueKey
+from workers.logs import request_context
+from workers.state.record import QueueKey
 
 
 @dataclass
 class RequestStages:
-    """Prepare, execute, publish: called for every wake-up, serves requests until none waits."""
+    """Prepare, execute, publish: called for every wakeup, serves requests until none waits."""
 
     prepare: PrepareStage
     execute: ExecuteStage
@@ -40,7 +41,7 @@ class RequestStages:
         self._closing = Event()
 
     def serve(self, queue_key: QueueKey, wakeup: bytes) -> Iterator[None]:
-        """Serve the requests of the queue that the wake-up is for, then of any; yields after every batch.
+        """Serve the requests of the queue that the wakeup is for, then of any; yields after every batch.
 
         How requests ended is in their records alone. Raises `DeviceBroken`; all requests in flight are left to be
         requeued by the janitor then.
@@ -73,7 +74,9 @@ class RequestStages:
         batches = [list(batch) for _, batch in groupby(requests, key=lambda each: (each.pipeline, each.batch_key))]
         for number, batch in enumerate(batches, 1):
             may_prefetch = number == len(batches) and not is_alone
-            for output in self.execute(batch, self._prefetch if may_prefetch else no_prefetch):
+            with request_context(*(request.progress.request_id for request in batch)):
+                outputs = self.execute(batch, self._prefetch if may_prefetch else no_prefetch)
+            for output in outputs:
                 self.publish.submit(output)
             self.publish.check()
 

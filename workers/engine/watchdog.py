@@ -41,11 +41,11 @@ class Watchdog(threading.Thread):
         self._stopped = False
 
     @contextmanager
-    def ends_process_after(self, seconds: float, what: str) -> Iterator[None]:
-        """End the process, with a stack trace of every thread, if the block takes longer; `what` is for the log."""
+    def ends_process_after(self, seconds: float, request_id: str) -> Iterator[None]:
+        """End the process, with a stack trace of every thread, if the block takes longer; the id is for the log."""
         key, deadline = object(), time.monotonic() + seconds
         with self._changed:
-            self._deadlines[key] = (deadline, what)
+            self._deadlines[key] = (deadline, request_id)
             if not self._timer_at or deadline < self._timer_at:
                 self._set_timer()
                 self._changed.notify()
@@ -72,7 +72,7 @@ class Watchdog(threading.Thread):
         faulthandler.cancel_dump_traceback_later()
 
     def _check(self) -> None:
-        overdue = [what for deadline, what in self._deadlines.values() if deadline <= time.monotonic()]
+        overdue = [request_id for deadline, request_id in self._deadlines.values() if deadline <= time.monotonic()]
         if overdue:
             _end_process(overdue[0])
         self._set_timer()
@@ -86,7 +86,8 @@ class Watchdog(threading.Thread):
             faulthandler.cancel_dump_traceback_later()
 
 
-def _end_process(what: str) -> None:
-    _log.critical("%s exceeds its deadline and does not return: this process ends", what)
+def _end_process(request_id: str) -> None:
+    message = "request %s exceeds its deadline and does not return: this process ends"
+    _log.critical(message, request_id, extra={"request_id": request_id})
     faulthandler.dump_traceback(file=_STDERR)
     os._exit(EXIT_STATUS)

@@ -13,8 +13,6 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any, Protocol
 
-from rq.worker import DequeueStrategy
-
 from models.pipeline import Pipeline
 from workers.engine.execute import ExecuteStage
 from workers.engine.heartbeat import Heartbeat
@@ -27,8 +25,7 @@ from workers.engine.rq_loop import RequestWorker
 from workers.engine.stages import RequestStages
 from workers.engine.watchdog import Watchdog
 from workers.settings import WorkerSettings
-from workers.state.clock import SharedClock
-from workers.state.connection import connect, connect_blocking, retry_until_available
+from workers.state.connection import SharedClock, connect, connect_blocking, retry_until_available
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, WorkerReport
 from workers.store.base import Store
@@ -112,5 +109,4 @@ def _work(name: str, settings: WorkerSettings, stages: RequestStages) -> int:
     redis = connect_blocking(settings.redis_url, RequestWorker.connection_timeout)
     # RQ's constructor asks Redis for the client's address.
     worker = retry_until_available(lambda: RequestWorker(stages, redis, settings.job_timeout_s, name=name))
-    worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
-    return worker.exit_status
+    return worker.serve()

@@ -18,8 +18,9 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from workers.state.queue import JobQueue
-from workers.state.records import Record, Records, Status
+from models.catalog import MODELS
+from workers.state.record import Record, Status
+from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
 from workers.store.base import Store
 
@@ -34,7 +35,6 @@ class Janitor:
     """Every round is bounded, repeats safely and may run anywhere; one round at a time is enough for one Redis."""
 
     records: Records
-    queue: JobQueue
     store: Store
     registry: WorkerRegistry
     max_attempts: int
@@ -48,7 +48,7 @@ class Janitor:
         try:
             self._requeue_abandoned()
             self._audit()
-            self._balance()
+            self._reconcile_wakeups()
         except RedisError:
             self._silence_counts_from = time.monotonic() + self.registry.ttl_s
             raise
@@ -86,10 +86,11 @@ class Janitor:
             _log.warning("%s was repaired", request_id)
             self._drop_images_if_ended(request_id)
 
-    def _balance(self) -> None:
-        for queue in self.queue.all():
-            if added := self.queue.balance(queue):
-                _log.info("%d tokens were put into %s", added, queue.name)
+    def _reconcile_wakeups(self) -> None:
+        for slug, model in MODELS.items():
+            for variant in model.params.variants:
+                if added := self.records.reconcile_wakeups((slug, variant)):
+                    _log.info("%d wakeups were added for %s/%s", added, slug, variant)
 
     def _readable(self, request_id: str) -> Record | None:
         try:

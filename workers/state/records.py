@@ -15,8 +15,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final
 
@@ -24,127 +22,29 @@ from redis import Redis
 
 from models.catalog import MODELS
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
-from workers.state import scripts, scripts_repair
 from workers.state.connection import decode
-from workers.state.once import IdempotentScript
+from workers.state.keys import PREFIX as KEY_PREFIX
+from workers.state.record import (
+    NO_LIMITS,
+    Audit,
+    Idempotency,
+    QueueKey,
+    QueueLimits,
+    Record,
+    Result,
+    Status,
+    parse_record,
+)
+from workers.state.scripts import OVERDUE, IdempotentScript, load_script
 
 _log = logging.getLogger(__name__)
 _OVERDUE_LIVES_S: Final = 600
 """An unfinished record outlives the time it may wait by so much, so that the janitor can end it in words."""
 
-
-class Status(StrEnum):
-    """States of a request, as the API spells them."""
-
-    QUEUED = "QUEUED"
-    PROCESSING = "PROCESSING"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing can follow."""
-        return self in (Status.COMPLETED, Status.FAILED)
-
-
-@dataclass(frozen=True)
-class Output:
-    """One picture of a result: its name in the store, media type, size in bytes and in px."""
-
-    name: str
-    media_type: str
-    size: int
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Record:
-    """One request. Times are seconds since the epoch; `inference_time` is the worker's computing time in seconds."""
-
-    request_id: str
-    slug: str
-    owner: str
-    params: Mapping[str, Any]
-    """JSON form of the model's `Params`; image fields hold names in the store, the seed is resolved."""
-    variant: str = ""
-    """Which variant of its model the request needs."""
-    status: Status = Status.QUEUED
-    attempt: int = 0
-    """How often a worker has begun on it."""
-    worker: str = ""
-    created_at: float = 0.0
-    queued_at: float = 0.0
-    started_at: float | None = None
-    finished_at: float | None = None
-    inference_time: float | None = None
-    step: int = 0
-    """How many of `total` denoise steps the worker had done a moment ago; both 0 before the first."""
-    total: int = 0
-    cancel_requested: bool = False
-    cost: float = 0.0
-    """Credits that were taken for it; given back if it FAILED."""
-    outputs: tuple[Output, ...] = field(default=())
-    error: str | None = None
-
-    @property
-    def queue_time(self) -> float | None:
-        """Seconds between acceptance and the start of the last attempt."""
-        return None if self.started_at is None else max(0.0, self.started_at - self.created_at)
-
-    @property
-    def total_time(self) -> float | None:
-        """Seconds between acceptance and the end."""
-        return None if self.finished_at is None else max(0.0, self.finished_at - self.created_at)
-
-    @property
-    def stored_images(self) -> dict[str, str]:
-        """Names in the store of the request's pictures, by field; optional fields may have none."""
-        fields = MODELS[self.slug].params.image_fields
-        return {field: name for field in fields if (name := self.params.get(field)) is not None}
-
-
-@dataclass(frozen=True)
-class Result:
-    """The pictures of a request that a worker is at, and the computing time that they took in seconds."""
-
-    record: Record
-    outputs: tuple[Output, ...]
-    inference_time: float
-
-    @property
-    def json(self) -> str:
-        """The pictures, as they stand in the record."""
-        return json.dumps([vars(output) for output in self.outputs])
-
-
-@dataclass(frozen=True)
-class Idempotency:
-    """What a caller sends to have a request made once only: a key, and the digest of everything that was asked for."""
-
-    key: str
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class QueueLimits:
-    """How many requests may wait for one model: of all owners, of one owner. None: any number."""
-
-    queue: int | None = None
-    per_owner: int | None = None
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What `Records.audit` saw: how many requests, and the ids of those it had to end or mend."""
-
-    seen: int
-    repaired: tuple[str, ...]
-
-
-NO_LIMITS: Final = QueueLimits()
-QueueKey = tuple[str, str]
-"""Where a request waits: the slug of a model and a variant of it."""
+_MAX_WAKEUPS_ADDED: Final = 200
+"""By one call of `reconcile_wakeups`."""
+_MAX_SURPLUS_WAKEUPS: Final = 100
+"""More wakeups than requests that are left in place: requests may be about to be enqueued."""
 
 
 class Records:
@@ -158,13 +58,14 @@ class Records:
         self._result_ttl_s = result_ttl_s
         self._request_ttl_s = request_ttl_s
         self._open_ttl_s = request_ttl_s + _OVERDUE_LIVES_S
-        self._create = redis.register_script(scripts.CREATE)
-        self._take = redis.register_script(scripts.TAKE)
-        self._end = redis.register_script(scripts.END)
-        self._requeue = IdempotentScript(redis, scripts.REQUEUE)
-        self._cancel = redis.register_script(scripts.CANCEL)
-        self._report = redis.register_script(scripts.REPORT)
-        self._audit = IdempotentScript(redis, scripts_repair.AUDIT)
+        self._create = redis.register_script(load_script("create"))
+        self._claim = redis.register_script(load_script("claim"))
+        self._finish_script = redis.register_script(load_script("finish"))
+        self._requeue = IdempotentScript(redis, load_script("requeue"))
+        self._cancel = redis.register_script(load_script("cancel"))
+        self._report = redis.register_script(load_script("report"))
+        self._reconcile_wakeups = IdempotentScript(redis, load_script("reconcile_wakeups"))
+        self._audit = IdempotentScript(redis, load_script("audit"))
 
     def create(
         self,
@@ -185,13 +86,15 @@ class Records:
         alone. That is another one if a call with the same Idempotency-Key was there before. Raises `QueueFull`,
         `OutOfCredits` or `IdempotencyConflict`, and nothing has changed then.
         """
-        known = "" if idempotency is None else _idempotency(owner, idempotency.key)
-        fingerprint = "" if idempotency is None else idempotency.fingerprint
-        bounds: list[Any] = ["" if limit is None else limit for limit in (limits.queue, limits.per_owner)]
+        keys = [_key(request_id), f"{KEY_PREFIX}{owner}"]
+        fingerprint = ""
+        if idempotency is not None:
+            keys.append(_idempotency(owner, idempotency.key))
+            fingerprint = idempotency.fingerprint
         new: list[Any] = [request_id, slug, variant, owner, json.dumps(params), repr(cost), self._open_ttl_s]
-        verdict, detail = map(
-            decode, self._create(args=[*new, *bounds, known, fingerprint, batch_hint, *_variants(slug)])
-        )
+        bounds: list[Any] = ["" if limit is None else limit for limit in (limits.queue, limits.per_owner)]
+        args = [*new, *bounds, fingerprint, batch_hint, *_variants(slug)]
+        verdict, detail = map(decode, self._create(keys=keys, args=args))
         if verdict == "accepted":
             return detail
         if verdict == "conflict":
@@ -218,7 +121,7 @@ class Records:
     def get(self, request_id: str) -> Record | None:
         """Read a record; None if there is none, or no more."""
         raw = self._redis.hgetall(_key(request_id))
-        return _parse(request_id, {decode(name): decode(value) for name, value in raw.items()}) if raw else None
+        return parse_record(request_id, {decode(name): decode(value) for name, value in raw.items()}) if raw else None
 
     def claim_batch(
         self,
@@ -238,14 +141,17 @@ class Records:
         under it, it returns the same requests.
         """
         where = [word for queue_key in queue_keys for word in queue_key]
-        taken = self._take(args=[worker, claim_id, self._open_ttl_s, max_size, wakeup, int(first_attempt_only), *where])
-        parsed = [self._begun(decode(request_id), list(map(decode, words)), worker) for request_id, words in taken]
+        claimed = self._claim(
+            keys=[f"facelight:claimed:{worker}"],
+            args=[worker, claim_id, self._open_ttl_s, max_size, wakeup, int(first_attempt_only), *where],
+        )
+        parsed = [self._begun(decode(request_id), list(map(decode, words)), worker) for request_id, words in claimed]
         return [record for record in parsed if record is not None]
 
     def _begun(self, request_id: str, words: list[str], worker: str) -> Record | None:
         raw = dict(zip(words[::2], words[1::2], strict=True))
         try:
-            return _parse(request_id, raw)
+            return parse_record(request_id, raw)
         except (ValueError, KeyError):
             _log.exception("the record of %s is damaged", request_id)
             words = ["error", "The request's record was damaged.", "inference_time", "0"]
@@ -254,7 +160,9 @@ class Records:
 
     def report(self, record: Record, step: int, total: int) -> bool:
         """Note how far the worker is; returns whether the request is to be ended because its caller wishes so."""
-        return bool(self._report(args=[record.request_id, *_at_work(record), self._open_ttl_s, step, total]))
+        return bool(
+            self._report(keys=[_key(record.request_id)], args=[*_at_work(record), self._open_ttl_s, step, total])
+        )
 
     def complete(self, results: Sequence[Result]) -> list[bool]:
         """PROCESSING to COMPLETED, all in one atomic step.
@@ -284,14 +192,19 @@ class Records:
 
         False if the request has moved on meanwhile, or was cancelled: it is FAILED then.
         """
-        return bool(self._requeue(args=[record.request_id, *_at_work(record), self._open_ttl_s, self._result_ttl_s]))
+        return bool(
+            self._requeue(
+                keys=[_key(record.request_id)],
+                args=[record.request_id, *_at_work(record), self._open_ttl_s, self._result_ttl_s],
+            )
+        )
 
     def cancel(self, request_id: str) -> Record | None:
         """End a request that waits, have a worker end one that it is at, leave a finished one as it is.
 
         Returns the record as it is now; None if there is none.
         """
-        self._cancel(args=[request_id, self._result_ttl_s, self._open_ttl_s])
+        self._cancel(keys=[_key(request_id)], args=[request_id, self._result_ttl_s, self._open_ttl_s])
         return self.get(request_id)
 
     def running(self) -> list[str]:
@@ -304,8 +217,13 @@ class Records:
         Puts back what stands nowhere, forgets what has expired, ends what has waited for too long.
         """
         lives = [self._open_ttl_s, self._result_ttl_s, self._request_ttl_s]
-        seen, repaired = self._audit(args=[start, count, *lives, scripts.OVERDUE])
+        seen, repaired = self._audit(args=[start, count, *lives, OVERDUE])
         return Audit(int(seen), tuple(map(decode, repaired)))
+
+    def reconcile_wakeups(self, queue_key: QueueKey) -> int:
+        """Make a queue have about as many wakeups as waiting requests; returns how many were added."""
+        args = [*queue_key, self._request_ttl_s, _MAX_WAKEUPS_ADDED, _MAX_SURPLUS_WAKEUPS]
+        return int(self._reconcile_wakeups(args=args))
 
     def now(self) -> float:
         """Redis' clock: the one that stamps the records."""
@@ -313,11 +231,15 @@ class Records:
         return float(seconds) + float(microseconds) / 1e6
 
     def _depth_of_owner(self, slug: str, owner: str) -> int:
-        return sum(int(self._redis.zcard(f"facelight:line:{slug}:{variant}:{owner}")) for variant in _variants(slug))
+        return sum(
+            int(self._redis.zcard(f"facelight:owner_queue:{slug}:{variant}:{owner}")) for variant in _variants(slug)
+        )
 
     def _finish(self, endings: Iterable[list[Any]]) -> list[bool]:
+        endings = list(endings)
+        keys = [_key(request_id) for request_id, *_ in endings]
         words = [word for ending in endings for word in ending]
-        return list(map(bool, self._end(args=[self._result_ttl_s, *words])))
+        return list(map(bool, self._finish_script(keys=keys, args=[self._result_ttl_s, *words])))
 
     def _already_applied(self, before: Record, status: Status, **fields: object) -> bool:
         """Whether a step whose answer got lost was taken after all: the record holds what it would have written."""
@@ -351,31 +273,3 @@ def _key(request_id: str) -> str:
 
 def _idempotency(owner: str, key: str) -> str:
     return f"facelight:idempotency:{owner}:{sha256(key.encode()).hexdigest()}"
-
-
-def _parse(request_id: str, raw: Mapping[str, str]) -> Record:
-    return Record(
-        request_id=request_id,
-        slug=raw["slug"],
-        owner=raw["owner"],
-        params=json.loads(raw["params"]),
-        variant=raw["variant"],
-        status=Status(raw["status"]),
-        attempt=int(raw["attempt"]),
-        worker=raw.get("worker", ""),
-        created_at=float(raw["created_at"]),
-        queued_at=float(raw["queued_at"]),
-        started_at=_seconds(raw, "started_at"),
-        finished_at=_seconds(raw, "finished_at"),
-        inference_time=_seconds(raw, "inference_time"),
-        step=int(raw.get("step", 0)),
-        total=int(raw.get("total", 0)),
-        cancel_requested="cancel" in raw,
-        cost=float(raw["cost"]),
-        outputs=tuple(Output(**output) for output in json.loads(raw.get("outputs", "[]"))),
-        error=raw.get("error"),
-    )
-
-
-def _seconds(raw: Mapping[str, str], name: str) -> float | None:
-    return float(raw[name]) if name in raw else None

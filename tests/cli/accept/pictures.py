@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter, ImageOps
 from cli.accept.client import Answer, Ask
 from cli.accept.luma import Rgb
 from cli.accept.photos import Photo
-from models.ic_light.gradient import light_gradient
+from models.ic_light.conditioning import light_gradient
 from models.imaging.decode import MEDIA_TYPES
 from models.imaging.encode import encode
 

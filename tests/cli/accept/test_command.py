@@ -14,7 +14,7 @@ from cli.accept.photos import ASTRONAUT, CAT
 from models.weights.installed import Installed, InstalledWeight, read_installed, write_installed
 from tests.cli.accept.pictures import brightened
 from tests.live_server import FACELIGHT, LiveServer, free_port
-from workers.engine.model_loader import weights_folder
+from workers.engine.model_loader import weights_folder, with_demo_weights
 from workers.settings import WorkerSettings
 
 
@@ -94,7 +94,7 @@ def test_a_folder_that_is_not_the_servers_is_not_used(demo_weights: Path, tmp_pa
 
 
 def test_the_folder_is_the_one_a_worker_takes(tmp_path: Path):
-    settings = WorkerSettings(data_dir=tmp_path)
+    settings = with_demo_weights(WorkerSettings(data_dir=tmp_path))
     assert weights_folder(settings) == tmp_path / "weights" / "demo"
     (tmp_path / "weights" / "real").mkdir(parents=True)
     write_installed(tmp_path / "weights" / "real", [], "real")

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from models.ic_light import batches
-from models.ic_light.denoise import Conditions, denoise, predict_noise
+from models.ic_light import denoise as denoising
+from models.ic_light.denoise import Conditions, denoise, max_batch, predict_noise
 from models.ic_light.networks import Networks
-from models.ic_light.noise import BatchNoise, Noise
-from models.ic_light.sampling import full_range, make_scheduler
+from models.ic_light.sampling import BatchNoise, Noise, full_range, make_scheduler
 from models.runtime.unet import cross_attentions
 
 CPU = torch.device("cpu")
@@ -94,7 +93,7 @@ def test_more_pictures_than_fit_go_in_groups_and_come_out_the_same(
     networks: Networks, monkeypatch: pytest.MonkeyPatch, together: int
 ):
     whole = walk(networks.unet, rows=3)
-    monkeypatch.setattr(batches, "MAX_PIXELS", together * 64 * 64)
+    monkeypatch.setattr(denoising, "MAX_PIXELS", together * 64 * 64)
     watch = Watch()
     assert torch.allclose(walk(networks.unet, rows=3, predict=watch), whole, rtol=1e-4, atol=1e-2)
     sizes = {1: [2, 2, 2], 2: [4, 2]}[together]
@@ -134,3 +133,10 @@ def test_streams_drawn_together_are_those_drawn_alone():
     for size in ((4, 6), (8, 8)):
         expected = torch.cat([noise.draw(size, torch.float32) for noise in alone])
         assert torch.equal(together.draw(size, torch.float32), expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "together"), [((768, 960), 12), ((1536, 1920), 3), ((3072, 3072), 1), ((4000, 4000), 1)]
+)
+def test_the_largest_picture_sets_the_measure(size: tuple[int, int], together: int):
+    assert max_batch(*size) == together

@@ -102,7 +102,7 @@ def test_the_same_texts_are_embedded_once(model: IcLight, calls, coffee: bytes):
 
 @pytest.mark.slow
 def test_a_light_source_costs_one_more_encode(model: IcLight, calls, coffee: bytes):
-    assert [step_range.evaluations for step_range in prepare(model, coffee, light_source="Left Light").step_ranges] == [
+    assert [part.evaluations for part in prepare(model, coffee, light_source="Left Light").step_ranges] == [
         25,
         25,
     ]

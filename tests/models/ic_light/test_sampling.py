@@ -31,11 +31,8 @@ def test_a_pass_from_a_picture_walks_the_end_of_a_longer_schedule(steps, strengt
 
 
 def test_every_pass_takes_a_step_and_never_more_than_asked_for():
-    step_ranges = [(steps, partial_range(steps, s / 100)) for steps in range(1, 101) for s in range(10, 101)]
-    assert all(
-        max(1, steps - 1) <= step_range.evaluations <= steps and step_range.begin >= 0
-        for steps, step_range in step_ranges
-    )
+    ranges = [(steps, partial_range(steps, s / 100)) for steps in range(1, 101) for s in range(10, 101)]
+    assert all(max(1, steps - 1) <= span.evaluations <= steps and span.begin >= 0 for steps, span in ranges)
 
 
 def test_timesteps_and_sigmas_are_the_published_ones():

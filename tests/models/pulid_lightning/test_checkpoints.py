@@ -8,12 +8,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from models.errors import WeightsError
 from models.pipeline import LoadOptions
 from models.pulid_lightning import checkpoints
-from models.pulid_lightning.checkpoints import WORKING_RESERVE, Checkpoints, has_room, load_checkpoints, role_of
-from models.pulid_lightning.offload import OffloadedWeights
+from models.pulid_lightning.checkpoints import (
+    WORKING_RESERVE,
+    Checkpoints,
+    OffloadedWeights,
+    TensorPool,
+    has_room,
+    load_checkpoints,
+    role_of,
+)
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
 from models.weights.installed import WeightSet
@@ -33,8 +41,8 @@ def shared(weights: WeightSet) -> Checkpoints:
     return load_checkpoints(weights, NAMES, CPU, "host")
 
 
-def addresses(unet: torch.nn.Module) -> list[int]:
-    return [tensor.data_ptr() for tensor in unet.state_dict().values()]
+def addresses(module: nn.Module) -> list[int]:
+    return [tensor.data_ptr() for tensor in module.state_dict().values()]
 
 
 def test_pictures_are_the_same_to_the_bit_in_any_order(
@@ -115,3 +123,43 @@ def test_a_unet_that_cannot_take_turns_is_refused(weights: WeightSet, tmp_path, 
     paths = weights.paths | {"sdxl_checkpoint_artistic": tmp_path / "odd.safetensors"}
     with pytest.raises(WeightsError, match=r"odd\.safetensors.*conv_out\.bias"):
         load_checkpoints(WeightSet("demo", paths), NAMES, CPU, "host")
+
+
+def network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval().requires_grad_(False)
+
+
+def test_equal_networks_share_all_of_it():
+    pool, first, second = TensorPool(), network(1), network(1)
+    expected = second(torch.ones(1, 3))
+    pool.deduplicate("unet", first)
+    pool.deduplicate("unet", second)
+    assert addresses(first) == addresses(second)
+    assert torch.equal(second(torch.ones(1, 3)), expected)
+
+
+def test_only_what_is_equal_is_shared():
+    pool, first, second = TensorPool(), network(1), network(1)
+    second[0].bias += 1
+    expected = second(torch.ones(1, 3))
+    pool.deduplicate("unet", first)
+    pool.deduplicate("unet", second)
+    assert first[0].weight.data_ptr() == second[0].weight.data_ptr()
+    assert first[0].bias.data_ptr() != second[0].bias.data_ptr()
+    assert torch.equal(second(torch.ones(1, 3)), expected)
+
+
+def test_a_third_may_share_with_either():
+    pool, networks = TensorPool(), [network(1), network(2), network(2)]
+    for each in networks:
+        pool.deduplicate("unet", each)
+    assert networks[2][0].weight.data_ptr() == networks[1][0].weight.data_ptr()
+    assert networks[2][0].weight.data_ptr() != networks[0][0].weight.data_ptr()
+
+
+def test_networks_of_another_kind_share_nothing():
+    pool, first, second = TensorPool(), network(1), network(1)
+    pool.deduplicate("clip_l", first)
+    pool.deduplicate("clip_g", second)
+    assert not set(addresses(first)) & set(addresses(second))

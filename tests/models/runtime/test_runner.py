@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from models.pipeline import Compile
+from models.errors import CompilationFailed
+from models.pipeline import Compile, ExecutionReport
 from models.runtime.compiler import Compiler
 from models.runtime.cuda_graphs import CudaGraphCapturer
-from models.runtime.runner import EAGER, Execution, Runner, execution_for
+from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
 from tests.models.runtime.fake_capturer import FakeGraphCapturer
 from tests.models.runtime.networks import Little, blend, graphs, little_inputs
 
@@ -117,11 +118,41 @@ def test_a_failing_compiler_is_logged_once_and_execution_falls_back_to_eager(cap
         runner.compile(network, little_inputs(1, 5, 7, 3), little_inputs(1, 6, 9, 8))
         runner.capture(network, *EXAMPLES[0])
     (record,) = caplog.records
-    assert "blend runs eagerly" in record.message
+    assert "blend cannot be compiled" in record.message
     assert "no C compiler here" in record.message
+    assert runner.fallbacks == [record.message]
+    assert execution_report(runner) == ExecutionReport("captured", record.message)
     check(runner, network, little_inputs())
     check(runner, network, little_inputs(1))
     assert capturer.replayed == 1, "capturing needs no compiler"
+
+
+def test_a_failing_compiler_is_an_error_where_compiling_is_required() -> None:
+    runner = Runner(blend, Execution(Compiler(broken_backend), required=True))
+    with pytest.raises(CompilationFailed, match=r"blend cannot be compiled: .*no C compiler here"):
+        runner.compile(Little(), *EXAMPLES)
+
+
+def test_a_failing_capture_is_an_error_where_it_is_required() -> None:
+    def refuse(run: Any) -> Any:
+        raise torch.OutOfMemoryError("no room for a graph")
+
+    runner = Runner(blend, Execution(capturer=refuse, required=True))
+    with pytest.raises(CompilationFailed, match="blend cannot be captured: OutOfMemoryError: no room for a graph"):
+        runner.capture(Little(), *little_inputs())
+
+
+def test_the_report_is_of_the_slowest_mode() -> None:
+    execution, network = Execution(Compiler("eager"), FakeGraphCapturer()), Little()
+    first, second = Runner(blend, execution), Runner(blend, execution)
+    assert execution_report(first, second) == ExecutionReport("eager")
+    for runner in (first, second):
+        runner.compile(network, *EXAMPLES)
+    assert execution_report(first, second) == ExecutionReport("compiled")
+    first.capture(network, *little_inputs())
+    assert execution_report(first, second) == ExecutionReport("compiled")
+    second.capture(network, *little_inputs())
+    assert execution_report(first, second) == ExecutionReport("captured")
 
 
 def fixing(network: Little, picture: torch.Tensor) -> torch.Tensor:
@@ -132,7 +163,7 @@ def fixing(network: Little, picture: torch.Tensor) -> torch.Tensor:
 def test_a_graph_that_does_not_serve_both_examples_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     runner, network = Runner(fixing, STRICT), Little()
     runner.compile(network, (torch.ones(2, 4, 5, 7),), (torch.ones(3, 4, 6, 8),))
-    assert "fixing runs eagerly" in caplog.text
+    assert "fixing cannot be compiled" in caplog.text
     picture = torch.ones(3, 4, 6, 8)
     assert torch.equal(runner(network, picture), fixing(network, picture))
 
@@ -213,6 +244,7 @@ def test_what_the_compile_setting_means(device: str, chosen: Compile, compiles: 
     assert (execution.compiler is not None) is compiles
     assert isinstance(execution.capturer, CudaGraphCapturer) is captures
     assert execution.stance == "eager_on_recompile"
+    assert execution.required is (chosen in ("on", "max"))
     if execution.compiler is not None:
         assert execution.compiler.backend == "inductor"
         assert ("max-autotune" in execution.compiler.mode) is (chosen == "max")

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from models.ic_light import conditioning, prompt, vae
+from models.ic_light.conditioning import to_rgb
 from models.ic_light.denoise import Conditions
-from models.ic_light.noise import Noise
-from models.ic_light.sampling import add_noise, make_scheduler
-from models.ic_light.subject import to_rgb
+from models.ic_light.sampling import Noise, add_noise, make_scheduler
 from models.imaging.decode import decode
 from models.imaging.resample import resample
 from tests.parity.iclight import tolerances as allowed

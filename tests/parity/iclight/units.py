@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.full_size import ic_light as full_size
-from models.ic_light import conditioning, gradient, matting, prompt, sampling, vae
-from models.ic_light.params import Params
-from models.ic_light.subject import Rgb
+from models.ic_light import conditioning, matting, prompt, sampling, vae
+from models.ic_light.params import LightSource, Params
+from models.imaging.types import Rgb
 from tests.parity.iclight import tolerances as allowed
 from tests.parity.iclight.golden_set import GoldenSet
 from tests.parity.report import Row, close, exact, failed, within
@@ -63,12 +64,20 @@ def _crop_source(golden: GoldenSet, tensors: Mapping[str, Tensor], size: str) ->
     return tensors.get(f"crop_src_{size}", golden.picture)
 
 
+def background_gradient(light_source: LightSource, width: int, height: int) -> Rgb:
+    """The background of an fbc case that has a direction of light alone: a gradient from 224 to 32 (section 17)."""
+    with patch.object(conditioning, "START_LEVELS", (224, 32)):
+        gradient = conditioning.light_gradient(light_source, width, height)
+    assert gradient is not None
+    return gradient
+
+
 def _profile(model: str, side: str, width: int, height: int) -> Rgb:
     """The line of a gradient along which it changes."""
     if side == "ambient":
         return np.full(height, AMBIENT_LEVEL, dtype=np.uint8)
-    levels = gradient.START_LEVELS if model == "fc" else gradient.BACKGROUND_LEVELS
-    picture = gradient.light_gradient(f"{side.title()} Light", width, height, levels)  # type: ignore[arg-type]
+    draw = conditioning.light_gradient if model == "fc" else background_gradient
+    picture = draw(f"{side.title()} Light", width, height)  # type: ignore[arg-type]
     assert picture is not None
     return picture[0, :, 0] if side in ("left", "right") else picture[:, 0, 0]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog import MODELS
-from models.ic_light.subject import to_rgb
+from models.ic_light.conditioning import to_rgb
 from models.imaging.decode import decode, to_pixels
 from models.pipeline import OnStep, Pipeline, Pixels
 from server.settings import GatewaySettings

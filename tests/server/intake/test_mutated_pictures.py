@@ -12,7 +12,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from models.errors import UnreadableImage
-from models.ic_light.subject import to_rgb
+from models.ic_light.conditioning import to_rgb
 from models.imaging.decode import decode
 from server.settings import GatewaySettings
 from tests.models.imaging.files import display_p3, odd_exif, saved

@@ -19,7 +19,8 @@ from models.pipeline import OnStep, Pipeline, Pixels
 from tests.workers.state.support import claim
 from tests.workers.support import PLACE, stages
 from workers.errors import DeviceBroken
-from workers.state.records import Records, Status
+from workers.state.record import Status
+from workers.state.records import Records
 from workers.state.scripts import FINISHED_CHANNEL
 from workers.store.base import Store
 

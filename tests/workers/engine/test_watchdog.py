@@ -22,7 +22,7 @@ def test_a_process_that_hangs_is_ended(hang: str) -> None:
     program = (
         "import ctypes, logging, time\nfrom workers.engine.watchdog import Watchdog\nlogging.basicConfig()\n"
         "dog = Watchdog()\ndog.start()\n"
-        "with dog.ends_process_after(100, 'request r0'), dog.ends_process_after(0.5, 'request r1'):\n"
+        "with dog.ends_process_after(100, 'r0'), dog.ends_process_after(0.5, 'r1'):\n"
         f"    print('begun', flush=True)\n    {HANGS[hang]}"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

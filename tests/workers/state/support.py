@@ -6,9 +6,10 @@ from typing import cast
 
 from redis import Redis
 
-from workers.state.once import new_call_id
-from workers.state.records import Output, Record, Records, Result
+from workers.state.record import Output, Record, Result
+from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
+from workers.state.scripts import new_call_id
 
 FOREIGN_WAKEUP = b"none"
 """A wakeup that is in no queue: whoever presents it claims a request and leaves every queued wakeup in place."""
@@ -33,3 +34,8 @@ def unfinished(redis: Redis) -> list[str]:
 def is_alive(registry: WorkerRegistry, name: str) -> bool:
     """Whether a worker's heartbeat has not expired."""
     return any(worker.name == name for worker in registry.live_workers())
+
+
+def wakeups_key(slug: str, variant: str) -> str:
+    """The list of a queue's wakeups."""
+    return f"rq:queue:facelight-{slug}-{variant}"

@@ -23,14 +23,14 @@ from hypothesis.stateful import (
 from redis import Redis
 
 from tests.workers.state.support import claim, complete, unfinished
+from workers.engine.rq_loop import WakeupQueue
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.janitor import Janitor
 from workers.state.keys import Keys
-from workers.state.once import new_call_id
-from workers.state.queue import JobQueue
-from workers.state.records import Idempotency, QueueLimits, Record, Records, Status
+from workers.state.record import Idempotency, QueueLimits, Record, Status
+from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, WorkerReport
-from workers.state.scripts import FINISHED_CHANNEL
+from workers.state.scripts import FINISHED_CHANNEL, new_call_id
 from workers.store.base import Store
 
 CREDITS = 30.0
@@ -66,9 +66,9 @@ class Life(RuleBasedStateMachine):
         redis.flushall()
         self.redis = redis
         self.records = Records(redis, result_ttl_s=3600, request_ttl_s=86_400)
-        self.queue = JobQueue(redis, ttl_s=86_400)
+        self.wakeups = WakeupQueue(SLUG, VARIANT, redis)
         self.registry = WorkerRegistry(redis, ttl_s=10)
-        self.janitor = Janitor(self.records, self.queue, store, self.registry, MAX_ATTEMPTS)
+        self.janitor = Janitor(self.records, store, self.registry, MAX_ATTEMPTS)
         self.keys = Keys(redis)
         self.metered = [self.keys.add(name, credits=CREDITS)[0].id for name in ("alice", "bob")]
         self.owners = [*self.metered, "unmetered"]
@@ -118,7 +118,7 @@ class Life(RuleBasedStateMachine):
         held = self.held.get(worker, [])
         if len(held) >= 3:
             return
-        tokens = self.queue.queue_of(SLUG, VARIANT)
+        tokens = self.wakeups
         token = self.redis.lpop(tokens.key) if called else b""
         there = tokens.count
         call, most, waiting = new_call_id(), 2, len(self._waiting())
@@ -222,7 +222,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def lose_token(self) -> None:
         """A worker has popped it and died."""
-        self.redis.lpop(self.queue.queue_of(SLUG, VARIANT).key)
+        self.redis.lpop(self.wakeups.key)
 
     @rule()
     def tidy(self) -> None:
@@ -238,7 +238,7 @@ class Life(RuleBasedStateMachine):
                 expected.status = Status.FAILED if last else Status.QUEUED
                 if not last:
                     self.waited.setdefault(expected.owner, Passed())
-        assert self.queue.queue_of(SLUG, VARIANT).count >= len(self._waiting())
+        assert self.wakeups.count >= len(self._waiting())
 
     @invariant()
     def states_are_as_expected(self) -> None:
@@ -274,7 +274,7 @@ class Life(RuleBasedStateMachine):
         for name in list(self.held):
             self._die(name)
         self.tidy()
-        while self.redis.lpop(self.queue.queue_of(SLUG, VARIANT).key):
+        while self.redis.lpop(self.wakeups.key):
             if record := claim(self.records, SLUG, VARIANT, "last"):
                 assert complete(self.records, record, (), 1.0)
         assert unfinished(self.redis) == self.records.running() == []

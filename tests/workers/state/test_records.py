@@ -16,10 +16,10 @@ from tests.workers.state.support import claim, complete, is_alive, unfinished
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.connection import is_outage
 from workers.state.keys import Keys
-from workers.state.once import new_call_id
-from workers.state.records import Idempotency, Output, QueueLimits, Record, Records, Status
+from workers.state.record import Idempotency, Output, QueueLimits, Record, Status
+from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, WorkerReport
-from workers.state.scripts import FINISHED_CHANNEL
+from workers.state.scripts import FINISHED_CHANNEL, new_call_id
 
 PARAMS = {"prompt": "a “quoted” prompt \N{GRINNING FACE}", "seed": 2**53 - 1, "cfg": 1.5}
 TOKENS = "rq:queue:facelight-ic-light-foreground"
@@ -469,10 +469,10 @@ def test_what_was_accepted_goes_on_in_a_redis_that_is_full(records: Records, red
 def test_an_audit_mends_what_cannot_be(records: Records, redis: Redis) -> None:
     """Keys are gone that nobody removes but a person, or a Redis that has lost its last second."""
     created(records, "queued")
-    redis.delete("facelight:waiting:ic-light:foreground", "facelight:line:ic-light:foreground:owner")
+    redis.delete("facelight:waiting:ic-light:foreground", "facelight:owner_queue:ic-light:foreground:owner")
     assert records.audit(0, 10).repaired == ("queued",)
     assert records.depth("ic-light") == 1
-    redis.delete("facelight:line:ic-light:foreground:owner")
+    redis.delete("facelight:owner_queue:ic-light:foreground:owner")
     assert records.audit(0, 10).repaired == ("queued",)
     with pytest.raises(QueueFull):
         records.check_room("ic-light", "owner", QueueLimits(per_owner=1))
