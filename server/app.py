@@ -12,12 +12,11 @@ from typing import Any, Final
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from server.auth import authenticate
-from server.dependencies import build_gateway
+from server.dependencies import authenticate, build_gateway
 from server.errors import add_error_handlers
 from server.http.drain import Drain
 from server.http.head import HeadAsGet
-from server.http.middleware import BodyLimit, RedisWaitBudget, ResponseHeadersMiddleware
+from server.http.middleware import AccessLog, BodyLimit, RedisWaitBudget, ResponseHeadersMiddleware
 from server.maintenance import run_janitor
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
 from server.routes import account, docs, files, generate, health, requests, uploads
@@ -35,7 +34,7 @@ _CORS: Final[dict[str, Any]] = {
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
-    """Put the application together. Nothing is connected, opened or written before it starts."""
+    """Build the application. Connections and files are opened when it starts."""
     app = FastAPI(
         title="facelight",
         version=version("facelight"),
@@ -54,8 +53,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
     app.add_middleware(ResponseHeadersMiddleware, drain=app.state.drain)
+    if settings.access_log:
+        app.add_middleware(AccessLog)
     add_error_handlers(app)
-    # Routers are tried in turn for every request, so what is asked for most comes first.
+    # Routes are matched in this order, so the most frequent ones come first.
     for router in (requests.router, generate.build_router()):
         app.include_router(router, dependencies=[Depends(authenticate)])
     for router in PUBLIC:
@@ -69,7 +70,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 async def _lifespan(settings: GatewaySettings, app: FastAPI) -> AsyncIterator[None]:
     gateway = build_gateway(settings)
     app.state.gateway = gateway
-    tasks = [asyncio.create_task(work) for work in (gateway.completions.listen(), run_janitor(gateway))]
+    tasks = [
+        asyncio.create_task(gateway.completions.listen()),
+        asyncio.create_task(run_janitor(gateway.janitor, gateway.redis, settings.janitor_interval_s)),
+    ]
     try:
         yield
     finally:

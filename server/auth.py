@@ -1,111 +1,84 @@
-"""Who is calling, and what that one may do: keys of the settings and keys that `facelight keys` has issued.
+"""API keys: authentication of callers, what each key may do, and its credits.
 
-The dependencies are coroutines, since the framework sends every plain function to a thread of its own: only what asks
-Redis goes there.
+A key is one of `FACELIGHT_API_KEYS`, with all models and without limits, or one that `facelight keys` has issued.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Annotated
+from typing import Final
 
 from anyio.to_thread import run_sync
-from fastapi import Depends, Request, Response
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from server.dependencies import Gateway, gateway_of
-from server.errors import Forbidden, NotFound, Unauthorized
-from workers.state.keys import Key
-from workers.store.base import is_private, may_read
+from server.errors import Forbidden, Unauthorized
+from server.limits import Rates
+from server.settings import GatewaySettings
+from workers.state.keys import Key, Keys
 
-_api_key_header = APIKeyHeader(name="x-api-key", scheme_name="ApiKey", auto_error=False)
-_bearer = HTTPBearer(scheme_name="Bearer", auto_error=False)
-
-ANYONE = ""
-"""The owner of everything on a server that asks for no keys."""
+ANYONE: Final = ""
+"""The owner of all requests on a server that requires no API keys."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who is calling: the name under which requests belong to this caller, and the issued key, if it is one.
+    """An authenticated caller: the owner of its requests, and its issued key.
 
-    Who has none, being anyone or sending a key of the settings, may use every model without limit and without paying.
+    Without an issued key (no keys required, or a key of the settings) a caller is neither limited nor metered.
     """
 
     owner: str
     key: Key | None = None
 
-
-_KeyDep = Annotated[str | None, Depends(_api_key_header)]
-_BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-
-
-async def authenticate(request: Request, key: _KeyDep, bearer: _BearerDep) -> Caller:
-    """Find out who is calling, for `caller_of`; raises `Unauthorized`, whatever is wrong with the key."""
-    request.state.caller = await _caller(gateway_of(request), key, bearer)
-    return caller_of(request)
+    @property
+    def log_name(self) -> str:
+        """Name of the key in the access log: the issued key's name, or the owner of a key of the settings."""
+        return self.key.name if self.key else self.owner
 
 
-def caller_of(request: Request) -> Caller:
-    """Who is calling, in a route that depends on `authenticate`; in one that does not, this is an AttributeError."""
-    caller: Caller = request.state.caller
-    return caller
+class Accounts:
+    """Authenticates and authorizes callers, and reads their credits."""
 
+    def __init__(self, settings: GatewaySettings, keys: Keys, rates: Rates) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._rates = rates
 
-async def _caller(gateway: Gateway, key: str | None, bearer: HTTPAuthorizationCredentials | None) -> Caller:
-    if not gateway.settings.asks_for_key:
-        return Caller(ANYONE)
-    offered = key or (bearer.credentials if bearer else "")
-    if is_known(offered, gateway.settings.api_keys):
-        return Caller(owner_of(offered))
-    if issued := await run_sync(gateway.keys.find, offered):
-        return Caller(issued.id, issued)
-    raise Unauthorized
+    async def authenticate(self, offered: str) -> Caller:
+        """The caller whose API key is `offered`; raises `Unauthorized` with the same message for every invalid key."""
+        if not self._settings.asks_for_key:
+            return Caller(ANYONE)
+        if is_known(offered, self._settings.api_keys):
+            return Caller(owner_of(offered))
+        if issued := await run_sync(self._keys.find, offered):
+            return Caller(issued.id, issued)
+        raise Unauthorized
 
+    async def admit(self, caller: Caller, slug: str) -> dict[str, str]:
+        """Check the key's scope and count the request against its rate limit, whatever its outcome.
 
-def may_submit(slug: str) -> Callable[..., Awaitable[None]]:
-    """A dependency of routes that take requests for a model, after `authenticate`.
-
-    Raises `Forbidden` or `TooManyRequests`. Counts the request, whatever becomes of it; what is left of the key's rate
-    is told in the answer's headers.
-    """
-
-    async def check(request: Request, response: Response) -> None:
-        caller = caller_of(request)
+        Returns the RateLimit response headers. Raises `Forbidden` or `TooManyRequests`.
+        """
         if caller.key is None:
-            return
+            return {}
         if not caller.key.may_use(slug):
             raise Forbidden(f"This API key may not use {slug}.")
-        response.headers.update(await run_sync(gateway_of(request).rates.count, caller.key))
+        return await run_sync(self._rates.count, caller.key)
 
-    return check
-
-
-async def may_download(name: str, request: Request, key: _KeyDep, bearer: _BearerDep) -> None:
-    """A dependency of routes that serve the file `name`: one with an owner asks for a key, and for that owner's.
-
-    Raises `Unauthorized` or `NotFound`, neither of which tells whether there is such a file.
-    """
-    if is_private(name) and not may_read(name, (await authenticate(request, key, bearer)).owner):
-        raise NotFound("There is no such file, or no longer.")
-
-
-def balance(caller: Caller, gateway: Gateway) -> float:
-    """The credits that a caller has left now; the settings name those of callers who pay nothing."""
-    key = gateway.keys.get(caller.key.id) if caller.key else None
-    return gateway.settings.credits if key is None or key.credits is None else key.credits
+    def credit_balance(self, caller: Caller) -> float:
+        """Credits that the caller's key has left; `FACELIGHT_CREDITS` for callers that are not metered."""
+        key = self._keys.get(caller.key.id) if caller.key else None
+        return self._settings.credits if key is None or key.credits is None else key.credits
 
 
 def is_known(offered: str, keys: tuple[str, ...]) -> bool:
-    """Whether `offered` is one of `keys`; takes the same time wherever it differs, whichever it is."""
+    """Whether `offered` is one of `keys`, compared in constant time."""
     digest = sha256(offered.encode()).digest()
     matches = [hmac.compare_digest(digest, sha256(key.encode()).digest()) for key in keys]
     return any(matches)
 
 
 def owner_of(key: str) -> str:
-    """The name under which a key of the settings owns requests: 16 hexadecimal digits that do not reveal it."""
+    """The owner id of a key of the settings: 16 hexadecimal digits of its SHA-256."""
     return sha256(key.encode()).hexdigest()[:16]

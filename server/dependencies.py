@@ -1,86 +1,176 @@
-"""What the routes work with: one object per process, made at start."""
+"""The parts of one gateway process, built once at start, and the FastAPI dependencies by which routes get them.
+
+All dependencies are coroutines: FastAPI runs plain functions in a thread pool.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Any, Final
 
 from anyio import CapacityLimiter
-from fastapi import Request
+from fastapi import Depends, Header, Request, Response
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from redis import Redis
 
+from server.auth import Accounts, Caller
 from server.completion import CompletionListener
+from server.errors import BadRequest, NotFound
 from server.intake.fetcher import Fetcher, FetchSlots
+from server.intake.images import ImageLoader
+from server.intake.uploads import Uploads
 from server.limits import Rates, UploadQuota
+from server.requests import Requests
 from server.settings import GatewaySettings
+from server.urls import UrlBuilder, base_url
 from workers.state.connection import SharedClock, connect
 from workers.state.janitor import Janitor
 from workers.state.keys import Keys
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
-from workers.store.base import Store
+from workers.store.base import Store, is_private, may_read
 from workers.store.open import open_store
 
-_PROBERS: Final = 4
-"""Probes of readiness that ask Redis at the same time."""
-_DECODERS: Final = 4
-"""Pictures decoded at the same time: each may take 100 MB of memory."""
+_READINESS_THREADS: Final = 4
+"""Readiness probes that query Redis at the same time."""
+_IDEMPOTENCY_KEY: Final = re.compile(r"[ -~]{1,255}")
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """The parts of one gateway process. Nothing in here remembers a request: any other process can answer for it."""
+    """The parts of one gateway process. None keeps state of a request: any process can serve any request."""
 
     settings: GatewaySettings
     redis: Redis
     records: Records
-    store: Store
-    registry: WorkerRegistry
     keys: Keys
-    rates: Rates
+    registry: WorkerRegistry
+    store: Store
     janitor: Janitor
     fetcher: Fetcher
-    fetch_slots: FetchSlots
-    upload_quota: UploadQuota
     completions: CompletionListener
-    decoders: CapacityLimiter
-    probers: CapacityLimiter
+    accounts: Accounts
+    images: ImageLoader
+    uploads: Uploads
+    requests: Requests
+    readiness_threads: CapacityLimiter
 
 
 def build_gateway(settings: GatewaySettings) -> Gateway:
-    """Put the parts together. Connects to nothing yet."""
+    """Build all parts. Opens no connection yet."""
     redis = connect(settings.redis_url)
     records = Records(redis, settings.result_ttl_s, settings.request_ttl_s)
-    store = open_store(settings.store_location, SharedClock(records.now))
+    keys = Keys(redis)
     registry = WorkerRegistry(redis, settings.heartbeat_ttl_s)
+    store = open_store(settings.store_location, SharedClock(records.now))
+    fetcher = Fetcher(
+        settings.fetch_allow_cidrs,
+        settings.offline,
+        ca_file=settings.fetch_ca_file,
+        user_agent=settings.fetch_user_agent,
+    )
+    images = ImageLoader(store, fetcher, FetchSlots(settings.fetches_per_key))
+    quota = UploadQuota(redis, settings.upload_quota_mb * 1024**2)
     return Gateway(
         settings=settings,
         redis=redis,
         records=records,
-        store=store,
+        keys=keys,
         registry=registry,
-        keys=Keys(redis),
-        rates=Rates(redis),
+        store=store,
         janitor=Janitor(records, store, registry, settings.max_attempts),
-        fetcher=Fetcher(
-            settings.fetch_allow_cidrs,
-            settings.offline,
-            ca_file=settings.fetch_ca_file,
-            user_agent=settings.fetch_user_agent,
-        ),
-        fetch_slots=FetchSlots(settings.fetches_per_key),
-        upload_quota=UploadQuota(redis, settings.upload_quota_mb * 1024**2),
+        fetcher=fetcher,
         completions=CompletionListener(settings.redis_url),
-        decoders=CapacityLimiter(_DECODERS),
-        probers=CapacityLimiter(_PROBERS),
+        accounts=Accounts(settings, keys, Rates(redis)),
+        images=images,
+        uploads=Uploads(images, store, quota, settings.request_ttl_s),
+        requests=Requests(settings, records, registry, store, images),
+        readiness_threads=CapacityLimiter(_READINESS_THREADS),
     )
 
 
-def gateway_of(request: Request) -> Gateway:
-    """The process' `Gateway`, in a route.
+def _part(name: str) -> Any:
+    """The dependency that returns one part of the process' `Gateway`."""
 
-    No dependency, as nothing here is that needs no documentation: the framework takes longer to look for each than a
-    status takes to answer.
+    async def part(request: Request) -> Any:
+        return getattr(request.app.state.gateway, name)
+
+    return Depends(part)
+
+
+SettingsDep = Annotated[GatewaySettings, _part("settings")]
+RegistryDep = Annotated[WorkerRegistry, _part("registry")]
+ReadinessThreadsDep = Annotated[CapacityLimiter, _part("readiness_threads")]
+StoreDep = Annotated[Store, _part("store")]
+AccountsDep = Annotated[Accounts, _part("accounts")]
+UploadsDep = Annotated[Uploads, _part("uploads")]
+RequestsDep = Annotated[Requests, _part("requests")]
+CompletionsDep = Annotated[CompletionListener, _part("completions")]
+
+_ApiKeyHeader = Annotated[str | None, Depends(APIKeyHeader(name="x-api-key", scheme_name="ApiKey", auto_error=False))]
+_BearerHeader = Annotated[
+    HTTPAuthorizationCredentials | None, Depends(HTTPBearer(scheme_name="Bearer", auto_error=False))
+]
+
+
+async def authenticate(request: Request, accounts: AccountsDep, key: _ApiKeyHeader, bearer: _BearerHeader) -> Caller:
+    """Authenticate the caller by its API key; raises `Unauthorized`. The access log reads `request.state.caller`."""
+    caller = await accounts.authenticate(key or (bearer.credentials if bearer else ""))
+    request.state.caller = caller
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(authenticate)]
+
+
+def may_submit(slug: str) -> Callable[..., Awaitable[None]]:
+    """The dependency of routes that take requests for the model `slug`: checks the key's scope, counts its rate.
+
+    Raises `Forbidden` or `TooManyRequests`; adds the RateLimit headers to the response.
     """
-    gateway: Gateway = request.app.state.gateway
-    return gateway
+
+    async def check(response: Response, caller: CallerDep, accounts: AccountsDep) -> None:
+        response.headers.update(await accounts.admit(caller, slug))
+
+    return check
+
+
+async def may_download(
+    name: str, request: Request, accounts: AccountsDep, key: _ApiKeyHeader, bearer: _BearerHeader
+) -> None:
+    """The dependency of routes that serve the file `name`: a file with an owner needs that owner's API key.
+
+    Raises `Unauthorized` or `NotFound`, neither of which reveals whether the file exists.
+    """
+    if is_private(name) and not may_read(name, (await authenticate(request, accounts, key, bearer)).owner):
+        raise NotFound("There is no such file, or no longer.")
+
+
+async def _urls(request: Request, settings: SettingsDep) -> UrlBuilder:
+    base = base_url(request.scope["scheme"], request.headers, f"{settings.host}:{settings.port}")
+    return UrlBuilder(settings.public_url, (base,)) if settings.public_url else UrlBuilder(base)
+
+
+UrlsDep = Annotated[UrlBuilder, Depends(_urls)]
+
+
+async def _idempotency_key(
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="Extension: up to 255 characters of your own, such as a UUID. A second call with the same key "
+            "and the same body is given the first one's request instead of making another; with another body it is "
+            "refused with 409.",
+            json_schema_extra={"pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},  # HTTP strips blanks at the ends of a header
+        ),
+    ] = None,
+) -> str | None:
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise BadRequest("Idempotency-Key must have 1 to 255 printable ASCII characters.")
+    return key
+
+
+IdempotencyKeyDep = Annotated[str | None, Depends(_idempotency_key)]

@@ -1,4 +1,4 @@
-"""Runs the janitor at its times: in one of all the gateway processes of a Redis."""
+"""Runs the janitor periodically, in one of all gateway processes of a Redis at a time."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from typing import Final
 from redis import Redis
 from redis.exceptions import RedisError
 
-from server.dependencies import Gateway
 from workers.errors import StoreUnavailable
 from workers.state.connection import decode
+from workers.state.janitor import Janitor
 from workers.state.scripts import load_script, new_call_id
 
 _log = logging.getLogger(__name__)
 _LOCK: Final = "facelight:janitor"
 _LOCK_S: Final = 15
-"""A process that dies in the middle of a round blocks the others for so long."""
+"""TTL of the lock: how long a process that dies while it holds it blocks the others."""
 
 
-async def run_janitor(gateway: Gateway) -> None:
-    """Do a round of repairs and cleaning every `janitor_interval_s`, until cancelled."""
+async def run_janitor(janitor: Janitor, redis: Redis, interval_s: float) -> None:
+    """Run the janitor every `interval_s` seconds, until cancelled."""
     while True:
-        await asyncio.sleep(gateway.settings.janitor_interval_s)
+        await asyncio.sleep(interval_s)
         try:
-            await asyncio.to_thread(run_once_locked, gateway)
+            await asyncio.to_thread(run_once_locked, janitor, redis)
         except RedisError as error:
-            _log.warning("no cleaning without Redis: %s", error)
+            _log.warning("the janitor cannot run without Redis: %s", error)
         except StoreUnavailable as error:
-            _log.warning("expired files stay for now: %s", error)
-        except Exception:  # noqa: BLE001 - one bad round must not end all cleaning for the life of the process
-            _log.exception("a round of cleaning failed")
+            _log.warning("expired files were not deleted: %s", error)
+        except Exception:  # noqa: BLE001 - one failed run must not be the process' last
+            _log.exception("a run of the janitor failed")
 
 
-def run_once_locked(gateway: Gateway) -> bool:
-    """Do one round unless another process is at it; returns whether it was done."""
-    with _locked(gateway.redis) as is_ours:
-        if is_ours:
-            gateway.janitor.run_once()
-    return is_ours
+def run_once_locked(janitor: Janitor, redis: Redis) -> bool:
+    """Run the janitor once, unless another process holds the lock; returns whether it ran."""
+    with _locked(redis) as acquired:
+        if acquired:
+            janitor.run_once()
+    return acquired
 
 
 @contextmanager
 def _locked(redis: Redis) -> Iterator[bool]:
-    """Whether the lock could be had. redis-py's own takes itself for another's once its answer got lost."""
+    """Whether the lock was acquired. redis-py's own lock fails to recognise its holder when a reply is lost."""
     holder = new_call_id()
-    is_ours = bool(redis.set(_LOCK, holder, nx=True, ex=_LOCK_S)) or decode(redis.get(_LOCK)) == holder
+    acquired = bool(redis.set(_LOCK, holder, nx=True, ex=_LOCK_S)) or decode(redis.get(_LOCK)) == holder
     try:
-        yield is_ours
+        yield acquired
     finally:
-        if is_ours:
+        if acquired:
             redis.register_script(load_script("release_lock"))(keys=[_LOCK], args=[holder])

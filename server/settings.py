@@ -74,6 +74,9 @@ class GatewaySettings(CommonSettings):
         description="Origins such as `https://app.example.com` whose pages may call the API from a browser, "
         "comma-separated; `*` is any. None: no pages may.",
     )
+    access_log: bool = Field(
+        True, description="Log one line per HTTP request: method, path, status, milliseconds, name of the API key."
+    )
     drain_delay_s: float = Field(
         3, ge=0, description="After SIGTERM, how long requests are still taken while `/health/ready` says 503 already."
     )

@@ -8,10 +8,8 @@ from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from fastapi import Request
 from starlette.datastructures import Headers
 
-from server.dependencies import gateway_of
 from server.schemas import RequestUrls
 
 _HOST: Final = re.compile(
@@ -66,14 +64,6 @@ def base_url(scheme: str, headers: Headers, fallback: str) -> str:
     hosts = (_first(headers, "x-forwarded-host"), headers.get("host", ""))
     host = next((host for host in hosts if is_host(host)), fallback)
     return f"{proto if proto in _DEFAULT_PORTS else scheme}://{host}{prefix if _PREFIX.fullmatch(prefix) else ''}"
-
-
-def urls_of(request: Request) -> UrlBuilder:
-    """The `UrlBuilder` for the caller of this request."""
-    settings = gateway_of(request).settings
-    scheme = request.scope["scheme"]
-    reached = base_url(scheme, request.headers, f"{settings.host}:{settings.port}")
-    return UrlBuilder(settings.public_url, (reached,)) if settings.public_url else UrlBuilder(reached)
 
 
 def _first(headers: Headers, name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli.accept import CannotRun
+from cli.accept import SetupError
 from cli.accept.command import Options, accept
 from cli.accept.result import Outcome
 from cli.console import EXIT_FOUND, fail, settings_or_exit
@@ -26,7 +26,7 @@ def main(
         typer.Option(envvar="FACELIGHT_API_KEYS", show_envvar=False, help="API key; else the first one set."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page and its pictures.")] = Path("out/acceptance"),
-    quick: Annotated[bool, typer.Option("--quick", help="Small pictures, one seed: does everything answer?")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small pictures, one seed: does everything response?")] = False,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Pictures per question.")] = 2,
     only: Annotated[list[str] | None, typer.Option(help="Only this model; may be given again.")] = None,
 ) -> None:
@@ -37,7 +37,7 @@ def main(
     root = weights_folder(with_demo_weights(settings_or_exit(WorkerSettings)))
     try:
         report = accept(options, root, typer.echo)
-    except (CannotRun, OSError) as error:
+    except (SetupError, OSError) as error:
         fail(error)
     if report.outcome is Outcome.FAILED:
         raise typer.Exit(EXIT_FOUND)

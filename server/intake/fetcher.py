@@ -31,7 +31,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
 CONNECT_S: Final = 5.0
 TOTAL_S: Final = 15.0
 MAX_REDIRECTS: Final = 10
-PATIENCE_S: Final = 15.0
+SLOT_TIMEOUT_S: Final = 15.0
 """How long a fetch waits for one of its caller's slots."""
 USER_AGENT: Final = "facelight"
 _NAT64: Final = ip_network("64:ff9b::/96")
@@ -242,34 +242,34 @@ def _check_answer(headers: httpx.Headers, body: bytes) -> None:
 
 
 class FetchSlots:
-    """`count` places per owner. Slow hosts that one caller names keep that caller waiting, and nobody else."""
+    """Limits concurrent fetches to `count` per owner, so that slow hosts delay only the caller that names them."""
 
-    def __init__(self, count: int, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, count: int, timeout_s: float = SLOT_TIMEOUT_S) -> None:
         self._count = count
-        self._patience_s = patience_s
-        self._taken: dict[str, asyncio.Semaphore] = {}
-        self._interested: dict[str, int] = {}
+        self._timeout_s = timeout_s
+        self._semaphores: dict[str, asyncio.Semaphore] = {}
+        self._users: dict[str, int] = {}
 
     @asynccontextmanager
-    async def place(self, owner: str) -> AsyncIterator[None]:
-        """Hold one of the owner's places; raises `TooManyRequests` if none gets free in time."""
-        places = self._taken.setdefault(owner, asyncio.Semaphore(self._count))
-        self._interested[owner] = self._interested.get(owner, 0) + 1
+    async def slot(self, owner: str) -> AsyncIterator[None]:
+        """Hold one of the owner's slots; raises `TooManyRequests` if none is free within the timeout."""
+        semaphore = self._semaphores.setdefault(owner, asyncio.Semaphore(self._count))
+        self._users[owner] = self._users.get(owner, 0) + 1
         try:
-            await self._acquire(places)
+            await self._acquire(semaphore)
             try:
                 yield
             finally:
-                places.release()
+                semaphore.release()
         finally:
-            self._interested[owner] -= 1
-            if not self._interested[owner]:
-                del self._interested[owner], self._taken[owner]
+            self._users[owner] -= 1
+            if not self._users[owner]:
+                del self._users[owner], self._semaphores[owner]
 
-    async def _acquire(self, places: asyncio.Semaphore) -> None:
+    async def _acquire(self, semaphore: asyncio.Semaphore) -> None:
         try:
-            async with asyncio.timeout(self._patience_s):
-                await places.acquire()
+            async with asyncio.timeout(self._timeout_s):
+                await semaphore.acquire()
         except TimeoutError as error:
             message = f"{self._count} pictures are being fetched for this caller already. Try again later."
             raise TooManyRequests(message, headers={"Retry-After": str(RETRY_AFTER_S)}) from error

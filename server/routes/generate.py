@@ -1,14 +1,13 @@
-"""`POST /v1/<model>` waits for the pictures, `POST /v2/<model>` answers at once; one pair per model."""
+"""One pair of routes per model: `POST /v1/<slug>` waits for the result, `POST /v2/<slug>` returns at once."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
-from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Final
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Request
@@ -18,8 +17,17 @@ from starlette.requests import ClientDisconnect
 
 from models.catalog import MODELS, Model
 from server import responses
-from server.auth import Caller, balance, caller_of, may_submit
-from server.dependencies import Gateway, gateway_of
+from server.dependencies import (
+    AccountsDep,
+    CallerDep,
+    CompletionsDep,
+    IdempotencyKeyDep,
+    RequestsDep,
+    SettingsDep,
+    StoreDep,
+    UrlsDep,
+    may_submit,
+)
 from server.errors import NotFound, Unfinished
 from server.intake.body import read_body
 from server.openapi import (
@@ -30,11 +38,12 @@ from server.openapi import (
     submitted_response,
     unfinished_response,
 )
-from server.requests import IdempotencyKey, cancel, check_key, find_record, submit
 from server.schemas import SubmitResponse
-from server.urls import UrlBuilder, urls_of
+from server.urls import UrlBuilder
+from workers.logs import bind_request_id
 from workers.state.connection import CALL_S, wait_budget
 from workers.state.record import Record, Status
+from workers.store.base import Store
 
 _log = logging.getLogger(__name__)
 _OUTAGE_PAUSE_S: Final = 0.5
@@ -42,19 +51,19 @@ Endpoint = Callable[..., Awaitable[Response | SubmitResponse]]
 
 
 def build_router() -> APIRouter:
-    """The operations of every model of the catalog."""
+    """The routes of every model of the catalog."""
     router = APIRouter(tags=["generate"])
     for model in MODELS.values():
-        _add_operations(router, model)
+        _add_routes(router, model)
     return router
 
 
-def _add_operations(router: APIRouter, model: Model) -> None:
+def _add_routes(router: APIRouter, model: Model) -> None:
     errors = error_responses(400, 401, 403, 406, 409, 413, 429, 503)
     permission = [Depends(may_submit(model.slug))]
     router.add_api_route(
         f"/v1/{model.slug}",
-        _waiting(model),
+        _generate_endpoint(model),
         methods=["POST"],
         dependencies=permission,
         operation_id=f"run_{model.slug}",
@@ -66,7 +75,7 @@ def _add_operations(router: APIRouter, model: Model) -> None:
     )
     router.add_api_route(
         f"/v2/{model.slug}",
-        _queued(model),
+        _submit_endpoint(model),
         methods=["POST"],
         dependencies=permission,
         operation_id=f"submit_{model.slug}",
@@ -77,109 +86,106 @@ def _add_operations(router: APIRouter, model: Model) -> None:
     )
 
 
-def _queued(model: Model) -> Endpoint:
-    async def queue(request: Request, idempotency_key: IdempotencyKey = None) -> SubmitResponse:
-        check_key(idempotency_key)
-        gateway, owner, urls = gateway_of(request), caller_of(request).owner, urls_of(request)
+def _submit_endpoint(model: Model) -> Endpoint:
+    async def submit(
+        request: Request, requests: RequestsDep, caller: CallerDep, urls: UrlsDep, idempotency_key: IdempotencyKeyDep
+    ) -> SubmitResponse:
+        new_id = str(uuid.uuid4())
+        bind_request_id(new_id)
         body = await read_body(request, model.params)
-        request_id = await submit(_new_request_id(), model, body, owner, gateway, urls, idempotency_key)
+        request_id = await requests.submit(new_id, model, body, caller.owner, urls, idempotency_key)
+        bind_request_id(request_id)
         return responses.submitted(request_id, urls)
 
-    return queue
+    return submit
 
 
-def _new_request_id() -> str:
-    return str(uuid.uuid4())
+def _generate_endpoint(model: Model) -> Endpoint:
+    async def generate(
+        request: Request,
+        response_headers: Response,
+        settings: SettingsDep,
+        requests: RequestsDep,
+        completions: CompletionsDep,
+        accounts: AccountsDep,
+        store: StoreDep,
+        caller: CallerDep,
+        urls: UrlsDep,
+        idempotency_key: IdempotencyKeyDep,
+    ) -> Response:
+        new_id = str(uuid.uuid4())
+        bind_request_id(new_id)
+        body = await read_body(request, model.params)
 
+        def read_result() -> Response | None:
+            record = requests.find(request_id, caller.owner)
+            if not record.status.is_final:
+                return None
+            credits_left = accounts.credit_balance(caller) if record.status is Status.COMPLETED else 0.0
+            return _final_response(record, credits_left, response_headers.headers, store, urls)
 
-def _waiting(model: Model) -> Endpoint:
-    async def generate(request: Request, told: Response, idempotency_key: IdempotencyKey = None) -> Response:
-        check_key(idempotency_key)
-        gateway, caller, urls = gateway_of(request), caller_of(request), urls_of(request)
-        body, new_id = await read_body(request, model.params), _new_request_id()
-        with ExitStack() as waiting:
-            # Registered before there is a request: its end cannot be missed, and nobody has to look for it before.
-            may_have_ended = waiting.enter_context(gateway.completions.subscribe(new_id))
-            request_id = await submit(new_id, model, body, caller.owner, gateway, urls, idempotency_key)
-            if request_id != new_id:
-                may_have_ended = waiting.enter_context(gateway.completions.subscribe(request_id))
-                may_have_ended.set()
-            look = partial(_result, request_id, caller, told, gateway, urls)
-            gone = _departure(request, request_id, idempotency_key is None, gateway)
-            return await _finished(request_id, _once_ended(look, may_have_ended), gone, gateway, urls)
+        with ExitStack() as subscriptions:
+            # Subscribed before the request is enqueued, so that its completion cannot be missed.
+            completed_event = subscriptions.enter_context(completions.subscribe(new_id))
+            request_id = await requests.submit(new_id, model, body, caller.owner, urls, idempotency_key)
+            if request_id != new_id:  # repeated with its Idempotency-Key; it may have ended already
+                bind_request_id(request_id)
+                completed_event = subscriptions.enter_context(completions.subscribe(request_id))
+                completed_event.set()
+            result_task = asyncio.create_task(_wait_for_result(read_result, completed_event))
+            disconnect_task = asyncio.create_task(_wait_for_disconnect(request))
+            try:
+                async with asyncio.timeout(settings.sync_timeout_s):
+                    done, _ = await asyncio.wait({result_task, disconnect_task}, return_when=asyncio.FIRST_COMPLETED)
+            except (TimeoutError, asyncio.CancelledError) as error:
+                # The time limit, or the HTTP server's: it cancels what is still in progress when it shuts down.
+                body_504 = responses.unfinished(request_id, urls)
+                raise Unfinished(body_504["error"], extra=body_504) from error
+            finally:
+                result_task.cancel()
+                disconnect_task.cancel()
+            if result_task in done:
+                return result_task.result()
+            if idempotency_key is None:  # with one, the client can send the request again and get its result
+                _log.info("cancelled: its client has disconnected")
+                with wait_budget(CALL_S):
+                    await run_sync(requests.cancel, request_id)
+            raise ClientDisconnect
 
     return generate
 
 
-async def _finished(
-    request_id: str,
-    result: Coroutine[Any, Any, Response],
-    gone: Coroutine[Any, Any, NoReturn],
-    gateway: Gateway,
-    urls: UrlBuilder,
+def _final_response(
+    record: Record, credits_left: float, headers: Mapping[str, str], store: Store, urls: UrlBuilder
 ) -> Response:
-    """The answer for a request once it has ended; raises `Unfinished` when that takes too long.
-
-    A server that is told to stop cancels those who still wait when it has waited long enough itself. `gone` raises as
-    soon as the client is not there any more.
-    """
-    ended, left = asyncio.ensure_future(result), asyncio.ensure_future(gone)
-    try:
-        async with asyncio.timeout(gateway.settings.sync_timeout_s):
-            await asyncio.wait({ended, left}, return_when=asyncio.FIRST_COMPLETED)
-        return ended.result() if ended.done() else left.result()
-    except (TimeoutError, asyncio.CancelledError) as error:
-        answer = responses.unfinished(request_id, urls)
-        raise Unfinished(answer["error"], extra=answer) from error
-    finally:
-        ended.cancel()
-        left.cancel()
-
-
-async def _departure(request: Request, request_id: str, alone: bool, gateway: Gateway) -> NoReturn:
-    """Wait until the client has hung up. Its request is cancelled then, if nobody else can know of it."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    if alone:
-        _log.info("%s is cancelled: its client has left", request_id)
-        with wait_budget(CALL_S):
-            await run_sync(cancel, request_id, gateway)
-    raise ClientDisconnect
-
-
-async def _once_ended(look: Callable[[], Response | None], may_have_ended: asyncio.Event) -> Response:
-    """What `look` finds once it finds something. Outages of Redis are waited out: the request has been accepted."""
-    while True:
-        await may_have_ended.wait()
-        may_have_ended.clear()
-        try:
-            with wait_budget(CALL_S):  # of each look: the call may have waited for minutes, and for Redis before
-                found = await run_sync(look)
-        except RedisError:
-            await asyncio.sleep(_OUTAGE_PAUSE_S)
-            may_have_ended.set()
-            continue
-        if found is not None:
-            return found
-
-
-def _result(request_id: str, caller: Caller, told: Response, gateway: Gateway, urls: UrlBuilder) -> Response | None:
-    """The answer for a request that has ended, with the headers that were `told` before; None while it goes on."""
-    record = find_record(request_id, caller.owner, gateway)
-    if not record.status.is_final:
-        return None
+    """The response for a request that has ended: its error, its one picture, or JSON with several."""
     if record.status is Status.FAILED:
-        return JSONResponse(responses.failed(record), 422, {**told.headers, "X-Request-Id": request_id})
-    credits_left = balance(caller, gateway)
-    headers = {**told.headers, **responses.result_headers(record, credits_left)}
+        return JSONResponse(responses.failed(record), 422, {**headers, "X-Request-Id": record.request_id})
+    headers = {**headers, **responses.result_headers(record, credits_left)}
     if len(record.outputs) > 1:
         return JSONResponse(responses.result(record, urls, credits_left), 200, headers)
-    return _picture(record, headers, gateway)
-
-
-def _picture(record: Record, headers: dict[str, str], gateway: Gateway) -> Response:
-    output = record.outputs[0]
-    data = gateway.store.read(output.name)
+    data = store.read(record.outputs[0].name)
     if data is None:
         raise NotFound(f"Request {record.request_id} not found")
-    return Response(data, 200, headers, output.media_type)
+    return Response(data, 200, headers, record.outputs[0].media_type)
+
+
+async def _wait_for_result(read_result: Callable[[], Response | None], completed_event: asyncio.Event) -> Response:
+    """Call `read_result` at each event until it returns a response. Retries while Redis cannot be used."""
+    while True:
+        await completed_event.wait()
+        completed_event.clear()
+        try:
+            with wait_budget(CALL_S):  # of each try: earlier calls of this HTTP request may have used up theirs
+                response = await run_sync(read_result)
+        except RedisError:
+            await asyncio.sleep(_OUTAGE_PAUSE_S)
+            completed_event.set()
+            continue
+        if response is not None:
+            return response
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

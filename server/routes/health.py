@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
 from models.catalog import MODELS
-from server.dependencies import gateway_of
+from server.dependencies import ReadinessThreadsDep, RegistryDep
 from server.http.drain import drain_of
 from server.schemas import LiveResponse, ModelHealth, ReadyResponse
 from workers.state.registry import ModelReport, ModelState, WorkerReport
@@ -21,8 +21,8 @@ from workers.state.registry import ModelReport, ModelState, WorkerReport
 router = APIRouter(prefix="/health", tags=["health"])
 Weights = Literal["demo", "real", "mixed"]
 Execution = Literal["eager", "compiled", "captured", "mixed"]
-_PATIENCE_S: Final = 1.0
-"""Probes ask often, and give up after few seconds."""
+_TIMEOUT_S: Final = 1.0
+"""Less than the timeout of any usual prober."""
 
 
 @router.get("/live", operation_id="health_live")
@@ -37,27 +37,28 @@ async def live() -> LiveResponse:
     response_model=ReadyResponse,
     responses={503: {"model": ReadyResponse, "description": "Nothing can be served now."}},
 )
-async def ready(request: Request) -> JSONResponse:
+async def ready(request: Request, registry: RegistryDep, threads: ReadinessThreadsDep) -> JSONResponse:
     """200 once a worker has loaded its models and can serve one, with the kind of weights it has been loaded with.
 
     503 while nothing can be served, and from the moment on when this process is told to end.
     """
-    gateway = gateway_of(request)
     try:
-        async with asyncio.timeout(_PATIENCE_S):
-            # In threads of its own, which are left behind: the others may all be waiting for Redis.
-            workers = await run_sync(gateway.registry.live_workers, limiter=gateway.probers, abandon_on_cancel=True)
+        async with asyncio.timeout(_TIMEOUT_S):
+            # In a pool of its own, abandoned at the timeout: the default pool's threads may all wait for Redis.
+            workers = await run_sync(registry.live_workers, limiter=threads, abandon_on_cancel=True)
     except (RedisError, TimeoutError):
         workers = []
-    answer = readiness(workers)
+    body = readiness(workers)
     if drain_of(request).begun:
-        answer = {**answer, "ready": False, "draining": True}
-    return JSONResponse(answer, 200 if answer["ready"] else 503)
+        body = {**body, "ready": False, "draining": True}
+    return JSONResponse(body, 200 if body["ready"] else 503)
 
 
 def readiness(workers: Sequence[WorkerReport]) -> ReadyResponse:
-    """What the living workers can serve, put together."""
-    models = {slug: _model_health(slug, [_taken(w, slug) for w in workers if slug in w.models]) for slug in MODELS}
+    """What all live workers together can serve."""
+    models = {
+        slug: _model_health(slug, [_effective_report(w, slug) for w in workers if slug in w.models]) for slug in MODELS
+    }
     return {
         "ready": any(model["ready"] for model in models.values()),
         "weights": _kind(model["weights"] for model in models.values()),
@@ -67,8 +68,8 @@ def readiness(workers: Sequence[WorkerReport]) -> ReadyResponse:
     }
 
 
-def _taken(worker: WorkerReport, slug: str) -> ModelReport:
-    """What the worker can do for a model now: it takes no job before it has loaded all of its models."""
+def _effective_report(worker: WorkerReport, slug: str) -> ModelReport:
+    """The worker's report on a model; LOADING until all of its models are loaded: it claims no request before."""
     loading = any(report.state is ModelState.LOADING for report in worker.models.values())
     return replace(worker.models[slug], state=ModelState.LOADING) if loading else worker.models[slug]
 

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, StringConstraints
 
-from models.errors import UnreadableImage
-from server.auth import caller_of
-from server.dependencies import Gateway, gateway_of
-from server.errors import ImageUnavailable, InvalidParameters
+from server.dependencies import CallerDep, UploadsDep, UrlsDep
 from server.intake.body import read_body
-from server.intake.images import load_data_url
 from server.intake.params import validate
 from server.openapi import PICTURE, error_responses, json_body
-from server.schemas import FieldError, UploadResponse
-from server.urls import urls_of
+from server.schemas import UploadResponse
 
 router = APIRouter(tags=["assets"])
 _MAX_FILES: Final = 16
@@ -41,27 +35,12 @@ class Upload(BaseModel):
     responses=error_responses(400, 401, 413, 429, 503),
     openapi_extra=json_body(Upload),
 )
-async def upload_asset(request: Request) -> UploadResponse:
+async def upload_asset(request: Request, uploads: UploadsDep, caller: CallerDep, urls: UrlsDep) -> UploadResponse:
     """Store pictures for use as `face_image` or `subject_image`. All are checked before any is stored.
 
     Where keys are asked for, only the key that uploads a picture can use it or download it again. Each key may upload
     so much a day; callers without a key share one such quota.
     """
-    gateway, owner, urls = gateway_of(request), caller_of(request).owner, urls_of(request)
     upload = validate(Upload, await read_body(request))
-    pictures = [await _load(position, url, gateway) for position, url in enumerate(upload.data_urls)]
-    file_urls = [urls.file(name) for name in await run_sync(_store, pictures, owner, gateway)]
+    file_urls = [urls.file(name) for name in await uploads.add(upload.data_urls, caller.owner)]
     return {"file_urls": file_urls, "urls": file_urls, "message": "Files uploaded successfully"}
-
-
-async def _load(position: int, url: str, gateway: Gateway) -> tuple[bytes, str]:
-    try:
-        return await load_data_url(url, gateway)
-    except (ImageUnavailable, UnreadableImage) as error:
-        raise InvalidParameters([FieldError(field=f"data_urls.{position}", message=str(error))]) from error
-
-
-def _store(pictures: list[tuple[bytes, str]], owner: str, gateway: Gateway) -> list[str]:
-    gateway.upload_quota.count(owner, sum(len(data) for data, _ in pictures))
-    ttl_s = gateway.settings.request_ttl_s
-    return [gateway.store.put(data, extension, ttl_s, owner) for data, extension in pictures]

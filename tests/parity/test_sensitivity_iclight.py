@@ -92,7 +92,7 @@ WRONG: Final[dict[str, tuple[str, Wrong]]] = {
     "bicubic instead of Lanczos": (OPERATIONS, constant(resample, "lanczos", bicubic)),
     "gradient 224..32 (fbc range)": (
         OPERATIONS,
-        constant(conditioning, "START_LEVELS", conditioning.BACKGROUND_LEVELS),
+        constant(conditioning, "START_LEVELS", (224, 32)),
     ),
     'no ", " between prompts': (CASE, constant(prompt, "SEPARATOR", "")),
     "strength not compensated (N=steps)": (TABLES, constant(sampling, "partial_range", as_many_steps)),

@@ -87,6 +87,17 @@ def serving(settings: GatewaySettings, patience_s: int | None = None, loop: str 
         thread.join(20)
 
 
+def wait_for_gateway(url: str) -> None:
+    """Return when the gateway answers; the worker may still be loading."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(httpx.HTTPError):
+            httpx.get(f"{url}/health/live", trust_env=False)
+            return
+        time.sleep(0.1)
+    raise AssertionError("the gateway did not start")
+
+
 class FakeWorker:
     """Does with requests what a worker does, but paints nothing."""
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.live_server import FACELIGHT, live_server
-from tests.server.support import KEYS, body_for
+from tests.server.support import KEYS, body_for, wait_for_gateway
 from workers.state.keys import new_secret
 
 
@@ -24,17 +23,6 @@ def facelight_keys(data_dir: Path, *words: str) -> str:
         [FACELIGHT, "keys", *words], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout.strip()
-
-
-def wait_for_gateway(url: str) -> None:
-    """Return when the gateway answers; the worker may still be loading."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with suppress(httpx.HTTPError):
-            httpx.get(f"{url}/health/live", trust_env=False)
-            return
-        time.sleep(0.1)
-    raise AssertionError("the gateway did not start")
 
 
 def offer(client: httpx.Client, secret: str) -> list[httpx.Response]:
@@ -86,7 +74,7 @@ def test_keys_are_never_written_down(tmp_path: Path, demo_weights: Path) -> None
         for answer in answers[secret]:
             assert secret not in answer.text + repr(answer.headers)
     log = server.log.read_text()
-    assert "DEBUG" in log and "accepted" in log
+    assert "DEBUG" in log and "enqueued" in log
     written = [path for path in data_dir.rglob("*") if path.is_file()]
     assert {"serve.log", "appendonly.aof"} <= {path.name for path in written}
     for path in written:

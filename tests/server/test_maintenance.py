@@ -44,7 +44,7 @@ def test_a_bad_round_does_not_end_cleaning(make_settings: MakeSettings) -> None:
 def test_one_process_at_a_time(make_settings: MakeSettings, tmp_path: Path) -> None:
     gateway = build_gateway(make_settings())
     with gateway.redis.lock("facelight:janitor", timeout=60):
-        assert not run_once_locked(gateway)
-    assert run_once_locked(gateway)
-    assert run_once_locked(gateway), "the lock is given back"
+        assert not run_once_locked(gateway.janitor, gateway.redis)
+    assert run_once_locked(gateway.janitor, gateway.redis)
+    assert run_once_locked(gateway.janitor, gateway.redis), "the lock is given back"
     gateway.redis.close()

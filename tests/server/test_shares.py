@@ -26,7 +26,7 @@ def test_only_so_many_at_once_for_one_owner() -> None:
         slots, inside, most = FetchSlots(3), {"a": 0, "b": 0}, {"a": 0, "b": 0}
 
         async def fetch(owner: str) -> None:
-            async with slots.place(owner):
+            async with slots.slot(owner):
                 inside[owner] += 1
                 most[owner] = max(most[owner], inside[owner])
                 await asyncio.sleep(0.001)
@@ -34,21 +34,21 @@ def test_only_so_many_at_once_for_one_owner() -> None:
 
         await asyncio.gather(*[fetch(owner) for owner in "ab" * 20])
         assert most == {"a": 3, "b": 3}
-        assert not slots._taken, "nothing is kept of callers who have left"
+        assert not slots._semaphores, "nothing is kept of callers who have left"
 
     asyncio.run(run())
 
 
 def test_who_waits_too_long_is_turned_away() -> None:
     async def run() -> None:
-        slots = FetchSlots(1, patience_s=0.05)
-        async with slots.place("a"):
+        slots = FetchSlots(1, timeout_s=0.05)
+        async with slots.slot("a"):
             with pytest.raises(TooManyRequests, match="1 pictures are being fetched"):
-                async with slots.place("a"):
+                async with slots.slot("a"):
                     raise AssertionError
-            async with slots.place("b"):
+            async with slots.slot("b"):
                 pass
-        async with slots.place("a"):
+        async with slots.slot("a"):
             pass
 
     asyncio.run(run())

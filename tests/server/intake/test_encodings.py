@@ -97,6 +97,7 @@ def test_a_request_calls_a_worker_and_tells_it_nothing(client: Client, worker: F
 def test_log_holds_ids_and_no_secrets(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         request_id = client.submit("ic-light", prompt="a secret plan")
-    assert f"accepted {request_id} for ic-light" in caplog.text
+    (enqueued,) = [record for record in caplog.records if record.getMessage() == "enqueued, model ic-light"]
+    assert enqueued.__dict__["request_id"] == request_id
     assert "secret" not in caplog.text
     assert "base64" not in caplog.text
