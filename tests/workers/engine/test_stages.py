@@ -286,24 +286,6 @@ def test_after_running_out_of_memory_it_is_tried_once_more(records: Records, sto
     assert left == []
 
 
-def test_the_time_of_a_failed_run_is_not_part_of_the_inference_time(records: Records, store: Store) -> None:
-    failed_run_s, runs = 1.0, []
-
-    def act() -> None:
-        runs.append(True)
-        if len(runs) == 1:
-            time.sleep(failed_run_s)
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    submitted(records, store)
-    serve(records, store, Painter(act))
-    record = records.get("r1")
-    assert record is not None
-    assert record.inference_time is not None
-    assert (len(runs), record.status) == (2, Status.COMPLETED)
-    assert record.inference_time < failed_run_s
-
-
 def test_a_request_too_large_for_the_device_fails_in_words(records: Records, store: Store) -> None:
     act, left = failing(*[torch.OutOfMemoryError("CUDA out of memory.")] * 2)
     submitted(records, store)
