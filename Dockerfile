@@ -1,8 +1,8 @@
 # Two images: `gateway` (no torch) and `worker` (CUDA through torch's own wheels; it runs on a CPU as well).
 #   docker build --target gateway --tag facelight-gateway .
 #   docker build --target worker --tag facelight-worker .
-# No image holds weights but those for demonstration, and at run time nothing is written outside /data, /weights, /cache
-# and /tmp.
+# The only weights in an image are the worker's demo weights. At run time nothing is written outside /data, /weights,
+# /cache and /tmp.
 ARG PYTHON_IMAGE=python:3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${PYTHON_IMAGE} AS base
@@ -22,7 +22,7 @@ RUN groupadd --gid 10001 facelight \
 WORKDIR /app
 
 FROM base AS sources
-COPY pyproject.toml README.md weights.lock ./
+COPY pyproject.toml setup.py README.md LICENSE THIRD-PARTY-NOTICES.md weights.lock ./
 COPY cli cli
 COPY models models
 COPY server server
@@ -35,7 +35,9 @@ RUN python -m venv /opt/venv \
     && pip install --no-cache-dir --disable-pip-version-check --compile --no-deps --require-hashes \
        --requirement /build/gateway.lock
 COPY --from=sources /app /app
-RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable /app \
+# The gateway loads no weights: the trained demo weights are the worker's alone.
+RUN rm -r /app/models/demo/trained \
+    && pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable /app \
     && python -m compileall -q /app
 
 FROM base AS worker-build

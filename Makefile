@@ -38,6 +38,7 @@ check: setup ## lint and type-check
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	@if command -v luacheck >/dev/null; then luacheck --quiet workers/state/lua; else echo 'luacheck is not installed: Lua not checked'; fi
 
 demo: setup ## against a running server: sample pictures and a contact sheet into out/
 	@$(VENV)/bin/facelight demo

@@ -1,4 +1,4 @@
-"""Pictures side by side with a caption under each, for someone who wants to compare them."""
+"""A contact sheet: images side by side with a caption under each."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 from redis.exceptions import RedisError
 
-from cli.console import refuse, settings_or_exit
+from cli.console import fail, settings_or_exit
 from cli.serve import redis_url
 from models.catalog import MODELS
 from server.settings import GatewaySettings
@@ -24,18 +24,18 @@ from workers.state.connection import connect
 from workers.state.keys import Changes, Key, Keys
 
 app: Final = typer.Typer(help="Issue, list, change and revoke API keys.", no_args_is_help=True)
-_HEAD: Final = ("ID", "NAME", "MODELS", "PER MINUTE", "CREDITS", "CREATED", "LAST USED")
-_LONGEST_NAME: Final = 64
-_MOST_CREDITS: Final = 1e15
-_ONCE: Final = "This is the only time it is shown; the server keeps a digest of it."
+_HEADERS: Final = ("ID", "NAME", "MODELS", "PER MINUTE", "CREDITS", "CREATED", "LAST USED")
+_MAX_NAME_LENGTH: Final = 64
+_MAX_CREDITS: Final = 1e15
+_SHOWN_ONCE: Final = "This is the only time it is shown; the server keeps a digest of it."
 
-_ID_FORM: Final = re.compile(r"key_[0-9a-f]{16}")
+_ID_PATTERN: Final = re.compile(r"key_[0-9a-f]{16}")
 
 _Id = Annotated[str, typer.Argument(metavar="ID|NAME", help="As `facelight keys list` shows it.")]
 _Scopes = Annotated[list[str] | None, typer.Option("--scope", metavar="MODEL", help="May be repeated; `all` for all.")]
 _Rate = Annotated[str | None, typer.Option("--rate", metavar="N", help="Requests per minute; `none` for no limit.")]
 _Credits = Annotated[str | None, typer.Option("--credits", metavar="X", help="Credits to spend; `none` not to meter.")]
-_Topped = Annotated[
+_CreditChange = Annotated[
     str | None, typer.Option("--credits", metavar="X", help="Credits to spend; `+X` adds, `none` ends metering.")
 ]
 
@@ -46,16 +46,16 @@ def add(name: str, scope: _Scopes = None, rate: _Rate = None, credits: _Credits 
 
     Its secret goes to standard output, once, and everything else to standard error.
     """
-    name = _plain(name)
-    if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
-        raise typer.BadParameter(f"a name has 1 to {_LONGEST_NAME} printable characters")
-    if _ID_FORM.fullmatch(name):
+    name = _normalize(name)
+    if not name.isprintable() or not 0 < len(name) <= _MAX_NAME_LENGTH:
+        raise typer.BadParameter(f"a name has 1 to {_MAX_NAME_LENGTH} printable characters")
+    if _ID_PATTERN.fullmatch(name):
         raise typer.BadParameter("a name may not look like the id of a key")
     changes = _changes(scope, rate, credits)
     settings = settings_or_exit(GatewaySettings)
     with _keys(settings) as keys:
         key, secret = keys.add(name, **changes)
-    typer.echo(f"Key {key.id} for {name}. {_ONCE}", err=True)
+    typer.echo(f"Key {key.id} for {name}. {_SHOWN_ONCE}", err=True)
     typer.echo(secret)
     if not settings.asks_for_key:
         typer.echo("The server asks for no key until FACELIGHT_REQUIRE_KEY=true is set.", err=True)
@@ -71,53 +71,53 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fal
 
 @app.command()
 def revoke(key: _Id) -> None:
-    """Make a key worthless at once and for ever. Requests it has sent run to their end."""
+    """Make a key invalid at once and for good. Requests that it has sent are completed."""
     with _keys(settings_or_exit(GatewaySettings)) as keys:
-        revoked = keys.revoke(_plain(key)) or _unknown(key)
+        revoked = keys.revoke(_normalize(key)) or _unknown(key)
     typer.echo(f"Key {revoked} is revoked.", err=True)
 
 
 @app.command()
 def rotate(key: _Id) -> None:
-    """Give a key a new secret; the old one is worthless at once. Its requests, limits and credits stay."""
+    """Give a key a new secret; the old one is invalid at once. Its requests, limits and credits stay."""
     with _keys(settings_or_exit(GatewaySettings)) as keys:
-        secret = keys.rotate(_plain(key)) or _unknown(key)
-    typer.echo(f"New secret of {key}. {_ONCE}", err=True)
+        secret = keys.rotate(_normalize(key)) or _unknown(key)
+    typer.echo(f"New secret of {key}. {_SHOWN_ONCE}", err=True)
     typer.echo(secret)
 
 
 @app.command(name="set")
-def change(key: _Id, scope: _Scopes = None, rate: _Rate = None, credits: _Topped = None) -> None:
+def change(key: _Id, scope: _Scopes = None, rate: _Rate = None, credits: _CreditChange = None) -> None:
     """Change what a key may do; what is not named stays as it is."""
     added = _credits(credits[1:]) if credits and credits.startswith("+") else None
     changes = _changes(scope, rate, None if added is not None else credits)
     with _keys(settings_or_exit(GatewaySettings)) as keys:
-        changed = keys.change(_plain(key), changes, added) or _unknown(key)
+        changed = keys.change(_normalize(key), changes, added) or _unknown(key)
     typer.echo(_table([changed]))
 
 
 @contextmanager
 def _keys(settings: GatewaySettings) -> Iterator[Keys]:
-    """All keys; what is refused, and a Redis that cannot be reached, end the command."""
+    """The key store; the command fails if a change is refused or Redis cannot be reached."""
     try:
         with connect(redis_url(settings)) as redis:
             yield Keys(redis)
     except KeyRefused as error:
-        refuse(str(error))
+        fail(error)
     except RedisError as error:
-        refuse(
+        fail(
             f"Redis cannot be used ({error}). Is the server running? FACELIGHT_REDIS_URL names another Redis. If it was"
             " lost in the middle, a change may have been made: look at `facelight keys list` before you repeat it."
         )
 
 
-def _plain(name: str) -> str:
-    """Without blanks around it and in one form of Unicode, so that two names that look the same are the same."""
+def _normalize(name: str) -> str:
+    """Stripped and in Unicode normalization form C, so that names that look the same are the same."""
     return unicodedata.normalize("NFC", name).strip()
 
 
 def _unknown(key: str) -> NoReturn:
-    refuse(f"There is no key {key}.")
+    fail(f"There is no key {key}.")
 
 
 def _changes(scopes: Sequence[str] | None, rate: str | None, credits: str | None) -> Changes:
@@ -152,8 +152,8 @@ def _credits(text: str) -> float | None:
         credits = float(text)
     except ValueError:
         credits = math.nan
-    if not 0 <= credits <= _MOST_CREDITS:
-        raise typer.BadParameter(f"credits are a number from 0 to {_MOST_CREDITS:g}, or `none`")
+    if not 0 <= credits <= _MAX_CREDITS:
+        raise typer.BadParameter(f"credits are a number from 0 to {_MAX_CREDITS:g}, or `none`")
     return credits
 
 
@@ -162,7 +162,7 @@ def _as_dict(key: Key) -> dict[str, object]:
 
 
 def _table(keys: Sequence[Key]) -> str:
-    rows = [_HEAD, *map(_row, keys)]
+    rows = [_HEADERS, *map(_row, keys)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 

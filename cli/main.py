@@ -12,7 +12,7 @@ import typer
 
 from cli import keys
 from cli import serve as supervisor
-from cli.console import refuse, settings_or_exit
+from cli.console import fail, settings_or_exit
 from cli.sample_photo import sample_photo
 from models.catalog import MODELS
 from server.settings import GatewaySettings
@@ -27,33 +27,34 @@ app.add_typer(keys.app, name="keys")
 
 @app.command()
 def serve() -> None:
-    """Serve both endpoints on this machine: Redis, one worker and the gateway, restarted when they die."""
+    """Serve both endpoints on this machine: Redis, one worker and the gateway, restarted when they exit."""
     settings = settings_or_exit(GatewaySettings)
-    settings_or_exit(WorkerSettings)  # what the worker would refuse is told here, once
+    worker_settings = settings_or_exit(WorkerSettings)  # the worker would fail on them, again and again
     configure_logging("serve", settings.log_level, settings.log_format)
     try:
         open_store(settings.store_location).check()
-        supervisor.run(settings, on_ready=lambda: typer.echo(_welcome(settings)))
-    except (SettingsError, supervisor.CannotServe) as reason:
-        refuse(str(reason))
+        demo = supervisor.serves_demo_weights(worker_settings)
+        supervisor.run(settings, demo, on_ready=lambda: typer.echo(_welcome(settings, demo)))
+    except (SettingsError, supervisor.StartupError) as error:
+        fail(error)
 
 
 @app.command()
 def gateway() -> None:
     """Run one gateway process."""
-    _become("server")
+    _exec("server")
 
 
 @app.command()
 def worker() -> None:
     """Run one worker process on one device."""
-    _become("workers")
+    _exec("workers")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def weights(context: typer.Context) -> None:
-    """Fetch, verify and list the files that the models run on; --help tells the commands."""
-    _become("cli.weights.command", *context.args)
+    """Fetch, verify and list the files that the models run on; --help lists the commands."""
+    _exec("cli.weights.command", *context.args)
 
 
 @app.command()
@@ -61,22 +62,22 @@ def demo(
     out: Path = Path("out"),
     key: Annotated[str | None, typer.Option(help="API key; else the first one of FACELIGHT_API_KEYS.")] = None,
 ) -> None:
-    """Send sample requests to a running server with the public client; pictures and a contact sheet go to OUT."""
-    from cli.demo import DemoFailed, run  # its packages are not part of a plain installation
+    """Send sample requests to a running server with the public client; images and a contact sheet go to OUT."""
+    from cli.demo import DemoError, run  # its packages are not part of a plain installation
 
     settings = settings_or_exit(GatewaySettings)
     try:
         for line in run(supervisor.local_url(settings), key or next(iter(settings.api_keys), None), out):
             typer.echo(line)
-    except DemoFailed as reason:
-        refuse(str(reason))
+    except DemoError as error:
+        fail(error)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def accept(context: typer.Context) -> None:
-    """Prove on real photos that a running server draws what it should; --help tells the options."""
+    """Check on real photos that a running server generates what it should; --help lists the options."""
     url = supervisor.local_url(settings_or_exit(GatewaySettings))
-    _become("cli.accept", "--url", url, *context.args)
+    _exec("cli.accept", "--url", url, *context.args)
 
 
 def main() -> None:
@@ -84,22 +85,24 @@ def main() -> None:
     app()
 
 
-def _become(module: str, *arguments: str) -> NoReturn:
+def _exec(module: str, *arguments: str) -> NoReturn:
     if module != "server" and find_spec("torch") is None:
-        refuse("this installation holds the gateway only; the command needs the extra `worker`")
-    # Another process, and this one's place: the command itself must never load torch.
+        fail("this installation holds the gateway only; the command needs the extra `worker`")
+    # The module replaces this process: the command itself must never load torch.
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - no shell is wanted
 
 
-def _welcome(settings: GatewaySettings) -> str:
+def _welcome(settings: GatewaySettings, demo: bool) -> str:
     url = supervisor.local_url(settings)
     lines = ["", f"  facelight is ready on {url}", f"  docs: {url}/docs", ""]
+    if demo:
+        lines += ["  on demo weights, for demonstration only; `facelight weights fetch` fetches the real ones", ""]
     lines += [f"  {line}" for slug in MODELS for line in (_curl(url, slug, settings.asks_for_key), "")]
     return "\n".join(lines)
 
 
 def _curl(url: str, slug: str, needs_key: bool) -> str:
-    """A command line that works as it is, with a photo that the demo's packages bring along."""
+    """A command line that works as it is, with a photo of the scikit-image package."""
     params = MODELS[slug].params
     key = " -H 'x-api-key: YOUR_KEY'" if needs_key else ""
     photo = f"-F {params.image_fields[0]}=@{os.path.relpath(sample_photo())}"

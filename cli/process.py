@@ -1,4 +1,4 @@
-"""A child process that is restarted whenever it dies."""
+"""A supervised process: restarted with a backoff whenever it exits."""
 
 from __future__ import annotations
 
@@ -17,56 +17,56 @@ _log = logging.getLogger(__name__)
 _LIBC: Final = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG: Final = 1
 _STEADY_S: Final = 30.0
-"""Who ran for so long is restarted after a short pause; who did not waits longer each time."""
-_SHORT_PAUSE_S: Final = 0.5
-_LONG_PAUSE_S: Final = 15.0
+"""A process that ran for so long is restarted after the first pause; else the pause doubles each time."""
+_FIRST_PAUSE_S: Final = 0.5
+_MAX_PAUSE_S: Final = 15.0
 
 
-async def _at_once() -> bool:
+async def _always() -> bool:
     return True
 
 
 @dataclass
-class Child:
+class SupervisedProcess:
     """One supervised process.
 
-    `patience_s` is how long it may take to end after SIGTERM, or after `hurry`, the signal by which it ends without
-    delay. It is (re)started only when `starts_after` says yes.
+    `stop_timeout_s` is how long it may take to exit after SIGTERM, or after `quick_stop`, the signal that makes it exit
+    without a drain delay, before it is killed. It is started, and restarted, only once `can_start` returns true.
     """
 
     name: str
     command: Sequence[str]
     environment: dict[str, str]
-    patience_s: float
-    starts_after: Callable[[], Awaitable[bool]] = _at_once
-    hurry: signal.Signals = signal.SIGTERM
+    stop_timeout_s: float
+    can_start: Callable[[], Awaitable[bool]] = _always
+    quick_stop: signal.Signals = signal.SIGTERM
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     async def keep_running(self) -> None:
         """Run the process and restart it whenever it ends, until `stop`."""
-        pause = _SHORT_PAUSE_S
-        while await self._may_start():
+        pause = _FIRST_PAUSE_S
+        while await self._wait_until_startable():
             began = time.monotonic()
             self._process = await self._start()
             if self._stopping.is_set():
-                await self._end(self._process)
+                await self._terminate(self._process)
             status = await self._process.wait()
             if not self._stopping.is_set():
                 steady = time.monotonic() - began > _STEADY_S
-                pause = _SHORT_PAUSE_S if steady else min(pause * 2, _LONG_PAUSE_S)
-                _log.warning("%s ended (%s); restarting it in %.0f s", self.name, _describe(status), pause)
+                pause = _FIRST_PAUSE_S if steady else min(pause * 2, _MAX_PAUSE_S)
+                _log.warning("%s exited (%s); restarting it in %.1f s", self.name, _describe(status), pause)
                 await self._pause(pause)
 
     async def stop(self, *, quickly: bool = False) -> None:
-        """End the process: SIGTERM, or `hurry`, then SIGKILL when it has used up its time."""
+        """Stop the process: SIGTERM, or `quick_stop`, then SIGKILL after `stop_timeout_s`."""
         self._stopping.set()
         if self._process is not None:
-            await self._end(self._process, self.hurry if quickly else signal.SIGTERM)
+            await self._terminate(self._process, self.quick_stop if quickly else signal.SIGTERM)
 
-    async def _may_start(self) -> bool:
+    async def _wait_until_startable(self) -> bool:
         while not self._stopping.is_set():
-            if await self.starts_after():
+            if await self.can_start():
                 return not self._stopping.is_set()
             await self._pause(0.1)
         return False
@@ -76,7 +76,7 @@ class Child:
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        # A session of its own keeps the terminal's Ctrl-C from the child: the supervisor ends all of them in order.
+        # In a session of its own it does not get the terminal's Ctrl-C: the supervisor stops all processes in order.
         return await asyncio.create_subprocess_exec(
             *self.command,
             env={**os.environ, **self.environment},
@@ -85,20 +85,20 @@ class Child:
             preexec_fn=_die_with_parent,
         )
 
-    async def _end(self, process: asyncio.subprocess.Process, number: signal.Signals = signal.SIGTERM) -> None:
+    async def _terminate(self, process: asyncio.subprocess.Process, number: signal.Signals = signal.SIGTERM) -> None:
         if process.returncode is not None:
             return
         process.send_signal(number)
         try:
-            await asyncio.wait_for(process.wait(), self.patience_s)
+            await asyncio.wait_for(process.wait(), self.stop_timeout_s)
         except TimeoutError:
-            _log.warning("%s did not end within %.0f s; killing it", self.name, self.patience_s)
+            _log.warning("%s did not exit within %.0f s; killing it", self.name, self.stop_timeout_s)
             process.kill()
             await process.wait()
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end this process when the supervisor is killed."""
+    """Have the kernel terminate this process when the supervisor is killed."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

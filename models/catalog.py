@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from models.pipeline import LoadOptions, Pipeline
-    from models.weights.weight_set import WeightSet
+    from models.weights.installed import WeightSet
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@
     ├── NonFiniteResult      inf or nan was computed, so there is no picture; the message is for caller and operator
     ├── WeightsError         weight files are missing, damaged or of another shape; the message is for the operator
     │   └── WeightFileError  … and it is known which: the message begins with their paths
-    └── DeviceUnfit          the device cannot do what the operator chose; the message is for the operator
+    ├── DeviceUnfit          the device cannot do what the operator chose; the message is for the operator
+    └── CompilationFailed    compiling or capturing failed and was required; the message is for the operator
 
 Whatever else leaves a pipeline is a defect (or the hardware's), and its text is not shown to callers.
 `OnStep` callbacks raise their own exceptions through a pipeline: it must let them pass.
@@ -54,3 +55,7 @@ class WeightFileError(WeightsError):
 
 class DeviceUnfit(ModelError):
     """The device cannot do what the operator chose; `str()` is for the operator."""
+
+
+class CompilationFailed(ModelError):
+    """Compiling or capturing a network failed where the operator requires it; `str()` is for the operator."""

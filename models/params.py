@@ -44,21 +44,21 @@ Prompt = Annotated[str, Field(max_length=10_000)]
 _EXPONENTIAL: Final = re.compile(r"\s*[-+]?[0-9]{1,400}(\.[0-9]{1,400})?[eE][-+]?[0-9]{1,4}\s*")
 
 
-def _exact(seed: Any) -> Any:
+def _exact_integer(seed: Any) -> Any:
     """Integers of any size as such: JavaScript writes those from 10^21 on with an exponent, so they come as floats."""
     if isinstance(seed, str) and _EXPONENTIAL.fullmatch(seed):
         seed = float(seed)
     return int(seed) if isinstance(seed, float) and seed.is_integer() else seed
 
 
-def _fold_seed(seed: int) -> int:
+def _wrap_seed(seed: int) -> int:
     return seed if seed == RANDOM_SEED else seed % _SEED_SPACE
 
 
 Seed = Annotated[
     int,
-    BeforeValidator(_exact),
-    AfterValidator(_fold_seed),
+    BeforeValidator(_exact_integer),
+    AfterValidator(_wrap_seed),
     Field(
         description="Noise seed; the same request with the same seed gives the same bytes. -1, null or absent draws "
         "a random one. Taken modulo 2^53; the seed used is returned with the result.",
@@ -89,7 +89,7 @@ class CommonParams(BaseModel, ABC):
     """What a request may need of its model's weights, of which a worker may have loaded only some; see `variant`."""
     variant_field: ClassVar[str]
     """Name of the field that chooses the variant."""
-    none_words: ClassVar[tuple[str, ...]] = ("negative_prompt",)
+    none_sentinels: ClassVar[tuple[str, ...]] = ("negative_prompt",)
     """Names of the fields in which the word "None" means absent, as old sample code sends it."""
 
     seed: Seed
@@ -99,13 +99,13 @@ class CommonParams(BaseModel, ABC):
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_absent(cls, body: Any) -> Any:
+    def _strip_nulls(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
         return {
             name: value
             for name, value in body.items()
-            if value is not None and not (name in cls.none_words and value == "None")
+            if value is not None and not (name in cls.none_sentinels and value == "None")
         }
 
     @field_validator("*", mode="before")

@@ -37,6 +37,18 @@ Compile = Literal["auto", "off", "on", "max"]
 """Whether networks are compiled: for CUDA alone, never, always, or with a long search for the fastest kernels."""
 
 
+ExecutionMode = Literal["eager", "compiled", "captured"]
+"""How networks are executed: operator by operator, as compiled graphs, or as CUDA graphs (compiled where possible)."""
+
+
+@dataclass(frozen=True)
+class ExecutionReport:
+    """The slowest mode among a model's networks for a default request, and why it is not the mode that was chosen."""
+
+    mode: ExecutionMode = "eager"
+    fallback: str = ""
+
+
 @dataclass(frozen=True)
 class LoadOptions:
     """What the operator chooses for the models of a worker.
@@ -90,6 +102,11 @@ class Pipeline(ABC, Generic[Params, Prepared]):
 
     def warm_up(self) -> None:
         """Do once what would delay the first requests: compile, choose kernels. Nothing, if there is none of that."""
+
+    @property
+    def execution(self) -> ExecutionReport:
+        """How the networks are executed once `warm_up` has returned."""
+        return ExecutionReport()
 
     def finish(self, params: Params, pixels: Pixels) -> list[bytes]:
         """Encode every picture in the format and quality that `params` ask for; same order as `pixels`."""

@@ -25,11 +25,9 @@ from server.limits import Rates, UploadQuota
 from server.requests import Requests
 from server.settings import GatewaySettings
 from server.urls import UrlBuilder, base_url
-from workers.state.clock import SharedClock
-from workers.state.connection import connect
+from workers.state.connection import SharedClock, connect
 from workers.state.janitor import Janitor
 from workers.state.keys import Keys
-from workers.state.queue import JobQueue
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
 from workers.store.base import Store, is_private, may_read
@@ -67,7 +65,6 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
     keys = Keys(redis)
     registry = WorkerRegistry(redis, settings.heartbeat_ttl_s)
     store = open_store(settings.store_location, SharedClock(records.now))
-    queue = JobQueue(redis, settings.request_ttl_s)
     fetcher = Fetcher(
         settings.fetch_allow_cidrs,
         settings.offline,
@@ -83,7 +80,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         keys=keys,
         registry=registry,
         store=store,
-        janitor=Janitor(records, queue, store, registry, settings.max_attempts),
+        janitor=Janitor(records, store, registry, settings.max_attempts),
         fetcher=fetcher,
         completions=CompletionListener(settings.redis_url),
         accounts=Accounts(settings, keys, Rates(redis)),

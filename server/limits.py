@@ -13,47 +13,17 @@ from redis import Redis
 
 from server.errors import TooManyRequests
 from workers.state.keys import Key
-from workers.state.once import IdempotentScript, new_call_id, once
+from workers.state.scripts import IdempotentScript, load_script, new_call_id
 
 _RATE_WINDOW_S: Final = 60
-# KEYS: sorted set of the calls that were admitted, by their times in µs. ARGV: name of the call, limit, seconds of the
-# window. Returns whether the call is admitted, how many more would be, and in how many seconds the oldest leaves the
-# window or, for a call that is refused, one is admitted again. Sent again, a call that was admitted is found and not
-# counted twice. What comes from the future was counted before Redis' clock was set back.
-COUNT_REQUEST: Final = """
-local calls, name, limit, window_s = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local from = now - window_s * 1000000
-redis.call('ZREMRANGEBYSCORE', calls, '-inf', string.format('%.0f', from))
-redis.call('ZREMRANGEBYSCORE', calls, string.format('(%.0f', now), '+inf')
-local count = redis.call('ZCARD', calls)
-local admitted = redis.call('ZSCORE', calls, name) and true or false
-if not admitted and count < limit then
-  redis.call('ZADD', calls, string.format('%.0f', now), name)
-  redis.call('EXPIRE', calls, window_s)
-  admitted, count = true, count + 1
-end
-local first = redis.call('ZRANGE', calls, math.max(0, admitted and 0 or count - limit), -1, 'WITHSCORES')[2]
-local wait_s = math.max(1, math.ceil((tonumber(first or now) - from) / 1000000))
-return {admitted and 1 or 0, math.max(0, limit - count), wait_s}
-"""
 _QUOTA_WINDOW_S: Final = 86_400
-# KEYS: counter. ARGV: bytes to add, limit, seconds the counter lives. Returns 0, or in how many seconds it ends.
-COUNT_UPLOAD: Final = once("""
-local used = tonumber(redis.call('GET', KEYS[1]) or '0')
-if used + tonumber(ARGV[1]) > tonumber(ARGV[2]) then return math.max(1, redis.call('TTL', KEYS[1])), false end
-redis.call('INCRBY', KEYS[1], ARGV[1])
-if used == 0 then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
-return 0
-""")
 
 
 class Rates:
     """Counts the requests of every key that has a rate limit."""
 
     def __init__(self, redis: Redis) -> None:
-        self._count = redis.register_script(COUNT_REQUEST)
+        self._count = redis.register_script(load_script("count_request"))
 
     def count(self, key: Key) -> dict[str, str]:
         """Count one request; returns headers that tell what is left. Raises `TooManyRequests`, which counts nothing."""
@@ -81,7 +51,7 @@ class UploadQuota:
 
     def __init__(self, redis: Redis, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._count = IdempotentScript(redis, COUNT_UPLOAD)
+        self._count = IdempotentScript(redis, load_script("count_upload"))
 
     def count(self, owner: str, size: int) -> None:
         """Count so many bytes; raises `TooManyRequests`, which counts nothing, if they are too many."""

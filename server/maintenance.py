@@ -14,16 +14,12 @@ from redis.exceptions import RedisError
 from workers.errors import StoreUnavailable
 from workers.state.connection import decode
 from workers.state.janitor import Janitor
-from workers.state.once import new_call_id
+from workers.state.scripts import load_script, new_call_id
 
 _log = logging.getLogger(__name__)
 _LOCK: Final = "facelight:janitor"
 _LOCK_S: Final = 15
 """TTL of the lock: how long a process that dies while it holds it blocks the others."""
-# KEYS: lock; ARGV: its holder. Checked, as a run may have taken longer than the lock's TTL.
-UNLOCK: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
-"""
 
 
 async def run_janitor(janitor: Janitor, redis: Redis, interval_s: float) -> None:
@@ -44,7 +40,7 @@ def run_once_locked(janitor: Janitor, redis: Redis) -> bool:
     """Run the janitor once, unless another process holds the lock; returns whether it ran."""
     with _locked(redis) as acquired:
         if acquired:
-            janitor.tidy()
+            janitor.run_once()
     return acquired
 
 
@@ -57,4 +53,4 @@ def _locked(redis: Redis) -> Iterator[bool]:
         yield acquired
     finally:
         if acquired:
-            redis.register_script(UNLOCK)(keys=[_LOCK], args=[holder])
+            redis.register_script(load_script("release_lock"))(keys=[_LOCK], args=[holder])

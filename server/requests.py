@@ -24,7 +24,8 @@ from server.schemas import FieldError
 from server.settings import GatewaySettings
 from server.urls import UrlBuilder
 from workers.errors import StoreUnavailable
-from workers.state.records import Idempotency, Limits, Record, Records, Status
+from workers.state.record import Idempotency, QueueLimits, Record, Status
+from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, served_variants
 from workers.store.base import Store
 
@@ -139,9 +140,9 @@ class Requests:
             message = f"cannot be served: no worker of this server has the weights for {params.variant!r}"
             raise InvalidParameters([FieldError(field=params.variant_field, message=message)])
 
-    def _limits(self, owner: str) -> Limits:
+    def _limits(self, owner: str) -> QueueLimits:
         """Queue limits of an owner; without API keys there is one owner, whom the limit per key does not concern."""
-        return Limits(self._settings.queue_limit, None if owner == ANYONE else self._settings.queue_limit_per_key)
+        return QueueLimits(self._settings.queue_limit, None if owner == ANYONE else self._settings.queue_limit_per_key)
 
 
 def fingerprint(slug: str, params: CommonParams, images: Mapping[str, bytes]) -> str:

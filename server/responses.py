@@ -16,7 +16,7 @@ from server.schemas import (
     UnfinishedResponse,
 )
 from server.urls import UrlBuilder
-from workers.state.records import Output, Record, Status
+from workers.state.record import Output, Record, Status
 
 
 def submitted(request_id: str, urls: UrlBuilder) -> SubmitResponse:

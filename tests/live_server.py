@@ -42,15 +42,15 @@ class LiveServer:
             found |= {name: child for name, mark in names.items() if mark in command}
         return found
 
-    def wait_until_ready(self, timeout_s: float = 120) -> None:
-        """Return when every model can be served; fail with the log if that takes too long."""
+    def wait_until_ready(self, *slugs: str, timeout_s: float = 120) -> None:
+        """Return when every model, or each of `slugs`, can be served; fail with the log if that takes too long."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
             try:
-                models = httpx.get(f"{self.url}/health/ready").json()["models"].values()
-                if all(model["ready"] for model in models):
+                models = httpx.get(f"{self.url}/health/ready").json()["models"]
+                if all(models[slug]["ready"] for slug in slugs or models):
                     return
             except httpx.HTTPError:
                 pass
@@ -59,10 +59,13 @@ class LiveServer:
 
 
 @contextmanager
-def live_server(data_dir: Path, weights: Path | None, **settings: str) -> Iterator[LiveServer]:
-    """Start a server on a free port; `settings` are FACELIGHT_* variables without the prefix.
+def live_server(
+    data_dir: Path, weights: Path | None, *, command: Path = FACELIGHT, **settings: str
+) -> Iterator[LiveServer]:
+    """Start a server on a free port, in `data_dir`; `settings` are FACELIGHT_* variables without the prefix.
 
-    Without `weights` the server builds demo weights of its own, as on a fresh checkout.
+    `command` is the `facelight` of an installation. Without `weights` the server builds demo weights of its own, as on
+    a fresh checkout.
     """
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FACELIGHT_")} | {
@@ -76,7 +79,9 @@ def live_server(data_dir: Path, weights: Path | None, **settings: str) -> Iterat
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "serve.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([FACELIGHT, "serve"], env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [command, "serve"], cwd=data_dir, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
     try:
         yield LiveServer(process, f"http://127.0.0.1:{port}", log)
     finally:

@@ -1,4 +1,4 @@
-"""Training of ic-light's demo weights: a few megabytes that relight visibly, for demonstration only.
+"""Training of ic-light's demo weights: small networks that relight visibly, for demonstration only.
 
-`python -m training` runs every part in order and takes up where an earlier run stopped.
+`python -m training` runs every stage in order and resumes from the checkpoints of an earlier run.
 """

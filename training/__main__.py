@@ -1,7 +1,7 @@
 """Trains ic-light's demo weights: `python -m training`, about two hours on two CPU cores.
 
-Each part is written when it is done, and a run that was stopped goes on from its last checkpoint. In the end the files
-are pinned in the lock, built, measured, and the measures printed and written beside them, as is the log.
+Each network is saved when its stages are done; an interrupted run resumes from its last checkpoint. Finally the files
+are pinned in the lock, built into demo weights and evaluated.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from models.demo.trained_files import (
     Trained,
     save_trained,
 )
-from training import matting
-from training.autoencoder import train_autoencoder
-from training.batches import alphas_cumprod
-from training.colour_path import lay_colour_path
-from training.denoiser import Schedules, train_denoiser
-from training.figures import FULL, QUICK, Plan, measure
-from training.gain_start import lay_gain
-from training.goals import FIGURES_FILE, table, write_figures
-from training.loop import Say, Schedule
-from training.pool import GROUPS, Group, encode_pool
-from training.text_lane import lay_text_lane
+from training.data.batches import alphas_cumprod
+from training.data.dataset import BUCKETS, Bucket, encode_dataset
+from training.evaluation.evaluate import FULL, QUICK, Plan, measure
+from training.evaluation.goals import FIGURES_FILE, RESULTS, table, write_figures
+from training.networks.colour_path import init_colour_path
+from training.networks.identity_init import init_identity
+from training.networks.text_bypass import init_text_bypass
+from training.stages import matting
+from training.stages.autoencoder import train_autoencoder
+from training.stages.denoiser import Schedules, train_denoiser
+from training.stages.loop import Logger, Schedule
 
-_LOG: Final = "training.log"
+_LOG_FILE: Final = "training.log"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How much work every part takes; `crop` is the side in px of what the autoencoder learns from."""
+    """Length of every stage and size of the dataset; `crop` is the side in px of the autoencoder's training crops."""
 
     matting: Schedule
     autoencoder: Schedule
     decoder: Schedule
     crop: int
-    groups: tuple[Group, ...]
+    buckets: tuple[Bucket, ...]
     scenes_each: int
     denoiser: Schedules
     figures: Plan
@@ -66,120 +66,124 @@ class Recipe:
 RECIPE: Final = Recipe(
     matting=matting.SCHEDULE,
     autoencoder=Schedule(1200, 7e-4, final_share=0.3),
-    decoder=Schedule(2500, 7e-4, average=0.998),
+    decoder=Schedule(2500, 7e-4, ema_decay=0.998),
     crop=128,
-    groups=GROUPS,
+    buckets=BUCKETS,
     scenes_each=4,
     denoiser=Schedules(
         text=Schedule(600, 2e-3),
-        first=Schedule(13_000, 1e-3, warm_up=200, average=0.999),
-        last=Schedule(2_500, 8e-4, average=0.998),
+        first=Schedule(13_000, 1e-3, warm_up=200, ema_decay=0.999),
+        last=Schedule(2_500, 8e-4, ema_decay=0.998),
     ),
     figures=FULL,
 )
 SMOKE: Final = Recipe(
     matting=Schedule(2, 4e-3),
     autoencoder=Schedule(3, 7e-4),
-    decoder=Schedule(3, 7e-4, average=0.998),
+    decoder=Schedule(3, 7e-4, ema_decay=0.998),
     crop=64,
-    groups=(Group(6, 2, 192, 192),),
+    buckets=(Bucket(6, 2, 192, 192),),
     scenes_each=3,
-    denoiser=Schedules(Schedule(2, 2e-3), Schedule(3, 1.5e-3, average=0.999), Schedule(2, 1e-3, average=0.998)),
+    denoiser=Schedules(Schedule(2, 2e-3), Schedule(3, 1.5e-3, ema_decay=0.999), Schedule(2, 1e-3, ema_decay=0.998)),
     figures=QUICK,
 )
-"""Every part for a few steps: shows that all of it runs, and gives weights that are good for nothing."""
+"""A few steps of every stage: a smoke test, whose weights are useless."""
 
 
-def run(recipe: Recipe, work: Path, trained: Trained, device: torch.device, say: Say) -> None:
-    """Train all parts into the folder of `trained` and pin them; checkpoints go to `work`."""
+def run(recipe: Recipe, work: Path, trained: Trained, results: Path, device: torch.device, log: Logger) -> None:
+    """Train all networks into the folder of `trained`, pin and evaluate them.
+
+    Checkpoints go to `work`, the figures to `results`.
+    """
     work.mkdir(parents=True, exist_ok=True)
     trained.folder.mkdir(parents=True, exist_ok=True)
-    say(f"torch {torch.__version__} on {device}, {platform.machine()}, {torch.get_num_threads()} threads")
-    vae = _timed("autoencoder", say, lambda: _train_vae(recipe, work, trained.folder / VAE, device, say))
-    _timed("denoiser", say, lambda: _train_unet(recipe, vae, work, trained.folder, say))
-    _timed("matting", say, lambda: _train_matting(recipe, work, trained.folder / RMBG, device, say))
+    log(f"torch {torch.__version__} on {device}, {platform.machine()}, {torch.get_num_threads()} threads")
+    vae = _timed("autoencoder", log, lambda: _train_vae(recipe, work, trained.folder / VAE, device, log))
+    _timed("denoiser", log, lambda: _train_unet(recipe, vae, work, trained.folder, log))
+    _timed("matting", log, lambda: _train_matting(recipe, work, trained.folder / RMBG, device, log))
     trained.pin()
-    _timed("figures", say, lambda: _measure(recipe, work, trained, say))
+    _timed("figures", log, lambda: _measure(recipe, work, trained, results, log))
 
 
-def _train_matting(recipe: Recipe, work: Path, file: Path, device: torch.device, say: Say) -> None:
+def _train_matting(recipe: Recipe, work: Path, file: Path, device: torch.device, log: Logger) -> None:
     if not (work / file.name).is_file():
-        matting.train_matting(work / file.name, work, say, recipe.matting, device)
+        matting.train_matting(work / file.name, work, log, recipe.matting, device)
     shutil.copyfile(work / file.name, file)
 
 
-def _train_vae(recipe: Recipe, work: Path, file: Path, device: torch.device, say: Say) -> Any:
+def _train_vae(recipe: Recipe, work: Path, file: Path, device: torch.device, log: Logger) -> Any:
     torch.manual_seed(0)
     vae = architecture.vae()
-    lay_colour_path(vae)
+    init_colour_path(vae)
     vae.to(device, memory_format=torch.channels_last)
-    scale = train_autoencoder(vae, recipe.autoencoder, recipe.decoder, recipe.crop, work, say)
+    scale = train_autoencoder(vae, recipe.autoencoder, recipe.decoder, recipe.crop, work, log)
     vae.register_to_config(scaling_factor=scale)
     save_trained(file, vae.state_dict(), **{SCALING_FACTOR: str(scale)})
     return vae
 
 
-def _train_unet(recipe: Recipe, vae: Any, work: Path, folder: Path, say: Say) -> None:
-    pool = encode_pool(vae, recipe.groups, recipe.scenes_each, work / "pool", say)
+def _train_unet(recipe: Recipe, vae: Any, work: Path, folder: Path, log: Logger) -> None:
+    dataset = encode_dataset(vae, recipe.buckets, recipe.scenes_each, work / "dataset", log)
     torch.manual_seed(1)
     unet, text_encoder = architecture.unet(in_channels=12), architecture.text_encoder()
-    lay_gain(unet, alphas_cumprod())
-    lay_text_lane(unet)
+    init_identity(unet, alphas_cumprod())
+    init_text_bypass(unet)
     for network in (unet, text_encoder):
         network.to(vae.device)
     shutil.rmtree(work / "tokenizer", ignore_errors=True)
     write_tokenizer(work / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer", local_files_only=True)
-    train_denoiser(unet, text_encoder, tokenizer, pool, recipe.denoiser, work, say)
+    train_denoiser(unet, text_encoder, tokenizer, dataset, recipe.denoiser, work, log)
     save_trained(folder / UNET, unet.cpu().state_dict())
     texts = {TEXT_PREFIX + key: value for key, value in text_encoder.cpu().state_dict().items()}
     save_trained(folder / TEXT_ENCODER, texts)
 
 
-def _measure(recipe: Recipe, work: Path, trained: Trained, say: Say) -> None:
+def _measure(recipe: Recipe, work: Path, trained: Trained, results: Path, log: Logger) -> None:
     build(work / "weights", trained)
-    figures = measure(work / "weights", recipe.figures, say)
+    figures = measure(work / "weights", recipe.figures, log)
     for line in table(figures).splitlines():
-        say(line)
-    write_figures(trained.folder / FIGURES_FILE, figures)
+        log(line)
+    write_figures(results / FIGURES_FILE, figures)
 
 
-def _timed(part: str, say: Say, work: Callable[[], Any]) -> Any:
+def _timed(part: str, log: Logger, work: Callable[[], Any]) -> Any:
     began = time.monotonic()
     result = work()
-    say(f"{part}: done in {(time.monotonic() - began) / 60:.1f} minutes")
+    log(f"{part}: done in {(time.monotonic() - began) / 60:.1f} minutes")
     return result
 
 
-def _sayer(log: Path) -> Say:
-    log.parent.mkdir(parents=True, exist_ok=True)
+def _file_logger(path: Path) -> Logger:
+    path.parent.mkdir(parents=True, exist_ok=True)
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         tqdm.write(line)
-        with log.open("a") as file:
+        with path.open("a") as file:
             file.write(f"{line}\n")
 
-    return say
+    return log
 
 
 def main(arguments: list[str]) -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("var/training"), help="folder of the checkpoints")
-    parser.add_argument("--out", type=Path, help="folder for the trained files, instead of the project's own")
+    parser.add_argument("--out", type=Path, help="folder for weights, log and figures, instead of the shipped ones")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu, or cuda")
-    parser.add_argument("--smoke", action="store_true", help="take a few steps of everything; needs --out")
+    parser.add_argument("--smoke", action="store_true", help="smoke test: a few steps of every stage; needs --out")
     given = parser.parse_args(arguments)
     if given.smoke and not given.out:
-        parser.error("--smoke needs --out: its weights are good for nothing")
+        parser.error("--smoke needs --out: its weights are useless")
     trained = Trained(given.out, _lock_beside(given.out)) if given.out else SHIPPED
-    log = given.work / _LOG
-    run(SMOKE if given.smoke else RECIPE, given.work, trained, given.device, _sayer(log))
-    shutil.copyfile(log, trained.folder / _LOG)
+    results = given.out or RESULTS
+    log_file = given.work / _LOG_FILE
+    run(SMOKE if given.smoke else RECIPE, given.work, trained, results, given.device, _file_logger(log_file))
+    shutil.copyfile(log_file, results / _LOG_FILE)
 
 
 def _lock_beside(folder: Path) -> Path:
-    """A copy of the shipped lock, to be pinned in instead."""
+    """A copy of the shipped lock, to write the pins into."""
     folder.mkdir(parents=True, exist_ok=True)
     return Path(shutil.copyfile(SHIPPED.lock, folder / SHIPPED.lock.name))
 

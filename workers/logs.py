@@ -40,14 +40,15 @@ def bind_request_id(request_id: str) -> None:
 def configure_logging(process: str, level: str, log_format: LogFormat = "text") -> None:
     """Log to standard error; `process` is the process' name in every line."""
     handler = logging.StreamHandler()
-    handler.addFilter(_add_request_id)
+    handler.addFilter(add_request_id)
     handler.setFormatter(_json_formatter(process) if log_format == "json" else _TextFormatter(process))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for verbose in ("httpx", "botocore"):  # the latter would also write session tokens into the log
         logging.getLogger(verbose).setLevel(logging.WARNING)
 
 
-def _add_request_id(record: logging.LogRecord) -> bool:
+def add_request_id(record: logging.LogRecord) -> bool:
+    """A filter of handlers: gives every record the `request_id` of its context, unless it has one of its own."""
     if getattr(record, "request_id", None) is None:
         record.request_id = _request_id.get()
     return True

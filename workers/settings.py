@@ -103,8 +103,13 @@ class WorkerSettings(CommonSettings):
 
     weights_dir: Path | None = Field(
         None,
-        description="Folder of weights. Not set: `weights/real` in the data folder once weights were fetched into it, "
-        "until then demo weights, built beside it.",
+        description="Folder of weights. Not set: `weights/real` in the data folder.",
+    )
+    demo: bool = Field(
+        False,
+        description="Serve demo weights, built in `weights/demo` of the data folder, while no weights were fetched "
+        "and FACELIGHT_WEIGHTS_DIR is not set. Small stand-ins, for demonstration only. `facelight serve` sets it for "
+        "its worker unless it is `false`; any other worker without weights serves nothing.",
     )
     models: Words = Field(tuple(MODELS), description="Models that this worker serves, comma-separated.")
     device: str = Field(
@@ -132,10 +137,11 @@ class WorkerSettings(CommonSettings):
     )
     compile: Literal["auto", "off", "on", "max"] = Field(
         "auto",
-        description="Compile networks at start, before anything is served: `auto` does so for a GPU alone; `off` and "
-        "`on` always mean what they say; `max` also searches for the fastest kernels, which takes many minutes at the "
-        "first start. Kernels are kept for later starts: in TORCHINDUCTOR_CACHE_DIR and TRITON_CACHE_DIR, else in "
-        "`compiled` in the data folder.",
+        description="Compile networks at start, before anything is served: `auto` does so for a GPU alone, and falls "
+        "back to eager execution where it fails, which the log and `/health/ready` say; `off` never does; `on` always "
+        "does, and a model for which it fails is not served; `max` is `on` with a search for the fastest kernels, "
+        "which takes many minutes at the first start. Kernels are kept for later starts: in TORCHINDUCTOR_CACHE_DIR "
+        "and TRITON_CACHE_DIR, else in `compiled` in the data folder.",
     )
     fp8: bool = Field(
         False,

@@ -240,7 +240,7 @@ class Scenes(Endpoint):
         """See `bench.counts.roofline.relighting`; without the matting network, a thousandth, where that is narrow."""
         prepared = self.prepare()
         sizes = [(height // 8, width // 8) for width, height in self._sizes(prepared.params)]
-        steps = [span.evaluations for span in prepared.spans]
+        steps = [step_range.evaluations for step_range in prepared.step_ranges]
         request = roofline.Request(dict(zip(sizes, steps, strict=True)), pictures)
         text = self.parts.text_encoder.config.to_dict()
         unet, vae, matted = self.unet.config, self.parts.vae.config, prepared.matting_feed.shape[:2]

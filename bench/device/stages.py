@@ -22,8 +22,8 @@ from bench.full_size.workloads import FirstStepDone, ignore_step, stop_after_one
 from bench.report import Row, row
 from bench.timing import interleaved, milliseconds
 from models.ic_light.matting import RmbgMatting
-from models.pulid_lightning.identity.extractor import Identifier
-from models.runtime.cuda_graphs import CudaRecorder
+from models.pulid_lightning.identity.extractor import IdentityExtractor
+from models.runtime.cuda_graphs import CudaGraphCapturer
 
 Durations = dict[str, list[float]]
 _RANDOM_REQUESTS: Final = 300
@@ -36,7 +36,7 @@ _STAGES: Final = {
     "encode_pictures": "VAE encode",
     "decode_picture": "VAE decode",
 }
-_METHODS: Final = ((Identifier, "identify", "face"), (RmbgMatting, "predict", "matting"))
+_METHODS: Final = ((IdentityExtractor, "extract", "face"), (RmbgMatting, "predict", "matting"))
 
 
 def rows(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
@@ -102,7 +102,7 @@ def recompilations(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
     """What is compiled and recorded while random requests are served, and how many of them find nothing compiled."""
     count = _RANDOM_REQUESTS_REDUCED if bench.reduced else _RANDOM_REQUESTS
     before, unserved = counters["stats"]["unique_graphs"], 0
-    with patch.object(CudaRecorder, "__call__", side_effect=AssertionError("recorded while serving")) as recorder:
+    with patch.object(CudaGraphCapturer, "__call__", side_effect=AssertionError("recorded while serving")) as recorder:
         for number in range(count):
             unserved += not _served(endpoint, number, bench.reduced)
     compiled = counters["stats"]["unique_graphs"] - before

@@ -12,8 +12,8 @@ from typing import Any, Final
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from models.ic_light.networks import FOREGROUND_CHANNELS
 from models.ic_light.rmbg import BlockWidths, Rmbg, RmbgWidths
-from models.ic_light.unet import FOREGROUND_CHANNELS
 
 SD15: Final = Path(__file__).with_name("configs") / "sd15"
 """The sizes of Stable Diffusion 1.5's networks, in diffusers' layout."""

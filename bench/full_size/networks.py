@@ -29,11 +29,11 @@ from models.pulid_lightning.checkpoints import Checkpoint, Checkpoints
 from models.pulid_lightning.identity.bisenet import BiSeNet
 from models.pulid_lightning.identity.encoder import IDEncoder
 from models.pulid_lightning.identity.eva_clip import EvaClip, build_tower
-from models.pulid_lightning.identity.extractor import Identifier
+from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.pipeline import PulidLightning
 from models.pulid_lightning.single_file import SDXL
 from models.pulid_lightning.text_encoder import penultimate
-from models.runtime.devices import for_device
+from models.runtime.load import for_device
 from models.runtime.runner import EAGER, Execution
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -82,7 +82,7 @@ class PulidParts:
     vae: Any
     clip_l: Any
     clip_g: Any
-    identifier: Identifier
+    extractor: IdentityExtractor
     face_networks: tuple[nn.Module, ...]
     projections: Mapping[int, Projection]
     device: torch.device
@@ -117,7 +117,7 @@ def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None
         clip_g=made(
             lambda: CLIPTextModelWithProjection(_text(_TEXT_G, "text_encoder_2")), full_a.clip_g, wanted.network
         ),
-        identifier=Identifier(parser, EvaClip(tower), encoder, device),
+        extractor=IdentityExtractor(parser, EvaClip(tower), encoder, device),
         # Of the tower, which is not called as a whole, the first layer.
         face_networks=(parser, tower.patch_embed, encoder),
         projections=projections(unet, wanted.network),
@@ -159,7 +159,7 @@ def pulid_pipeline(parts: PulidParts, execution: Execution = EAGER, unets: Mappi
     return PulidLightning(
         faces=faces,
         tokenizers=(WordTokenizer(), WordTokenizer()),
-        identifier=parts.identifier,
+        extractor=parts.extractor,
         projections=parts.projections,
         checkpoints=Checkpoints(kept, {}, "default"),
         device=parts.device,

@@ -14,9 +14,9 @@ from bench.full_size.networks import IcLightParts, PulidParts
 from models.ic_light.params import Params as IcLightParams
 from models.ic_light.pipeline import IcLight
 from models.ic_light.pipeline import Prepared as PreparedScene
+from models.pulid_lightning.conditions import Prepared as PreparedPortrait
 from models.pulid_lightning.params import Params as PulidParams
 from models.pulid_lightning.pipeline import PulidLightning
-from models.pulid_lightning.prepared import Prepared as PreparedPortrait
 
 PHOTO: Final = photo(960, 1200)
 """What every request looks at: about a megapixel."""
@@ -46,7 +46,7 @@ def portrait(parts: PulidParts, prepared: PreparedPortrait) -> plain_a.Portrait:
     """The same request as the baselines take it: texts embedded, face looked at."""
     ids = prepared.negative_prompt.clip_l.ids + prepared.prompt.clip_l.ids
     tokens, pooled = plain_a.embed(torch.tensor(ids, device=parts.device), parts.clip_l, parts.clip_g)
-    identity = parts.identifier.identify(prepared.face)
+    identity = parts.extractor.extract(prepared.face)
     return plain_a.Portrait(
         tokens=tokens,
         pooled=pooled,

@@ -29,6 +29,7 @@ from models.params import CommonParams
 from models.pipeline import OnStep, Pipeline, Pixels
 from models.pulid_lightning.params import Params
 from workers.settings import WorkerSettings, read_settings
+from workers.state.registry import ModelReport, ModelState, WorkerReport
 
 SLUG: Final = "pulid-lightning"
 STOCK_QUEUE: Final = "stock"
@@ -124,6 +125,23 @@ def nothings(settings: WorkerSettings) -> dict[str, Nothing]:
     return {slug: Nothing(MODELS[slug].params.variants, files, trace) for slug in settings.models}
 
 
+class FakeModels:
+    """Takes the place of `LoadedModels`: every model is ready from the start."""
+
+    def __init__(self, worker: str, settings: WorkerSettings) -> None:
+        self.pipelines = nothings(settings)
+        ready = {slug: ModelReport(ModelState.READY, variants=each.variants) for slug, each in self.pipelines.items()}
+        self._report = WorkerReport(worker, "cpu", ready)
+
+    def report(self) -> WorkerReport:
+        """The same at any time."""
+        return self._report
+
+    def load(self, on_change: Callable[[], None]) -> None:
+        """Load nothing."""
+        on_change()
+
+
 def bare_application() -> FastAPI:
     """One route that validates the same body, and does nothing."""
     app = FastAPI()
@@ -140,10 +158,9 @@ def no_op() -> None:
 
 
 def _worker() -> None:
-    from workers.engine.worker import serve_pipelines
+    from workers.engine.worker import serve
 
-    settings = read_settings(WorkerSettings)
-    sys.exit(serve_pipelines(settings, nothings(settings)))
+    sys.exit(serve(read_settings(WorkerSettings), FakeModels))
 
 
 def _bare(port: str) -> None:

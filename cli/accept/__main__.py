@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from cli.accept import CannotRun
+from cli.accept import SetupError
 from cli.accept.command import Options, accept
 from cli.accept.result import Outcome
-from workers.engine.model_loader import weights_folder
-from workers.errors import SettingsError
-from workers.settings import WorkerSettings, read_settings
+from cli.console import EXIT_FOUND, fail, settings_or_exit
+from workers.engine.model_loader import weights_folder, with_demo_weights
+from workers.settings import WorkerSettings
 
 
 def main(
@@ -26,7 +26,7 @@ def main(
         typer.Option(envvar="FACELIGHT_API_KEYS", show_envvar=False, help="API key; else the first one set."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page and its pictures.")] = Path("out/acceptance"),
-    quick: Annotated[bool, typer.Option("--quick", help="Small pictures, one seed: does everything answer?")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small pictures, one seed: does everything response?")] = False,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Pictures per question.")] = 2,
     only: Annotated[list[str] | None, typer.Option(help="Only this model; may be given again.")] = None,
 ) -> None:
@@ -34,12 +34,13 @@ def main(
     warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
     first_key = (key or "").split(",")[0].strip() or None
     options = Options(url, first_key, out, quick, seeds, only or ())
+    root = weights_folder(with_demo_weights(settings_or_exit(WorkerSettings)))
     try:
-        report = accept(options, weights_folder(read_settings(WorkerSettings)), typer.echo)
-    except (CannotRun, SettingsError, OSError) as reason:
-        typer.echo(f"facelight: {reason}", err=True)
-        raise typer.Exit(2) from None
-    raise typer.Exit(report.outcome is Outcome.FAILED)
+        report = accept(options, root, typer.echo)
+    except (SetupError, OSError) as error:
+        fail(error)
+    if report.outcome is Outcome.FAILED:
+        raise typer.Exit(EXIT_FOUND)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Asking a running server for pictures over HTTP, as its clients do."""
+"""Requests to a running server over HTTP, as its clients send them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import numpy as np
 
-from cli.accept import CannotRun, Refused
+from cli.accept import RequestFailed, SetupError
 from cli.accept.luma import Rgb
 from cli.accept.photos import Photo
 from models.catalog import MODELS
@@ -21,15 +21,15 @@ from models.errors import UnreadableImage
 from models.imaging.decode import decode
 
 _TIMEOUT_S: Final = 60.0
-_PATIENCE_S: Final = 1800.0
-"""How long one request may take, queue included."""
-_PAUSE_S: Final = 0.25
+_REQUEST_TIMEOUT_S: Final = 1800.0
+"""How long one request may take, time in the queue included."""
+_POLL_INTERVAL_S: Final = 0.25
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One request: `params` are the body's fields but for the photo; `caption` says what is special about it."""
+class ImageRequest:
+    """One request: `params` are the fields of the body except the photo; `caption` says what is special about it."""
 
     slug: str
     photo: Photo
@@ -39,12 +39,12 @@ class Ask:
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """(width, height) in px of the picture that these parameters promise."""
+        """(width, height) in px of the image that these parameters ask for."""
         return MODELS[self.slug].params.model_validate({**self.params, self._image_field: "photo"}).output_size
 
     @property
     def body(self) -> dict[str, Any]:
-        """The JSON body, the photo in it."""
+        """The JSON body, with the photo in base64."""
         return {**self.params, self._image_field: base64.b64encode(self.photo.read()).decode()}
 
     @property
@@ -53,10 +53,10 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back: the file as it was sent and its pixels, the seed named, seconds by the server's and our clock."""
+class ImageResponse:
+    """One image: the file, its decoded pixels, the seed reported, and seconds by the server's and by our clock."""
 
-    ask: Ask
+    request: ImageRequest
     data: bytes
     media_type: str
     pixels: Rgb
@@ -71,71 +71,77 @@ class Answer:
 
 
 class Server:
-    """A connection to the server under test."""
+    """HTTP client of the server under test."""
 
     def __init__(self, url: str, key: str | None) -> None:
-        """`url` is the server's base address; `key` goes to it and to nobody else."""
+        """`url` is the server's base address; `key` is sent to no other host."""
         self.url = url.rstrip("/")
         self._headers = {"x-api-key": key} if key else {}
-        # A proxy is for the way out, not for this machine.
+        # No proxy for loopback.
         self._http = httpx.Client(timeout=_TIMEOUT_S, trust_env=urlsplit(url).hostname not in _LOOPBACK)
 
     def __enter__(self) -> Self:
-        """Use as a context: the connection is closed at its end."""
+        """Use as a context manager: the connections are closed at its end."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Close the connection."""
+        """Close the connections."""
         self._http.close()
 
     def readiness(self) -> dict[str, Any]:
-        """The answer of `/health/ready`; raises `CannotRun` if nothing is ready or the key is not accepted."""
-        answer = self._json(self._send("GET", "/health/ready"))
-        if not isinstance(answer.get("models"), dict):
-            raise CannotRun(f"{self.url} is no facelight server: /health/ready says nothing of models.")
-        if not answer["ready"]:
-            details = "; ".join(f"{slug}: {model['detail']}" for slug, model in answer["models"].items())
-            raise CannotRun(f"{self.url} cannot serve yet: {details}.")
+        """Body of `/health/ready`; raises `SetupError` if nothing is ready or the key is not accepted."""
+        health = self._json(self._send("GET", "/health/ready"))
+        if not isinstance(health.get("models"), dict):
+            raise SetupError(f"{self.url} is no facelight server: /health/ready has no models.")
+        if not health["ready"]:
+            details = "; ".join(f"{slug}: {model['detail']}" for slug, model in health["models"].items())
+            raise SetupError(f"{self.url} cannot serve yet: {details}.")
         if self._send("GET", "/v1/get-user-credits").status_code == httpx.codes.UNAUTHORIZED:
-            raise CannotRun(f"{self.url} does not accept this API key: pass another with --key.")
-        return answer
+            raise SetupError(f"{self.url} does not accept this API key: pass another with --key.")
+        return health
 
     def version(self) -> str:
-        """Version that the server says it is of."""
+        """The server's version, from its OpenAPI document."""
         return str(self._json(self._send("GET", "/openapi.json")).get("info", {}).get("version", "unknown"))
 
-    def draw(self, ask: Ask) -> Answer:
-        """Send one request and wait for its picture; raises `Refused` and `CannotRun`."""
+    def generate(self, request: ImageRequest) -> ImageResponse:
+        """Send one request and wait for its image; raises `RequestFailed` and `SetupError`."""
         began = time.monotonic()
-        file, seed, inference_s = (self._wait if ask.version == "v1" else self._queue)(ask)
+        file, seed, inference_s = (self._generate_v1 if request.version == "v1" else self._generate_v2)(request)
         wall_s = time.monotonic() - began
-        return Answer(
-            ask, file.content, file.headers.get("content-type", ""), _pixels(file.content), seed, inference_s, wall_s
+        return ImageResponse(
+            request,
+            file.content,
+            file.headers.get("content-type", ""),
+            _pixels(file.content),
+            seed,
+            inference_s,
+            wall_s,
         )
 
-    def _wait(self, ask: Ask) -> tuple[httpx.Response, int, float]:
-        response = self._send("POST", f"/v1/{ask.slug}", json=ask.body, timeout=_PATIENCE_S)
+    def _generate_v1(self, request: ImageRequest) -> tuple[httpx.Response, int, float]:
+        response = self._send("POST", f"/v1/{request.slug}", json=request.body, timeout=_REQUEST_TIMEOUT_S)
         _check(response)
         headers = response.headers
         return response, int(headers.get("x-seed-value", -1)), float(headers.get("x-generation-time", 0))
 
-    def _queue(self, ask: Ask) -> tuple[httpx.Response, int, float]:
-        submitted = self._send("POST", f"/v2/{ask.slug}", json=ask.body)
+    def _generate_v2(self, request: ImageRequest) -> tuple[httpx.Response, int, float]:
+        submitted = self._send("POST", f"/v2/{request.slug}", json=request.body)
         _check(submitted)
-        result = self._result(self._json(submitted)["request_id"])
+        result = self._poll(self._json(submitted)["request_id"])
         file = self._send("GET", result["output"])
         _check(file)
         return file, result["seed"], result["metrics"]["inference_time"]
 
-    def _result(self, request_id: str) -> dict[str, Any]:
-        deadline = time.monotonic() + _PATIENCE_S
+    def _poll(self, request_id: str) -> dict[str, Any]:
+        deadline = time.monotonic() + _REQUEST_TIMEOUT_S
         while time.monotonic() < deadline:
             status = self._send("GET", f"/v2/requests/{request_id}/status")
             _check(status)
             if self._json(status)["status"] == "COMPLETED":
                 return self._json(self._send("GET", f"/v2/requests/{request_id}"))
-            time.sleep(_PAUSE_S)
-        raise Refused(f"Request {request_id} was not finished after {_PATIENCE_S:.0f} s.")
+            time.sleep(_POLL_INTERVAL_S)
+        raise RequestFailed(f"Request {request_id} was not finished after {_REQUEST_TIMEOUT_S:.0f} s.")
 
     def _send(self, method: str, address: str, **options: Any) -> httpx.Response:
         url = urljoin(f"{self.url}/", address)
@@ -143,31 +149,31 @@ class Server:
         try:
             return self._http.request(method, url, headers=self._headers if own else {}, **options)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise CannotRun(f"{url} does not answer: {str(error) or type(error).__name__}.") from error
+            raise SetupError(f"{url} does not answer: {str(error) or type(error).__name__}.") from error
 
     def _json(self, response: httpx.Response) -> dict[str, Any]:
         try:
-            answer = response.json()
+            body = response.json()
         except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise CannotRun(f"{response.url} is no address of a facelight server: its answer is no JSON object.")
-        return answer
+            body = None
+        if not isinstance(body, dict):
+            raise SetupError(f"{response.url} is no address of a facelight server: the body is no JSON object.")
+        return body
 
 
 def _check(response: httpx.Response) -> None:
-    """Raise `Refused` with the server's own words if it answered with an error."""
+    """Raise `RequestFailed` with the server's message if it answered with an error."""
     if response.is_success:
         return
     try:
-        words = response.json()["error"]
+        message = response.json()["error"]
     except (ValueError, KeyError, TypeError):
-        words = response.reason_phrase
-    raise Refused(f"The server answered {response.status_code}: {words}")
+        message = response.reason_phrase
+    raise RequestFailed(f"The server answered {response.status_code}: {message}")
 
 
 def _pixels(data: bytes) -> Rgb:
     try:
         return np.asarray(decode(data).convert("RGB"))
     except UnreadableImage as error:
-        raise Refused(f"The answer is no picture: {error}") from error
+        raise RequestFailed(f"The response is not an image: {error}") from error

@@ -1,4 +1,4 @@
-"""The run, from its first question to the page."""
+"""The acceptance run: readiness, scenarios, report page."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from cli.accept import CannotRun
+from cli.accept import SetupError
 from cli.accept.client import Server
 from cli.accept.local_weights import LocalWeights, read_local_weights
 from cli.accept.photos import ASTRONAUT, CAT, CUP
 from cli.accept.report import write_page
-from cli.accept.run import Report, Tell, examine_all
+from cli.accept.run import Logger, Report, run_scenarios
 from cli.accept.scenario import CHECKPOINTS, FULL, QUICK, Scope
-from cli.accept.scenarios import plan
+from cli.accept.scenarios import all_scenarios
 
 Models = Mapping[str, Mapping[str, Any]]
-"""What the server says of each of its models, by slug."""
-ON_DEMO_WEIGHTS: Final = "Cannot be judged on demo weights: they are small stand-ins."
-WHEN_QUICK: Final = "Cannot be judged at the small sizes of --quick."
+"""What `/health/ready` reports of each model, by slug."""
+DEMO_WEIGHTS: Final = "Cannot be checked on demo weights."
+SMALL_SIZES: Final = "Cannot be checked at the small sizes of --quick."
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the operator asked for; `only` limits the run to some models."""
+    """Options of the command; `only` limits the run to some models."""
 
     url: str
     key: str | None
@@ -35,52 +35,52 @@ class Options:
     only: Sequence[str] = ()
 
 
-def accept(options: Options, root: Path, tell: Tell) -> Report:
-    """Ask the server everything and write the page; `root` is the weights folder of this machine.
+def accept(options: Options, root: Path, log: Logger) -> Report:
+    """Run all scenarios and write the page; `root` is the weights folder of this machine.
 
-    Raises `CannotRun`.
+    Raises `SetupError`.
     """
     with Server(options.url, options.key) as server:
         health = server.readiness()
-        models = _chosen(health["models"], options.only)
+        models = _selected(health["models"], options.only)
         local = read_local_weights(root, {model["weights"] for model in models.values()})
-        groups = list(plan(_scope(options, models, local), models))
+        planned = list(all_scenarios(_scope(options, models, local), models))
         report = Report(
             server=f"{server.url}, facelight {server.version()}",
             models=models,
             settings=_settings(options),
             date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             weights=local.listed,
-            examined=tuple(examine_all(groups, server.draw, tell)),
+            scenarios=tuple(run_scenarios(planned, server.generate, log)),
         )
-    tell(f"{report.summary}; the page is {write_page(report, options.out)}")
+    log(f"{report.summary}; the page is {write_page(report, options.out)}")
     return report
 
 
-def _chosen(models: Models, only: Sequence[str]) -> Models:
+def _selected(models: Models, only: Sequence[str]) -> Models:
     if unknown := set(only) - set(models):
-        raise CannotRun(f"There is no model {unknown.pop()!r}; there are {', '.join(models)}.")
+        raise SetupError(f"There is no model {unknown.pop()!r}; there are {', '.join(models)}.")
     return {slug: model for slug, model in models.items() if not only or slug in only}
 
 
 def _scope(options: Options, models: Models, local: LocalWeights) -> Scope:
-    unjudged = {
-        slug: reason for slug, model in models.items() if (reason := _unjudged(model["weights"], options.quick))
+    skip_reasons = {
+        slug: reason for slug, model in models.items() if (reason := _skip_reason(model["weights"], options.quick))
     }
     return Scope(
         seeds=1 if options.quick else options.seeds,
         sizes=QUICK if options.quick else FULL,
         photos=(CAT,) if options.quick else (CAT, CUP, ASTRONAUT),
-        unjudged=unjudged,
+        skip_reasons=skip_reasons,
         recogniser=local.recogniser,
         checkpoints=models.get("pulid-lightning", {}).get("variants") or CHECKPOINTS,
     )
 
 
-def _unjudged(kind: str | None, quick: bool) -> str | None:
+def _skip_reason(kind: str | None, quick: bool) -> str | None:
     if kind != "real":
-        return ON_DEMO_WEIGHTS
-    return WHEN_QUICK if quick else None
+        return DEMO_WEIGHTS
+    return SMALL_SIZES if quick else None
 
 
 def _settings(options: Options) -> str:

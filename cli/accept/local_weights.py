@@ -1,6 +1,6 @@
-"""The weights folder of this machine: its record for the page, and its face recogniser to judge by.
+"""The weights folder of this machine: its record, for the report, and its face recogniser, for the identity check.
 
-The run may be far from the worker, and without the packages that compute; then there is nothing here, and why.
+Both may be missing: on another host than the worker's, or without the packages of the extra `worker`.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ if TYPE_CHECKING:
     from models.weights.installed import Installed
 
 Recogniser = Callable[[Rgb], Embedding | None]
-"""Describes the largest face of a picture; None if there is none."""
+"""The embedding of the largest face of an image; None without a face."""
 ROLE: Final = "face_analysis"
-_ELSEWHERE: Final = "Cannot be judged here: run it on the worker's host."
+_ELSEWHERE: Final = "Cannot be checked here: run it on the worker's host."
 
 
 @dataclass(frozen=True)
 class LocalWeights:
-    """Role, name and licence of every weight; a recogniser, or a sentence why there is none to judge by."""
+    """(role, name, licence) of every weight; a recogniser, or a message why there is none."""
 
     listed: tuple[tuple[str, str, str], ...]
     recogniser: Recogniser | str
 
 
 def read_local_weights(root: Path, kinds: Collection[str | None]) -> LocalWeights:
-    """Read the folder `root`, which is the server's if it holds weights of one of its `kinds`; raises nothing.
+    """Read the weights folder `root`; never raises.
 
-    Demo weights have no recogniser: theirs is random.
+    It is taken for the server's if its weights are of one of the server's `kinds`. The recogniser of demo weights is
+    random and not used.
     """
     try:
         return _read(root, kinds)
@@ -53,7 +54,7 @@ def _read(root: Path, kinds: Collection[str | None]) -> LocalWeights:
         raise WeightsError(f"{root} holds {record.kind} weights, the server has others.")
     listed = tuple((weight.role, weight.name, weight.licence) for weight in record.weights)
     if record.kind == "demo":
-        return LocalWeights(listed, "Demo weights recognise nobody.")
+        return LocalWeights(listed, "Cannot be checked on demo weights: their recogniser is random.")
     try:
         return LocalWeights(listed, _load(root, record))
     except WeightsError as error:
@@ -64,19 +65,19 @@ def _load(root: Path, record: Installed) -> Recogniser:
     from models.pulid_lightning.identity.face import FaceFinder
     from models.weights.folder import Folder
     from models.weights.hashes import HashCache
-    from models.weights.weight_set import find_fault
+    from models.weights.installed import verify_file
 
     found = [weight for weight in record.weights if weight.role == ROLE]
     if not found:
         raise WeightsError(f"{root} holds no {ROLE}.")
     for file in found[0].files:
-        if fault := find_fault(root, file, HashCache()):
+        if fault := verify_file(root, file, HashCache()):
             raise WeightsError(f"{fault}.")
     return recogniser_of(FaceFinder(Folder.of(root / found[0].path, [root / file.path for file in found[0].files])))
 
 
 def recogniser_of(finder: FaceFinder) -> Recogniser:
-    """Describe faces by the pipeline's own finder."""
+    """The pipeline's own face finder as a recogniser."""
 
     def describe(picture: Rgb) -> Embedding | None:
         try:

@@ -1,4 +1,4 @@
-"""Pictures as levels of grey, for judges that measure."""
+"""Luma of images, and its means over blocks and boxes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rgb = NDArray[np.uint8]
-"""One picture: RGB, 8 bit, [height, width, 3]."""
+"""One image: RGB, 8 bit, [height, width, 3]."""
 Floats = NDArray[np.floating[Any]]
 
 _LUMA: Final = (0.299, 0.587, 0.114)
 
 
 def luma(picture: Rgb) -> Floats:
-    """Brightness of every pixel (ITU-R BT.601, on the stored levels): [height, width] in 0..255."""
+    """Luma of every pixel (ITU-R BT.601, on the encoded values): [height, width] in 0..255."""
     return np.asarray(picture @ np.array(_LUMA))
 
 
@@ -27,7 +27,7 @@ def block_means(levels: Floats, side: int) -> Floats:
 
 
 def box_means(levels: Floats, radius: int) -> Floats:
-    """Mean of the square of `2 * radius + 1` px around every pixel, the picture mirrored at its edges."""
+    """Mean of the square of `2 * radius + 1` px around every pixel, with mirrored edges."""
     width = 2 * radius + 1
     padded = np.pad(levels, ((radius + 1, radius), (radius + 1, radius)), mode="reflect")
     sums = padded.cumsum(0).cumsum(1)

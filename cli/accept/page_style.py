@@ -17,10 +17,10 @@ section { border: 1px solid var(--line); border-radius: 0.5rem; padding: 1rem; m
 .banner { font-size: 1.25rem; font-weight: 600; padding: 0.7rem 1rem; border-left: 0.4rem solid; }
 .passed { color: var(--good); }
 .failed { color: var(--bad); }
-.not-judged { color: var(--open); }
+.skipped { color: var(--open); }
 .mark { display: inline-block; min-width: 6.2rem; font-weight: 600; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(11rem, 45%), 1fr)); gap: 0.7rem; }
-figure { margin: 0; font-size: 0.9rem; }
+value { margin: 0; font-size: 0.9rem; }
 img { width: 100%; height: auto; display: block; border-radius: 0.3rem; }
 .sent img { opacity: 0.9; outline: 2px dashed var(--line); outline-offset: -2px; }
 figcaption { margin-top: 0.2rem; line-height: 1.3; }

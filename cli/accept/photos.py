@@ -1,4 +1,4 @@
-"""The photos that are sent: those that scikit-image carries in its package, free for any use."""
+"""The photos that are sent: from the scikit-image package, in the public domain or under CC0."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from cli.accept import CannotRun
+from cli.accept import SetupError
 from cli.accept.luma import Rgb
 
 
 @dataclass(frozen=True)
 class Ellipse:
-    """Where a photo's subject is: centre and radii as shares of its width and height."""
+    """Outline of a photo's subject: centre and radii as fractions of its width and height."""
 
     x: float
     y: float
@@ -25,7 +25,7 @@ class Ellipse:
     y_radius: float
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom) in px of a picture of that size."""
+        """(left, top, right, bottom) in px of an image of that size."""
         return (
             (self.x - self.x_radius) * width,
             (self.y - self.y_radius) * height,
@@ -36,7 +36,7 @@ class Ellipse:
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo: its file's name, what it shows in a prompt's words, its subject, whose it is."""
+    """One photo: stem of its file, what it shows as a prompt names it, outline of that subject, credit."""
 
     name: str
     shows: str
@@ -44,10 +44,10 @@ class Photo:
     credit: str
 
     def read(self) -> bytes:
-        """The PNG file; raises `CannotRun` if scikit-image is not installed."""
+        """The PNG file; raises `SetupError` if scikit-image is not installed."""
         package = find_spec("skimage")
         if package is None or package.origin is None:
-            raise CannotRun("The photos come with scikit-image, which is not installed here: add facelight[demo].")
+            raise SetupError("The photos are part of scikit-image, which is not installed: install facelight[demo].")
         return (Path(package.origin).parent / "data" / f"{self.name}.png").read_bytes()
 
     def pixels(self) -> Rgb:

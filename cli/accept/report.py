@@ -1,4 +1,4 @@
-"""The page that tells what was found: one HTML file that needs no network, the full pictures beside it."""
+"""The report: one HTML page that loads nothing from a network, and the images beside it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from PIL import Image
 
-from cli.accept.client import Answer
+from cli.accept.client import ImageResponse
 from cli.accept.page_style import STYLE
 from cli.accept.photos import PHOTOS
-from cli.accept.result import Outcome, Verdict
-from cli.accept.run import Examined, Report, in_brackets
+from cli.accept.result import CheckResult, Outcome
+from cli.accept.run import Report, ScenarioResult, in_parentheses
 
 _THUMBNAIL_PX: Final = 384
 _PICTURES: Final = "pictures"
@@ -27,10 +27,10 @@ def write_page(report: Report, folder: Path) -> Path:
     """Write `index.html` and the pictures into `folder`; returns the page's path."""
     (folder / _PICTURES).mkdir(parents=True, exist_ok=True)
     sections = "".join(
-        f"<h2>{escape(slug)}</h2>" + "".join(_group(number, examined, folder) for number, examined in numbered)
-        for slug, numbered in groupby(enumerate(report.examined, 1), key=lambda pair: pair[1].group.slug)
+        f"<h2>{escape(slug)}</h2>" + "".join(_group(number, scenario, folder) for number, scenario in numbered)
+        for slug, numbered in groupby(enumerate(report.scenarios, 1), key=lambda pair: pair[1].scenario.slug)
     )
-    body = _banner(report) + _about(report) + sections + _seconds(report.examined) + _weights(report) + _credits()
+    body = _banner(report) + _about(report) + sections + _seconds(report.scenarios) + _weights(report) + _credits()
     page = folder / "index.html"
     page.write_text(_document(body), encoding="utf-8")
     return page
@@ -50,15 +50,15 @@ def _banner(report: Report) -> str:
 
 
 def _reasons(report: Report) -> str:
-    """What has failed, by name, and why the rest was not judged."""
+    """The failed checks, and why others were skipped."""
     failed = [
-        f"{examined.group.slug}, {examined.group.title}: {verdict.title}{in_brackets(verdict.measured)}"
-        for examined in report.examined
-        for verdict in examined.verdicts
-        if verdict.outcome is Outcome.FAILED
+        f"{scenario.scenario.slug}, {scenario.scenario.title}: {result.title}{in_parentheses(result.measured)}"
+        for scenario in report.scenarios
+        for result in scenario.results
+        if result.outcome is Outcome.FAILED
     ]
-    unjudged = [verdict.sentence for verdict in report.verdicts if verdict.outcome is Outcome.NOT_JUDGED]
-    lines = "".join(f"<li>{escape(line)}</li>" for line in (*failed, *dict.fromkeys(unjudged)))
+    skipped = [result.message for result in report.results if result.outcome is Outcome.SKIPPED]
+    lines = "".join(f"<li>{escape(line)}</li>" for line in (*failed, *dict.fromkeys(skipped)))
     return f"<ul>{lines}</ul>" if lines else ""
 
 
@@ -73,7 +73,7 @@ def _about(report: Report) -> str:
 
 
 def _details(health: Mapping[str, Any]) -> str:
-    """What the server says of one model, whatever it says."""
+    """What `/health/ready` reports of one model."""
     if not health["ready"]:
         return f"not served: {health['detail']}"
     others = [
@@ -86,39 +86,39 @@ def _words(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _group(number: int, examined: Examined, folder: Path) -> str:
+def _group(number: int, scenario: ScenarioResult, folder: Path) -> str:
     figures = "".join(
-        _figure(f"{number:02}-{index}", answer, folder) for index, answer in enumerate(examined.answers, 1)
+        _figure(f"{number:02}-{index}", response, folder) for index, response in enumerate(scenario.responses, 1)
     )
-    verdicts = "".join(map(_verdict, examined.verdicts))
-    photo = _photo(examined.answers[0]) if examined.answers else ""
+    results = "".join(map(_result, scenario.results))
+    photo = _photo(scenario.responses[0]) if scenario.responses else ""
     return (
-        f"<section><h3>{escape(examined.group.title)}</h3>"
-        f'<div class="pictures">{photo}{figures}</div><ul>{verdicts}</ul></section>'
+        f"<section><h3>{escape(scenario.scenario.title)}</h3>"
+        f'<div class="pictures">{photo}{figures}</div><ul>{results}</ul></section>'
     )
 
 
-def _verdict(verdict: Verdict) -> str:
-    mark = f'<span class="mark {_css(verdict.outcome)}">{verdict.outcome.value}</span>'
-    asked = f"<b>{escape(verdict.title)}</b>{escape(in_brackets(verdict.measured))}"
-    return f"<li>{mark} {asked}<br><small>{escape(verdict.sentence)}</small></li>"
+def _result(result: CheckResult) -> str:
+    mark = f'<span class="mark {_css(result.outcome)}">{result.outcome.value}</span>'
+    asked = f"<b>{escape(result.title)}</b>{escape(in_parentheses(result.measured))}"
+    return f"<li>{mark} {asked}<br><small>{escape(result.message)}</small></li>"
 
 
-def _photo(answer: Answer) -> str:
-    source = _data_uri(Image.open(io.BytesIO(answer.ask.photo.read())))
+def _photo(response: ImageResponse) -> str:
+    source = _data_uri(Image.open(io.BytesIO(response.request.photo.read())))
     caption = "the photo sent"
-    return f'<figure class="sent"><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+    return f'<value class="sent"><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></value>'
 
 
-def _figure(name: str, answer: Answer, folder: Path) -> str:
-    suffix = answer.ask.params["output_format"]
+def _figure(name: str, response: ImageResponse, folder: Path) -> str:
+    suffix = response.request.params["output_format"]
     file = f"{_PICTURES}/{name}.{suffix}"
-    (folder / file).write_bytes(answer.data)
-    width, height = answer.size
-    caption = escape(answer.ask.caption)
-    picture = f'<a href="{file}"><img src="{_data_uri(Image.fromarray(answer.pixels))}" alt="{caption}"></a>'
-    details = f"<small>{width} × {height}, {suffix}, {answer.inference_s:.1f}&nbsp;s</small>"
-    return f"<figure>{picture}<figcaption>{caption}<br>{details}</figcaption></figure>"
+    (folder / file).write_bytes(response.data)
+    width, height = response.size
+    caption = escape(response.request.caption)
+    picture = f'<a href="{file}"><img src="{_data_uri(Image.fromarray(response.pixels))}" alt="{caption}"></a>'
+    details = f"<small>{width} × {height}, {suffix}, {response.inference_s:.1f}&nbsp;s</small>"
+    return f"<value>{picture}<figcaption>{caption}<br>{details}</figcaption></value>"
 
 
 def _data_uri(picture: Image.Image) -> str:
@@ -128,20 +128,20 @@ def _data_uri(picture: Image.Image) -> str:
     return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
-def _seconds(examined: Sequence[Examined]) -> str:
-    answers = sorted((answer for one in examined for answer in one.answers), key=_kind)
+def _seconds(scenario: Sequence[ScenarioResult]) -> str:
+    responses = sorted((response for one in scenario for response in one.responses), key=_kind)
     rows = []
-    for (slug, (width, height)), same in groupby(answers, key=_kind):
+    for (slug, (width, height)), same in groupby(responses, key=_kind):
         alike = list(same)
-        computing = median(answer.inference_s for answer in alike)
-        waiting = median(answer.wall_s for answer in alike)
+        computing = median(response.inference_s for response in alike)
+        waiting = median(response.wall_s for response in alike)
         rows.append((slug, f"{width} × {height}", str(len(alike)), f"{computing:.2f}", f"{waiting:.2f}"))
     head = ("Model", "Picture", "Requests", "Computing, s", "Until it was here, s")
     return "<h2>Seconds per request</h2><p>Medians.</p>" + _table(head, rows)
 
 
-def _kind(answer: Answer) -> tuple[str, tuple[int, int]]:
-    return answer.ask.slug, answer.size
+def _kind(response: ImageResponse) -> tuple[str, tuple[int, int]]:
+    return response.request.slug, response.size
 
 
 def _weights(report: Report) -> str:

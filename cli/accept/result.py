@@ -1,4 +1,4 @@
-"""What a judge says of pictures, and what all judges together say of a server."""
+"""The result of a check, and of all checks together."""
 
 from __future__ import annotations
 
@@ -8,59 +8,58 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """How a judgement ended."""
+    """How a check ended."""
 
     PASSED = "passed"
     FAILED = "failed"
-    NOT_JUDGED = "not judged"
+    SKIPPED = "skipped"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One judgement.
+class CheckResult:
+    """The result of one check: `title` is what was checked, `message` what was found.
 
-    `title` says what was asked, `sentence` what was found; `figure` is the measured value and `threshold` its lowest
-    (or, with `at_most`, highest) accepted one, both None where nothing is measured.
+    `threshold` is the lowest (or, with `at_most`, highest) accepted value; None, like `value`, if nothing is measured.
     """
 
     title: str
     outcome: Outcome
-    sentence: str
-    figure: float | None = None
+    message: str
+    value: float | None = None
     threshold: float | None = None
     at_most: bool = False
 
     @property
     def measured(self) -> str:
-        """Figure and threshold in words, such as "0.52, at least 0.40"; empty if nothing was measured."""
-        if self.figure is None or self.threshold is None:
+        """Value and threshold, such as "0.52, at least 0.40"; empty if nothing was measured."""
+        if self.value is None or self.threshold is None:
             return ""
-        return f"{self.figure:.2f}, {'at most' if self.at_most else 'at least'} {self.threshold:.2f}"
+        return f"{self.value:.2f}, {'at most' if self.at_most else 'at least'} {self.threshold:.2f}"
 
 
-def judged(title: str, passed: bool, sentence: str) -> Verdict:
-    """A verdict on something that is so or not."""
-    return Verdict(title, Outcome.PASSED if passed else Outcome.FAILED, sentence)
+def passed_if(title: str, passed: bool, message: str) -> CheckResult:
+    """Passed if `passed`; nothing was measured."""
+    return CheckResult(title, Outcome.PASSED if passed else Outcome.FAILED, message)
 
 
-def at_least(title: str, figure: float, threshold: float, sentence: str) -> Verdict:
-    """Passed if `figure` reaches `threshold`."""
-    return replace(judged(title, figure >= threshold, sentence), figure=figure, threshold=threshold)
+def at_least(title: str, value: float, threshold: float, message: str) -> CheckResult:
+    """Passed if `value` reaches `threshold`."""
+    return replace(passed_if(title, value >= threshold, message), value=value, threshold=threshold)
 
 
-def at_most(title: str, figure: float, threshold: float, sentence: str) -> Verdict:
-    """Passed if `figure` does not exceed `threshold`."""
-    return replace(judged(title, figure <= threshold, sentence), figure=figure, threshold=threshold, at_most=True)
+def at_most(title: str, value: float, threshold: float, message: str) -> CheckResult:
+    """Passed if `value` does not exceed `threshold`."""
+    return replace(passed_if(title, value <= threshold, message), value=value, threshold=threshold, at_most=True)
 
 
-def not_judged(title: str, reason: str) -> Verdict:
-    """A verdict on something that could not be judged, and why."""
-    return Verdict(title, Outcome.NOT_JUDGED, reason)
+def skipped(title: str, reason: str) -> CheckResult:
+    """The result of a check that could not be made, and why."""
+    return CheckResult(title, Outcome.SKIPPED, reason)
 
 
-def overall(verdicts: Iterable[Verdict]) -> Outcome:
-    """All verdicts as one: failed if any has failed, passed only if all have; of none, not judged."""
-    outcomes = {verdict.outcome for verdict in verdicts}
+def overall(results: Iterable[CheckResult]) -> Outcome:
+    """Failed if any result has, passed only if all have; skipped if there are none."""
+    outcomes = {result.outcome for result in results}
     if Outcome.FAILED in outcomes:
         return Outcome.FAILED
-    return Outcome.PASSED if outcomes == {Outcome.PASSED} else Outcome.NOT_JUDGED
+    return Outcome.PASSED if outcomes == {Outcome.PASSED} else Outcome.SKIPPED

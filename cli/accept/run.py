@@ -1,4 +1,4 @@
-"""Asking a server everything, and collecting what the judges say."""
+"""Run scenarios against a server and collect the results of their checks."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
-from cli.accept import Refused
-from cli.accept.client import Answer, Ask
-from cli.accept.result import Outcome, Verdict, judged, overall
-from cli.accept.scenario import Group
+from cli.accept import RequestFailed
+from cli.accept.client import ImageRequest, ImageResponse
+from cli.accept.result import CheckResult, Outcome, overall, passed_if
+from cli.accept.scenario import Scenario
 
-Tell = Callable[[str], None]
-"""Takes one line about how far the run is."""
-Draw = Callable[[Ask], Answer]
-"""Sends a request and waits for its picture; raises `Refused`."""
-ANSWERED: Final = "Every request answered"
+Logger = Callable[[str], None]
+"""Takes one line of progress."""
+Generate = Callable[[ImageRequest], ImageResponse]
+"""Sends a request and waits for its image; raises `RequestFailed`."""
+ALL_ANSWERED: Final = "Every request answered"
 _HEADLINES: Final[Mapping[Outcome, str]] = {
     Outcome.PASSED: "Passed",
     Outcome.FAILED: "Failed",
-    Outcome.NOT_JUDGED: "Runs; not judged",
+    Outcome.SKIPPED: "Runs; not all checked",
 }
 
 
 @dataclass(frozen=True)
-class Examined:
-    """A group with its answers and the verdicts on them; a request that was refused ends its group."""
+class ScenarioResult:
+    """Responses and check results of one scenario; it ends with the first request that fails."""
 
-    group: Group
-    answers: tuple[Answer, ...]
-    verdicts: tuple[Verdict, ...]
+    scenario: Scenario
+    responses: tuple[ImageResponse, ...]
+    results: tuple[CheckResult, ...]
 
 
 @dataclass(frozen=True)
 class Report:
     """Everything that a run has found.
 
-    `server` and `settings` say what was asked, `models` is what the server says of each of its models, `weights` has
-    role, name and licence of each weight if they are known here.
+    `models` is what `/health/ready` reports of each model; `weights` are (role, name, licence), empty if unknown here.
     """
 
     server: str
@@ -46,52 +45,52 @@ class Report:
     date: str
     models: Mapping[str, Mapping[str, Any]]
     weights: Sequence[tuple[str, str, str]]
-    examined: Sequence[Examined]
+    scenarios: Sequence[ScenarioResult]
 
     @property
-    def verdicts(self) -> list[Verdict]:
-        """All verdicts in order."""
-        return [verdict for examined in self.examined for verdict in examined.verdicts]
+    def results(self) -> list[CheckResult]:
+        """Check results in order."""
+        return [result for scenario in self.scenarios for result in scenario.results]
 
     @property
     def outcome(self) -> Outcome:
-        """All verdicts as one."""
-        return overall(self.verdicts)
+        """The outcome of the run."""
+        return overall(self.results)
 
     @property
     def summary(self) -> str:
-        """The outcome in words, and how many verdicts there are of each kind."""
-        counts = [(sum(verdict.outcome is kind for verdict in self.verdicts), kind.value) for kind in Outcome]
+        """The outcome, and the number of check results of each kind."""
+        counts = [(sum(result.outcome is kind for result in self.results), kind.value) for kind in Outcome]
         return f"{_HEADLINES[self.outcome]}: " + ", ".join(f"{number} {kind}" for number, kind in counts if number)
 
 
-def examine_all(groups: Sequence[Group], draw: Draw, tell: Tell) -> Iterator[Examined]:
-    """Work through all groups, telling of each request and verdict; `draw` may raise `CannotRun`."""
-    numbers, total = count(1), sum(len(group.asks) for group in groups)
+def run_scenarios(scenarios: Sequence[Scenario], generate: Generate, log: Logger) -> Iterator[ScenarioResult]:
+    """Run all scenarios, with a line to `log` per request and check; passes on `SetupError`."""
+    numbers, total = count(1), sum(len(scenario.requests) for scenario in scenarios)
 
-    def draw_and_tell(ask: Ask) -> Answer:
-        answer = draw(ask)
-        tell(f"  {next(numbers)}/{total}  {ask.caption}: {answer.inference_s:.1f} s")
-        return answer
+    def generate_and_log(request: ImageRequest) -> ImageResponse:
+        response = generate(request)
+        log(f"  {next(numbers)}/{total}  {request.caption}: {response.inference_s:.1f} s")
+        return response
 
-    for group in groups:
-        tell(f"{group.slug}: {group.title}")
-        examined = _examine(group, draw_and_tell)
-        for verdict in examined.verdicts:
-            tell(f"  {verdict.outcome.value}: {verdict.title}{in_brackets(verdict.measured)}")
-        yield examined
+    for scenario in scenarios:
+        log(f"{scenario.slug}: {scenario.title}")
+        found = _run_scenario(scenario, generate_and_log)
+        for result in found.results:
+            log(f"  {result.outcome.value}: {result.title}{in_parentheses(result.measured)}")
+        yield found
 
 
-def in_brackets(words: str) -> str:
-    """The words behind a space, in brackets; nothing if there are none."""
+def in_parentheses(words: str) -> str:
+    """` (words)`; empty if `words` are."""
     return f" ({words})" if words else ""
 
 
-def _examine(group: Group, draw: Draw) -> Examined:
-    answers: list[Answer] = []
+def _run_scenario(scenario: Scenario, generate: Generate) -> ScenarioResult:
+    responses: list[ImageResponse] = []
     try:
-        for ask in group.asks:
-            answers.append(draw(ask))
-    except Refused as refusal:
-        return Examined(group, tuple(answers), (judged(ANSWERED, False, str(refusal)),))
-    return Examined(group, tuple(answers), tuple(judge(answers) for judge in group.judges))
+        for request in scenario.requests:
+            responses.append(generate(request))
+    except RequestFailed as error:
+        return ScenarioResult(scenario, tuple(responses), (passed_if(ALL_ANSWERED, False, str(error)),))
+    return ScenarioResult(scenario, tuple(responses), tuple(check(responses) for check in scenario.checks))

@@ -1,4 +1,4 @@
-"""Everything that is asked of a server, in order."""
+"""All scenarios of a run, in order."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import replace
 from typing import Any
 
 from cli.accept.checks import files, repeats
-from cli.accept.client import Answer, Ask
+from cli.accept.client import ImageRequest, ImageResponse
 from cli.accept.portraits import portrait, portraits
 from cli.accept.relighting import relit, scene
-from cli.accept.result import Verdict, judged
-from cli.accept.scenario import CHECKPOINTS, FIRST_SEED, Group, Judge, Scope, changed, right_sizes
+from cli.accept.result import CheckResult, passed_if
+from cli.accept.scenario import CHECKPOINTS, FIRST_SEED, Check, Scenario, Scope, changed, right_sizes
 from models.imaging.decode import MEDIA_TYPES
 
 
-def plan(scope: Scope, health: Mapping[str, Mapping[str, Any]]) -> Iterator[Group]:
-    """All groups of the models in `health`, which is what the server says of each."""
+def all_scenarios(scope: Scope, health: Mapping[str, Mapping[str, Any]]) -> Iterator[Scenario]:
+    """Scenarios of the models in `health`, which is what `/health/ready` reports of each."""
     for slug, model in health.items():
         yield from _model(slug, scope) if model["ready"] else (_not_served(slug, model["detail"]),)
 
 
-def _model(slug: str, scope: Scope) -> Iterator[Group]:
+def _model(slug: str, scope: Scope) -> Iterator[Scenario]:
     if slug == "pulid-lightning":
         yield from portraits(scope)
         base = portrait(scope, next(name for name in CHECKPOINTS if name in scope.checkpoints))
@@ -32,34 +32,36 @@ def _model(slug: str, scope: Scope) -> Iterator[Group]:
     yield _formats(base, scope.sizes[slug].other)
 
 
-def _not_served(slug: str, detail: str) -> Group:
-    return Group(slug, "Nothing asked", (), (lambda _answers: judged("Served", False, f"{slug}: {detail}."),))
+def _not_served(slug: str, detail: str) -> Scenario:
+    return Scenario(slug, "No request", (), (lambda _responses: passed_if("Served", False, f"{slug}: {detail}."),))
 
 
-def _repeats(base: Ask) -> Group:
-    asks = (
+def _repeats(base: ImageRequest) -> Scenario:
+    requests = (
         changed(base, "one request"),
         changed(base, "the same again"),
         changed(base, "another seed", seed=FIRST_SEED + 1),
-        replace(base, caption="the first through v1", version="v1"),
+        replace(base, caption="the first, through v1", version="v1"),
     )
-    judges: tuple[Judge, ...] = (
-        lambda answers: repeats.same(answers[0].pixels, answers[1].pixels),
-        lambda answers: repeats.different(answers[0].pixels, answers[2].pixels),
-        lambda answers: repeats.agree(answers[0].pixels, answers[3].pixels, (answers[0].seed, answers[3].seed)),
+    checks: tuple[Check, ...] = (
+        lambda responses: repeats.same(responses[0].pixels, responses[1].pixels),
+        lambda responses: repeats.different(responses[0].pixels, responses[2].pixels),
+        lambda responses: repeats.agree(
+            responses[0].pixels, responses[3].pixels, (responses[0].seed, responses[3].seed)
+        ),
     )
-    return Group(base.slug, "The same request again, another seed, another way to ask", asks, judges)
+    return Scenario(base.slug, "The same request again, another seed, the other API version", requests, checks)
 
 
-def _formats(base: Ask, size: Mapping[str, Any]) -> Group:
-    asks = tuple(changed(base, name, output_format=name, **size) for name in MEDIA_TYPES)
-    judges = tuple(_format(index) for index in range(len(asks)))
-    return Group(base.slug, "Every format, in another shape", asks, (*judges, right_sizes))
+def _formats(base: ImageRequest, size: Mapping[str, Any]) -> Scenario:
+    requests = tuple(changed(base, name, output_format=name, **size) for name in MEDIA_TYPES)
+    checks = tuple(_format(index) for index in range(len(requests)))
+    return Scenario(base.slug, "Every format, at another aspect ratio", requests, (*checks, right_sizes))
 
 
-def _format(index: int) -> Judge:
-    def judge(answers: Sequence[Answer]) -> Verdict:
-        answer = answers[index]
-        return files.right_format(answer.data, answer.media_type, answer.ask.params["output_format"])
+def _format(index: int) -> Check:
+    def check(responses: Sequence[ImageResponse]) -> CheckResult:
+        response = responses[index]
+        return files.right_format(response.data, response.media_type, response.request.params["output_format"])
 
-    return judge
+    return check

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import typer
 
+from cli.console import EXIT_FOUND, fail, settings_or_exit
 from cli.weights.download import Network
 from cli.weights.fetch import Report, fetch, leftovers, missing
 from cli.weights.fill_mirror import fill_mirror
@@ -22,12 +23,11 @@ from cli.weights.transfers import Source, in_words, sole_user
 from cli.weights.verify import verify
 from models.catalog import MODELS
 from models.errors import WeightsError
-from models.runtime.kernel_cache import keep_kernels
+from models.runtime.kernel_cache import set_cache_dirs
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import read_installed
 from models.weights.lock import SHIPPED_LOCK, Lock, Weight, pin, read_lock
-from workers.errors import SettingsError
-from workers.settings import WorkerSettings, read_settings
+from workers.settings import WorkerSettings
 
 app: Final = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -50,9 +50,9 @@ def fetch_command(
     lock: _LockFile = SHIPPED_LOCK,
 ) -> None:
     """Fetch what is missing, verify it, and bring it into the weights folder. May be run again at any time."""
-    settings = _settings()
+    settings = settings_or_exit(WorkerSettings)
     root, hashes = settings.real_dir, _hashes(settings)
-    with _refusals(), sole_user(root):
+    with _errors_end_the_command(), sole_user(root):
         selection = _selection(read_lock(lock), root, only, use, commercial)
         wanted = missing(selection.weights, root, hashes)
         if wanted:
@@ -75,8 +75,8 @@ def mirror_command(
     lock: _LockFile = SHIPPED_LOCK,
 ) -> None:
     """Put the files, as they are published, into DIR: for machines without a network, with `fetch --mirror DIR`."""
-    settings = _settings()
-    with _refusals(), sole_user(directory):
+    settings = settings_or_exit(WorkerSettings)
+    with _errors_end_the_command(), sole_user(directory):
         selection = _selection(read_lock(lock), settings.real_dir, only, use, commercial)
         source = _source(settings, None)
         _consent(selection.weights, accept_licence)
@@ -87,13 +87,14 @@ def mirror_command(
 @app.command(name="verify")
 def verify_command(only: _Only = None, jobs: _Jobs = 4) -> None:
     """Read every installed file again and compare its hash; exit status 1 if one is wrong."""
-    settings = _settings()
-    with _refusals():
+    settings = settings_or_exit(WorkerSettings)
+    with _errors_end_the_command():
         count, faults = verify(settings.real_dir, _hashes(settings), sys.stderr, _slug(only), jobs)
+    if faults:
         for fault in faults:
             typer.echo(fault, err=True)
-        if faults:
-            raise WeightsError(f"{len(faults)} of {count} files are wrong. Run `facelight weights fetch` to mend them.")
+        typer.echo(f"{len(faults)} of {count} files are wrong. Run `facelight weights fetch` to repair them.", err=True)
+        raise typer.Exit(EXIT_FOUND)
     typer.echo(f"{settings.real_dir}: {count} files verified.")
 
 
@@ -102,8 +103,8 @@ def list_command(
     only: _Only = None, as_json: Annotated[bool, typer.Option("--json")] = False, lock: _LockFile = SHIPPED_LOCK
 ) -> None:
     """Show all weights: size, licence, whether they may be used commercially, what is installed."""
-    settings = _settings()
-    with _refusals():
+    settings = settings_or_exit(WorkerSettings)
+    with _errors_end_the_command():
         listed = rows(read_lock(lock), settings.real_dir, _hashes(settings), _slug(only))
         if as_json:
             typer.echo(json.dumps([row.as_dict() for row in listed], indent=1))
@@ -116,8 +117,8 @@ def list_command(
 @app.command(name="lock")
 def lock_command(lock: _LockFile = SHIPPED_LOCK) -> None:
     """Write sizes and hashes that fetching has learned into the lock, for files without a public hash."""
-    with _refusals():
-        installed = read_installed(_settings().real_dir)
+    with _errors_end_the_command():
+        installed = read_installed(settings_or_exit(WorkerSettings).real_dir)
         learned = {weight.name: {file.path: file.published for file in weight.files} for weight in installed.weights}
         pinned = pin(lock, learned)
     for path in pinned:
@@ -128,20 +129,13 @@ def lock_command(lock: _LockFile = SHIPPED_LOCK) -> None:
 @app.command(name="demo")
 def demo_command(directory: Annotated[Path | None, typer.Argument(metavar="[DIR]")] = None) -> None:
     """Build the demo weights: small networks that show how ic-light relights, and stand-ins for pulid-lightning."""
-    keep_kernels(None)
+    set_cache_dirs(None)
     from models.demo.build import build  # loads torch, and diffusers with its compiler
 
-    directory = directory or _settings().demo_dir
-    with _refusals():
+    directory = directory or settings_or_exit(WorkerSettings).demo_dir
+    with _errors_end_the_command():
         built = build(directory)
     typer.echo(f"demo weights {'built' if built else 'found'} in {directory}")
-
-
-def _settings() -> WorkerSettings:
-    try:
-        return read_settings(WorkerSettings)
-    except SettingsError as reason:
-        _refuse(str(reason))
 
 
 def _hashes(settings: WorkerSettings) -> HashCache:
@@ -214,16 +208,11 @@ def _tell_leftovers(root: Path) -> None:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _errors_end_the_command() -> Iterator[None]:
     try:
         yield
-    except (WeightsError, OSError) as reason:
-        _refuse(str(reason))
-
-
-def _refuse(reason: str) -> NoReturn:
-    typer.echo(f"facelight: {reason}", err=True)
-    raise typer.Exit(1)
+    except (WeightsError, OSError) as error:
+        fail(error)
 
 
 if __name__ == "__main__":

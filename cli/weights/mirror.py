@@ -18,7 +18,7 @@ from typing import Final
 from cli.weights.download import Advance, Published
 from cli.weights.items import Item
 from models.errors import WeightFileError, WeightsError
-from models.weights.atomic import replace_text
+from models.weights.atomic import atomic_write
 
 SUMS_NAME: Final = "SHA256SUMS"
 _CHUNK: Final = 1 << 20
@@ -69,4 +69,4 @@ def read_sums(root: Path) -> dict[str, str]:
 
 def write_sums(root: Path, sums: Mapping[str, str]) -> None:
     """Write the list of a mirror's hashes."""
-    replace_text(root / SUMS_NAME, "".join(f"{digest}  {path}\n" for path, digest in sorted(sums.items())))
+    atomic_write(root / SUMS_NAME, "".join(f"{digest}  {path}\n" for path, digest in sorted(sums.items())))

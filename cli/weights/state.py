@@ -8,9 +8,15 @@ from typing import Literal
 
 from cli.weights.items import source_name
 from models.weights.hashes import HashCache
-from models.weights.installed import INSTALLED_NAME, Installed, InstalledFile, InstalledWeight, read_installed
+from models.weights.installed import (
+    INSTALLED_NAME,
+    Installed,
+    InstalledFile,
+    InstalledWeight,
+    read_installed,
+    verify_file,
+)
 from models.weights.lock import Weight
-from models.weights.weight_set import find_fault
 
 State = Literal["verified", "present", "outdated", "damaged", "absent"]
 """`present`: all files have their sizes, but were not hashed since they changed; `outdated`: the lock names others."""
@@ -44,7 +50,7 @@ def is_current(installed: InstalledWeight | None, weight: Weight, root: Path, ha
     """Whether nothing is left to do for `weight`: recorded as the lock has it, and every file as recorded."""
     if installed is None or not matches(installed, weight):
         return False
-    return not any(find_fault(root, file, hashes) for file in installed.files)
+    return not any(verify_file(root, file, hashes) for file in installed.files)
 
 
 def state_of(weight: Weight, record: Mapping[str, InstalledWeight], root: Path, hashes: HashCache) -> State:

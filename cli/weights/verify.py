@@ -8,8 +8,7 @@ from typing import TextIO
 
 from cli.weights.progress import Progress
 from models.weights.hashes import HashCache
-from models.weights.installed import InstalledFile, read_installed
-from models.weights.weight_set import find_fault
+from models.weights.installed import InstalledFile, read_installed, verify_file
 
 
 def verify(root: Path, hashes: HashCache, out: TextIO, only: str | None = None, jobs: int = 4) -> tuple[int, list[str]]:
@@ -26,6 +25,6 @@ def verify(root: Path, hashes: HashCache, out: TextIO, only: str | None = None, 
 
 
 def _fault(root: Path, file: InstalledFile, hashes: HashCache, progress: Progress) -> str | None:
-    fault = find_fault(root, file, hashes, afresh=True)
+    fault = verify_file(root, file, hashes, afresh=True)
     progress.add(file.size)
     return fault

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -13,7 +12,9 @@ from models.demo.trained_files import SHIPPED, Trained
 from models.errors import WeightsError
 from models.weights.installed import read_installed, write_installed
 
-_STAMP: Final = "recipe"
+VERSION: Final = 1
+"""Version of what the builders write: to be raised with every change of theirs that changes a file."""
+_KEY_FILE: Final = "build_key"
 
 
 def build(root: Path, trained: Trained = SHIPPED) -> bool:
@@ -37,24 +38,22 @@ def _build(root: Path, trained: Trained) -> None:
     draft = root.with_name(f"{root.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    recipe = _recipe(trained)
     roles = [*pulid_lightning.build(draft), *ic_light.build(draft, trained)]
     write_installed(draft, roles, "demo")
-    (draft / _STAMP).write_text(recipe)
+    (draft / _KEY_FILE).write_text(build_key(trained))
     shutil.rmtree(root, ignore_errors=True)
     draft.replace(root)
 
 
 def _is_current(root: Path, trained: Trained) -> bool:
-    """Whether `root` holds complete demo weights that the builders, as they are now, have made."""
+    """Whether `root` holds complete demo weights with the present build key."""
     try:
-        return (root / _STAMP).read_text() == _recipe(trained) and read_installed(root).kind == "demo"
+        return (root / _KEY_FILE).read_text() == build_key(trained) and read_installed(root).kind == "demo"
     except (FileNotFoundError, WeightsError):
         return False
 
 
-def _recipe(trained: Trained) -> str:
-    """Digest of the builders' source and the trained files' pins: when one of them changes, all is built anew."""
-    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    pins = [pin.sha256.encode() for _, pin in sorted(trained.pins().items())]
-    return hashlib.sha256(b"\0".join([*sources, *pins])).hexdigest()
+def build_key(trained: Trained) -> str:
+    """What the built files depend on: the builders' version and the pins of the trained files, one per line."""
+    pins = [f"{name} {pin.sha256}" for name, pin in sorted(trained.pins().items())]
+    return "\n".join([f"version {VERSION}", *pins, ""])

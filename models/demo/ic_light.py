@@ -8,7 +8,7 @@ from typing import Final
 from models.demo.rmbg import write_rmbg
 from models.demo.sd15 import write_offset, write_sd15
 from models.demo.trained_files import Trained
-from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS
+from models.ic_light.networks import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS
 from models.weights.installed import InstalledWeight, describe
 
 _PATHS: Final = {

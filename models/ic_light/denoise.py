@@ -9,27 +9,30 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from models.ic_light.batches import pictures_together
-from models.ic_light.noise import Noise, Noises
-from models.runtime.unet import evaluate
-from models.runtime.unet_conditions import TextContext, attend_to_text, text_contexts, time_shifts
+from models.ic_light.sampling import BatchNoise, Noise
+from models.runtime.unet import TextContext, attend_to_text, evaluate, text_contexts, time_shifts
 
 Predict = Callable[[Any, Tensor, Tensor, tuple[TextContext, ...]], Tensor]
 """A UNet, its input, the shift of the timestep and the text's contexts give the predicted noise [rows, 4, h, w]."""
 _LATENT_SIDE: Final = 8
 """Pixels that one latent pixel stands for, along each side."""
+MAX_PIXELS: Final = 3072 * 3072
+"""Pixels of one batch: those of the largest picture that is served, whose memory is needed anyway. Twelve pictures of
+the default size fit."""
+MAX_PICTURES: Final = 24
+"""Rows of one batch, half of them for guidance: kernels for memory formats with channels last fail beyond 63."""
 
 
 @dataclass(frozen=True)
 class Conditions:
     """What the pictures of a batch are drawn from, one row per picture.
 
-    `seen` is [n, 4, h, w], latents of the foreground, or [n, 8, h, w] with those of the background behind them;
+    `cond_latents` is [n, 4, h, w], latents of the foreground, or [n, 8, h, w] with those of the background behind them;
     `positive` and `negative` are [n, tokens, width]; `guidance` is the factor of classifier-free guidance, of which 1
     means none.
     """
 
-    seen: Tensor
+    cond_latents: Tensor
     positive: Tensor
     negative: Tensor
     guidance: float
@@ -46,8 +49,12 @@ class Conditions:
 
     def split(self, size: int) -> list[Conditions]:
         """The same in groups of at most `size` pictures."""
-        rows = zip(*(torch.split(part, size) for part in (self.seen, self.positive, self.negative)), strict=True)
-        return [Conditions(seen, positive, negative, self.guidance) for seen, positive, negative in rows]
+        rows = zip(
+            *(torch.split(part, size) for part in (self.cond_latents, self.positive, self.negative)), strict=True
+        )
+        return [
+            Conditions(cond_latents, positive, negative, self.guidance) for cond_latents, positive, negative in rows
+        ]
 
 
 def predict_noise(unet: Any, batch: Tensor, shift: Tensor, contexts: tuple[TextContext, ...]) -> Tensor:
@@ -61,7 +68,7 @@ def denoise(
     scheduler: Any,
     latents: Tensor,
     conditions: Conditions,
-    noise: Noise | Noises,
+    noise: Noise | BatchNoise,
     on_step: Callable[[], None],
 ) -> Tensor:
     """Walk the scheduler's remaining steps from noisy latents [n, 4, h, w] to clean ones.
@@ -69,7 +76,7 @@ def denoise(
     `on_step` is called after each; what it raises passes through.
     """
     height, width = latents.shape[2:]
-    together = pictures_together(_LATENT_SIDE * width, _LATENT_SIDE * height)
+    together = max_batch(_LATENT_SIDE * width, _LATENT_SIDE * height)
     groups = [(group, text_contexts(unet, group.texts)) for group in conditions.split(together)]
     timesteps = scheduler.timesteps[scheduler.begin_index :]
     for timestep, shift in zip(timesteps, time_shifts(unet, timesteps), strict=True):
@@ -85,14 +92,14 @@ def denoise(
     return latents
 
 
-def unet_input(latents: Tensor, seen: Tensor) -> Tensor:
+def unet_input(latents: Tensor, cond_latents: Tensor) -> Tensor:
     """Put what the UNet sees behind the noisy latents, channel-wise."""
-    return torch.cat((latents, seen), dim=1)
+    return torch.cat((latents, cond_latents), dim=1)
 
 
 def _batch(latents: Tensor, conditions: Conditions) -> Tensor:
     """The UNet's input: with guidance both branches in one batch, the negative rows before the positive ones."""
-    batch = unet_input(latents, conditions.seen)
+    batch = unet_input(latents, conditions.cond_latents)
     # Guidance is over the text alone: both halves see the foreground.
     return batch.repeat(2, 1, 1, 1) if conditions.guided else batch
 
@@ -102,3 +109,8 @@ def _guided(conditions: Conditions, predicted: Tensor) -> Tensor:
         return predicted
     negative, positive = predicted.chunk(2)
     return negative + conditions.guidance * (positive - negative)
+
+
+def max_batch(width: int, height: int) -> int:
+    """How many pictures of `width` x `height` px make a batch, at least one."""
+    return max(1, min(MAX_PICTURES, MAX_PIXELS // (width * height)))

@@ -13,17 +13,14 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models.errors import WeightsError
 from models.ic_light.matting import Matting
-from models.ic_light.subject import Rgb
 from models.imaging.resample import resample
+from models.imaging.types import Floats, Rgb
 from models.runtime.onnx import session_options
 from models.weights.folder import linked
-
-Floats = NDArray[np.float32]
 
 _PUBLISHED_SIDE: Final = 1024
 _IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
@@ -32,7 +29,7 @@ _SMALLEST_RANGE: Final = 1e-6
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Preprocessing:
     """How a network wants its input, [height, width, 3], and what its output means."""
 
     normalise: Callable[[Rgb], Floats]
@@ -54,18 +51,18 @@ def _stretch(output: Tensor) -> Tensor:
     return (output - low) / (high - low) if high - low > _SMALLEST_RANGE else output
 
 
-BIREFNET: Final = Protocol(_normalise_birefnet, torch.sigmoid)
+BIREFNET: Final = Preprocessing(_normalise_birefnet, torch.sigmoid)
 """BiRefNet-general and -lite (MIT)."""
-ISNET: Final = Protocol(_normalise_isnet, _stretch)
+ISNET: Final = Preprocessing(_normalise_isnet, _stretch)
 """ISNet general-use (code Apache-2.0)."""
 
 
 class OnnxMatting(Matting):
     """An ONNX network of one picture in, one map out as its first output."""
 
-    def __init__(self, path: Path, protocol: Protocol, device: torch.device) -> None:
+    def __init__(self, path: Path, preprocessing: Preprocessing, device: torch.device) -> None:
         """Load the file at `path`; its map goes to `device`. Raises `WeightFileError` if it is no such network."""
-        self._protocol, self._device = protocol, device
+        self._protocol, self._device = preprocessing, device
         with linked(path) as link:
             self._session = onnxruntime.InferenceSession(link, session_options(), providers=_providers(device))
             inputs, output = self._session.get_inputs(), self._session.get_outputs()[0]

@@ -37,7 +37,7 @@ class Params(CommonParams):
     image_fields: ClassVar[tuple[str, ...]] = ("subject_image", "background_image")
     variants: ClassVar[tuple[str, ...]] = ("foreground", "background")
     variant_field: ClassVar[str] = "background_image"
-    none_words: ClassVar[tuple[str, ...]] = ("negative_prompt", "light_source")
+    none_sentinels: ClassVar[tuple[str, ...]] = ("negative_prompt", "light_source")
 
     subject_image: ImageReference = Field(
         description="Photo of the subject to relight; its background is replaced. http(s) URL, data URI, bare base64 "

@@ -12,23 +12,21 @@ from torch import Tensor
 
 from models.errors import InputRefused, NonFiniteResult
 from models.ic_light import prompt, vae
-from models.ic_light.conditioning import cut_out, resize_and_center_crop
+from models.ic_light.conditioning import cut_out, light_gradient, resize_and_center_crop, to_rgb
 from models.ic_light.denoise import Conditions, denoise, predict_noise
-from models.ic_light.gradient import light_gradient
 from models.ic_light.networks import Networks, load_networks
-from models.ic_light.noise import Noise, Noises
 from models.ic_light.params import Params
-from models.ic_light.sampling import Span, add_noise, make_scheduler, partial_span, whole_span
-from models.ic_light.subject import Rgb, to_rgb
+from models.ic_light.sampling import BatchNoise, Noise, StepRange, add_noise, full_range, make_scheduler, partial_range
 from models.ic_light.warm_up import WarmUp
 from models.imaging.decode import decode
 from models.imaging.resample import resample
+from models.imaging.types import Rgb
 from models.outcomes import Decoded, non_finite, outcomes
-from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
-from models.runtime.lru import Recent
-from models.runtime.pacing import paced
-from models.runtime.runner import EAGER, Execution, Runner, execution_for
-from models.weights.weight_set import WeightSet
+from models.pipeline import DEFAULT_OPTIONS, ExecutionReport, LoadOptions, OnStep, Outcome, Pipeline
+from models.runtime.lru import LRUCache
+from models.runtime.pacing import throttled
+from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
+from models.weights.installed import WeightSet
 
 _STAGES: Final = (
     "the subject's alpha",
@@ -58,11 +56,11 @@ class Prepared:
     negative: prompt.Chunks
 
     @property
-    def spans(self) -> tuple[Span, Span]:
+    def step_ranges(self) -> tuple[StepRange, StepRange]:
         """The parts of the noise schedule that the two passes walk."""
         steps = self.params.steps
-        first = whole_span(steps) if self.gradient is None else partial_span(steps, self.params.lowres_denoise)
-        return first, partial_span(steps, self.params.highres_denoise)
+        first = full_range(steps) if self.gradient is None else partial_range(steps, self.params.lowres_denoise)
+        return first, partial_range(steps, self.params.highres_denoise)
 
     @property
     def sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -85,7 +83,7 @@ class _Scene:
     texts: list[tuple[Tensor, Tensor]]
     counts: list[int]
     guidance: float
-    noise: Noises
+    noise: BatchNoise
     report: Callable[[], None]
 
     def rows(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -105,7 +103,7 @@ class IcLight(Pipeline[Params, Prepared]):
         self._encode, self._decode = Runner(vae.encode_pictures, execution), Runner(vae.decode_picture, execution)
         self._networks = networks
         self._is_eager = execution == EAGER
-        self._texts: Recent[Tensor] = Recent(_REMEMBERED_TEXTS)
+        self._texts: LRUCache[Tensor] = LRUCache(_REMEMBERED_TEXTS)
         self._noise_source = torch.device("cpu") if options.cpu_noise else networks.device
 
     @property
@@ -148,7 +146,7 @@ class IcLight(Pipeline[Params, Prepared]):
         params = prepared.params
         chunks = max(len(prepared.positive), len(prepared.negative))
         first = prepared.gradient is None, prepared.backgrounds is None
-        return prepared.sizes, prepared.spans, params.cfg, first, chunks
+        return prepared.sizes, prepared.step_ranges, params.cfg, first, chunks
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -159,12 +157,17 @@ class IcLight(Pipeline[Params, Prepared]):
         warm_up.compile()
         warm_up.record()
 
+    @property
+    def execution(self) -> ExecutionReport:
+        """The slowest mode of the networks that run in every step or at the end."""
+        return execution_report(self._predict, self._encode, self._decode)
+
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
         """Matte the subjects, draw all pictures small, enlarge them, draw them anew at full size."""
-        first_span, second_span = batch[0].spans
+        first_span, second_span = batch[0].step_ranges
         scene = self._set(
-            batch, _counter(paced(on_step, self._networks.device), first_span.evaluations + second_span.evaluations)
+            batch, _counter(throttled(on_step, self._networks.device), first_span.evaluations + second_span.evaluations)
         )
 
         conditions = self._conditions(scene, 0)
@@ -194,7 +197,7 @@ class IcLight(Pipeline[Params, Prepared]):
             counts=[prepared.params.number_of_images for prepared in batch],
             guidance=batch[0].params.cfg,
             # One stream for both passes: the second goes on where the first stopped.
-            noise=Noises([self._noise(prepared.params) for prepared in batch]),
+            noise=BatchNoise([self._noise(prepared.params) for prepared in batch]),
             report=report,
         )
 
@@ -219,7 +222,7 @@ class IcLight(Pipeline[Params, Prepared]):
 
     def _embed(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
         def embedded(chunks: prompt.Chunks) -> Tensor:
-            return self._texts.get(str(chunks), lambda: prompt.encode(self._networks.text_encoder, chunks))
+            return self._texts.get_or_create(str(chunks), lambda: prompt.encode(self._networks.text_encoder, chunks))
 
         return prompt.pair(embedded(prepared.positive), embedded(prepared.negative))
 
@@ -238,15 +241,15 @@ class IcLight(Pipeline[Params, Prepared]):
     def _encode_all(self, pictures: Sequence[Tensor]) -> Tensor:
         return vae.encode(self._encode, self._networks.vae, [self._upload(picture) for picture in pictures])
 
-    def _draw(self, span: Span, start: Tensor | None, conditions: Conditions, scene: _Scene) -> Decoded:
+    def _draw(self, step_range: StepRange, start: Tensor | None, conditions: Conditions, scene: _Scene) -> Decoded:
         """Denoise one pass and decode it: [n, height, width, 3] of 8 bits.
 
         `start` holds a row for each picture, None is noise.
         """
         networks = self._networks
-        scheduler = make_scheduler(span, networks.device)
+        scheduler = make_scheduler(step_range, networks.device)
         # The start noise is drawn in the text's precision, as the reference does: in another it would differ.
-        latents = scene.noise.draw(conditions.seen.shape[2:], conditions.seen.dtype)
+        latents = scene.noise.draw(conditions.cond_latents.shape[2:], conditions.cond_latents.dtype)
         if start is not None:
             latents = add_noise(scheduler, start.to(latents.dtype), latents)
         denoised = denoise(self._predict, scene.unet, scheduler, latents, conditions, scene.noise, scene.report)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from models.ic_light.subject import GREY
+from models.ic_light.conditioning import GREY
 from models.outcomes import Decoded, joined, non_finite
 
 Encode = Callable[[Any, Tensor], Tensor]

@@ -11,7 +11,7 @@ from models.ic_light.networks import Networks
 from models.ic_light.params import Params
 from models.outcomes import Decoded
 from models.runtime.runner import Runner
-from models.runtime.unet_conditions import text_contexts, time_shifts
+from models.runtime.unet import text_contexts, time_shifts
 
 _CHUNK: Final = 77
 _SIDE: Final = 8

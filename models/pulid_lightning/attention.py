@@ -1,8 +1,9 @@
-"""Cross-attention that also looks at the identity (PuLID specification section 5).
+"""Cross-attention to the text plus attention to the identity (PuLID specification section 5).
 
-For every layer the identity's keys and values are computed once per request, and travel with every call of the UNet.
-The specification's three ways to add the identity are one formula here, so that one compiled UNet serves all: of the
-identity's attention `delta` as much of the part along the text's is taken away as `removal` says.
+Keys and values of the ID tokens are computed once per request and layer, and are inputs of every UNet call. The
+specification's three projections (neutral, ortho, ortho_v2) are one formula with a mask as an input, so that one
+compiled UNet serves all: the identity's attention `delta` minus `m` times its projection onto the text's attention,
+where `m` is the attention weight of the tokens that `ortho_mask` marks.
 """
 
 from __future__ import annotations
@@ -19,27 +20,28 @@ from torch import Tensor
 from models.errors import WeightsError
 from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.identity.encoder import BODY_TOKENS, Identity
-from models.runtime.unet import attention, cross_attentions, split_heads
-from models.runtime.unet_conditions import TextContext, repeat
+from models.runtime.unet import TextContext, attention, cross_attentions, repeat, split_heads
 
 FaceStyle = Literal["high-fidelity", "stylized"]
-Removal = Literal["neutral", "ortho", "ortho_v2"]
-"""Which part of the identity's attention along the text's is removed: none, all, or all but the body's share."""
-BodyShare = Literal["comfyui", "official"]
-"""How `ortho_v2` measures the body's share: as the ComfyUI port does, and so the hosted model, or as the original."""
+OrthoMode = Literal["neutral", "ortho", "ortho_v2"]
+"""How much of the identity's projection onto the text's attention is subtracted: none, all, or all but the attention
+weight of the body tokens."""
+BodyWeighting = Literal["comfyui", "official"]
+"""Attention weight of the body tokens in `ortho_v2`: `comfyui`, which the hosted model runs, averages over queries and
+uses full-width scores; `official`, PuLID's own code, is per query and averages over heads."""
 WEIGHT: Final = 0.8
 _PROCESSOR: Final = ".processor"
 _ALIGNED: Final = 8
-"""Width of the removals: attention kernels want a multiple of so many."""
+"""Columns of the mask: attention kernels need a multiple of 8."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How the identity is added, and beside how many zero tokens."""
+    """How the identity is added; `num_zero` zero tokens are appended to the ID tokens."""
 
     num_zero: int
-    projection: Removal
-    body_share: BodyShare = "comfyui"
+    projection: OrthoMode
+    body_weighting: BodyWeighting = "comfyui"
 
 
 NEUTRAL: Final = Method(num_zero=0, projection="neutral")
@@ -50,23 +52,23 @@ METHODS: Final[dict[FaceStyle, Method]] = {
 
 
 class IdentityContext(NamedTuple):
-    """What one cross-attention looks at: the text, and the identity.
+    """Keys and values of one cross-attention: of the text, and of the identity.
 
-    `key`, `value`: [rows, ID tokens, width], the values times the identity's weight. `removal`: [1 or heads, ID tokens,
-    8], -1 for the tokens of which a share of attention removes what lies along the text, else 0; all columns are equal.
-    With one head the share is that of a whole picture, with the layer's heads it is each query's own.
+    `key`, `value`: [rows, ID tokens, width], the values times the identity's weight. `ortho_mask`: [1 or heads, ID
+    tokens, 8], -1 for the tokens whose attention weight scales the projection that is subtracted, else 0; all columns
+    are equal. One head: the weight is averaged over the queries; the layer's heads: it is per query.
     """
 
     text: TextContext
     key: Tensor
     value: Tensor
-    removal: Tensor
+    ortho_mask: Tensor
 
 
 def layer_numbers(unet: Any, projections: Mapping[int, Projection]) -> tuple[int, ...]:
-    """The adapter's numbers of the UNet's cross-attentions, in the order in which they are evaluated.
+    """The adapter's layer numbers of the UNet's cross-attentions, in order of evaluation.
 
-    An adapter counts attentions as `attn_processors` lists them. Raises `WeightsError` unless `projections` are for
+    An adapter numbers layers by their position in `attn_processors`. Raises `WeightsError` unless `projections` cover
     exactly these layers.
     """
     names = (name.removesuffix(_PROCESSOR) for name in unet.attn_processors)
@@ -78,7 +80,7 @@ def layer_numbers(unet: Any, projections: Mapping[int, Projection]) -> tuple[int
 
 
 def check_projections(unet: Any, projections: Mapping[int, Projection]) -> None:
-    """Raise `WeightsError` unless `projections` are for the UNet's cross-attentions, each as wide as it is."""
+    """Raise `WeightsError` unless `projections` cover the UNet's cross-attentions, each with the layer's width."""
     for number, layer in zip(layer_numbers(unet, projections), cross_attentions(unet), strict=True):
         found, due = projections[number].key.shape[0], layer.to_k.weight.shape[0]
         if found != due:
@@ -94,9 +96,9 @@ def identity_contexts(
     rows: Tensor | None = None,
     weight: float = WEIGHT,
 ) -> tuple[IdentityContext, ...]:
-    """Put identities beside the texts: their unconditional rows, then the conditional ones, repeated for `rows`.
+    """One context per layer: unconditional rows of all identities, then the conditional ones, expanded by `rows`.
 
-    `projections` and numbers of `heads` belong to the same layers as `texts`.
+    `projections` and `heads`, the numbers of heads, are in the order of `texts`, one for each layer.
     """
     tokens = torch.cat([identity.uncond for identity in identities] + [identity.cond for identity in identities])
 
@@ -104,14 +106,14 @@ def identity_contexts(
         # The projections have no bias: zero tokens are zero keys and values.
         return repeat(F.pad(F.linear(tokens.to(projection), projection), (0, 0, 0, method.num_zero)), rows)
 
-    # One tensor for all layers that have as many heads: what is one input is copied and compiled as one.
-    removal = cache(lambda heads: _removal(method, tokens.shape[1] + method.num_zero, heads).to(texts[0].key))
+    # One tensor for all layers with the same number of heads: it is copied, and compiled, as one input.
+    ortho_mask = cache(lambda heads: _ortho_mask(method, tokens.shape[1] + method.num_zero, heads).to(texts[0].key))
 
     def context(text: TextContext, projection: Projection, heads: int) -> IdentityContext:
         value = weight * project(projection.value)
-        return IdentityContext(text, project(projection.key), value, removal(heads))
+        return IdentityContext(text, project(projection.key), value, ortho_mask(heads))
 
-    heads = heads if method.body_share == "official" else [1] * len(texts)
+    heads = heads if method.body_weighting == "official" else [1] * len(texts)
     return tuple(map(context, texts, projections, heads))
 
 
@@ -120,25 +122,25 @@ def attend_with_identity(query: Tensor, context: IdentityContext, heads: int) ->
     # Sums over thousands of tokens overflow in half precision.
     text = attention(query, *context.text[:2], heads, context.text.bias).float()
     delta = attention(query, context.key, context.value, heads).float()
-    # How much of the text is in delta, channel by channel, over the token axis.
+    # Projection coefficient per channel, summed over the token axis.
     along = (text * delta).sum(1, keepdim=True) / (text * text).sum(1, keepdim=True)
-    return (text + delta).addcmul(text, _removed(query, context) * along).to(query.dtype)
+    return (text + delta).addcmul(text, _ortho_factor(query, context) * along).to(query.dtype)
 
 
-def _removed(query: Tensor, context: IdentityContext) -> Tensor:
-    """Minus the share of attention that counts for removal: [rows, 1 or queries, 1].
+def _ortho_factor(query: Tensor, context: IdentityContext) -> Tensor:
+    """Minus the attention weight of the masked tokens: [rows, 1 or queries, 1].
 
-    Unscaled, unlike the attention itself: both references have it so. As an attention of its own, so that the map of
-    scores never lies in memory, and is summed up in float32.
+    The scores are unscaled, as in both references. Computed as an attention with the mask for values, so that the
+    attention map is never materialised, and averaged in float32.
     """
-    heads = len(context.removal)
+    heads = len(context.ortho_mask)
     query, key = split_heads(query, heads), split_heads(context.key, heads)
-    value = context.removal.expand(len(query), -1, -1, -1)
+    value = context.ortho_mask.expand(len(query), -1, -1, -1)
     shares = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., 0].float().mean(1)
     return (shares.mean(1, keepdim=True) if heads == 1 else shares)[..., None]
 
 
-def _removal(method: Method, tokens: int, heads: int) -> Tensor:
-    removal = torch.full((heads, tokens, _ALIGNED), -1.0)
-    removal[:, : {"neutral": tokens, "ortho": 0, "ortho_v2": BODY_TOKENS}[method.projection]] = 0
-    return removal
+def _ortho_mask(method: Method, tokens: int, heads: int) -> Tensor:
+    ortho_mask = torch.full((heads, tokens, _ALIGNED), -1.0)
+    ortho_mask[:, : {"neutral": tokens, "ortho": 0, "ortho_v2": BODY_TOKENS}[method.projection]] = 0
+    return ortho_mask

@@ -1,31 +1,33 @@
-"""The checkpoints that a worker keeps: on the device side by side, or taking turns there.
+"""The loaded checkpoints: all on the device, or with their UNets offloaded to host memory.
 
-Text encoders and VAE of all checkpoints stay on the device, equal tensors once. The UNets, three quarters of a
-checkpoint, either do so too, or there is one UNet on the device and the weights of all wait in the host's memory.
+Text encoders and VAEs of all checkpoints stay on the device, deduplicated. The UNets, three quarters of a checkpoint,
+either stay there too, or one UNet is on the device and the weights of all are offloaded to host memory.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from models.pipeline import CheckpointMemory
-from models.pulid_lightning.deduplicate import TensorPool
-from models.pulid_lightning.offload import HostTensors
 from models.pulid_lightning.single_file import SingleFile
 from models.pulid_lightning.text_encoder import Encode, penultimate
-from models.runtime.devices import for_device
-from models.runtime.load import load_part
-from models.weights.weight_set import WeightSet
+from models.runtime.load import for_device, load_part
+from models.weights.installed import WeightSet
 
 WORKING_RESERVE: Final = 8 * 1024**3
-"""Bytes of device memory to leave to work in: an estimate for ten portraits of 1024 x 1024 px in one batch."""
+"""Bytes of device memory to keep free for activations: an estimate for a batch of ten images of 1024 x 1024 px."""
 Loaded = TypeVar("Loaded")
 _log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -39,38 +41,35 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """Checkpoints by name. Where they share one UNet, only one of them can be used at a time."""
+    """Checkpoints by name. With offloaded UNets only one of them, the active one, can be used at a time."""
 
-    def __init__(self, kept: Mapping[str, Checkpoint], waiting: Mapping[str, HostTensors], resident: str) -> None:
-        """Take the checkpoints; `waiting` has the weights of their one UNet, which holds those of `resident` now.
-
-        Nothing waits if every checkpoint has a UNet of its own.
-        """
-        self._kept, self._waiting, self._resident = kept, waiting, resident
+    def __init__(self, kept: Mapping[str, Checkpoint], offloaded: Mapping[str, OffloadedWeights], active: str) -> None:
+        """`offloaded`: UNet weights by name, empty if each checkpoint has its own UNet; `active`: its name now."""
+        self._kept, self._offloaded, self._active = kept, offloaded, active
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What there is to choose from."""
+        """Names of the loaded checkpoints."""
         return tuple(self._kept)
 
     @property
     def unets(self) -> list[Any]:
-        """The UNets on the device, each once."""
+        """The distinct UNets on the device."""
         return list({id(checkpoint.unet): checkpoint.unet for checkpoint in self._kept.values()}.values())
 
-    def take(self, name: str) -> Checkpoint:
-        """The checkpoint, ready to be used until another one is taken."""
+    def activate(self, name: str) -> Checkpoint:
+        """Make `name` the active checkpoint and return it; it is valid until another one is activated."""
         checkpoint = self._kept[name]
-        if name in self._waiting and name != self._resident:
-            # Forgotten first: a copy that breaks off leaves weights of two checkpoints behind.
-            self._resident = ""
-            self._waiting[name].copy_into(checkpoint.unet)
-            self._resident = name
+        if name in self._offloaded and name != self._active:
+            # Reset first: a copy that fails leaves a mix of two checkpoints' weights.
+            self._active = ""
+            self._offloaded[name].load_into(checkpoint.unet)
+            self._active = name
         return checkpoint
 
 
 def role_of(name: str) -> str:
-    """Role of a checkpoint's weights."""
+    """The weights role of checkpoint `name`."""
     return f"sdxl_checkpoint_{name}"
 
 
@@ -79,8 +78,8 @@ def load_checkpoints(
 ) -> Checkpoints:
     """Load the checkpoints `names`, at least one, in half precision on CUDA and in float32 elsewhere.
 
-    `memory`: `device` keeps them side by side, `host` lets them take turns, `auto` does so if there is no room for
-    more than one. Raises `WeightsError`.
+    `memory`: `device` keeps all UNets on the device, `host` offloads them, `auto` offloads them if the device has no
+    room for more than one. Raises `WeightsError`.
     """
     pool = TensorPool()
     first, *others = names
@@ -90,49 +89,51 @@ def load_checkpoints(
     if not others or memory == "device" or (memory == "auto" and has_room(further, _free_memory(device))):
         kept |= {name: _load(weights, name, lambda file: load_checkpoint(file, device, pool)) for name in others}
         return Checkpoints(kept, {}, first)
-    _log.info("%s take turns on %s: their UNets wait in the host's memory", ", ".join(names), device)
-    waiting = {first: HostTensors(unet.state_dict(), unet.dtype, device)}
+    _log.info("the UNets of %s are offloaded to host memory: one at a time is on %s", ", ".join(names), device)
+    offloaded = {first: OffloadedWeights(unet.state_dict(), unet.dtype, device)}
     for name in others:
-        kept[name], waiting[name] = _load(weights, name, lambda file: _load_waiting(file, unet, device, pool))
-    return Checkpoints(kept, waiting, first)
+        kept[name], offloaded[name] = _load(weights, name, lambda file: _load_offloaded(file, unet, device, pool))
+    return Checkpoints(kept, offloaded, first)
 
 
 def load_checkpoint(file: SingleFile, device: torch.device, pool: TensorPool | None = None) -> Checkpoint:
-    """Load all networks of a checkpoint; what it has in common with others of the same `pool` is kept once.
+    """Load all networks of a checkpoint; tensors equal to those of others in `pool` are deduplicated.
 
     Half precision on CUDA, except for the VAE, whose activations exceed float16; float32 elsewhere. Raises
     `WeightsError`.
     """
     pool = pool or TensorPool()
-    unet = pool.share("unet", for_device(file.unet(device, serving_dtype(device)), device))
+    unet = pool.deduplicate("unet", for_device(file.unet(device, serving_dtype(device)), device))
     return _with_companions(unet, file, device, pool)
 
 
 def has_room(needed: int, free: int | None) -> bool:
-    """Whether `needed` bytes leave enough of `free` bytes to work in; None is as much as there can be."""
+    """Whether `needed` bytes leave `WORKING_RESERVE` of `free` bytes; None is unlimited."""
     return free is None or needed + WORKING_RESERVE <= free
 
 
 def serving_dtype(device: torch.device) -> torch.dtype:
-    """Precision of UNet and text encoders: half on CUDA, single elsewhere."""
+    """Precision of UNet and text encoders: float16 on CUDA, float32 elsewhere."""
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
-def _load_waiting(
+def _load_offloaded(
     file: SingleFile, unet: Any, device: torch.device, pool: TensorPool
-) -> tuple[Checkpoint, HostTensors]:
-    """A checkpoint whose UNet's weights wait for their turn in `unet`."""
-    waiting = HostTensors(file.unet_tensors(like=unet), unet.dtype, device)
-    return _with_companions(unet, file, device, pool), waiting
+) -> tuple[Checkpoint, OffloadedWeights]:
+    """A checkpoint whose weights for `unet` are offloaded."""
+    offloaded = OffloadedWeights(file.unet_tensors(like=unet), unet.dtype, device)
+    return _with_companions(unet, file, device, pool), offloaded
 
 
 def _with_companions(unet: Any, file: SingleFile, device: torch.device, pool: TensorPool) -> Checkpoint:
     half = serving_dtype(device)
     return Checkpoint(
         unet=unet,
-        vae=pool.share("vae", for_device(file.vae(device, _wide_half() if half == torch.float16 else half), device)),
-        clip_l=penultimate(pool.share("clip_l", file.clip_l(device, half))),
-        clip_g=penultimate(pool.share("clip_g", file.clip_g(device, half))),
+        vae=pool.deduplicate(
+            "vae", for_device(file.vae(device, _wide_half() if half == torch.float16 else half), device)
+        ),
+        clip_l=penultimate(pool.deduplicate("clip_l", file.clip_l(device, half))),
+        clip_g=penultimate(pool.deduplicate("clip_g", file.clip_g(device, half))),
     )
 
 
@@ -146,7 +147,7 @@ def _open(weights: WeightSet, name: str) -> SingleFile:
 
 
 def _free_memory(device: torch.device) -> int | None:
-    """Bytes of the device that nobody uses; None on the CPU, where weights that wait take as much as others."""
+    """Free bytes of the device; None on the CPU, where offloading saves nothing."""
     if device.type != "cuda":
         return None
     torch.cuda.empty_cache()
@@ -155,3 +156,59 @@ def _free_memory(device: torch.device) -> int | None:
 
 def _wide_half() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+
+
+class OffloadedWeights:
+    """The tensors of one network, in one contiguous block of host memory."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> None:
+        """Copy `tensors`, all floating point, in precision `dtype`; `device` is where they will be loaded."""
+        self._block = torch.empty(sum(tensor.numel() for tensor in tensors.values()), dtype=dtype)
+        if device.type == "cuda":
+            _lock_pages(self._block, device)
+        parts = torch.split(self._block, [tensor.numel() for tensor in tensors.values()])
+        self._tensors = {
+            name: part.view(tensor.shape).copy_(tensor)
+            for (name, tensor), part in zip(tensors.items(), parts, strict=True)
+        }
+
+    def load_into(self, network: nn.Module) -> None:
+        """Overwrite the network's tensors in place: captured graphs that hold their addresses stay valid."""
+        for name, tensor in network.state_dict().items():
+            tensor.copy_(self._tensors[name], non_blocking=True)
+
+
+def _lock_pages(block: Tensor, device: torch.device) -> None:
+    """Page-lock the block for asynchronous copies; torch's own pinned allocations are rounded up to 2^n bytes."""
+    runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    with torch.cuda.device(device):
+        status = int(runtime.cudaHostRegister(block.data_ptr(), block.nbytes, 0))
+    if status:
+        _log.warning("memory cannot be page-locked (CUDA error %d): switching checkpoints will take longer", status)
+
+
+class TensorPool:
+    """The distinct tensors of the networks loaded so far.
+
+    Fine-tuned checkpoints often keep the base model's text encoders and VAE: three of SDXL have gigabytes in common.
+    """
+
+    def __init__(self) -> None:
+        """Create an empty pool."""
+        self._kept: defaultdict[str, list[Tensor]] = defaultdict(list)
+
+    def deduplicate(self, kind: str, network: Network) -> Network:
+        """Replace tensors of `network` by equal ones of the same name of an earlier network of its `kind`.
+
+        Returns `network`.
+        """
+        for name, tensor in chain(network.named_parameters(), network.named_buffers()):
+            tensor.data = self._pooled(f"{kind}.{name}", tensor.data)
+        return network
+
+    def _pooled(self, name: str, tensor: Tensor) -> Tensor:
+        for kept in self._kept[name]:
+            if torch.equal(kept, tensor):
+                return kept
+        self._kept[name].append(tensor)
+        return tensor

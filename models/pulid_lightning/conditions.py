@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 
 from models.pulid_lightning.adapter import Projection
-from models.pulid_lightning.attention import METHODS, BodyShare, identity_contexts, layer_numbers
+from models.pulid_lightning.attention import METHODS, BodyWeighting, identity_contexts, layer_numbers
 from models.pulid_lightning.checkpoints import Checkpoint
 from models.pulid_lightning.identity.encoder import Identity
-from models.pulid_lightning.identity.extractor import Identifier
-from models.pulid_lightning.prepared import SIGMAS, Prepared
-from models.pulid_lightning.sdxl import Conditions, time_ids, timestep_shifts
+from models.pulid_lightning.identity.extractor import IdentityExtractor
+from models.pulid_lightning.identity.face import FoundFace
+from models.pulid_lightning.params import Params
+from models.pulid_lightning.sampler import STEPS, initial_latents, karras_sigmas, precompute_noise, sigma_steps
+from models.pulid_lightning.sdxl import LATENT_CHANNELS, LATENT_SCALE, Conditions, time_ids, timestep_shifts
 from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, encode_prompt, stack_prompts
-from models.runtime.lru import Recent
-from models.runtime.unet import cross_attentions
-from models.runtime.unet_conditions import added_embedding, repeat, rows_of_pictures, text_contexts
+from models.runtime.lru import LRUCache
+from models.runtime.unet import added_embedding, cross_attentions, repeat, rows_of_pictures, text_contexts
 
 REMEMBERED_FACES: Final = 64
 """How many pictures' faces are kept in memory, a megabyte each."""
 _REMEMBERED_PROMPTS: Final = 64
 """How many prompts' embeddings are kept on the device, a third of a megabyte for every 75 tokens."""
+SIGMAS: Final = karras_sigmas(STEPS)
+SIGMA_STEPS: Final = sigma_steps(SIGMAS)
+"""The steps that add noise."""
 
 
 class Conditioner:
@@ -31,17 +36,17 @@ class Conditioner:
 
     def __init__(
         self,
-        identifier: Identifier,
+        extractor: IdentityExtractor,
         unet: Any,
         projections: Mapping[int, Projection],
-        body_share: BodyShare,
+        body_weighting: BodyWeighting,
         device: torch.device,
     ) -> None:
         """Take the adapter's `projections`; `unet` is any of the checkpoints'. Raises `WeightsError` if they differ."""
-        self._identifier, self._body_share, self._device = identifier, body_share, device
+        self._extractor, self._body_weighting, self._device = extractor, body_weighting, device
         self._projections = [projections[layer] for layer in layer_numbers(unet, projections)]
-        self._identities: Recent[Identity] = Recent(REMEMBERED_FACES)
-        self._texts: Recent[TextEmbeddings] = Recent(_REMEMBERED_PROMPTS)
+        self._identities: LRUCache[Identity] = LRUCache(REMEMBERED_FACES)
+        self._texts: LRUCache[TextEmbeddings] = LRUCache(_REMEMBERED_PROMPTS)
 
     def __call__(self, batch: Sequence[Prepared], checkpoint: Checkpoint) -> Conditions:
         """The conditions of requests of one checkpoint, size and face style."""
@@ -56,7 +61,7 @@ class Conditioner:
             [self._identify(request) for request in batch],
             self._projections,
             [layer.heads for layer in cross_attentions(unet)],
-            replace(METHODS[params.face_style], body_share=self._body_share),
+            replace(METHODS[params.face_style], body_weighting=self._body_weighting),
             rows,
         )
         return Conditions(contexts, timestep_shifts(unet, SIGMAS, added))
@@ -67,13 +72,39 @@ class Conditioner:
         self._texts.clear()
 
     def _identify(self, request: Prepared) -> Identity:
-        return self._identities.get(request.picture, lambda: self._identifier.identify(request.face))
+        return self._identities.get_or_create(request.image_hash, lambda: self._extractor.extract(request.face))
 
     def _embed(self, checkpoint: Checkpoint, name: str, tokens: PromptTokens) -> TextEmbeddings:
-        return self._texts.get(f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g))
+        return self._texts.get_or_create(
+            f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g)
+        )
 
 
 def _branches(batch: Sequence[Prepared]) -> Iterator[PromptTokens]:
     """The negative prompts of all requests, then the others: the order of the UNet's rows."""
     yield from (request.negative_prompt for request in batch)
     yield from (request.prompt for request in batch)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that the CPU computes for a request.
+
+    `image_hash`: SHA-256 of the uploaded file, in hex. `latents` [n, 4, h, w]: start noise. `noise` [steps, n, 4, h,
+    w]: noise of the ancestral steps, as `precompute_noise` returns it. Both are in host memory.
+    """
+
+    params: Params
+    image_hash: str
+    face: FoundFace
+    prompt: PromptTokens
+    negative_prompt: PromptTokens
+    latents: Tensor
+    noise: Tensor
+
+
+def sample_noise(params: Params) -> tuple[Tensor, Tensor]:
+    """`latents` and `noise` of a `Prepared`."""
+    width, height = params.output_size
+    shape = params.number_of_images, LATENT_CHANNELS, height // LATENT_SCALE, width // LATENT_SCALE
+    return initial_latents(shape, params.seed, SIGMAS[0]), precompute_noise(shape, params.seed, SIGMAS)

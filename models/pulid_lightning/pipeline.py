@@ -12,31 +12,30 @@ import torch
 from models.errors import InputRefused, NonFiniteResult, WeightsError
 from models.imaging.decode import decode, to_pixels
 from models.outcomes import outcomes
-from models.pipeline import DEFAULT_OPTIONS, LoadOptions, OnStep, Outcome, Pipeline
+from models.pipeline import DEFAULT_OPTIONS, ExecutionReport, LoadOptions, OnStep, Outcome, Pipeline
 from models.pulid_lightning.adapter import Projection, read_adapter
-from models.pulid_lightning.attention import BodyShare, check_projections
+from models.pulid_lightning.attention import BodyWeighting, check_projections
 from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of, serving_dtype
-from models.pulid_lightning.conditions import REMEMBERED_FACES, Conditioner
+from models.pulid_lightning.conditions import REMEMBERED_FACES, SIGMA_STEPS, SIGMAS, Conditioner, Prepared, sample_noise
 from models.pulid_lightning.identity.bisenet import load_bisenet
 from models.pulid_lightning.identity.encoder import IdentityEncoder
 from models.pulid_lightning.identity.eva_clip import load_eva_clip
-from models.pulid_lightning.identity.extractor import Identifier, check_widths, load_encoder
+from models.pulid_lightning.identity.extractor import IdentityExtractor, check_widths, load_encoder
 from models.pulid_lightning.identity.face import FaceFinder, FoundFace
 from models.pulid_lightning.params import Params
-from models.pulid_lightning.prepared import SIGMAS, WAYS, Prepared, draw
 from models.pulid_lightning.prompt import Tokenizer, tokenize
-from models.pulid_lightning.sampler import DrawnNoise, sample
+from models.pulid_lightning.sampler import PrecomputedNoise, sample
 from models.pulid_lightning.sdxl import decode_latents, decode_picture, denoiser, load_tokenizers, predict_noise
 from models.pulid_lightning.text_encoder import PromptTokens
 from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.runtime.fp8 import quantise, require_fp8
 from models.runtime.load import load_part
-from models.runtime.lru import Recent
-from models.runtime.pacing import paced
-from models.runtime.runner import EAGER, Execution, Runner, execution_for
+from models.runtime.lru import LRUCache
+from models.runtime.pacing import throttled
+from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
 from models.runtime.state_dicts import read_state_dict
 from models.weights.file_errors import file_errors
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 Part = TypeVar("Part")
 
@@ -51,17 +50,17 @@ class PulidLightning(Pipeline[Params, Prepared]):
         self,
         faces: FaceFinder,
         tokenizers: tuple[Tokenizer, Tokenizer],
-        identifier: Identifier,
+        extractor: IdentityExtractor,
         projections: Mapping[int, Projection],
         checkpoints: Checkpoints,
         device: torch.device,
-        body_share: BodyShare = "comfyui",
+        body_weighting: BodyWeighting = "comfyui",
         execution: Execution = EAGER,
     ) -> None:
         """Take what `load` has loaded."""
         self._faces, self._tokenizers, self._checkpoints, self._device = faces, tokenizers, checkpoints, device
-        self._found: Recent[FoundFace] = Recent(REMEMBERED_FACES)
-        self._conditions = Conditioner(identifier, checkpoints.unets[0], projections, body_share, device)
+        self._found: LRUCache[FoundFace] = LRUCache(REMEMBERED_FACES)
+        self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device)
         self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
         self._is_eager = execution == EAGER
 
@@ -80,9 +79,9 @@ class PulidLightning(Pipeline[Params, Prepared]):
             raise InputRefused(f"checkpoint_model cannot be served: {params.variant} is not loaded.")
         file = images["face_image"]
         picture = hashlib.sha256(file).hexdigest()
-        face = self._found.get(picture, lambda: self._find(file))
+        face = self._found.get_or_create(picture, lambda: self._find(file))
         prompts = self._tokenize(params.prompt), self._tokenize(_ALWAYS_NEGATIVE + params.negative_prompt)
-        return Prepared(params, picture, face, *prompts, *draw(params))
+        return Prepared(params, picture, face, *prompts, *sample_noise(params))
 
     def batch_key(self, prepared: Prepared) -> Hashable:
         """Checkpoint, size and face style: whatever else is asked for may differ from row to row."""
@@ -95,20 +94,25 @@ class PulidLightning(Pipeline[Params, Prepared]):
         if self._is_eager:
             return
         warm_up = WarmUp(self._tokenize, self._conditions, self._predict, self._decode)
-        warm_up.compile(self._checkpoints.take(self.variants[0]), self.variants[0])
+        warm_up.compile(self._checkpoints.activate(self.variants[0]), self.variants[0])
         for name in self.variants:
-            warm_up.record(self._checkpoints.take(name), name)
+            warm_up.record(self._checkpoints.activate(name), name)
             self.run([warm_up.request(default_of(name))], lambda _step, _total: None)
+
+    @property
+    def execution(self) -> ExecutionReport:
+        """The slowest mode of the networks that run in every step or at the end."""
+        return execution_report(self._predict, self._decode)
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
         """Draw the pictures; `on_step` counts the evaluations of the UNet, seven for all pictures together."""
-        checkpoint = self._checkpoints.take(batch[0].params.checkpoint_model)
+        checkpoint = self._checkpoints.activate(batch[0].params.checkpoint_model)
         latents = torch.cat([prepared.latents for prepared in batch]).to(self._device)
-        noise = DrawnNoise(WAYS, torch.cat([prepared.noise for prepared in batch], 1).to(self._device))
+        noise = PrecomputedNoise(SIGMA_STEPS, torch.cat([prepared.noise for prepared in batch], 1).to(self._device))
         denoise = denoiser(self._predict, checkpoint.unet, self._conditions(batch, checkpoint))
         decoded = decode_latents(
-            self._decode, checkpoint.vae, sample(denoise, latents, SIGMAS, noise, paced(on_step, self._device))
+            self._decode, checkpoint.vae, sample(denoise, latents, SIGMAS, noise, throttled(on_step, self._device))
         )
         drawn = outcomes(*decoded, _STAGES, [prepared.params.number_of_images for prepared in batch])
         if any(isinstance(outcome, NonFiniteResult) for outcome in drawn):
@@ -144,7 +148,7 @@ def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAUL
     encoder, projections = part("pulid_adapter", lambda path: _load_adapter(path, device))
     with file_errors(weights["pulid_adapter"], weights["eva_clip"]):
         check_widths(encoder, eva)
-        identifier = Identifier(parser, eva, encoder, device)
+        extractor = IdentityExtractor(parser, eva, encoder, device)
     # Last, for they go by the memory that is left.
     checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.checkpoint_memory)
     with file_errors(weights["pulid_adapter"]):
@@ -156,11 +160,11 @@ def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAUL
     return PulidLightning(
         faces=faces,
         tokenizers=tokenizers,
-        identifier=identifier,
+        extractor=extractor,
         projections=projections,
         checkpoints=checkpoints,
         device=device,
-        body_share=options.pulid_body_share,
+        body_weighting=options.pulid_body_share,
         execution=execution_for(device, options.compile),
     )
 

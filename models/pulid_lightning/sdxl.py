@@ -15,8 +15,7 @@ from models.pulid_lightning.prompt import Tokenizer
 from models.pulid_lightning.sampler import Denoise, evaluated_sigmas, timestep_of
 from models.pulid_lightning.single_file import component_sizes, recorded_sizes
 from models.runtime.tokenizers import load_tokenizer
-from models.runtime.unet import evaluate
-from models.runtime.unet_conditions import time_shifts
+from models.runtime.unet import evaluate, time_shifts
 from models.weights.folder import Folder
 
 LATENT_CHANNELS: Final = 4

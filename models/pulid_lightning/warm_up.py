@@ -10,10 +10,9 @@ from torch import Tensor
 
 from models.outcomes import Decoded
 from models.pulid_lightning.checkpoints import Checkpoint
-from models.pulid_lightning.conditions import Conditioner
+from models.pulid_lightning.conditions import SIGMAS, Conditioner, Prepared, sample_noise
 from models.pulid_lightning.identity.face import CROP_SIDE, FoundFace
 from models.pulid_lightning.params import Params
-from models.pulid_lightning.prepared import SIGMAS, Prepared, draw
 from models.pulid_lightning.prompt import CHUNK
 from models.pulid_lightning.sampler import timestep_of
 from models.pulid_lightning.text_encoder import PromptTokens
@@ -55,7 +54,7 @@ class WarmUp:
     def request(self, params: Params, negative: int = 1, positive: int = 1) -> Prepared:
         """A request whose prompts have so many chunks of tokens, with a face that is black."""
         face = FoundFace(np.zeros((CROP_SIDE, CROP_SIDE, 3), np.uint8), np.zeros(512, np.float32))
-        return Prepared(params, "", face, self._words(positive), self._words(negative), *draw(params))
+        return Prepared(params, "", face, self._words(positive), self._words(negative), *sample_noise(params))
 
     def _words(self, chunks: int) -> PromptTokens:
         """A prompt with so many chunks of tokens."""

@@ -1,4 +1,4 @@
-"""What compiling leaves behind: kernels on disk, which the next start finds, and processes, which it should not."""
+"""The compilers' caches on disk, which the next start uses, and their worker processes, which end after compiling."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 _log = logging.getLogger(__name__)
 
 
-def keep_kernels(folder: Path | None) -> None:
-    """Let Inductor and Triton keep kernels below `folder`, unless their own variables name another place.
+def set_cache_dirs(folder: Path | None) -> None:
+    """Have Inductor and Triton cache kernels below `folder`, unless their own variables name another folder.
 
     None is for a process that compiles nothing. To be called before torch's compiler is imported, as diffusers does:
-    it names a place itself, and makes the one that is named, whether or not anything is compiled. Kernels are code that
-    is run as it is: nobody but the worker may be able to write there.
+    it sets a default itself, and creates the folder that is named, whether or not anything is compiled. Kernels
+    are code that is executed unchecked: nobody but the worker may be able to write there.
 
-    Where nothing can be written, they are kept in a folder that goes with this process, which a warning tells. Raises
+    Where nothing can be written, a temporary folder that is removed at exit takes its place, with a warning. Raises
     `FileNotFoundError` if there is no place for temporary files either.
     """
     for variable, name in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
@@ -28,12 +28,12 @@ def keep_kernels(folder: Path | None) -> None:
         if not named:
             continue
         wanted = Path(named).absolute()
-        complaint = _unwritable(wanted)
-        os.environ[variable] = str(wanted) if complaint is None else _passing(wanted, complaint)
+        error = _write_error(wanted)
+        os.environ[variable] = str(wanted) if error is None else _temporary(wanted, error)
 
 
-def _unwritable(folder: Path) -> OSError | None:
-    """Make a folder; why nothing can be written into it, or None."""
+def _write_error(folder: Path) -> OSError | None:
+    """Create a folder; why nothing can be written into it, or None."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -42,15 +42,15 @@ def _unwritable(folder: Path) -> OSError | None:
     return None
 
 
-def _passing(wanted: Path, complaint: OSError) -> str:
+def _temporary(wanted: Path, error: OSError) -> str:
     folder = tempfile.mkdtemp(prefix="facelight-kernels-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    _log.warning("compiled kernels cannot be kept in %s (%s); they go with this process", wanted, complaint.strerror)
+    _log.warning("compiled kernels cannot be cached in %s (%s); they are removed at exit", wanted, error.strerror)
     return folder
 
 
-def dismiss_compilers() -> None:
-    """End the processes in which Inductor compiles: each keeps hundreds of megabytes for as long as it lives."""
-    # Not imported for this: where nothing was compiled there is none.
+def stop_compile_workers() -> None:
+    """End Inductor's compile workers: each of these processes holds hundreds of megabytes until it ends."""
+    # Not imported for this: where nothing was compiled there are none.
     if inductor := sys.modules.get("torch._inductor.async_compile"):
         inductor.shutdown_compile_workers()

@@ -54,6 +54,13 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], device: torch.device, 
     network.to(device).eval().requires_grad_(False)
 
 
+def for_device(network: Network, device: torch.device) -> Network:
+    """The network itself; on CUDA its convolutions' weights lie channels-last, as tensor cores read them."""
+    if device.type == "cuda":
+        network.to(memory_format=torch.channels_last)
+    return network
+
+
 def _place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The tensor on `device`, in `dtype` if it holds fractions."""
     return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)

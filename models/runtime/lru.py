@@ -1,4 +1,4 @@
-"""A bounded memory of recent results."""
+"""A bounded, thread-safe LRU cache."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Generic, TypeVar
 
-Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 
-class Recent(Generic[Result]):
-    """The results of the most recently used keys; threads may share it."""
+class LRUCache(Generic[Value]):
+    """Values of the most recently used keys; threads may share it."""
 
     def __init__(self, capacity: int) -> None:
-        """Keep at most `capacity` results."""
+        """Keep at most `capacity` values."""
         self._capacity = capacity
-        self._results: OrderedDict[str, Result] = OrderedDict()
+        self._values: OrderedDict[str, Value] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: str, make: Callable[[], Result]) -> Result:
-        """The result kept for `key`, or what `make` returns; what `make` raises passes and nothing is kept."""
+    def get_or_create(self, key: str, create: Callable[[], Value]) -> Value:
+        """The value cached for `key`, else what `create` returns; if that raises, nothing is cached."""
         with self._lock:
-            if key in self._results:
-                self._results.move_to_end(key)
-                return self._results[key]
-        # Outside of the lock: making takes long, and other keys need not wait for it.
-        made = make()
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        # Outside of the lock: creating takes long, and other keys need not wait for it.
+        created = create()
         with self._lock:
-            self._results[key] = made
-            if len(self._results) > self._capacity:
-                self._results.popitem(last=False)
-        return made
+            self._values[key] = created
+            if len(self._values) > self._capacity:
+                self._values.popitem(last=False)
+        return created
 
     def clear(self) -> None:
-        """Keep nothing of what was made until now."""
+        """Remove all values."""
         with self._lock:
-            self._results.clear()
+            self._values.clear()

@@ -1,4 +1,7 @@
-"""What goes into and comes out of functions that are compiled or captured: tensors, None, and tuples of such."""
+"""Pytrees of tensors: the inputs and outputs of functions that are compiled or captured.
+
+`torch.utils._pytree` would do, but for what is needed here besides: which leaves are one and the same tensor.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,27 @@ from typing import TypeAlias, TypeVar, cast
 import torch
 from torch import Tensor
 
-Value: TypeAlias = "Tensor | tuple[Value, ...] | None"
-"""A tensor, None, or a tuple (a NamedTuple too) of values."""
+Pytree: TypeAlias = "Tensor | tuple[Pytree, ...] | None"
+"""A tensor, None, or a tuple (a NamedTuple too) of pytrees."""
 
 Tree = TypeVar("Tree")
 
 
-def leaves(value: object) -> Iterator[Tensor]:
-    """All tensors of a value, in order; raises `TypeError` for what is none of a value's kinds."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple):
-        for part in value:
-            yield from leaves(part)
-    elif value is not None:
-        raise TypeError(f"{type(value).__name__} cannot be an input: only tensors, None, and tuples of those.")
+def tree_leaves(tree: object) -> Iterator[Tensor]:
+    """All tensors of a pytree, in order; raises `TypeError` for anything that is not part of a pytree."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, tuple):
+        for part in tree:
+            yield from tree_leaves(part)
+    elif tree is not None:
+        raise TypeError(f"{type(tree).__name__} cannot be an input: only tensors, None, and tuples of those.")
 
 
-def mapped(change: Callable[[Tensor], Tensor], value: Tree) -> Tree:
-    """The same value with every tensor changed; what was one and the same tensor in several places still is.
+def tree_map(change: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
+    """The same structure with `change` applied to every tensor, once to each distinct one.
 
-    Compiled functions know which of their inputs are the same.
+    Leaves that are one and the same tensor stay so: compiled functions have guards for aliased inputs.
     """
     changed: dict[int, Tensor] = {}
 
@@ -37,39 +40,39 @@ def mapped(change: Callable[[Tensor], Tensor], value: Tree) -> Tree:
             changed[id(tensor)] = change(tensor)
         return changed[id(tensor)]
 
-    return _mapped(once, value)
+    return _tree_map(once, tree)
 
 
-def _mapped(change: Callable[[Tensor], Tensor], value: Tree) -> Tree:
-    if isinstance(value, Tensor):
-        return cast(Tree, change(value))
-    if not isinstance(value, tuple):
-        return value
-    parts = [_mapped(change, part) for part in value]
-    return cast(Tree, type(value)(*parts) if hasattr(value, "_fields") else tuple(parts))
+def _tree_map(change: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
+    if isinstance(tree, Tensor):
+        return cast(Tree, change(tree))
+    if not isinstance(tree, tuple):
+        return tree
+    parts = [_tree_map(change, part) for part in tree]
+    return cast(Tree, type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts))
 
 
-def signature(value: object) -> str:
-    """The value's structure and its tensors' precision, device and sizes, as a word: equal for like values only.
+def input_signature(tree: object) -> str:
+    """Structure, aliasing, and each tensor's dtype, device and shape: equal for interchangeable inputs only.
 
-    It also tells which tensors are one and the same. Raises `TypeError` as `leaves` does.
+    Raises `TypeError` as `tree_leaves` does.
     """
-    places: dict[int, int] = {}
-    for place, tensor in enumerate(leaves(value)):
-        places.setdefault(id(tensor), place)
-    return _signature(value, places)
+    positions: dict[int, int] = {}
+    for position, tensor in enumerate(tree_leaves(tree)):
+        positions.setdefault(id(tensor), position)
+    return _input_signature(tree, positions)
 
 
-def _signature(value: object, places: Mapping[int, int]) -> str:
-    if isinstance(value, Tensor):
-        return f"{places[id(value)]}:{value.dtype}@{value.device}{list(value.shape)}"
-    if isinstance(value, tuple):
-        return f"{type(value).__name__}({' '.join(_signature(part, places) for part in value)})"
+def _input_signature(tree: object, positions: Mapping[int, int]) -> str:
+    if isinstance(tree, Tensor):
+        return f"{positions[id(tree)]}:{tree.dtype}@{tree.device}{list(tree.shape)}"
+    if isinstance(tree, tuple):
+        return f"{type(tree).__name__}({' '.join(_input_signature(part, positions) for part in tree)})"
     return "-"
 
 
-def plain(tensor: Tensor) -> Tensor:
-    """The tensor as the compiler knows it from its examples: contiguous, and made in inference mode."""
+def to_inference_contiguous(tensor: Tensor) -> Tensor:
+    """The tensor in the layout that graphs are compiled for: contiguous, and an inference tensor in inference mode."""
     if tensor.is_inference() or not torch.is_inference_mode_enabled():
         return tensor.contiguous()
     return tensor.clone(memory_format=torch.contiguous_format)

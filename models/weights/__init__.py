@@ -1,6 +1,5 @@
-"""Weight files: which there are, how they come here, whether they are right, and where a loader finds them.
+"""Weight files on disk: which are published, which are installed, and where a loader finds them.
 
-The lock that is shipped (`lock`) says what to fetch; an operator chooses (`selection`), and what is missing is
-transferred (`transfer`, `transfers`, or from a `mirror`), checked (`checks`) and installed (`install`). The record of
-the folder (`installed`) says what is there, and is all that a worker goes by (`weight_set`).
+The shipped lock (`lock`) lists what can be fetched; the command in `cli.weights` fetches it. The record of a weights
+folder (`installed`) lists what is there, and is all that a worker goes by.
 """

@@ -10,7 +10,7 @@ from typing import Final
 _READABLE: Final = 0o644
 
 
-def replace_text(path: Path, text: str) -> None:
+def atomic_write(path: Path, text: str) -> None:
     """Write `text` to `path` durably, through a draft beside it; raises `OSError` as the disk has it."""
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

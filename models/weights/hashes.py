@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from models.weights.atomic import replace_text
+from models.weights.atomic import atomic_write
 
 WEIGHT_HASHES: Final = "weight-hashes.json"
 """Name of the memory in a process's data folder."""
@@ -61,7 +61,7 @@ class HashCache:
             if self._memory is not None:
                 with suppress(OSError):  # where nothing may be written, files are hashed at every start
                     self._memory.parent.mkdir(parents=True, exist_ok=True)
-                    replace_text(self._memory, json.dumps(self._known, indent=1))
+                    atomic_write(self._memory, json.dumps(self._known, indent=1))
 
 
 def _marks(path: Path) -> list[int]:

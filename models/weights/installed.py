@@ -1,4 +1,4 @@
-"""What a folder of weights holds, written by whoever filled it, and all that the loaders go by.
+"""The record of a weights folder, `installed.toml`, and the verified weight files of one model by role.
 
     kind = "real"                     # or "demo"
 
@@ -17,8 +17,10 @@ has `origin_sha256` besides, the hash of what was published.
 
 from __future__ import annotations
 
+import logging
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,12 +28,15 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict
 
 from models.errors import WeightFileError, WeightsError
-from models.weights.atomic import replace_text
-from models.weights.hashes import sha256_of
+from models.weights.atomic import atomic_write
+from models.weights.folder import Folder
+from models.weights.hashes import HashCache, sha256_of
 from models.weights.lock import InnerPath, Sha256
 
 INSTALLED_NAME: Final = "installed.toml"
 Kind = Literal["demo", "real"]
+_MOST_NAMES: Final = 5
+_log = logging.getLogger(__name__)
 
 
 class InstalledFile(BaseModel):
@@ -89,7 +94,7 @@ def describe_file(root: Path, path: str) -> InstalledFile:
 def write_installed(root: Path, weights: Sequence[InstalledWeight], kind: Kind) -> None:
     """Write the record of the folder `root`, replacing an older one in one step."""
     record = Installed(kind=kind, weights=list(weights))
-    replace_text(root / INSTALLED_NAME, tomli_w.dumps(record.model_dump(exclude_none=True)))
+    atomic_write(root / INSTALLED_NAME, tomli_w.dumps(record.model_dump(exclude_none=True)))
 
 
 def read_installed(root: Path) -> Installed:
@@ -104,3 +109,80 @@ def read_installed(root: Path) -> Installed:
         raise WeightFileError(f"{root / INSTALLED_NAME}: cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or no record
         raise WeightFileError(f"{root / INSTALLED_NAME} is malformed: {error}") from error
+
+
+@dataclass(frozen=True)
+class WeightSet:
+    """Paths by role. Loaders ask for `weights["role"]` and never look at a disk on their own.
+
+    `recorded`: all files that were verified; None for a set without a record, to which all belongs that lies there.
+    """
+
+    kind: Kind
+    paths: Mapping[str, Path]
+    recorded: frozenset[Path] | None = None
+
+    def __getitem__(self, role: str) -> Path:
+        """Path of the file or folder of `role`; raises `WeightsError` if the set lacks it."""
+        try:
+            return self.paths[role]
+        except KeyError:
+            raise WeightsError(f"The weights have no role {role!r}.") from None
+
+    def folder(self, role: str) -> Folder:
+        """The recorded files of a role that is a folder; raises `WeightsError` if the set lacks it."""
+        path = self[role]
+        return Folder.as_found(path) if self.recorded is None else Folder.of(path, self.recorded)
+
+    @classmethod
+    def open(cls, root: Path, slug: str, hashes: HashCache | None = None, skip: Collection[str] = ()) -> WeightSet:
+        """Read the record in `root`, check size and hash of every file that model `slug` uses, less the roles `skip`.
+
+        Hashes that `hashes` remembers are not calculated again. Raises `WeightsError` that names the first missing or
+        altered file.
+        """
+        record, hashes = read_installed(root), hashes or HashCache()
+        weights = [weight for weight in record.weights if slug in weight.used_by and weight.role not in skip]
+        if not weights:
+            raise WeightsError(f"{root} holds no weights for {slug}. Run `facelight weights fetch --only {slug}`.")
+        for weight in weights:
+            for file in weight.files:
+                if fault := verify_file(root, file, hashes):
+                    raise WeightFileError(f"{fault}. Run `facelight weights fetch` to mend it.")
+        paths = {weight.role: root / weight.path for weight in weights}
+        recorded = frozenset(root / file.path for weight in weights for file in weight.files)
+        for path in paths.values():
+            if not path.is_dir() and path not in recorded:
+                raise WeightFileError(f"{path}: not recorded in installed.toml.")
+        _tell_unrecorded(root, record, paths.values())
+        return cls(record.kind, paths, recorded)
+
+
+def verify_file(root: Path, file: InstalledFile, hashes: HashCache, afresh: bool = False) -> str | None:
+    """What is wrong with a file, `FILE: reason`; None if it is as recorded.
+
+    `afresh`: read the file whatever `hashes` remembers of it.
+    """
+    path = root / file.path
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            return f"{path}: not a file"
+        if size != file.size:
+            return f"{path}: damaged: {size:,} bytes where {file.size:,} were installed"
+        if (digest := (hashes.calculate if afresh else hashes.sha256)(path)) != file.sha256:
+            return f"{path}: damaged: sha256 {digest} where {file.sha256} was installed"
+    except FileNotFoundError:
+        return f"{path}: missing"
+    except OSError as error:
+        return f"{path}: cannot be read: {error.strerror}"
+    return None
+
+
+def _tell_unrecorded(root: Path, record: Installed, paths: Iterable[Path]) -> None:
+    """Warn of files that lie beside recorded ones, where a library might have looked."""
+    recorded = [root / file.path for weight in record.weights for file in weight.files]
+    for path in filter(Path.is_dir, paths):
+        if names := Folder.of(path, recorded).unrecorded():
+            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            _log.warning("%s: not recorded, and not read: %s%s", path, ", ".join(names[:_MOST_NAMES]), more)

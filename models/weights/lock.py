@@ -31,9 +31,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from models.errors import WeightsError
-from models.weights.atomic import replace_text
+from models.weights.atomic import atomic_write
 
-SHIPPED_LOCK: Final = Path(__file__).parents[2] / "weights.lock"
+_PACKAGED_LOCK: Final = Path(__file__).with_name("weights.lock")
+SHIPPED_LOCK: Final = _PACKAGED_LOCK if _PACKAGED_LOCK.exists() else Path(__file__).parents[2] / "weights.lock"
+"""Beside this module in a wheel, to which setup.py adds it; at the root of the tree otherwise."""
 UNPINNED: Final = "unpinned"
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth")
 """Suffixes of torch pickles, in any case: such an origin is converted to safetensors when it is installed."""
@@ -196,7 +198,7 @@ def pin_demo(path: Path, files: Iterable[DemoFile]) -> None:
 
 def _replace(path: Path, text: str) -> None:
     try:
-        replace_text(path, text)
+        atomic_write(path, text)
     except OSError as error:
         raise WeightsError(f"{path} cannot be written ({error.strerror}): run this as its owner.") from error
 

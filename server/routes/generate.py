@@ -42,7 +42,7 @@ from server.schemas import SubmitResponse
 from server.urls import UrlBuilder
 from workers.logs import bind_request_id
 from workers.state.connection import CALL_S, wait_budget
-from workers.state.records import Record, Status
+from workers.state.record import Record, Status
 from workers.store.base import Store
 
 _log = logging.getLogger(__name__)

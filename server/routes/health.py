@@ -20,6 +20,7 @@ from workers.state.registry import ModelReport, ModelState, WorkerReport
 
 router = APIRouter(prefix="/health", tags=["health"])
 Weights = Literal["demo", "real", "mixed"]
+Execution = Literal["eager", "compiled", "captured", "mixed"]
 _TIMEOUT_S: Final = 1.0
 """Less than the timeout of any usual prober."""
 
@@ -85,12 +86,28 @@ def _model_health(slug: str, reports: Sequence[ModelReport]) -> ModelHealth:
             "variants": [variant for variant in MODELS[slug].params.variants if variant in served],
             "detail": f"loaded in {max(report.load_s for report in serving):.1f} s, warmed up in "
             f"{max(report.warm_up_s for report in serving):.1f} s",
+            "execution": cast(
+                "Execution | None", _one_of({report.execution for report in serving if report.execution})
+            ),
+            "fallback": "; ".join(dict.fromkeys(report.fallback for report in serving if report.fallback)),
         }
     details = [report.detail or report.state.value for report in reports]
     detail = "; ".join(details) or "no worker serves this model"
-    return {"ready": False, "weights": None, "note": "", "variants": [], "detail": detail}
+    return {
+        "ready": False,
+        "weights": None,
+        "note": "",
+        "variants": [],
+        "detail": detail,
+        "execution": None,
+        "fallback": "",
+    }
 
 
 def _kind(weights: Iterable[str | None]) -> Weights | None:
-    kinds = {kind for kind in weights if kind}
-    return cast(Weights, kinds.pop()) if len(kinds) == 1 else "mixed" if kinds else None
+    return cast("Weights | None", _one_of({kind for kind in weights if kind}))
+
+
+def _one_of(kinds: set[str]) -> str | None:
+    """The only element, `mixed` for several, None for none."""
+    return min(kinds, default=None) if len(kinds) <= 1 else "mixed"

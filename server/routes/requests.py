@@ -14,7 +14,7 @@ from server.errors import NotFound
 from server.openapi import error_responses, failed_response
 from server.schemas import FailedResponse, ResultResponse, StatusResponse
 from workers.logs import bind_request_id
-from workers.state.records import Status
+from workers.state.record import Status
 
 _REQUEST_ID: Final = re.compile(r"[0-9a-f-]{36}")
 _FAILED: Final = failed_response()

@@ -1,4 +1,4 @@
-"""The lines of the documentation that point the client library at a server, run as they stand there."""
+"""The code blocks of the documentation that point the client library at this server, as they stand there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segmind.files import Files
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/api.md")
-"""Where they stand; both pages have the same."""
+"""Both have the same blocks."""
 _SHOWN = "http://127.0.0.1:8000"
 _SECTION = re.compile(r"^## From the client library$(.+?)^## ", re.MULTILINE | re.DOTALL)
 _BLOCK = re.compile(r"^```python\n(.+?)^```$", re.MULTILINE | re.DOTALL)
@@ -26,25 +26,25 @@ def blocks(page: str) -> list[str]:
     return _BLOCK.findall(section[1])
 
 
-def turning_lines(page: str) -> str:
-    """The block that turns the whole library."""
+def redirecting_block(page: str) -> str:
+    """The block that redirects the whole library."""
     (found,) = [block for block in blocks(page) if "event_hooks" in block]
     return found
 
 
-def run_lines(code: str, url: str, **names: Any) -> dict[str, Any]:
-    """Run lines of the documentation for the server at `url`; returns the names that they define."""
+def run_block(code: str, url: str, **names: Any) -> dict[str, Any]:
+    """Run a block for the server at `url`; returns the names that it defines."""
     assert _SHOWN in code
     names = {"__name__": "lines", **names}
     exec(compile(code.replace(_SHOWN, url), "lines of the documentation", "exec"), names)
     return names
 
 
-def turned_client(url: str, monkeypatch: pytest.MonkeyPatch) -> SegmindClient:
-    """The library's own client after those lines, until the test ends; its key is SEGMIND_API_KEY."""
+def redirected_client(url: str, monkeypatch: pytest.MonkeyPatch) -> SegmindClient:
+    """The library's default client after that block, until the test ends; its key is SEGMIND_API_KEY."""
     monkeypatch.setattr(Files, "STORAGE_BASE_URL", Files.STORAGE_BASE_URL)
     monkeypatch.setattr(segmind, "_default_client", None)
-    run_lines(turning_lines("README.md"), url)
+    run_block(redirecting_block("README.md"), url)
     client = segmind._default_client
     assert client is not None
     return client

@@ -1,4 +1,4 @@
-"""What is sent from here stays on this machine: the client library knows other addresses than the server's."""
+"""Connections from these tests stay on loopback: the client library knows its vendor's addresses."""
 
 from __future__ import annotations
 

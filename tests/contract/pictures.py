@@ -1,4 +1,4 @@
-"""Asking a live server for pictures, and looking at what comes."""
+"""Requests to a live server, and measures of the images it returns."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def post(live: LiveServer, slug: str, photos: dict[str, bytes], **params: object
     return httpx.post(f"{live.url}/v1/{slug}", json=encoded | params, timeout=120)
 
 
-def drawn(response: httpx.Response) -> list[bytes]:
-    """The picture files of a result: the body itself, or behind the URLs of several."""
+def images_of(response: httpx.Response) -> list[bytes]:
+    """The image files of a successful response: its body, or the files behind its URLs."""
     assert response.status_code == 200, response.text
     if response.headers["content-type"].startswith("image/"):
         return [response.content]

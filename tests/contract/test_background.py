@@ -8,7 +8,7 @@ import pytest
 from skimage import data
 
 from models.weights.installed import INSTALLED_NAME, read_installed, write_installed
-from tests.contract.pictures import distance, drawn, post, size
+from tests.contract.pictures import distance, images_of, post, size
 from tests.live_server import LiveServer, live_server, png
 
 SUBJECT, WALL, ROOM = (png(picture) for picture in (data.chelsea(), data.brick(), data.coffee()))
@@ -18,7 +18,7 @@ QUICK = {**SIZE, "prompt": "cat", "seed": 42, "steps": 2, "output_format": "png"
 
 def test_the_background_changes_the_picture(live: LiveServer):
     def picture(**images: bytes) -> bytes:
-        (file,) = drawn(post(live, "ic-light", {"subject_image": SUBJECT, **images}, **QUICK))
+        (file,) = images_of(post(live, "ic-light", {"subject_image": SUBJECT, **images}, **QUICK))
         return file
 
     alone, before_wall, before_room = picture(), picture(background_image=WALL), picture(background_image=ROOM)
@@ -40,10 +40,10 @@ def without_weights(demo_weights: Path, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
-def test_without_its_weights_a_background_is_refused_at_once(without_weights: Path, tmp_path: Path):
+def test_without_its_weights_a_background_is_400(without_weights: Path, tmp_path: Path):
     with live_server(tmp_path, without_weights) as server:
         server.wait_until_ready()
         answer = post(server, "ic-light", {"subject_image": SUBJECT, "background_image": WALL}, **QUICK)
         assert answer.status_code == 400
         assert answer.json()["error"].startswith("background_image: cannot be served")
-        assert drawn(post(server, "ic-light", {"subject_image": SUBJECT}, **QUICK))
+        assert images_of(post(server, "ic-light", {"subject_image": SUBJECT}, **QUICK))

@@ -16,7 +16,7 @@ import segmind
 from segmind import SegmindClient, SegmindError
 from segmind.resource import Namespace
 
-from tests.contract.client_lines import PAGES, blocks, run_lines, turned_client, turning_lines
+from tests.contract.client_lines import PAGES, blocks, redirected_client, redirecting_block, run_block
 from tests.live_server import API_KEY, LiveServer
 
 QUICK = {"prompt": "x", "width": 256, "height": 256, "steps": 1, "highres_scale": 1}
@@ -25,10 +25,10 @@ QUICK = {"prompt": "x", "width": 256, "height": 256, "steps": 1, "highres_scale"
 @pytest.fixture
 def client(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> SegmindClient:
     monkeypatch.setenv("SEGMIND_API_KEY", API_KEY)
-    return turned_client(live.url, monkeypatch)
+    return redirected_client(live.url, monkeypatch)
 
 
-def vendors_calls() -> list[Any]:
+def vendor_calls() -> list[Any]:
     """Every call of every namespace of the library, by name."""
     client = SegmindClient()
     namespaces = {name: getattr(client, name) for name, _ in inspect.getmembers(SegmindClient, _is_property)}
@@ -52,12 +52,12 @@ def arguments(call: Any, photo: Path) -> dict[str, Any]:
     return given | ({"file_paths": str(photo)} if "file_paths" in given else {})
 
 
-def test_both_pages_have_the_same_lines() -> None:
-    assert len({turning_lines(page) for page in PAGES}) == 1
+def test_both_pages_have_the_same_block() -> None:
+    assert len({redirecting_block(page) for page in PAGES}) == 1
 
 
 def test_the_library_has_the_calls_that_the_table_names() -> None:
-    calls = [call.id for call in vendors_calls()]
+    calls = [call.id for call in vendor_calls()]
     page = Path(__file__).parents[2].joinpath("docs", "api.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`[a-z_., `]+) \| .*segmind\.com.* \| (.+) \|$", page, re.MULTILINE)
     named = {name: told for cell, told in rows for name in re.findall(r"`(\w+)", cell)}
@@ -66,8 +66,8 @@ def test_the_library_has_the_calls_that_the_table_names() -> None:
     assert len(calls) >= 20
 
 
-@pytest.mark.parametrize(("name", "call"), vendors_calls())
-def test_no_call_leaves_for_the_vendor(
+@pytest.mark.parametrize(("name", "call"), vendor_calls())
+def test_no_call_is_sent_to_the_vendor(
     client: SegmindClient, live: LiveServer, photos: Path, name: str, call: str
 ) -> None:
     namespace: Namespace = getattr(client, name)
@@ -81,13 +81,13 @@ def test_no_call_leaves_for_the_vendor(
 
 
 @pytest.mark.parametrize("name", ["files", "accounts", "models"])
-def test_with_the_one_line_alone_they_would_leave(
+def test_with_the_base_url_alone_they_would_be_sent(
     live: LiveServer, photos: Path, loopback_only: list[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """What the documentation warns of."""
     monkeypatch.setattr(segmind, "_default_client", None)
     (one_line,) = [line for line in blocks("README.md")[0].splitlines() if "_default_client =" in line]
-    run_lines(one_line, live.url, segmind=segmind, SegmindClient=SegmindClient)
+    run_block(one_line, live.url, segmind=segmind, SegmindClient=SegmindClient)
     assert segmind._default_client is not None
     namespace: Any = getattr(segmind._default_client, name)
     with pytest.raises(httpx.ConnectError):
@@ -99,7 +99,7 @@ def test_with_the_one_line_alone_they_would_leave(
     loopback_only.clear()
 
 
-def test_what_this_server_has_instead(client: SegmindClient, live: LiveServer, photo_url: str) -> None:
+def test_the_alternatives_of_the_documentation_work(client: SegmindClient, live: LiveServer, photo_url: str) -> None:
     result = client.run("ic-light", subject_image=f"{photo_url}/cat.png", **QUICK)
     (block,) = [block for block in blocks("docs/api.md") if "accounts.current()" in block]
     first, *expressions = block.splitlines()

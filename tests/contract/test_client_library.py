@@ -11,7 +11,7 @@ import segmind
 from PIL import Image
 from segmind import InferenceFailed, InferenceTimeout, SegmindClient, SegmindError
 
-from tests.contract.client_lines import turned_client
+from tests.contract.client_lines import redirected_client
 from tests.live_server import LiveServer
 
 PORTRAIT = {
@@ -51,7 +51,7 @@ SAMPLES = [
 @pytest.fixture(autouse=True)
 def client(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> SegmindClient:
     """The library's module-level client, pointed at the server under test by the lines of the documentation."""
-    client = turned_client(live.url, monkeypatch)
+    client = redirected_client(live.url, monkeypatch)
     client._client.timeout = 120
     return client
 
@@ -92,7 +92,7 @@ def test_run_sync_returns_the_picture(client: SegmindClient, photo_url: str) -> 
     assert again.content == response.content, "the same request with the same seed gives the same bytes"
 
 
-def test_a_picture_without_a_face_fails_in_words(client: SegmindClient, photo_url: str) -> None:
+def test_a_picture_without_a_face_is_422_with_a_message(client: SegmindClient, photo_url: str) -> None:
     job = client.submit_async("pulid-lightning", face_image=f"{photo_url}/flat.png")
     with pytest.raises(InferenceFailed) as failure:
         job.wait(interval=0.1)
@@ -104,7 +104,7 @@ def test_a_picture_without_a_face_fails_in_words(client: SegmindClient, photo_ur
     assert sync_failure.value.detail == failure.value.detail
 
 
-def test_a_wait_can_time_out_and_be_taken_up_again(client: SegmindClient, photo_url: str) -> None:
+def test_a_wait_can_time_out_and_be_repeated(client: SegmindClient, photo_url: str) -> None:
     job = client.submit_async("ic-light", subject_image=f"{photo_url}/cat.png", **{**QUICK, "steps": 30})
     with pytest.raises(InferenceTimeout) as timeout:
         job.wait(timeout=0.0, interval=0.01)
@@ -122,7 +122,7 @@ def test_a_wait_can_time_out_and_be_taken_up_again(client: SegmindClient, photo_
         ("unknown-model", {"prompt": "x"}, 404, "unknown-model"),
     ],
 )
-def test_refusals_carry_their_reason(client: SegmindClient, slug: str, params: dict, status: int, words: str) -> None:
+def test_errors_have_a_message(client: SegmindClient, slug: str, params: dict, status: int, words: str) -> None:
     for call in (client.run_sync, client.submit_async):
         with pytest.raises(SegmindError) as refusal:
             call(slug, **params)
@@ -130,13 +130,13 @@ def test_refusals_carry_their_reason(client: SegmindClient, slug: str, params: d
         assert words in (refusal.value.detail or "")
 
 
-def test_an_unknown_request_is_404_with_its_reason(client: SegmindClient, live: LiveServer) -> None:
+def test_an_unknown_request_is_404_with_a_message(client: SegmindClient, live: LiveServer) -> None:
     with pytest.raises(SegmindError) as refusal:
         client._request("GET", f"{live.url}/v2/requests/0123/status")
     assert (refusal.value.status, refusal.value.detail) == (404, "Request 0123 not found")
 
 
-def test_uploads_come_here_and_give_urls_that_models_accept(live: LiveServer, photos: Path) -> None:
+def test_uploads_are_stored_here_and_their_urls_are_accepted(live: LiveServer, photos: Path) -> None:
     uploaded = segmind.files.upload(str(photos / "cat.png"))
     assert uploaded["file_urls"] == uploaded["urls"]
     assert uploaded["file_urls"][0].startswith(f"{live.url}/files/")
@@ -144,7 +144,7 @@ def test_uploads_come_here_and_give_urls_that_models_accept(live: LiveServer, ph
     assert result["status"] == "COMPLETED"
 
 
-def test_a_portrait_can_be_handed_on_to_be_relit(client: SegmindClient, photo_url: str) -> None:
+def test_an_output_url_is_accepted_as_input(client: SegmindClient, photo_url: str) -> None:
     portrait = client.run(
         "pulid-lightning", face_image=f"{photo_url}/face.png", width=256, height=256, output_format="jpg"
     )

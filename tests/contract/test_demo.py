@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cli.contact_sheet import Cell, contact_sheet
-from cli.demo import SAMPLES, DemoFailed, Sample, heading, run
+from cli.demo import SAMPLES, DemoError, Sample, heading, run
 from cli.sample_photo import sample_photo
 from tests.live_server import FACELIGHT, LiveServer, free_port
 
@@ -37,7 +37,7 @@ def lines(live: LiveServer, out: Path) -> list[str]:
     return list(run(live.url, None, out, quick()))
 
 
-def test_every_picture_is_saved_under_its_name_and_told_of(lines: list[str], out: Path):
+def test_every_image_is_saved_and_listed(lines: list[str], out: Path):
     names = ["pulid-lightning.png", *(f"ic-light-{light}.png" for light in LIGHTS)]
     assert sorted(path.name for path in out.iterdir()) == sorted([*names, "contact-sheet.png"])
     for name in names:
@@ -70,12 +70,12 @@ def test_the_sheet_shows_the_photo_and_then_the_pictures(lines: list[str], out: 
         (None, "weights unknown"),
     ],
 )
-def test_the_heading_tells_the_kind_of_weights(kind: str | None, words: str):
+def test_the_heading_names_the_kind_of_weights(kind: str | None, words: str):
     assert heading(kind).startswith("ic-light, ")
     assert words in heading(kind)
 
 
-def test_what_is_sent_by_itself_are_default_requests_of_all_light_sources():
+def test_the_samples_are_default_requests_of_all_light_sources():
     relit = [sample.params for sample in SAMPLES if sample.slug == "ic-light"]
     assert all(params.keys() == {"prompt", "light_source", "seed"} for params in relit)
     counts = Counter(params["light_source"] for params in relit)
@@ -84,14 +84,14 @@ def test_what_is_sent_by_itself_are_default_requests_of_all_light_sources():
     assert len({params["seed"] for params in relit}) == 1, "only the light differs"
 
 
-def test_a_refusal_is_told_in_the_servers_words(live: LiveServer, tmp_path: Path):
+def test_an_error_has_the_servers_message(live: LiveServer, tmp_path: Path):
     (sample,) = quick(SAMPLES[:1])
-    with pytest.raises(DemoFailed, match=f"{live.url} refused: .*width"):
+    with pytest.raises(DemoError, match=f"{live.url} refused: .*width"):
         list(run(live.url, None, tmp_path, [replace(sample, params={"width": 7})]))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_without_a_server_says_what_to_do(tmp_path: Path):
+def test_the_command_without_a_server_fails_with_a_hint(tmp_path: Path):
     environment = {"FACELIGHT_PORT": str(free_port()), "FACELIGHT_DATA_DIR": str(tmp_path)}
     result = subprocess.run(
         [FACELIGHT, "demo", "--out", tmp_path / "out"], env=environment, capture_output=True, text=True

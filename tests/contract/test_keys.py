@@ -6,7 +6,7 @@ import httpx
 import pytest
 from segmind import SegmindError
 
-from tests.contract.client_lines import turned_client
+from tests.contract.client_lines import redirected_client
 from tests.live_server import API_KEY, LiveServer
 
 QUICK = {"prompt": "x", "width": 256, "height": 256, "steps": 1, "highres_scale": 1}
@@ -17,7 +17,7 @@ def test_without_the_right_key_every_call_is_401(
     guarded: LiveServer, photo_url: str, key: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEGMIND_API_KEY", key or "")
-    client = turned_client(guarded.url, monkeypatch)
+    client = redirected_client(guarded.url, monkeypatch)
     for call in (client.run_sync, client.submit_async):
         with pytest.raises(SegmindError) as refusal:
             call("ic-light", subject_image=f"{photo_url}/cat.png", **QUICK)
@@ -25,11 +25,11 @@ def test_without_the_right_key_every_call_is_401(
         assert refusal.value.detail
 
 
-def test_the_key_from_the_environment_opens(
+def test_the_key_from_the_environment_is_accepted(
     guarded: LiveServer, photo_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEGMIND_API_KEY", API_KEY)
-    client = turned_client(guarded.url, monkeypatch)
+    client = redirected_client(guarded.url, monkeypatch)
     result = client.run("ic-light", subject_image=f"{photo_url}/cat.png", **QUICK)
     assert result["status"] == "COMPLETED"
     assert httpx.get(result["output"]).status_code == 200, "pictures are fetched without a key"
@@ -37,7 +37,7 @@ def test_the_key_from_the_environment_opens(
     assert other.status_code == 404, "another key does not see the request"
 
 
-def test_bearer_opens_too(guarded: LiveServer) -> None:
+def test_a_bearer_token_is_accepted(guarded: LiveServer) -> None:
     url = f"{guarded.url}/v1/get-user-credits"
     assert httpx.get(url, headers={"Authorization": f"Bearer {API_KEY}"}).json()["credits"] >= 0
     assert httpx.get(url, headers={"Authorization": "Bearer wrong"}).status_code == 401

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from tests.contract.pictures import distance, drawn, pixels, post, size
+from tests.contract.pictures import distance, images_of, pixels, post, size
 from tests.live_server import LiveServer, png
 
 ASTRONAUT = data.astronaut()
@@ -32,7 +32,7 @@ def ask(live: LiveServer) -> Callable[..., httpx.Response]:
 
 @pytest.fixture(scope="module")
 def usual(ask: Callable[..., httpx.Response]) -> bytes:
-    (picture,) = drawn(ask())
+    (picture,) = images_of(ask())
     return picture
 
 
@@ -53,7 +53,7 @@ def group(*others: tuple[int, int]) -> np.ndarray:
 
 
 def test_a_repeated_request_gives_the_same_bytes(ask, usual: bytes):
-    assert drawn(ask()) == [usual]
+    assert images_of(ask()) == [usual]
     assert size(usual) == (256, 256)
 
 
@@ -69,46 +69,46 @@ def test_a_repeated_request_gives_the_same_bytes(ask, usual: bytes):
     ],
     ids=["photo", "face_style", "artistic", "realistic", "seed", "prompt"],
 )
-def test_every_part_of_a_request_counts(ask, usual: bytes, change: dict):
-    (other,) = drawn(ask(**change))
+def test_every_parameter_changes_the_image(ask, usual: bytes, change: dict):
+    (other,) = images_of(ask(**change))
     assert size(other) == size(usual)
     assert distance(other, usual) > 0.3
 
 
 def test_the_first_of_four_pictures_is_the_single_one(ask, usual: bytes):
-    pictures = drawn(ask(number_of_images=4))
+    pictures = images_of(ask(number_of_images=4))
     assert len(pictures) == 4
     assert np.abs(pixels(pictures[0]) - pixels(usual)).max() <= 2
     assert all(distance(pictures[0], other) > 5 for other in pictures[1:])
 
 
-def test_of_three_faces_the_largest_counts(ask):
-    (of_three,) = drawn(ask(png(group((640, 60), (900, 420)))))
-    assert [of_three] == drawn(ask(png(group())))
-    assert distance(of_three, drawn(ask(png(group()[:, ::-1])))[0]) > 0.3
+def test_the_largest_of_three_faces_is_used(ask):
+    (of_three,) = images_of(ask(png(group((640, 60), (900, 420)))))
+    assert [of_three] == images_of(ask(png(group())))
+    assert distance(of_three, images_of(ask(png(group()[:, ::-1])))[0]) > 0.3
 
 
-def test_a_sideways_photo_is_turned_upright(ask, usual: bytes):
+def test_the_exif_orientation_is_applied(ask, usual: bytes):
     exif = Image.Exif()
     exif[0x0112] = 6
     sideways = Image.fromarray(np.rot90(ASTRONAUT))
-    assert drawn(ask(saved(sideways, "PNG", exif=exif))) == [usual]
-    (from_jpeg,) = drawn(ask(saved(sideways, "JPEG", exif=exif, quality=95)))
+    assert images_of(ask(saved(sideways, "PNG", exif=exif))) == [usual]
+    (from_jpeg,) = images_of(ask(saved(sideways, "JPEG", exif=exif, quality=95)))
     assert size(from_jpeg) == (256, 256)
 
 
 def test_transparency_is_ignored(ask, usual: bytes):
     alpha = np.full((512, 512, 1), 255, np.uint8)
     alpha[:, 300:] = 0
-    assert drawn(ask(png(np.concatenate((ASTRONAUT, alpha), 2)))) == [usual]
+    assert images_of(ask(png(np.concatenate((ASTRONAUT, alpha), 2)))) == [usual]
 
 
-def test_sixteen_bits_are_as_good_as_eight(ask, usual: bytes):
+def test_sixteen_bits_give_the_same_image_as_eight(ask, usual: bytes):
     sixteen = ASTRONAUT[:, :, ::-1].astype(np.uint16) * 257
-    assert drawn(ask(cv2.imencode(".png", sixteen)[1].tobytes())) == [usual]
+    assert images_of(ask(cv2.imencode(".png", sixteen)[1].tobytes())) == [usual]
     grey = np.asarray(Image.fromarray(ASTRONAUT).convert("L"))
     wide_grey = cv2.imencode(".png", grey.astype(np.uint16) * 257)[1].tobytes()
-    assert drawn(ask(wide_grey)) == drawn(ask(saved(Image.fromarray(grey), "PNG")))
+    assert images_of(ask(wide_grey)) == images_of(ask(saved(Image.fromarray(grey), "PNG")))
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,14 @@ def test_sixteen_bits_are_as_good_as_eight(ask, usual: bytes):
     ],
     ids=["flat", "landscape", "wide strip", "tall strip"],
 )
-def test_a_photo_without_a_face_fails_in_words(ask, photo: bytes):
+def test_a_photo_without_a_face_is_422_with_a_message(ask, photo: bytes):
     response = ask(photo)
     assert response.status_code == 422
     assert response.json()["status"] == "FAILED"
     assert response.json()["error"] == "No face was found in face_image."
 
 
-def test_a_photo_cut_short_is_refused_in_words(ask):
+def test_a_truncated_photo_is_400_with_a_message(ask):
     response = ask(saved(Image.fromarray(ASTRONAUT), "JPEG")[:9000])
     assert response.status_code == 400
     assert response.json()["error"] == "face_image: The image file is damaged or cut short."

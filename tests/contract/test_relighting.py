@@ -1,4 +1,4 @@
-"""Relit pictures through a live server: light sources, numbers and sizes, on photos of a cat and of a cup."""
+"""Relighting through a live server: sides of the light, numbers and sizes, on photos of a cat and of a cup."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from itertools import combinations
 import pytest
 from skimage import data
 
-from tests.contract.pictures import distance, drawn, post, size
+from cli.accept.checks import light
+from cli.accept.result import Outcome
+from tests.contract.pictures import distance, images_of, pixels, post, size
 from tests.live_server import LiveServer, png
 
 PHOTOS = {"cat": png(data.chelsea()), "cup": png(data.coffee())}
-LIGHT_SOURCES = ("None", "Left Light", "Right Light", "Top Light", "Bottom Light")
+LIGHT_SOURCES = ("Left Light", "Right Light", "Top Light", "Bottom Light")
+SEEDS = (42, 43, 44)
 QUICK = {"seed": 42, "width": 256, "height": 256, "steps": 2, "highres_scale": 1, "output_format": "png"}
 
 
@@ -22,17 +25,27 @@ def ask(live: LiveServer) -> Callable[..., list[bytes]]:
 
     def send(subject: str, **changes: object) -> list[bytes]:
         params = QUICK | {"prompt": f"{subject}, photoshoot"} | changes
-        return drawn(post(live, "ic-light", {"subject_image": PHOTOS[subject]}, **params))
+        return images_of(post(live, "ic-light", {"subject_image": PHOTOS[subject]}, **params))
 
     return send
 
 
+@pytest.mark.parametrize("opposites", [light.HORIZONTAL, light.VERTICAL], ids=lambda opposites: opposites.title)
 @pytest.mark.parametrize("subject", PHOTOS)
-def test_every_light_source_gives_another_picture(ask, subject: str):
-    pictures = {light: ask(subject, light_source=light)[0] for light in LIGHT_SOURCES}
-    assert {size(picture) for picture in pictures.values()} == {(256, 256)}
-    for first, second in combinations(LIGHT_SOURCES, 2):
-        assert distance(pictures[first], pictures[second]) > 1, (first, second)
+def test_the_light_comes_from_the_requested_side(ask, subject: str, opposites: light.Opposites):
+    near, far = (
+        [pixels(ask(subject, light_source=source, seed=seed)[0]) for seed in SEEDS]
+        for source in (opposites.near, opposites.far)
+    )
+    assert light.lit_from(opposites, near, far).outcome is Outcome.PASSED
+    assert light.lit_from(opposites, far, near).outcome is Outcome.FAILED, "swapped sides are noticed"
+
+
+@pytest.mark.parametrize("subject", PHOTOS)
+def test_without_a_light_source_the_image_is_another(ask, subject: str):
+    plain = ask(subject, light_source="None")[0]
+    assert size(plain) == (256, 256)
+    assert all(distance(plain, ask(subject, light_source=source)[0]) > 1 for source in LIGHT_SOURCES)
 
 
 def test_subjects_give_different_pictures(ask):

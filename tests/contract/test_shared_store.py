@@ -38,7 +38,7 @@ def finished(client: httpx.Client, request_id: str) -> dict[str, Any]:
     return answers[-1]
 
 
-def test_pictures_are_on_s3_for_every_gateway(
+def test_images_on_s3_are_served_by_every_gateway(
     tmp_path: Path, redis_url: str, demo_weights: Path, photos: Path, bucket: str
 ) -> None:
     location = f"s3://{bucket}/pictures"

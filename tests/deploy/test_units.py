@@ -1,4 +1,4 @@
-"""The systemd units and the monitoring's configuration fit the programs they run."""
+"""The systemd units and the monitoring's configuration are in step with the programs and the keys in Redis."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import yaml
 
 from models.catalog import MODELS
 from server.settings import GatewaySettings
-from tests.deploy.composition import COMPOSE, REPOSITORY, resolved
+from tests.deploy.files import REPOSITORY, SERVICES, variables_of
 from workers.settings import WorkerSettings
 
 UNITS = sorted((REPOSITORY / "deploy" / "systemd").glob("*.service"))
 MONITORING = REPOSITORY / "deploy" / "monitoring"
-SERVICES = resolved(COMPOSE.read_text(encoding="utf-8"))["services"]
 
 
 def service_section(path: Path) -> dict[str, list[str]]:
@@ -30,7 +29,7 @@ def service_section(path: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_units_run_without_rights_and_come_back(path: Path) -> None:
+def test_units_are_hardened_and_restarted(path: Path) -> None:
     unit = service_section(path)
     expected = {
         "User": "facelight",
@@ -53,7 +52,7 @@ def test_there_is_a_unit_for_each_process() -> None:
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_units_set_settings_that_exist(path: Path) -> None:
     pairs = [pair for line in service_section(path)["Environment"] for pair in line.split()]
-    known = {f"FACELIGHT_{name.upper()}" for kind in (GatewaySettings, WorkerSettings) for name in kind.model_fields}
+    known = variables_of(GatewaySettings) | variables_of(WorkerSettings)
     assert {pair.partition("=")[0] for pair in pairs if pair.startswith("FACELIGHT_")} <= known
 
 
@@ -73,12 +72,12 @@ def test_only_the_worker_can_write_compiled_kernels() -> None:
     assert not [line for line in gateway.get("ReadWritePaths", []) if "/var" in line]
 
 
-def test_the_worker_may_finish_its_job() -> None:
+def test_the_worker_may_complete_its_batch() -> None:
     (stop_s,) = service_section(REPOSITORY / "deploy" / "systemd" / "facelight-worker@.service")["TimeoutStopSec"]
     assert int(stop_s) > WorkerSettings.model_fields["job_timeout_s"].default
 
 
-def test_prometheus_asks_services_that_exist() -> None:
+def test_prometheus_scrapes_services_that_exist() -> None:
     configuration = yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))
     jobs = configuration["scrape_configs"]
     targets = [target for job in jobs for static in job["static_configs"] for target in static["targets"]]
@@ -90,7 +89,7 @@ def test_prometheus_asks_services_that_exist() -> None:
     assert probe["target"] == ["http://gateway:8000/health/ready"]
 
 
-def test_the_exporter_looks_at_the_keys_that_are_written(redis_url: str) -> None:
+def test_the_exporter_watches_keys_that_are_written(redis_url: str) -> None:
     from fnmatch import fnmatch
 
     from redis import Redis

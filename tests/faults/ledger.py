@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from workers.state.records import Status
+from workers.state.record import Status
 
 _RECORD = b"facelight:request:"
 _WRITES = {b"HSET", b"HMSET", b"HSETNX"}

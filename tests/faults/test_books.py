@@ -13,7 +13,7 @@ from tests.faults.behaviour import Behaviour
 from tests.faults.cluster import Cluster, cluster
 from tests.faults.ledger import read_ledger
 from tests.faults.redis_member import RedisMember
-from workers.state.records import Status
+from workers.state.record import Status
 
 
 @pytest.fixture(scope="module")

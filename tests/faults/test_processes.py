@@ -60,7 +60,7 @@ def test_a_worker_killed_in_the_middle_of_a_job(guarded: LiveServer, photo_url: 
     assert result["status"] == "COMPLETED", "it was run again"
     assert len(result["images"]) == 2
     wait_for(lambda: status_of(waiting) == "COMPLETED", "the job behind it")
-    assert "worker ended (signal SIGKILL); restarting" in guarded.log.read_text()
+    assert "worker exited (signal SIGKILL); restarting" in guarded.log.read_text()
 
 
 def test_redis_killed(guarded: LiveServer, photo_url: str) -> None:
@@ -74,7 +74,7 @@ def test_redis_killed(guarded: LiveServer, photo_url: str) -> None:
     guarded.wait_until_ready()
     later = submit(guarded, photo_url, steps=1)
     wait_for(lambda: status_of(later) == "COMPLETED", "a job after the restart")
-    assert "redis ended (signal SIGKILL); restarting" in guarded.log.read_text()
+    assert "redis exited (signal SIGKILL); restarting" in guarded.log.read_text()
 
 
 def test_redis_killed_in_the_middle_of_a_job(guarded: LiveServer, photo_url: str) -> None:
@@ -106,6 +106,8 @@ def test_a_fresh_server_serves_until_a_signal_ends_every_process(tmp_path: Path,
         for model in MODELS.values():
             assert f"{model.slug} runs on demo weights. {model.demo_note}" in server.log.read_text()
         wait_for(lambda: "curl" in server.log.read_text(), "the words of welcome")
+        assert "serving demo weights, for demonstration only" in server.log.read_text()
+        assert "on demo weights, for demonstration only" in server.log.read_text()
         submit(server, photo_url, steps=1)
         family = psutil.Process(server.process.pid).children(recursive=True)
         assert len(family) == 3

@@ -17,7 +17,7 @@ from models.outcomes import Decoded, joined, non_finite, outcomes
 from models.pulid_lightning import sdxl
 from models.runtime.compiler import Compiler
 from models.runtime.runner import Execution, Runner
-from tests.models.runtime.recorder import PlayedRecorder
+from tests.models.runtime.fake_capturer import FakeGraphCapturer
 
 Decode = Callable[[Any, Tensor], Decoded]
 
@@ -53,9 +53,9 @@ def latents(height: int, width: int, value: float = 0.0) -> Tensor:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("decode", [sdxl.decode_picture, ic_light.decode_picture], ids=["sdxl", "ic_light"])
-def test_compiled_and_recorded_decoders_see_it_too(decode: Decode) -> None:
-    vae, record = SmallVae(), PlayedRecorder()
-    runner = Runner(decode, Execution(Compiler("eager"), record, stance="fail_on_recompile"))
+def test_compiled_and_captured_decoders_see_it_too(decode: Decode) -> None:
+    vae, capturer = SmallVae(), FakeGraphCapturer()
+    runner = Runner(decode, Execution(Compiler("eager"), capturer, stance="fail_on_recompile"))
     runner.compile(vae, [latents(16, 18)], [latents(20, 22)])
     runner.capture(vae, latents(24, 24))
     for size in ((24, 24), (17, 19)):
@@ -64,7 +64,7 @@ def test_compiled_and_recorded_decoders_see_it_too(decode: Decode) -> None:
             assert expected.non_finite.tolist() == [[value != 0, value != 0]]
             assert torch.equal(given.non_finite, expected.non_finite)
             assert torch.equal(given.pictures, expected.pictures)
-    assert record.replayed == 5
+    assert capturer.replayed == 5
 
 
 @torch.inference_mode()

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.ic_light import denoise, gradient, matting, prompt, sampling, unet, vae
+from models.ic_light import conditioning, denoise, matting, networks, prompt, sampling, vae
 from models.ic_light.denoise import Conditions
 from models.ic_light.pipeline import IcLight
-from models.ic_light.sampling import Span
+from models.ic_light.sampling import StepRange
 from models.imaging import resample
 from tests.parity.__main__ import main
 from tests.parity.iclight.golden_set import KEPT
@@ -35,18 +35,18 @@ def constant(module: object, name: str, value: object) -> Wrong:
     return lambda patch: patch.setattr(module, name, value)
 
 
-def seen_first(latents: Tensor, seen: Tensor) -> Tensor:
+def cond_first(latents: Tensor, cond_latents: Tensor) -> Tensor:
     """The UNet's input in the wrong order."""
-    return torch.cat((seen, latents), dim=1)
+    return torch.cat((cond_latents, latents), dim=1)
 
 
 def unscaled(model: IcLight, *given: Any, conditions: Callable[..., Conditions] = IcLight._conditions) -> Conditions:
     """Foreground latents as the encoder leaves them."""
     right = conditions(model, *given)
-    return replace(right, seen=right.seen / model._networks.vae.config.scaling_factor)
+    return replace(right, cond_latents=right.cond_latents / model._networks.vae.config.scaling_factor)
 
 
-def base_alone(key: str, base: Tensor, offset: Tensor, like: Tensor, merge: Any = unet.merge) -> Tensor:
+def base_alone(key: str, base: Tensor, offset: Tensor, like: Tensor, merge: Any = networks.merge) -> Tensor:
     """A UNet without its offset."""
     return merge(key, base, torch.zeros_like(offset), like)
 
@@ -56,9 +56,9 @@ def merged_in_half(key: str, base: Tensor, offset: Tensor, like: Tensor) -> Tens
     return (base_alone(key, base, offset, like).half() + offset.half()).float()
 
 
-def as_many_steps(steps: int, strength: float) -> Span:
+def as_many_steps(steps: int, strength: float) -> StepRange:
     """A schedule that is not made longer for being walked in part."""
-    return Span(length=steps, begin=steps - min(int(steps * strength), steps))
+    return StepRange(length=steps, begin=steps - min(int(steps * strength), steps))
 
 
 def bicubic(x: Tensor) -> Tensor:
@@ -84,15 +84,18 @@ WRONG: Final[dict[str, tuple[str, Wrong]]] = {
     "scheduler use_karras_sigmas=False": (SCHEDULES, setting("use_karras_sigmas", False)),
     "scheduler dpmsolver++ (no SDE)": (CASE, setting("algorithm_type", "dpmsolver++")),
     "image norm /127.5": (OPERATIONS, constant(vae, "GREY", 127.5)),
-    "concat order fg,noise": (CASE, constant(denoise, "unet_input", seen_first)),
+    "concat order fg,noise": (CASE, constant(denoise, "unet_input", cond_first)),
     "fg latents not scaled": (CASE, constant(IcLight, "_conditions", unscaled)),
-    "offset not added": (CASE, constant(unet, "merge", base_alone)),
-    "merge in fp16": (CASE, constant(unet, "merge", merged_in_half)),
+    "offset not added": (CASE, constant(networks, "merge", base_alone)),
+    "merge in fp16": (CASE, constant(networks, "merge", merged_in_half)),
     "round instead of truncate to u8": (OPERATIONS, constant(vae, "DECODED_SHIFT", 128.0)),
     "bicubic instead of Lanczos": (OPERATIONS, constant(resample, "lanczos", bicubic)),
-    "gradient 224..32 (fbc range)": (OPERATIONS, constant(gradient, "START_LEVELS", gradient.BACKGROUND_LEVELS)),
+    "gradient 224..32 (fbc range)": (
+        OPERATIONS,
+        constant(conditioning, "START_LEVELS", (224, 32)),
+    ),
     'no ", " between prompts': (CASE, constant(prompt, "SEPARATOR", "")),
-    "strength not compensated (N=steps)": (TABLES, constant(sampling, "partial_span", as_many_steps)),
+    "strength not compensated (N=steps)": (TABLES, constant(sampling, "partial_range", as_many_steps)),
     "rmbg feed 1024x1024": (TABLES, constant(matting, "feed_size", square)),
     "alpha u8-quantised": (CASE, constant(matting, "fit_alpha", in_levels)),
 }

@@ -14,7 +14,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from models.pulid_lightning import attention, prompt, sampler, text_encoder
-from models.pulid_lightning.identity import bisenet, encoder, eva_clip, face, segmentation
+from models.pulid_lightning.identity import bisenet, encoder, eva_clip, extractor, face
 from models.runtime.unet import cross_attentions
 from tests.parity.discover import run
 
@@ -39,9 +39,9 @@ def bilinear(x: Tensor, like: Tensor) -> Tensor:
     return functional.interpolate(x, like.shape[2:], mode="bilinear")
 
 
-def all_heads_at_once(method: attention.Method, tokens: int, _heads: int, removal=attention._removal) -> Tensor:
+def all_heads_at_once(method: attention.Method, tokens: int, _heads: int, ortho_mask=attention._ortho_mask) -> Tensor:
     """The body's share of a whole picture, as the ComfyUI port has it."""
-    return removal(method, tokens, 1)
+    return ortho_mask(method, tokens, 1)
 
 
 def backwards(unet: Any) -> list[Any]:
@@ -68,7 +68,7 @@ def independent(shape: tuple[int, ...], seed: int, _sigmas: Tensor) -> sampler.N
 
 
 MOVED = face.TEMPLATE + np.array([0.5, 0.0])
-WITHOUT_HAIR = (*segmentation.BACKGROUND, 17)
+WITHOUT_HAIR = (*extractor.BACKGROUND, 17)
 BODY_AND_ONE = 6
 
 WRONG = [
@@ -78,14 +78,14 @@ WRONG = [
     ("apply_pulid", "num_zero of the style", method("stylized", num_zero=8)),
     ("apply_pulid", "projection", method("stylized", projection="ortho_v2")),
     ("apply_pulid", "weight", constant(attention, "WEIGHT", 1.0)),
-    ("apply_pulid", "hair", constant(segmentation, "BACKGROUND", WITHOUT_HAIR)),
-    ("apply_pulid", "parser's mean", constant(segmentation, "_IMAGENET_MEAN", [0.5, 0.5, 0.5])),
+    ("apply_pulid", "hair", constant(extractor, "BACKGROUND", WITHOUT_HAIR)),
+    ("apply_pulid", "parser's mean", constant(extractor, "_IMAGENET_MEAN", [0.5, 0.5, 0.5])),
     ("apply_pulid", "tower's deviation", constant(eva_clip, "_CLIP_STD", [0.5, 0.5, 0.5])),
     ("apply_pulid", "smallest face", constant(face, "largest", lambda boxes: 2)),
     ("apply_pulid", "detection sizes", constant(face, "DETECTION_SIZES", (640, 512, 320))),
-    ("attn_comfy", "official share", method("high-fidelity", body_share="official")),
+    ("attn_comfy", "official share", method("high-fidelity", body_weighting="official")),
     ("attn_comfy", "body tokens", constant(attention, "BODY_TOKENS", BODY_AND_ONE)),
-    ("attn_official", "ComfyUI's share", constant(attention, "_removal", all_heads_at_once)),
+    ("attn_official", "ComfyUI's share", constant(attention, "_ortho_mask", all_heads_at_once)),
     ("attn_official", "body tokens", constant(attention, "BODY_TOKENS", BODY_AND_ONE)),
     ("bisenet_real", "bilinear", constant(bisenet, "_resize", bilinear)),
     ("eva_small", "block", constant(eva_clip, "TAPS", (3, 7, 11, 15, 20))),

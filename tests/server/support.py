@@ -21,9 +21,10 @@ from models.imaging.decode import MEDIA_TYPES
 from server.app import create_app
 from server.http.server import build_server
 from server.settings import GatewaySettings
+from tests.workers.state.support import claim, complete, unfinished
 from workers.state.connection import connect
-from workers.state.queue import JobQueue
-from workers.state.records import Output, Record, Records
+from workers.state.record import Output, Record
+from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.open import open_store
 
@@ -104,7 +105,6 @@ class FakeWorker:
         self.redis = connect(settings.redis_url)
         self.records = Records(self.redis, settings.result_ttl_s, settings.request_ttl_s)
         self.store = open_store(settings.store_location)
-        self.queue = JobQueue(self.redis, settings.request_ttl_s)
         self.registry = WorkerRegistry(self.redis, settings.heartbeat_ttl_s)
         self._begun: dict[str, Record] = {}
         self._seen: set[str] = set()
@@ -119,7 +119,7 @@ class FakeWorker:
         """Begin on a request, and on those whose turn is before."""
         record = self.record(request_id)
         while request_id not in self._begun:
-            taken = self.records.take(record.slug, record.variant, f"played-{len(self._begun)}")
+            taken = claim(self.records, record.slug, record.variant, f"played-{len(self._begun)}")
             assert taken is not None, f"{request_id} does not wait"
             self._begun[taken.request_id] = taken
         return self._begun[request_id]
@@ -128,7 +128,7 @@ class FakeWorker:
         """End a request with the pictures it asks for."""
         record = self.start(request_id)
         outputs = tuple(self._output(record, index) for index in range(record.params["number_of_images"]))
-        assert self.records.complete(record, outputs, inference_time=1.25)
+        assert complete(self.records, record, outputs, inference_time=1.25)
         return outputs
 
     def fail(self, request_id: str, error: str = "No face was found in the picture.") -> None:
@@ -139,7 +139,7 @@ class FakeWorker:
         """Wait for the next request of a model, and leave it waiting; returns its id."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            for request_id in self.records.unfinished():
+            for request_id in unfinished(self.redis):
                 if request_id not in self._seen and self.record(request_id).slug == slug:
                     self._seen.add(request_id)
                     return request_id
@@ -174,7 +174,7 @@ def working(settings: GatewaySettings, completing: bool = True) -> Iterator[None
             if time.monotonic() - announced > 2:
                 worker.heartbeat(**{slug.replace("-", "_"): report for slug, report in reports.items()})
                 announced = time.monotonic()
-            for request_id in worker.records.unfinished() if completing else ():
+            for request_id in unfinished(worker.redis) if completing else ():
                 if not worker.record(request_id).cancel_requested:
                     with suppress(AssertionError):  # cancelled meanwhile
                         worker.complete(request_id)

@@ -12,6 +12,7 @@ import pytest
 from server.settings import GatewaySettings
 from tests.server.conftest import MakeSettings
 from tests.server.support import KEYS, PNG, Client, FakeWorker, body_for, picture, serving
+from tests.workers.state.support import unfinished
 
 KEY = {"Idempotency-Key": "1f2e3d4c-one"}
 
@@ -46,7 +47,7 @@ def test_another_body_is_refused(client: Client, worker: FakeWorker, fields: dic
     answer = submit(client, **{"seed": 7, **fields})
     assert answer.status_code == 409
     assert set(answer.json()) == {"error"}
-    assert len(worker.records.unfinished()) == 1
+    assert len(unfinished(worker.redis)) == 1
 
 
 def test_another_picture_is_refused(client: Client) -> None:

@@ -9,7 +9,7 @@ from server.dependencies import build_gateway
 from server.maintenance import run_once_locked
 from tests.server.conftest import MakeSettings
 from tests.server.support import FakeWorker, serving
-from workers.state.records import Status
+from workers.state.record import Status
 
 
 def _is_queued_again(worker: FakeWorker, request_id: str, timeout_s: float = 10) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from server import limits, maintenance
+from server import maintenance
 from server.dependencies import Gateway, build_gateway
 from server.errors import TooManyRequests
 from server.limits import Rates, UploadQuota
@@ -23,14 +23,12 @@ from tests.conftest import REPOSITORY
 from tests.faults.shim import Shim
 from tests.server.conftest import NEVER
 from tests.server.support import DATA_URI, PNG, body_for, serving
-from workers.state import keys as keys_module
-from workers.state import registry, scripts, scripts_repair
+from tests.workers.state.support import claim, complete, wakeups_key
 from workers.state.connection import connect
 from workers.state.keys import Keys
-from workers.state.once import new_call_id
-from workers.state.queue import JobQueue
-from workers.state.records import Audit, Idempotency, Output, Record, Status
+from workers.state.record import Audit, Idempotency, Output, Record, Status
 from workers.state.registry import ModelReport, ModelState, WorkerReport
+from workers.state.scripts import load_script, new_call_id
 
 PLACE = ("ic-light", "foreground")
 PICTURE = (Output("name.png", "image/png", 10, 32, 32),)
@@ -64,7 +62,7 @@ class World:
 
     def taken(self) -> Record:
         self.submit()
-        record = self.records.take(*PLACE, "worker-a")
+        record = claim(self.records, *PLACE, "worker-a")
         assert record is not None
         return record
 
@@ -94,22 +92,22 @@ def create(world: World) -> None:
     assert world.redis.llen("rq:queue:facelight-ic-light-foreground") == 1
 
 
-def take(world: World) -> None:
+def claim_batch(world: World) -> None:
     for request_id in ("a", "b"):
         world.submit(request_id)
     with world.losing():
-        found = world.records.claim_batch([PLACE], "worker-a", new_call_id(), token=b"none")
+        found = world.records.claim_batch([PLACE], "worker-a", new_call_id(), wakeup=b"none")
     assert [(record.request_id, record.attempt) for record in found] == [("a", 1)]
     assert world.status("b") is Status.QUEUED
 
 
-def end(world: World) -> None:
+def finish(world: World) -> None:
     record = world.taken()
     with world.losing():
-        assert world.records.complete(record, PICTURE, 1.5)
+        assert complete(world.records, record, PICTURE, 1.5)
     assert world.status() is Status.COMPLETED
     world.submit("b")
-    failing = world.records.take(*PLACE, "worker-a")
+    failing = claim(world.records, *PLACE, "worker-a")
     assert failing is not None
     assert world.credits == 4
     with world.losing():
@@ -153,14 +151,13 @@ def audit(world: World) -> None:
     assert world.credits == 10, "given back once"
 
 
-def balance(world: World) -> None:
+def reconcile_wakeups(world: World) -> None:
     world.submit()
-    jobs = JobQueue(world.gateway.redis, 60)
-    queue = jobs.queue_of(*PLACE)
-    world.redis.delete(queue.key)
+    wakeups = wakeups_key(*PLACE)
+    world.redis.delete(wakeups)
     with world.losing():
-        assert jobs.balance(queue) == 1
-    assert world.redis.llen(queue.key) == 1
+        assert world.records.reconcile_wakeups(PLACE) == 1
+    assert world.redis.llen(wakeups) == 1
 
 
 def heartbeat(world: World) -> None:
@@ -170,7 +167,7 @@ def heartbeat(world: World) -> None:
     assert [worker.name for worker in world.gateway.registry.live_workers()] == ["played"]
 
 
-def reports(world: World) -> None:
+def live_workers(world: World) -> None:
     world.gateway.registry.heartbeat(WorkerReport("played", "cpu", {}))
     with world.losing():
         assert [worker.name for worker in world.gateway.registry.live_workers()] == ["played"]
@@ -239,12 +236,12 @@ def upload(world: World) -> None:
         quota.count("alice", 1)
 
 
-def unlock(world: World) -> None:
+def release_lock(world: World) -> None:
     with world.losing(b"SET"):
         ran = maintenance.run_once_locked(world.gateway.janitor, world.gateway.redis)
     assert ran, "its own lock is not taken for another's"
     assert not world.redis.exists("facelight:janitor")
-    unlock = world.gateway.redis.register_script(maintenance.UNLOCK)
+    unlock = world.gateway.redis.register_script(load_script("release_lock"))
     world.redis.set("facelight:janitor", "me")
     with world.losing():
         unlock(keys=["facelight:janitor"], args=["me"])
@@ -252,24 +249,24 @@ def unlock(world: World) -> None:
 
 
 CASES: dict[Callable[[World], None], str] = {
-    create: scripts.CREATE,
-    take: scripts.TAKE,
-    end: scripts.END,
-    requeue: scripts.REQUEUE,
-    cancel: scripts.CANCEL,
-    report: scripts.REPORT,
-    audit: scripts_repair.AUDIT,
-    balance: scripts_repair.BALANCE,
-    heartbeat: registry.HEARTBEAT,
-    reports: registry.REPORTS,
-    add: keys_module.ADD,
-    find: keys_module.FIND,
-    revoke: keys_module.REVOKE,
-    rotate: keys_module.ROTATE,
-    change: keys_module.CHANGE,
-    rate: limits.COUNT_REQUEST,
-    upload: limits.COUNT_UPLOAD,
-    unlock: maintenance.UNLOCK,
+    create: "create",
+    claim_batch: "claim",
+    finish: "finish",
+    requeue: "requeue",
+    cancel: "cancel",
+    report: "report",
+    audit: "audit",
+    reconcile_wakeups: "reconcile_wakeups",
+    heartbeat: "heartbeat",
+    live_workers: "live_workers",
+    add: "key_add",
+    find: "key_find",
+    revoke: "key_revoke",
+    rotate: "key_rotate",
+    change: "key_change",
+    rate: "count_request",
+    upload: "count_upload",
+    release_lock: "release_lock",
 }
 """What is done with each script while an answer of it is lost."""
 
@@ -283,7 +280,7 @@ def registered() -> Iterator[str]:
     """The text of every script that gateway and workers register."""
     for folder in ("server", "workers"):
         for path in sorted((REPOSITORY / folder).rglob("*.py")):
-            if path.name == "once.py":
+            if path.name == "scripts.py":
                 continue  # registers what it is given
             module = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
             for node in ast.walk(ast.parse(path.read_text())):
@@ -297,7 +294,7 @@ def registered() -> Iterator[str]:
 def test_no_script_is_forgotten() -> None:
     found = list(registered())
     assert len(found) >= 18
-    assert {hash(text) for text in found} == {hash(text) for text in CASES.values()}
+    assert {hash(text) for text in found} == {hash(load_script(name)) for name in CASES.values()}
 
 
 def test_no_script_is_sent_in_another_way() -> None:

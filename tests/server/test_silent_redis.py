@@ -21,9 +21,10 @@ from tests.faults.waiting import until
 from tests.server.conftest import NEVER
 from tests.server.support import DATA_URI, Client, FakeWorker, body_for, serving
 from tests.server.test_without_redis import own_redis
+from tests.workers.state.support import unfinished
 from workers.state.connection import connect
 from workers.state.keys import Keys
-from workers.state.records import Status
+from workers.state.record import Status
 
 BOUND_S = 5.0
 READY_BOUND_S = 2.0
@@ -108,7 +109,7 @@ def test_every_call_is_turned_away_in_time(silent: Callable[[], Any], tmp_path: 
             worker.complete(finished)
             patient = pool.submit(client.post, "/v1/ic-light", json=body_for("ic-light"), timeout=60)
             until(lambda: worker.records.depth("ic-light") == 2, "the waiting call to be accepted")
-            accepted = set(worker.records.unfinished())
+            accepted = set(unfinished(worker.redis))
 
             begin()
             try:
@@ -133,7 +134,7 @@ def test_every_call_is_turned_away_in_time(silent: Callable[[], Any], tmp_path: 
 
             until(lambda: client.get("/v1/get-user-credits").status_code == 200, "Redis to be used again", 10)
             until(lambda: keyless.get(f"/v2/requests/{keyless_id}/status").status_code == 200, "the other one", 10)
-            assert accepted <= {found for found in worker.records.unfinished() if worker.record(found).params}
+            assert accepted <= {found for found in unfinished(worker.redis) if worker.record(found).params}
             for request_id in accepted:
                 worker.complete(request_id)
             assert patient.result(30).status_code == 200, "what was accepted before is answered"

@@ -12,6 +12,7 @@ from botocore.config import Config
 from tests.live_server import free_port
 from tests.server.conftest import MakeSettings
 from tests.server.support import DATA_URI, SLUGS, Client, FakeWorker, body_for, serving
+from tests.workers.state.support import unfinished
 from workers.store import s3
 
 NAME = "a" * 32 + "-4102444800.png"
@@ -40,7 +41,7 @@ def test_s3_away(make_settings: MakeSettings, bucket: str, monkeypatch: pytest.M
         assert client.head(f"/files/{NAME}").status_code == 503
         assert client.get("/files/no-name").status_code == 404
         assert client.get("/health/live").status_code == 200
-    assert FakeWorker(settings).records.unfinished() == []
+    assert unfinished(FakeWorker(settings).redis) == []
 
 
 def test_a_full_disk(make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,5 +55,5 @@ def test_a_full_disk(make_settings: MakeSettings, tmp_path: Path, monkeypatch: p
         monkeypatch.undo()
         assert client.submit()
     worker = FakeWorker(settings)
-    assert len(worker.records.unfinished()) == 1, "what was queued before the disk said so has been cancelled"
+    assert len(unfinished(worker.redis)) == 1, "what was queued before the disk said so has been cancelled"
     assert len([path for path in (tmp_path / "store").rglob("*") if path.is_file()]) == 1

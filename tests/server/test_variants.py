@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.server.support import DATA_URI, PNG, Client, FakeWorker, Host, body_for, image_field, picture
+from tests.workers.state.support import claim
 from workers.state.registry import ModelReport, ModelState
 
 SUBJECT = image_field("ic-light")
@@ -74,7 +75,7 @@ def test_each_request_waits_before_those_who_can_serve_it(client: Client, worker
         ("pulid-lightning", "artistic"): client.submit("pulid-lightning", checkpoint_model="artistic"),
     }
     for (slug, variant), request_id in sent.items():
-        record = worker.records.take(slug, variant, f"played-{variant}")
+        record = claim(worker.records, slug, variant, f"played-{variant}")
         assert record is not None
         assert record.request_id == request_id
 

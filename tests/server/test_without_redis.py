@@ -20,6 +20,7 @@ from server.settings import GatewaySettings
 from tests.conftest import wait_for_redis
 from tests.server.conftest import NEVER
 from tests.server.support import Client, FakeWorker, body_for, serving
+from tests.workers.state.support import wakeups_key
 
 
 @contextmanager
@@ -151,13 +152,13 @@ def test_those_who_wait_ride_it_out(tmp_path: Path) -> None:
 
 def test_lost_between_record_and_queue(client: Client, worker: FakeWorker, settings: GatewaySettings) -> None:
     """RQ's list is something else: the request is in the queue, no worker can be called until the janitor does."""
-    queue = worker.queue.queue_of("ic-light", "foreground")
-    worker.redis.set(queue.key, "not a list")
+    wakeups = wakeups_key("ic-light", "foreground")
+    worker.redis.set(wakeups, "not a list")
     client.submit()
-    worker.redis.delete(queue.key)
-    assert queue.count == 0
-    build_gateway(settings).janitor.tidy()
-    assert queue.count == 1
+    worker.redis.delete(wakeups)
+    assert worker.redis.llen(wakeups) == 0
+    build_gateway(settings).janitor.run_once()
+    assert worker.redis.llen(wakeups) == 1
 
 
 def _completed(client: Client, worker: FakeWorker) -> str:

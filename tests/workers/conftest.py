@@ -8,7 +8,6 @@ import pytest
 from redis import Redis
 
 from workers.state.connection import connect
-from workers.state.queue import JobQueue
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
 from workers.store.base import Store
@@ -23,11 +22,6 @@ def redis(redis_url: str) -> Redis:
 @pytest.fixture
 def records(redis: Redis) -> Records:
     return Records(redis, result_ttl_s=3600, request_ttl_s=86_400)
-
-
-@pytest.fixture
-def queue(redis: Redis) -> JobQueue:
-    return JobQueue(redis, ttl_s=86_400)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 
 from models.pipeline import Pipeline
 from workers.engine.progress import Reporter
-from workers.engine.stages import Task
+from workers.engine.stages import RequestStages
 from workers.engine.watchdog import Watchdog
-from workers.engine.worker import build_task
+from workers.engine.worker import build_stages
 from workers.settings import WorkerSettings
 from workers.state.records import Records
 from workers.store.base import Store
@@ -21,15 +21,15 @@ PLACE = ("ic-light", "foreground")
 @contextmanager
 def stages(
     records: Records, store: Store, pipelines: Mapping[str, Pipeline[Any, Any]], timeout_s: int = 60, max_batch: int = 4
-) -> Iterator[tuple[Task, Reporter]]:
-    """A worker's task with threads of its own, which end with the block; everything in hand is stored by then."""
+) -> Iterator[tuple[RequestStages, Reporter]]:
+    """A worker's stages with threads of their own, which end with the block; everything is published by then."""
     settings = WorkerSettings().model_copy(update={"job_timeout_s": timeout_s, "max_batch": max_batch})
     reporter, watchdog = Reporter(records, interval_s=0.01), Watchdog()
     reporter.start()
     watchdog.start()
     try:
-        with closing(build_task("worker-a", settings, pipelines, records, store, reporter, watchdog)) as task:
-            yield task, reporter
+        with closing(build_stages("worker-a", settings, pipelines, records, store, reporter, watchdog)) as engine:
+            yield engine, reporter
     finally:
         watchdog.stop()
         reporter.stop()

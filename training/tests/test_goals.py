@@ -1,10 +1,10 @@
-"""Figures against their goals, and the table that tells them."""
+"""Checks of figures against their goals, and their table."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from training.goals import (
+from training.evaluation.goals import (
     CHROMA_LEVELS,
     CHROMA_SHIFT,
     NOISE_LEVELS,
@@ -17,7 +17,7 @@ from training.goals import (
     Noise,
     RoundTrip,
     WordShift,
-    lines,
+    check_goals,
     table,
 )
 
@@ -32,12 +32,12 @@ GOOD = Figures(
 
 
 def passed(figures: Figures) -> dict[str, bool]:
-    return {line.what: line.passed for line in lines(figures)}
+    return {line.what: line.passed for line in check_goals(figures)}
 
 
 def test_figures_that_just_meet_their_goals_pass():
-    assert len(lines(GOOD)) == 7
-    assert all(line.passed for line in lines(GOOD))
+    assert len(check_goals(GOOD)) == 7
+    assert all(line.passed for line in check_goals(GOOD))
 
 
 def test_every_goal_can_be_missed():
@@ -54,17 +54,17 @@ def test_every_goal_can_be_missed():
 
 
 def test_the_worst_seed_counts():
-    least = next(line for line in lines(GOOD) if line.what == "coffee: left/right, picture")
+    least = next(line for line in check_goals(GOOD) if line.what == "coffee: left/right, picture")
     assert (least.value, least.note) == (QUOTIENT, "least of 2 seeds")
 
 
 def test_words_are_judged_by_their_mean_and_counted_by_picture():
-    line = next(line for line in lines(GOOD) if line.what.startswith("warm light"))
+    line = next(line for line in check_goals(GOOD) if line.what.startswith("warm light"))
     assert line.value == 2.5
     assert "b* +2.5; 1 of 2 pictures the named way" in line.note
 
 
-def test_a_subject_that_cannot_be_measured_is_no_pass_and_is_told():
+def test_a_subject_that_cannot_be_measured_fails_with_the_reason():
     hidden = replace(GOOD, light=[replace(one, subject=None, mask=0.03) for one in GOOD.light])
     assert not passed(hidden)["coffee: left/right, subject"]
     assert "3% of the picture, too little or all in one half" in table(hidden)

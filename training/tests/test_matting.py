@@ -1,4 +1,4 @@
-"""Training of the matting network, on a few small batches, and what it is trained on."""
+"""Training of the matting network on a few small batches, and its samples."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from safetensors.torch import load_file
 from models.demo.architecture import MATTING_WIDTHS
 from models.ic_light.matting import RmbgMatting
 from models.ic_light.rmbg import Rmbg, widths_of
-from training import loop, matting
-from training.loop import Schedule
-from training.matting import loss_of, train_matting
-from training.matting_network import (
+from training.data.matting_samples import sample_batch, sample_matted
+from training.networks.matting_network import (
     SHRINK,
     colours_of,
-    lay_finest_level,
+    init_finest_level,
     maps_of,
     new_network,
 )
-from training.matting_pictures import draw_batch, draw_matted
+from training.stages import loop, matting
+from training.stages.loop import Schedule
+from training.stages.matting import loss_of, train_matting
 
 pytestmark = pytest.mark.slow
 
-SHORT = Schedule(steps=4, rate=1e-3, warm_up=1, average=0.9)
+SHORT = Schedule(steps=4, rate=1e-3, warm_up=1, ema_decay=0.9)
 MEGABYTES = 1.2
 
 
 def ignore(_: str) -> None:
-    """What is said while the tests train is of no interest."""
+    """Discards the log."""
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +62,16 @@ def test_the_pipelines_loader_runs_the_file(trained: Path):
     assert torch.isfinite(alpha).all()
 
 
-def test_training_goes_on_where_it_was_interrupted(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_training_resumes(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def interrupted(seed: int, step: int, count: int, width: int, height: int) -> tuple[torch.Tensor, torch.Tensor]:
         if step == 3:
             raise KeyboardInterrupt
-        return draw_batch(seed, step, count, width, height)
+        return sample_batch(seed, step, count, width, height)
 
     file = tmp_path / "rmbg.safetensors"
     with monkeypatch.context() as patched:
         patched.setattr(loop, "_CHECKPOINT_EVERY", 2)
-        patched.setattr(matting, "draw_batch", interrupted)
+        patched.setattr(matting, "sample_batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train_matting(file, tmp_path, ignore, SHORT)
     assert not file.exists()
@@ -82,7 +82,7 @@ def test_training_goes_on_where_it_was_interrupted(trained: Path, tmp_path: Path
 def test_steps_lower_the_loss_of_a_batch():
     network = new_network(3).train()
     optimiser = torch.optim.AdamW([weight for weight in network.parameters() if weight.requires_grad], lr=3e-3)
-    batch = draw_batch(5, 0, 4, 96, 96)
+    batch = sample_batch(5, 0, 4, 96, 96)
     losses = []
     for _ in range(12):
         loss = loss_of(network, batch, 0)
@@ -94,13 +94,13 @@ def test_steps_lower_the_loss_of_a_batch():
 
 
 @torch.inference_mode()
-def test_the_finest_level_passes_colours_down_and_the_map_up():
+def test_the_fixed_finest_level_passes_on_colours_and_the_map():
     network = new_network(4).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
-    lay_finest_level(network)
-    feed = F.interpolate(draw_batch(1, 0, 2, 48, 64)[0], scale_factor=SHRINK, mode="bicubic")
+    init_finest_level(network)
+    feed = F.interpolate(sample_batch(1, 0, 2, 48, 64)[0], scale_factor=SHRINK, mode="bicubic")
     finest = maps_of(network, colours_of(F.avg_pool2d(feed, 2)))[0]
     half = F.interpolate(finest, scale_factor=2, mode="bilinear")
     expected = F.interpolate(half, scale_factor=2, mode="bilinear").sigmoid()
@@ -109,7 +109,7 @@ def test_the_finest_level_passes_colours_down_and_the_map_up():
 
 
 def test_pictures_and_alphas_are_in_range_and_neither_empty_nor_full():
-    pictures, alphas = draw_batch(2, 7, 24, 96, 80)
+    pictures, alphas = sample_batch(2, 7, 24, 96, 80)
     assert pictures.shape == (24, 3, 80, 96)
     assert alphas.shape == (24, 1, 80, 96)
     assert pictures.dtype == alphas.dtype == torch.float32
@@ -121,8 +121,8 @@ def test_pictures_and_alphas_are_in_range_and_neither_empty_nor_full():
     assert ((covered > 0.02) & (covered < 0.9)).all()
 
 
-def test_a_step_always_draws_the_same_batch():
-    first, again, other = (draw_batch(2, step, 2, 64, 64) for step in (1, 1, 2))
+def test_the_batch_of_a_step_is_reproducible():
+    first, again, other = (sample_batch(2, step, 2, 64, 64) for step in (1, 1, 2))
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
@@ -130,6 +130,6 @@ def test_a_step_always_draws_the_same_batch():
 
 def test_subjects_lie_nearer_to_the_centre_than_to_the_corners():
     rng = np.random.default_rng(6)
-    mean = np.mean([draw_matted(rng, 64, 64)[1] for _ in range(60)], axis=0)
+    mean = np.mean([sample_matted(rng, 64, 64)[1] for _ in range(60)], axis=0)
     corners = np.mean([mean[:12, :12], mean[:12, -12:]])
     assert mean[24:48, 24:40].mean() > 0.5 > 2 * corners

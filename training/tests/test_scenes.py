@@ -1,4 +1,4 @@
-"""Scenes that demo weights are trained on: light falls from where it is said to, in the colour it is said to have."""
+"""Training scenes: light falls from the side and in the colour that the prompt names."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.ic_light.conditioning import GREY
 from models.ic_light.params import LightSource
-from models.ic_light.subject import GREY
-from training.cutouts import cutouts
-from training.lighting import light_subject, light_wall, soft_clip
-from training.looks import APPENDED, NEUTRAL, TINTED, draw_look, draw_prompt
-from training.photos import HELD_OUT, TRAINED_ON, load_photo
-from training.scenes import draw_scene
-from training.subjects import Subject, draw_subject
+from training.data.cutouts import cutouts
+from training.data.lighting import shade_subject, shade_wall, soft_clip
+from training.data.lighting_styles import APPENDED, NEUTRAL, TINTED, sample_prompt, sample_style
+from training.data.photos import HELD_OUT, TRAINED_ON, load_photo
+from training.data.scenes import sample_scene
+from training.data.subjects import Subject, sample_subject
 
 SIDES: tuple[LightSource, ...] = ("Left Light", "Right Light", "Top Light", "Bottom Light")
 SIZE = (192, 256)
@@ -26,13 +26,13 @@ SIZE = (192, 256)
 @pytest.fixture(scope="module")
 def subjects() -> list[Subject]:
     rng = np.random.default_rng(1)
-    return [draw_subject(rng, *SIZE) for _ in range(20)]
+    return [sample_subject(rng, *SIZE) for _ in range(20)]
 
 
 @pytest.fixture(scope="module")
 def many() -> list[Subject]:
     rng = np.random.default_rng(2)
-    return [draw_subject(rng, 192, 192) for _ in range(150)]
+    return [sample_subject(rng, 192, 192) for _ in range(150)]
 
 
 def from_left(values: np.ndarray, light: LightSource) -> np.ndarray:
@@ -53,8 +53,8 @@ def lit_to_dark(picture: np.ndarray, light: LightSource, weight: np.ndarray | No
 @pytest.mark.parametrize(("width", "height"), [(192, 192), (192, 384), (320, 256)])
 def test_a_scene_has_the_size_that_was_asked_for(width: int, height: int):
     rng = np.random.default_rng(3)
-    subject = draw_subject(rng, width, height)
-    scene = draw_scene(rng, subject, "Left Light")
+    subject = sample_subject(rng, width, height)
+    scene = sample_scene(rng, subject, "Left Light")
     assert subject.alpha.shape == (height, width)
     assert subject.alpha.dtype == np.float32
     for picture in (subject.picture, scene.foreground, scene.background, scene.target):
@@ -66,7 +66,7 @@ def test_a_scene_has_the_size_that_was_asked_for(width: int, height: int):
 def test_the_same_seed_gives_the_same_scene_and_another_seed_another():
     def drawn(seed: int) -> tuple[bytes, bytes, str]:
         rng = np.random.default_rng(seed)
-        scene = draw_scene(rng, draw_subject(rng, 192, 192), "Top Light")
+        scene = sample_scene(rng, sample_subject(rng, 192, 192), "Top Light")
         return scene.foreground.tobytes(), scene.target.tobytes(), scene.prompt
 
     assert drawn(4) == drawn(4)
@@ -92,7 +92,7 @@ def test_subjects_are_dark_bright_and_strongly_coloured(many: list[Subject]):
 
 def test_the_foreground_is_on_grey(subjects: list[Subject]):
     for subject in subjects:
-        scene = draw_scene(np.random.default_rng(6), subject, "None")
+        scene = sample_scene(np.random.default_rng(6), subject, "None")
         assert (scene.foreground[subject.alpha == 0] == GREY).all()
         assert np.array_equal(scene.foreground[subject.alpha == 1], subject.picture[subject.alpha == 1])
         assert np.array_equal(scene.target[subject.alpha == 0], scene.background[subject.alpha == 0])
@@ -101,7 +101,7 @@ def test_the_foreground_is_on_grey(subjects: list[Subject]):
 @pytest.mark.parametrize("light", SIDES)
 def test_the_side_towards_the_light_is_bright(light: LightSource, subjects: list[Subject]):
     rng = np.random.default_rng(7)
-    scenes = [draw_scene(rng, subject, light, NEUTRAL) for subject in subjects]
+    scenes = [sample_scene(rng, subject, light, NEUTRAL) for subject in subjects]
     whole = [lit_to_dark(scene.target, light) for scene in scenes]
     albedo = [lit_to_dark(subject.picture, light, subject.alpha) for subject in subjects]
     inside = [
@@ -118,21 +118,21 @@ def test_the_side_towards_the_light_is_bright(light: LightSource, subjects: list
 @pytest.mark.parametrize("light", SIDES)
 def test_light_on_a_subject_and_on_a_wall_is_of_the_stated_strength(light: LightSource, subjects: list[Subject]):
     inside = [
-        light_subject(subject.picture.astype(np.float32) / 255, subject.alpha, light)[subject.alpha > 0.9]
+        shade_subject(subject.picture.astype(np.float32) / 255, subject.alpha, light)[subject.alpha > 0.9]
         for subject in subjects
     ]
     dark, bright = np.mean([np.percentile(factor, (5, 95)) for factor in inside], axis=0)
     assert 0.18 < dark < 0.3
     assert 1.2 < bright < 1.42
-    wall = from_left(light_wall(np.random.default_rng(8), *SIZE, light), light)
+    wall = from_left(shade_wall(np.random.default_rng(8), *SIZE, light), light)
     assert 0.85 < wall[:, :8].mean() < 1.05
     assert 0.03 < wall[:, -8:].mean() < 0.12
 
 
 def test_without_a_side_light_is_even(subjects: list[Subject]):
-    scenes = [draw_scene(np.random.default_rng(9), subject, "None", NEUTRAL) for subject in subjects]
+    scenes = [sample_scene(np.random.default_rng(9), subject, "None", NEUTRAL) for subject in subjects]
     for subject, scene in zip(subjects, scenes, strict=True):
-        factor = light_subject(subject.picture.astype(np.float32) / 255, subject.alpha, "None")
+        factor = shade_subject(subject.picture.astype(np.float32) / 255, subject.alpha, "None")
         assert 0.7 < factor.min() <= factor.max() < 1.1
         for light in ("Left Light", "Top Light"):
             assert 0.9 < lit_to_dark(scene.background, light) < 1.1
@@ -141,7 +141,7 @@ def test_without_a_side_light_is_even(subjects: list[Subject]):
 @pytest.mark.parametrize("light", get_args(LightSource))
 def test_neutral_light_has_no_cast(light: LightSource, subjects: list[Subject]):
     for seed, subject in enumerate(subjects):
-        scene = draw_scene(np.random.default_rng(seed), subject, light, NEUTRAL)
+        scene = sample_scene(np.random.default_rng(seed), subject, light, NEUTRAL)
         mean = scene.background.reshape(-1, 3).mean(axis=0)
         assert np.ptp(mean) / mean.mean() < 0.03
 
@@ -150,12 +150,13 @@ REDS, GREENS, BLUES = ("warm", "sunset", "red", "gold"), ("forest", "green"), ("
 
 
 @pytest.mark.parametrize(("names", "strongest"), [(REDS, 0), (GREENS, 1), (BLUES, 2)], ids=["reds", "greens", "blues"])
-def test_a_look_moves_colours_its_way(names: tuple[str, ...], strongest: int, subjects: list[Subject]):
+def test_a_style_shifts_colours_its_way(names: tuple[str, ...], strongest: int, subjects: list[Subject]):
     for name in names:
         moved, walls = [], []
         for subject in subjects:
             plain, tinted = (
-                draw_scene(np.random.default_rng(10), subject, "Left Light", look) for look in (NEUTRAL, TINTED[name])
+                sample_scene(np.random.default_rng(10), subject, "Left Light", style)
+                for style in (NEUTRAL, TINTED[name])
             )
             inside = subject.alpha > 0.9
             moved.append((tinted.target[inside].mean(axis=0) + 1) / (plain.target[inside].mean(axis=0) + 1))
@@ -169,29 +170,29 @@ def test_a_look_moves_colours_its_way(names: tuple[str, ...], strongest: int, su
 @pytest.mark.parametrize("light", SIDES)
 def test_neon_is_magenta_towards_the_light_and_blue_behind(light: LightSource):
     whole = Subject(np.zeros((192, 192, 3), np.uint8), np.zeros((192, 192), np.float32))
-    background = from_left(draw_scene(np.random.default_rng(11), whole, light, TINTED["neon"]).background, light)
+    background = from_left(sample_scene(np.random.default_rng(11), whole, light, TINTED["neon"]).background, light)
     near, far = background[:, :40].reshape(-1, 3).mean(axis=0), background[:, -40:].reshape(-1, 3).mean(axis=0)
     assert near[0] > 1.25 * near[1]
     assert near[2] > 1.25 * near[1]
     assert far[2] > far[1] > far[0]
 
 
-def test_a_prompt_says_what_is_shown():
+def test_a_prompt_names_style_and_side():
     rng = np.random.default_rng(12)
-    prompts = [draw_prompt(rng, TINTED["moonlight"], "Right Light") for _ in range(400)]
+    prompts = [sample_prompt(rng, TINTED["moonlight"], "Right Light") for _ in range(400)]
     assert all("moon" in prompt for prompt in prompts)
     sided = [prompt for prompt in prompts if "right" in prompt]
     assert 0.18 < len(sided) / len(prompts) < 0.32
     assert not any(side in prompt for prompt in prompts for side in ("left", "top", "bottom"))
     assert 0.8 < np.mean([prompt.endswith(f", {APPENDED}") for prompt in prompts]) < 0.9
     assert len(set(prompts)) > 100
-    frontal = [draw_prompt(rng, TINTED["moonlight"], "None") for _ in range(100)]
+    frontal = [sample_prompt(rng, TINTED["moonlight"], "None") for _ in range(100)]
     assert not any(side in prompt for prompt in frontal for side in ("left", "right", "top", "bottom"))
 
 
-def test_a_neutral_prompt_names_no_colour_and_most_looks_are_neutral():
+def test_a_neutral_prompt_names_no_colour_and_most_styles_are_neutral():
     rng = np.random.default_rng(13)
-    drawn = Counter(draw_look(rng).words for _ in range(600))
+    drawn = Counter(sample_style(rng).words for _ in range(600))
     assert 0.66 < drawn[NEUTRAL.words] / 600 < 0.78
     assert len(drawn) == 1 + len(TINTED)
     assert not any(name in words for name in TINTED for words in NEUTRAL.words)
@@ -206,7 +207,7 @@ def test_clipping_keeps_hue_and_order():
     assert (np.diff(clipped, axis=1) > 0).all()
 
 
-def test_every_cut_out_is_of_a_photo_that_is_trained_on():
+def test_every_cutout_is_from_a_training_photo():
     assert cutouts().keys() <= set(TRAINED_ON)
     for cuts in cutouts().values():
         for cut in cuts:
@@ -227,7 +228,7 @@ def test_held_out_pictures_are_never_opened(monkeypatch: pytest.MonkeyPatch):
         kept.cache_clear()
     rng = np.random.default_rng(14)
     for _ in range(150):
-        draw_subject(rng, 192, 192)
+        sample_subject(rng, 192, 192)
     assert opened.isdisjoint(HELD_OUT)
     # A picture drawn from noise alone opens nothing: the check must have something to see.
     assert len(opened & set(TRAINED_ON)) > 12

@@ -1,4 +1,4 @@
-"""The command that trains, from end to end, with a few steps of everything."""
+"""`python -m training` end to end, with a few steps of every stage."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 
 from models.demo.trained_files import RMBG, SHIPPED, TEXT_ENCODER, UNET, VAE, Trained
 from models.weights.installed import read_installed
+from training import __main__ as command
 from training.__main__ import main
-from training.goals import FIGURES_FILE, RESULTS, read_figures, table
+from training.evaluation.goals import FIGURES_FILE, RESULTS, read_figures, table
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1000)]
 FILES = (VAE, UNET, TEXT_ENCODER, RMBG)
 
 
@@ -24,7 +25,7 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "training", "--work", folder / "work", *arguments],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
     )
 
 
@@ -36,20 +37,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_part_is_trained_pinned_and_built(folder: Path):
+def test_every_file_is_trained_pinned_and_built(folder: Path):
     trained = Trained(folder / "out", folder / "out" / "weights.lock")
     assert {name: trained.verified(name).is_file() for name in FILES} == dict.fromkeys(FILES, True)
     assert read_installed(folder / "work" / "weights").kind == "demo"
 
 
-def test_the_shipped_files_are_left_alone(folder: Path):
+def test_out_leaves_the_shipped_files_unchanged(folder: Path):
     assert SHIPPED.folder not in (folder / "out").parents
     shipped = SHIPPED.pins()
     assert shipped != Trained(folder / "out", folder / "out" / "weights.lock").pins()
     assert all(SHIPPED.verified(name) for name in shipped)
 
 
-def test_what_was_measured_is_written_and_said(folder: Path):
+def test_figures_and_log_are_written(folder: Path):
     figures = json.loads((folder / "out" / "figures.json").read_text())
     log = (folder / "out" / "training.log").read_text()
     assert figures["shortened"] is True
@@ -58,26 +59,25 @@ def test_what_was_measured_is_written_and_said(folder: Path):
         assert f"{part}: done in" in log
 
 
-def test_the_shipped_log_tells_the_shipped_figures():
+def test_the_shipped_log_holds_the_shipped_figures():
     log = (RESULTS / "training.log").read_text()
     assert table(read_figures(RESULTS / FIGURES_FILE)) in log
 
 
-@pytest.mark.slow
-def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_weights(folder: Path):
+def test_an_interrupted_run_resumes_and_ends_with_the_same_weights(folder: Path):
     before = {name: (folder / "out" / name).read_bytes() for name in FILES}
     for checkpoint in ("denoiser", "last_noise", RMBG):
         (folder / "work" / checkpoint).unlink()
     ended = train(folder, "--smoke", "--out", str(folder / "out"))
     assert ended.returncode == 0, ended.stderr
     again = (folder / "out" / "training.log").read_text().split("torch ")[-1]
-    assert "autoencoder: goes on at step 3" in again
-    assert "text: goes on at step 2" in again
-    assert "denoiser: goes on" not in again
+    assert "autoencoder: resumes at step 3" in again
+    assert "text: resumes at step 2" in again
+    assert "denoiser: resumes" not in again
     assert {name: (folder / "out" / name).read_bytes() for name in FILES} == before
 
 
-def test_a_trial_is_not_written_over_the_shipped_weights(capsys: pytest.CaptureFixture[str]):
+def test_smoke_weights_never_overwrite_the_shipped_ones(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ending:
         main(["--smoke"])
     assert ending.value.code == 2
@@ -87,3 +87,17 @@ def test_a_trial_is_not_written_over_the_shipped_weights(capsys: pytest.CaptureF
 def test_the_trained_tensors_are_finite(folder: Path):
     for name in FILES:
         assert all(tensor.isfinite().all() for tensor in load_file(folder / "out" / name).values())
+
+
+def test_without_out_the_shipped_files_and_results_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written = []
+
+    def run(recipe, work, trained, results, device, log):
+        written.extend((trained, results))
+        log("a line")
+
+    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
+    main(["--work", str(tmp_path / "work")])
+    assert written == [SHIPPED, tmp_path]
+    assert (tmp_path / "training.log").read_text() == "a line\n"

@@ -1,1 +1,1 @@
-"""The worker process: RQ loop, stages of a request, model loader, watchdog. The gateway does not import it."""
+"""The worker process: RQ loop, stages, model loader, heartbeat, watchdog. The gateway does not import it."""

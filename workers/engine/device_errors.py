@@ -1,6 +1,6 @@
-"""Tells what an exception says of the device: nothing, that its memory ran out, or that it is lost to this process.
+"""Classifies exceptions: out of device memory, a device that this process cannot use any more, or neither.
 
-torch is looked up only if something has loaded it already.
+torch is looked up only if something has imported it already.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _OUT_OF_MEMORY: Final = re.compile(r"CUDA (error: )?out of memory|(CUDNN|CUBLAS)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device had not enough memory; it can be used again."""
+    """Whether the device ran out of memory; it can be used again."""
     torch = sys.modules.get("torch")
     known = torch is not None and isinstance(error, torch.OutOfMemoryError)
     return known or (isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None)
 
 
 def is_broken_device(error: BaseException) -> bool:
-    """Whether the device has given an error after which everything that this process asks of it fails as well."""
+    """Whether the error is sticky: every later call of this process on the device fails as well."""
     if is_out_of_memory(error):
         return False
     torch = sys.modules.get("torch")
@@ -33,7 +33,7 @@ def is_broken_device(error: BaseException) -> bool:
 
 
 def free_device_memory() -> None:
-    """Give back what is cached; nothing that is in use."""
+    """Collect garbage and empty torch's cache of device memory."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

@@ -1,4 +1,4 @@
-"""The middle stage: pictures are drawn, one run of one pipeline at a time, by the one thread that uses the device."""
+"""The middle stage: the pipelines' `run`, one batch at a time, on the one thread that uses the device."""
 
 from __future__ import annotations
 
@@ -11,50 +11,51 @@ from typing import Final
 from models.errors import NonFiniteResult
 from models.pipeline import Pixels
 from workers.engine.device_errors import free_device_memory, is_broken_device, is_out_of_memory
-from workers.engine.job import Allowance, Job
-from workers.engine.outcome import Endings
+from workers.engine.outcome import Completion
+from workers.engine.prepare import PreparedRequest
+from workers.engine.progress import TimeBudget
 from workers.errors import Cancelled, DeadlineExceeded
 from workers.state.scripts import CANCELLED
 
 _log = logging.getLogger(__name__)
-_ENDS_SOON_S: Final = 1.0
-"""The next request is taken so long before a run ends: enough to prepare it, most of which goes to finding faces, and
-little for it to wait if another worker gets free meanwhile."""
+_NEARLY_DONE_S: Final = 1.0
+"""The next request is prefetched so long before a run ends: enough to prepare it, most of which goes to finding faces,
+and little for it to wait if another worker becomes idle meanwhile."""
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A request with its pictures."""
+class StageOutput:
+    """A request with its pixels."""
 
-    job: Job
+    request: PreparedRequest
     pixels: Pixels
 
 
 @dataclass
-class Steps:
-    """Hears of every step of a run: passes it on, leaves a run that is too long or that nobody wants any more."""
+class StepCallback:
+    """The `OnStep` of a run: stores the progress of its requests; raises on cancellation and past the deadline."""
 
-    jobs: Sequence[Job]
+    requests: Sequence[PreparedRequest]
     deadline: float
     timeout_s: int
-    ends_soon: Callable[[], None]
-    """Called, perhaps more than once, when about a second is left, judged by the step that was the last."""
-    _last: float = field(default_factory=time.monotonic)
+    on_nearly_done: Callable[[], None]
+    """Called, perhaps more than once, when about a second is left, estimated from the last step's time."""
+    _last_step_at: float = field(default_factory=time.monotonic)
 
     def __call__(self, step: int, total: int) -> None:
         """Raise `Cancelled` if all requests are cancelled, or `DeadlineExceeded`."""
         now = time.monotonic()
-        for job in self.jobs:
-            job.progress.step, job.progress.total = step, total
+        for request in self.requests:
+            request.progress.step, request.progress.total = step, total
         self.check()
-        if (total - step) * (now - self._last) <= _ENDS_SOON_S:
-            self.ends_soon()
-        self._last = now
+        if (total - step) * (now - self._last_step_at) <= _NEARLY_DONE_S:
+            self.on_nearly_done()
+        self._last_step_at = now
 
     def check(self) -> None:
         """The same without a step."""
-        progress = self.jobs[0].progress
-        if all(job.progress.cancelled for job in self.jobs):
+        progress = self.requests[0].progress
+        if all(request.progress.cancelled for request in self.requests):
             raise Cancelled(CANCELLED)
         if time.monotonic() > self.deadline:
             at = f"step {progress.step} of {progress.total}" if progress.total else "before the first step"
@@ -62,65 +63,64 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """Draws requests of one batch_key together, and each alone if that fails."""
+class ExecuteStage:
+    """Executes requests of one batch key together, and each alone if that fails."""
 
-    endings: Endings
-    allowance: Allowance
+    completion: Completion
+    time_budget: TimeBudget
 
-    def __call__(self, jobs: Sequence[Job], ends_soon: Callable[[], None]) -> list[Drawn]:
-        """Draw what is not cancelled; what cannot be drawn is ended.
+    def __call__(self, batch: Sequence[PreparedRequest], on_nearly_done: Callable[[], None]) -> list[StageOutput]:
+        """Execute what is not cancelled; what cannot be executed is FAILED.
 
-        After a run of several that fails, or one that runs out of memory, each is tried once more by itself, so that
-        only who is to blame fails. Raises `DeviceBroken`, and leaves all of them to another process then.
+        After a batch of several that fails, or one that runs out of memory, each request is tried once more by itself,
+        so that only the one at fault is FAILED. Raises `DeviceBroken`, and leaves all of them to another process then.
         """
-        wanted = [job for job in jobs if not self.endings.is_over(job.progress)]
-        before = [job.progress.seconds for job in wanted]
-        try:
-            return self._run(wanted, ends_soon) if wanted else []
-        except Exception as error:  # noqa: BLE001 - a defect in a model must not end the worker
-            if not _is_worth_another_run(error, wanted):
-                return self._fail(wanted, error)
-            _log.warning("%s: tried once more, each alone", _in_words(wanted, error))
-        # Only now nothing refers to the stack, and what it held, any more.
-        free_device_memory()
-        for job, seconds in zip(wanted, before, strict=True):
-            job.progress.seconds = seconds
-        return [drawn for job in wanted for drawn in self._run_alone(job, ends_soon)]
-
-    def _run(self, jobs: Sequence[Job], ends_soon: Callable[[], None]) -> list[Drawn]:
-        with self.allowance.stage([job.progress for job in jobs]) as deadline:
-            steps = Steps(jobs, deadline, self.allowance.timeout_s, ends_soon)
-            steps.check()
-            outcomes = jobs[0].pipeline.run([job.prepared for job in jobs], steps)
-        drawn = []
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            if isinstance(outcome, NonFiniteResult):
-                self.endings.fail(job.progress, outcome)  # the others of its run have their pictures all the same
-            else:
-                drawn.append(Drawn(job, outcome))
-        return drawn
-
-    def _run_alone(self, job: Job, ends_soon: Callable[[], None]) -> list[Drawn]:
-        if self.endings.is_over(job.progress):
+        wanted = [request for request in batch if not self.completion.is_cancelled(request.progress)]
+        if not wanted:
             return []
+        compute_s = [request.progress.compute_s for request in wanted]
         try:
-            return self._run([job], ends_soon)
+            return self._run(wanted, on_nearly_done)
         except Exception as error:  # noqa: BLE001 - a defect in a model must not end the worker
-            return self._fail([job], error)
+            if not _is_retryable(error, wanted):
+                self._fail(wanted, error)
+                return []
+            reason = "out of device memory" if is_out_of_memory(error) else repr(error)
+            _log.warning("execution failed (%s), retrying each request alone", reason)
+        # Behind the block: nothing refers to the failed run's frames, and the tensors in them, any more.
+        free_device_memory()
+        for request, seconds in zip(wanted, compute_s, strict=True):
+            request.progress.compute_s = seconds  # the time of the failed run does not count
+        outputs = []
+        for request in wanted:
+            if self.completion.is_cancelled(request.progress):
+                continue
+            try:
+                outputs += self._run([request], on_nearly_done)
+            except Exception as error:  # noqa: BLE001 - a defect in a model must not end the worker
+                self._fail([request], error)
+        return outputs
 
-    def _fail(self, jobs: Sequence[Job], error: Exception) -> list[Drawn]:
-        for job in jobs:
-            self.endings.fail(job.progress, error)
-        return []
+    def _run(self, batch: Sequence[PreparedRequest], on_nearly_done: Callable[[], None]) -> list[StageOutput]:
+        """Run the pipeline once; a request whose result is not finite is FAILED without affecting the others."""
+        with self.time_budget.stage([request.progress for request in batch]) as deadline:
+            on_step = StepCallback(batch, deadline, self.time_budget.timeout_s, on_nearly_done)
+            on_step.check()
+            outcomes = batch[0].pipeline.run([request.prepared for request in batch], on_step)
+        outputs = []
+        for request, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, NonFiniteResult):
+                self.completion.fail(request.progress, outcome)
+            else:
+                outputs.append(StageOutput(request, outcome))
+        return outputs
+
+    def _fail(self, batch: Sequence[PreparedRequest], error: Exception) -> None:
+        for request in batch:
+            self.completion.fail(request.progress, error)
 
 
-def _is_worth_another_run(error: Exception, jobs: Sequence[Job]) -> bool:
+def _is_retryable(error: Exception, batch: Sequence[PreparedRequest]) -> bool:
     if isinstance(error, Cancelled) or is_broken_device(error):
         return False
-    return len(jobs) > 1 or is_out_of_memory(error)
-
-
-def _in_words(jobs: Sequence[Job], error: Exception) -> str:
-    names = ", ".join(job.progress.record.request_id for job in jobs)
-    return f"{names} ran out of device memory" if is_out_of_memory(error) else f"{names} failed ({error!r})"
+    return len(batch) > 1 or is_out_of_memory(error)

@@ -1,4 +1,4 @@
-"""The worker's sign of life, from a thread of its own so that a long computation does not silence it."""
+"""The worker's heartbeat, on a thread of its own so that a long computation does not delay it."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from redis.exceptions import RedisError
 from workers.state.registry import WorkerRegistry, WorkerReport
 
 _log = logging.getLogger(__name__)
-_AGAIN_S: Final = 0.5
-"""After a beat that Redis did not take, the next comes so soon: it must be heard before this worker is missed."""
+_RETRY_S: Final = 0.5
+"""A beat that failed is repeated so soon, before the worker is presumed dead."""
 
 
 class Heartbeat(threading.Thread):
-    """Announces what `report` returns every `interval_s` seconds until it is stopped; rides out Redis outages."""
+    """Writes what `report` returns every `interval_s` seconds until it is stopped; survives Redis outages."""
 
     def __init__(self, registry: WorkerRegistry, report: Callable[[], WorkerReport], interval_s: float) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._registry = registry
         self._report = report
         self._interval_s = interval_s
-        self._ended = threading.Event()
+        self._stopped = threading.Event()
 
     def run(self) -> None:
         """Beat until `stop`."""
-        while not self._ended.is_set():
-            announced = self._announced()
-            self._ended.wait(self._interval_s if announced else min(self._interval_s, _AGAIN_S))
+        while not self._stopped.is_set():
+            written = self._write()
+            self._stopped.wait(self._interval_s if written else min(self._interval_s, _RETRY_S))
 
     def beat(self) -> None:
-        """Announce now, besides the regular beats."""
-        self._announced()
+        """Write the report now, besides the regular beats."""
+        self._write()
 
-    def _announced(self) -> bool:
+    def _write(self) -> bool:
         try:
             self._registry.heartbeat(self._report())
         except RedisError as error:
-            _log.warning("cannot announce this worker: %s", error)
+            _log.warning("heartbeat failed: %s", error)
             return False
         return True
 
     def stop(self) -> None:
-        """End the thread and sign off."""
-        self._ended.set()
+        """End the thread and deregister."""
+        self._stopped.set()
         self.join()
         try:
             self._registry.deregister(self._report().name)
         except RedisError as error:
-            _log.warning("cannot sign this worker off: %s", error)
+            _log.warning("cannot deregister: %s", error)

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from models.catalog import MODELS
-from models.errors import DeviceUnfit, WeightsError
+from models.errors import CompilationFailed, DeviceUnfit, WeightsError
 from models.pipeline import LoadOptions, Pipeline
-from models.runtime.kernel_cache import dismiss_compilers, keep_kernels
+from models.runtime.kernel_cache import set_cache_dirs, stop_compile_workers
 from models.weights.hashes import WEIGHT_HASHES, HashCache
-from models.weights.installed import INSTALLED_NAME
-from models.weights.weight_set import WeightSet
+from models.weights.installed import INSTALLED_NAME, WeightSet
 from workers.engine.device_errors import is_broken_device
 from workers.settings import WorkerSettings
 from workers.state.registry import ModelReport, ModelState, WorkerReport
@@ -46,7 +45,7 @@ class LoadedModels:
     def load(self, on_change: Callable[[], None]) -> None:
         """Load one model after the other; a model whose weights are amiss does not keep the others from serving."""
         # Before diffusers: it loads the compiler, which chooses a place itself where none is named.
-        keep_kernels(self._settings.data_dir / _KERNELS)
+        set_cache_dirs(self._settings.data_dir / _KERNELS)
         from diffusers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
@@ -59,7 +58,7 @@ class LoadedModels:
 
         for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].flexible):
             tell(slug, self._load_one(slug, device, partial(tell, slug)))
-        dismiss_compilers()
+        stop_compile_workers()
 
     def _load_one(self, slug: str, device: torch.device, tell: Callable[[ModelReport], None]) -> ModelReport:
         import torch
@@ -76,6 +75,10 @@ class LoadedModels:
             return _failed(slug, f"cannot load: {error}")
         except DeviceUnfit as error:
             return _failed(slug, str(error))
+        except CompilationFailed as error:
+            if error.__cause__ and is_broken_device(error.__cause__):
+                raise
+            return _failed(slug, f"{error}. FACELIGHT_COMPILE=auto serves without compiling what cannot be compiled.")
         except torch.OutOfMemoryError as error:
             return _failed(slug, f"The memory of {device} is too small for {slug}. {_ADVICE}", error)
         except MemoryError as error:
@@ -87,15 +90,23 @@ class LoadedModels:
             _log.exception("cannot serve %s", slug)
             return ModelReport(ModelState.FAILED, detail=f"cannot load: {type(error).__name__}, see the worker's log")
         self.pipelines[slug] = pipeline
-        load_s, warm_up_s = loaded - began, time.monotonic() - loaded
+        load_s, warm_up_s, execution = loaded - began, time.monotonic() - loaded, pipeline.execution
         _log.info(
-            "%s loaded on %s in %.1f s and warmed up in %.1f s (%s weights)",
-            *(slug, device, load_s, warm_up_s, weights.kind),
+            "%s loaded on %s in %.1f s and warmed up in %.1f s (%s weights, %s execution)",
+            *(slug, device, load_s, warm_up_s, weights.kind, execution.mode),
         )
+        if execution.fallback:
+            _log.warning("%s falls back to %s execution: %s", slug, execution.mode, execution.fallback)
         if weights.kind == "demo":
             _log.warning("%s runs on demo weights. %s", slug, MODELS[slug].demo_note)
         return ModelReport(
-            ModelState.READY, weights.kind, variants=pipeline.variants, load_s=load_s, warm_up_s=warm_up_s
+            ModelState.READY,
+            weights.kind,
+            variants=pipeline.variants,
+            load_s=load_s,
+            warm_up_s=warm_up_s,
+            execution=execution.mode,
+            fallback=execution.fallback,
         )
 
     def _options(self) -> LoadOptions:
@@ -128,17 +139,30 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def ensure_weights(settings: WorkerSettings) -> Path:
-    """Folder of the weights; if none is set and none were fetched, demo weights, which are built if need be."""
+    """The folder of the weights; builds demo weights if they are asked for and needed.
+
+    Raises `WeightsError` if no weights were fetched and the settings ask for no demo weights.
+    """
     folder = weights_folder(settings)
     if folder == settings.demo_dir:
         from models.demo.build import build
 
         if build(folder):
             _log.info("built demo weights in %s", folder)
+    elif not (folder / INSTALLED_NAME).is_file():
+        raise WeightsError(
+            f"no weights were fetched into {folder}. Run `facelight weights fetch`, or set FACELIGHT_DEMO=true to "
+            "serve demo weights."
+        )
     return folder
 
 
 def weights_folder(settings: WorkerSettings) -> Path:
-    """The folder that a worker with these settings uses, whether or not it is there."""
+    """The folder that a worker with these settings uses, whether or not it exists."""
     fetched = settings.weights_dir or (settings.real_dir / INSTALLED_NAME).is_file()
-    return settings.real_dir if fetched else settings.demo_dir
+    return settings.demo_dir if settings.demo and not fetched else settings.real_dir
+
+
+def with_demo_weights(settings: WorkerSettings) -> WorkerSettings:
+    """The settings of the worker of `facelight serve`: demo weights unless the operator has set FACELIGHT_DEMO."""
+    return settings if "demo" in settings.model_fields_set else settings.model_copy(update={"demo": True})

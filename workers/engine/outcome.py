@@ -1,4 +1,4 @@
-"""How a request ends in a worker: with pictures, or with a sentence. Its own pictures go, whichever it is."""
+"""How a request ends in a worker: COMPLETED with images, or FAILED with a message. Its inputs are deleted then."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from models.errors import InputRefused, NonFiniteResult
 from workers.engine.device_errors import is_broken_device, is_out_of_memory
 from workers.engine.progress import Progress, Reporter
 from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
+from workers.logs import request_context
 from workers.state.connection import retry_until_available
-from workers.state.records import Output, Record, Records, Result
+from workers.state.record import Output, Record, Result
+from workers.state.records import Records
 from workers.state.scripts import CANCELLED
 from workers.store.base import Store
 
@@ -21,61 +23,64 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Endings:
-    """Ends requests. What Redis refuses is left to the janitor, so that no stage fails for it."""
+class Completion:
+    """Moves requests to a final state. A transition that Redis refuses is left to the janitor, so no stage fails."""
 
     records: Records
     store: Store
     reporter: Reporter
 
     def complete(self, results: Sequence[Result], requests: Sequence[Progress]) -> list[bool]:
-        """End requests with the pictures that are in the store; False for those that nobody wants any more.
+        """Complete requests whose images are stored; False for each that was cancelled or requeued meanwhile.
 
-        `tidy` must follow for each. The list is empty if Redis refuses to say what has become of them.
+        `clean_up` must follow for each. The list is empty if Redis refuses to say what has become of them.
         """
-        ended = self._end(requests, lambda: self.records.complete_all(results))
-        for result, completed in zip(results, ended, strict=False):
-            words = "%s completed in %.2f s" if completed else "%s was cancelled, or given to another, in its %.2f s"
-            _log.info(words, result.record.request_id, result.inference_time)
-        return ended
+        completed = self._settle(requests, lambda: self.records.complete(results))
+        for result, done in zip(results, completed, strict=False):
+            message = "completed in %.2f s" if done else "cancelled or requeued; its %.2f s were in vain"
+            _log.info(message, result.inference_time, extra={"request_id": result.record.request_id})
+        return completed
 
     def fail(self, progress: Progress, error: Exception) -> None:
-        """End a request because of an error. Raises `DeviceBroken` if another process has to try it again."""
+        """Fail a request because of an error. Raises `DeviceBroken` if another process has to try it again."""
         if is_broken_device(error):
             raise DeviceBroken(str(error)) from error
-        record, sentence = progress.record, _sentence(progress, error)
-        _log.info("%s failed: %s", record.request_id, sentence)
-        for ended in self._end([progress], lambda: [self.records.fail(record, sentence, progress.seconds)]):
-            self.tidy(record, ended)
+        with request_context(progress.request_id):
+            record, message = progress.record, _message(error)
+            _log.info("failed: %s", message)
+            for failed in self._settle([progress], lambda: [self.records.fail(record, message, progress.compute_s)]):
+                self.clean_up(record, failed)
 
-    def is_over(self, progress: Progress) -> bool:
-        """Whether a request needs no more of its stages because its caller cancelled it; it is ended then."""
+    def is_cancelled(self, progress: Progress) -> bool:
+        """Whether a request needs none of its remaining stages because it was cancelled; it is FAILED then."""
         if progress.cancelled:
             self.fail(progress, Cancelled(CANCELLED))
         return progress.cancelled
 
-    def tidy(self, record: Record, ended: bool, outputs: Iterable[Output] = ()) -> None:
-        """Remove results in vain, and the pictures that a request came with, unless another worker needs them."""
-        if not ended:
-            self.drop(output.name for output in outputs)
-        if ended or self._is_final(record.request_id):
-            self.drop(record.stored_images.values())
+    def clean_up(self, record: Record, ended: bool, outputs: Iterable[Output] = ()) -> None:
+        """Delete outputs that no record names, and the request's input images unless another worker needs them."""
+        with request_context(record.request_id):
+            if not ended:
+                self.delete(output.name for output in outputs)
+            if ended or self._is_final(record.request_id):
+                self.delete(record.stored_images.values())
 
-    def drop(self, names: Iterable[str]) -> None:
-        """Remove pictures from the store."""
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete images from the store."""
         for name in names:
             self.store.delete(name)
 
-    def _end(self, requests: Sequence[Progress], step: Callable[[], list[bool]]) -> list[bool]:
-        """Whether each has ended so; nothing at all if Redis refuses to say: then no picture may go either."""
+    def _settle(self, requests: Sequence[Progress], transition: Callable[[], list[bool]]) -> list[bool]:
+        """Whether each made the transition; an empty list if Redis refuses to say: no image may be deleted then."""
         try:
-            return retry_until_available(step)
+            return retry_until_available(transition)
         except RedisError:
-            _log.exception("%s could not be ended", ", ".join(request.record.request_id for request in requests))
+            ids = ",".join(request.request_id for request in requests)
+            _log.exception("the end could not be recorded", extra={"request_id": ids})
             return []
         finally:
             for request in requests:
-                self.reporter.leave(request)
+                self.reporter.untrack(request)
 
     def _is_final(self, request_id: str) -> bool:
         try:
@@ -85,18 +90,17 @@ class Endings:
         return record is None or record.status.is_final
 
 
-def _sentence(progress: Progress, error: Exception) -> str:
-    """What the caller is told; the log is told the rest."""
+def _message(error: Exception) -> str:
+    """The error for the caller; details go to the log only."""
     if isinstance(error, (InputRefused, DeadlineExceeded, Cancelled)):
         return str(error)
-    request_id = progress.record.request_id
     if isinstance(error, StoreUnavailable):
-        _log.error("%s failed, for the result store did: %s", request_id, error)
+        _log.error("the result store is unavailable: %s", error)
         return "The result store cannot be used. Try again later."
     if isinstance(error, NonFiniteResult):
-        _log.error("%s has no picture. `facelight weights verify` tells whether a weight file is damaged.", request_id)
+        _log.error("values are not finite; `facelight weights verify` finds damaged weight files")
         return str(error)
-    _log.error("%s failed", request_id, exc_info=error)
+    _log.error("an unexpected error", exc_info=error)
     if is_out_of_memory(error):
         return "The GPU has not enough memory for this request."
     return "The model failed on this request."

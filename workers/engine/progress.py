@@ -1,16 +1,23 @@
-"""Tells Redis how far the requests in hand are and hears who is cancelled, without the computation waiting."""
+"""Progress of the requests in flight: written to Redis, and cancellations read from it, without delaying the stages.
+
+The time that a request may compute is counted here too.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from redis.exceptions import RedisError
 
-from workers.state.records import Record, Records
+from workers.engine.watchdog import GRACE_S, Watchdog
+from workers.state.record import Record
+from workers.state.records import Records
 from workers.state.scripts import CANCELLED
 
 _log = logging.getLogger(__name__)
@@ -19,72 +26,107 @@ _INTERVAL_S: Final = 0.25
 
 @dataclass(eq=False)
 class Progress:
-    """How far a request is. The reporter writes `cancelled`, whoever computes everything else."""
+    """Progress of one request in flight.
+
+    Every field has one writer. `cancelled` is the reporter's; all others belong to the thread whose stage has the
+    request, and a request is in one stage at a time. All may be read by any thread: a reader sees the last value.
+    """
 
     record: Record
     step: int = 0
     total: int = 0
     cancelled: bool = False
-    seconds: float = 0.0
-    """Computing time of the stages that are over."""
-    since: float | None = None
+    compute_s: float = 0.0
+    """Computing time of the stages that are over, in seconds."""
+    stage_began: float | None = None
     """When the present stage began, by the monotonic clock; None between two stages."""
 
     @property
+    def request_id(self) -> str:
+        """The request's id."""
+        return self.record.request_id
+
+    @property
     def inference_time(self) -> float:
-        """Seconds that were computed so far; waiting between two stages does not count."""
-        since = self.since
-        return self.seconds + (0.0 if since is None else time.monotonic() - since)
+        """Computing time so far, in seconds; waiting between two stages does not count."""
+        began = self.stage_began
+        return self.compute_s + (0.0 if began is None else time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class TimeBudget:
+    """Every request may compute for `timeout_s` seconds, all stages together."""
+
+    timeout_s: int
+    watchdog: Watchdog
+
+    @contextmanager
+    def stage(self, requests: Sequence[Progress]) -> Iterator[float]:
+        """Add the block's time to the requests' computing time; yields the deadline, by the monotonic clock.
+
+        The watchdog ends the process if the block exceeds the deadline by `GRACE_S`.
+        """
+        began = time.monotonic()
+        left = max(0.0, self.timeout_s - max(request.compute_s for request in requests))
+        for request in requests:
+            request.stage_began = began
+        try:
+            with self.watchdog.ends_process_after(left + GRACE_S, requests[0].request_id):
+                yield began + left
+        finally:
+            for request in requests:
+                request.stage_began = None
+                request.compute_s += time.monotonic() - began
 
 
 class Reporter(threading.Thread):
-    """Reports on all that it follows, until it is stopped; rides out Redis outages. Any thread may call it."""
+    """Reports on all requests that it tracks, until it is stopped; survives Redis outages. Any thread may call it."""
 
     def __init__(self, records: Records, interval_s: float = _INTERVAL_S) -> None:
         super().__init__(name="reporter", daemon=True)
         self._records = records
         self._interval_s = interval_s
-        self._followed: dict[str, Progress] = {}
+        self._in_flight: dict[str, Progress] = {}
         self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self._stopped = threading.Event()
 
     @property
     def request_ids(self) -> tuple[str, ...]:
-        """The requests in hand, in the order in which they were taken."""
+        """The requests in flight, in the order in which they were claimed."""
         with self._lock:
-            return tuple(self._followed)
+            return tuple(self._in_flight)
 
-    def follow(self, record: Record) -> Progress:
-        """Report on a request that was taken, until `leave`."""
+    def track(self, record: Record) -> Progress:
+        """Report on a request that was claimed, until `untrack`."""
         progress = Progress(record)
         with self._lock:
-            self._followed[record.request_id] = progress
+            self._in_flight[record.request_id] = progress
         return progress
 
-    def leave(self, progress: Progress) -> None:
-        """Report on it no more: it has ended, or is to be taken for lost."""
+    def untrack(self, progress: Progress) -> None:
+        """Report on it no more: it has ended, or the janitor is to requeue it."""
         with self._lock:
-            if self._followed.get(progress.record.request_id) is progress:
-                del self._followed[progress.record.request_id]
+            if self._in_flight.get(progress.request_id) is progress:
+                del self._in_flight[progress.request_id]
 
     def run(self) -> None:
         """Report until `stop`."""
-        while not self._ended.wait(self._interval_s):
+        while not self._stopped.wait(self._interval_s):
             with self._lock:
-                followed = list(self._followed.values())
-            for progress in followed:
+                in_flight = list(self._in_flight.values())
+            for progress in in_flight:
                 self._report(progress)
 
     def stop(self) -> None:
         """End the thread."""
-        self._ended.set()
+        self._stopped.set()
         self.join()
 
     def _report(self, progress: Progress) -> None:
-        """A request that is cancelled ends at once, though others may be drawn in one run with it."""
+        """Write the step. A cancelled request is FAILED at once, though the rest of its batch is still executing."""
         try:
             if not progress.cancelled and self._records.report(progress.record, progress.step, progress.total):
                 progress.cancelled = True
                 self._records.fail(progress.record, CANCELLED, progress.inference_time)
         except RedisError as error:
-            _log.debug("cannot report on %s: %s", progress.record.request_id, error)
+            _log.debug("cannot report progress: %s", error, extra={"request_id": progress.request_id})

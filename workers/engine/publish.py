@@ -1,104 +1,151 @@
-"""The last stage: pictures are encoded and stored, and the request completes."""
+"""The last stage: images are encoded and stored, and the request is completed."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Final
+from itertools import count
+from typing import Final, Generic, TypeVar
 
 from models.imaging.decode import MEDIA_TYPES
-from models.params import CommonParams
-from models.pipeline import Pixels
-from workers.engine.execute import Drawn
-from workers.engine.in_order import InOrder
-from workers.engine.job import Allowance
-from workers.engine.outcome import Endings
-from workers.engine.progress import Progress
-from workers.errors import StoreUnavailable
-from workers.state.records import Output, Result
+from workers.engine.execute import StageOutput
+from workers.engine.outcome import Completion
+from workers.engine.progress import Progress, TimeBudget
+from workers.logs import request_context
+from workers.state.record import Output, Result
 from workers.store.base import Store
 
 _FILES_OUTLIVE_RECORD_S: Final = 1.0
-_BEHIND: Final = 12
-_BEHIND_BYTES: Final = 64 * 1024**2
-"""So many requests, and so many bytes of pixels, may be behind. To store small pictures is to wait for the disk, which
+MAX_PENDING: Final = 12
+MAX_PENDING_BYTES: Final = 64 * 1024**2
+"""So many requests, and so many bytes of pixels, may be pending. Storing small images is waiting for the disk, which
 takes about as long for several as for one; large ones take the host's processors, and memory."""
-_Kept = tuple[Progress, Result]
+_Stored = tuple[Progress, Result]
+Item = TypeVar("Item")
 
 
-class Finisher:
-    """Finishes requests on threads of its own, several at a time. They complete in their order."""
+class PublishStage:
+    """Publishes requests on threads of its own, several at a time. They complete in the order of submission."""
 
-    def __init__(self, store: Store, endings: Endings, allowance: Allowance, result_ttl_s: int) -> None:
+    def __init__(self, store: Store, completion: Completion, time_budget: TimeBudget, result_ttl_s: int) -> None:
         self._store = store
-        self._endings = endings
-        self._allowance = allowance
-        self._result_ttl_s = result_ttl_s
-        self._threads = ThreadPoolExecutor(_BEHIND, "finisher")
-        self._behind: deque[tuple[Future[None], int]] = deque()
-        self._completing = InOrder(self._complete)
+        self._completion = completion
+        self._time_budget = time_budget
+        self._file_ttl_s = result_ttl_s + _FILES_OUTLIVE_RECORD_S
+        self._threads = ThreadPoolExecutor(MAX_PENDING, "publish")
+        self._pending: deque[tuple[Future[None], int]] = deque()
+        self._failure: BaseException | None = None
+        self._committer = OrderedCommitter(self._complete)
 
-    def __call__(self, drawn: Drawn) -> None:
-        """Have a request finished, as soon as there is room. Raises what went wrong with an earlier one."""
-        size = drawn.pixels.nbytes
-        self.wait_until_behind(_BEHIND - 1, _BEHIND_BYTES - size)
-        self._behind.append((self._threads.submit(self._finish, drawn, self._completing.number()), size))
+    def submit(self, output: StageOutput) -> None:
+        """Have a request published; blocks until fewer than `MAX_PENDING` are pending."""
+        size = output.pixels.nbytes
+        self.wait_for_pending(MAX_PENDING - 1, MAX_PENDING_BYTES - size)
+        self._pending.append((self._threads.submit(self._publish, output, self._committer.reserve()), size))
 
-    def wait_until_behind(self, count: int, size: int = 0) -> None:
-        """Wait until at most so many requests with so many bytes of pixels are behind, or none at all.
+    def wait_for_pending(self, count: int = 0, size: int = 0) -> None:
+        """Wait until at most `count` requests with at most `size` bytes of pixels are pending, or none at all."""
+        self._reap()
+        while self._pending and (len(self._pending) > count or sum(each for _, each in self._pending) > size):
+            wait([self._pending[0][0]])
+            self._reap()
 
-        Raises `DeviceBroken` if one of them found that out.
-        """
-        while self._behind:
-            oldest, _ = self._behind[0]
-            has_room = len(self._behind) <= count and sum(each for _, each in self._behind) <= size
-            if has_room and not oldest.done():
-                return
-            self._behind.popleft()
-            oldest.result()
+    def check(self) -> None:
+        """Raise the first error of the publications since the last check, such as `DeviceBroken`."""
+        self._reap()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
-        """Wait until everything is stored."""
-        wait([future for future, _ in self._behind])
+        """Wait until everything is published."""
+        wait([future for future, _ in self._pending])
         self._threads.shutdown()
 
-    def _finish(self, drawn: Drawn, number: int) -> None:
-        kept = None
+    def _reap(self) -> None:
+        """Remove the oldest publications as far as they are done, and keep the first error."""
+        while self._pending and self._pending[0][0].done():
+            future, _ = self._pending.popleft()
+            self._failure = self._failure or future.exception()
+
+    def _publish(self, output: StageOutput, position: int) -> None:
+        stored = None
         try:
-            kept = self._kept(drawn)
+            with request_context(output.request.progress.request_id):
+                stored = self._encode_and_store(output)
         finally:
-            self._completing.bring(number, kept)
+            self._committer.submit(position, stored)
 
-    def _kept(self, drawn: Drawn) -> _Kept | None:
-        job, progress = drawn.job, drawn.job.progress
-        if self._endings.is_over(progress):
+    def _encode_and_store(self, output: StageOutput) -> _Stored | None:
+        """Store all images of a request, or none; None if the request is FAILED."""
+        request, progress = output.request, output.request.progress
+        if self._completion.is_cancelled(progress):
             return None
-        try:
-            with self._allowance.stage([progress]):
-                outputs = self._keep(job.params, job.pipeline.finish(job.params, drawn.pixels), drawn.pixels)
-        except Exception as error:  # noqa: BLE001 - a defect in a model must not end the worker
-            self._endings.fail(progress, error)
-            return None
-        return progress, Result(progress.record, outputs, progress.seconds)
-
-    def _complete(self, kept: Sequence[_Kept]) -> None:
-        results = [result for _, result in kept]
-        ended = self._endings.complete(results, [progress for progress, _ in kept])
-        for result, completed in zip(results, ended, strict=False):
-            # Elsewhere: to remove a file may mean to wait for the disk as well, and the next one is to complete.
-            self._threads.submit(self._endings.tidy, result.record, completed, result.outputs)
-
-    def _keep(self, params: CommonParams, files: list[bytes], pixels: Pixels) -> tuple[Output, ...]:
-        """Store all pictures, or none."""
-        height, width = pixels.shape[1:3]
-        media_type, ttl_s = MEDIA_TYPES[params.output_format], self._result_ttl_s + _FILES_OUTLIVE_RECORD_S
+        height, width = output.pixels.shape[1:3]
+        image_format = request.params.output_format
         outputs: list[Output] = []
         try:
-            for file in files:
-                name = self._store.put(file, params.output_format, ttl_s)
-                outputs.append(Output(name, media_type, len(file), width, height))
-        except StoreUnavailable:
-            self._endings.drop(output.name for output in outputs)
+            with self._time_budget.stage([progress]):
+                for file in request.pipeline.finish(request.params, output.pixels):
+                    name = self._store.put(file, image_format, self._file_ttl_s)
+                    outputs.append(Output(name, MEDIA_TYPES[image_format], len(file), width, height))
+        except Exception as error:  # noqa: BLE001 - a defect in a model must not end the worker
+            self._completion.delete(stored.name for stored in outputs)
+            self._completion.fail(progress, error)
+            return None
+        return progress, Result(progress.record, tuple(outputs), progress.compute_s)
+
+    def _complete(self, stored: Sequence[_Stored]) -> None:
+        results = [result for _, result in stored]
+        completed = self._completion.complete(results, [progress for progress, _ in stored])
+        for result, done in zip(results, completed, strict=False):
+            # On another thread: deleting a file may wait for the disk as well, and the next group is to be committed.
+            self._threads.submit(self._completion.clean_up, result.record, done, result.outputs)
+
+
+class OrderedCommitter(Generic[Item]):
+    """Commits items in the order of their reservations, and all that are ready as one group.
+
+    The thread that submits the next item in order commits it, with those behind it that are ready; all other threads
+    return at once. The slower a commit, the more items share the next (group commit).
+    """
+
+    def __init__(self, commit: Callable[[Sequence[Item]], None]) -> None:
+        self._commit = commit
+        self._reservations = count()
+        self._next = 0
+        self._ready: dict[int, Item | None] = {}
+        self._lock = threading.Lock()
+        self._committing = False
+
+    def reserve(self) -> int:
+        """The position of the next item. Every reservation must be submitted, with None if there is no item."""
+        return next(self._reservations)
+
+    def submit(self, position: int, item: Item | None) -> None:
+        """Hand in an item, or None to skip the position; raises what a commit raises."""
+        with self._lock:
+            self._ready[position] = item
+            if self._committing:
+                return
+            self._committing = True
+        try:
+            while group := self._next_run():
+                self._commit(group)
+        except BaseException:
+            self._committing = False  # no other thread can have begun meanwhile
             raise
-        return tuple(outputs)
+
+    def _next_run(self) -> list[Item]:
+        """Take the ready items that follow each other in order; with none left, this thread commits no more."""
+        run: list[Item] = []
+        with self._lock:
+            while self._next in self._ready:
+                item = self._ready.pop(self._next)
+                self._next += 1
+                if item is not None:
+                    run.append(item)
+            self._committing = bool(run)
+        return run

@@ -1,15 +1,15 @@
-"""The stages of a worker, so that the device waits for nothing but requests.
+"""The stages of a worker, so that the device never waits while requests do.
 
-    intake thread       take, prepare     one run ahead
-    the main thread     run               it alone uses the device
-    finisher threads    finish, store     the last few requests
+    prefetch thread     claim, prepare            one batch ahead
+    main thread         execute                   the only one that uses the device
+    publish threads     encode, store, complete   the last few requests
 
-What waits between two stages is bounded: on a disk that has become slow, the device waits when there is one picture
-more than may be behind. A request is taken ahead only when the run at hand is about to end, and only if no other worker
-waits for one. Requests complete in the order in which they were taken.
+The queues between the stages are bounded: if the disk becomes slow, the device waits once more than `MAX_PENDING`
+results are pending. A batch is prefetched only when the present one is nearly done, and only if no other worker was
+notified of its requests. Requests complete in the order in which they were claimed.
 
-A request that was tried before has perhaps killed its worker, so it is alone in the next: nothing is taken beside it,
-and what was drawn before it is stored first.
+A request that was tried before may have killed its worker, so it is alone in the next: nothing is claimed beside it,
+and results that are pending are published first.
 """
 
 from __future__ import annotations
@@ -20,68 +20,70 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from threading import Event
 
-from workers.engine.execute import Drawing
-from workers.engine.job import Job
-from workers.engine.prepare import Intake
-from workers.engine.publish import Finisher
-from workers.state.records import QueueKey
+from workers.engine.execute import ExecuteStage
+from workers.engine.prepare import PreparedRequest, PrepareStage
+from workers.engine.publish import PublishStage
+from workers.logs import request_context
+from workers.state.record import QueueKey
 
 
 @dataclass
-class Task:
-    """The one job there is: called with what a token stands for, it serves whoever waits, until nobody does."""
+class RequestStages:
+    """Prepare, execute, publish: called for every wakeup, serves requests until none waits."""
 
-    intake: Intake
-    drawing: Drawing
-    finisher: Finisher
-    _ahead: Future[list[Job]] | None = field(default=None, init=False)
+    prepare: PrepareStage
+    execute: ExecuteStage
+    publish: PublishStage
+    _prefetched: Future[list[PreparedRequest]] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._intake_thread = ThreadPoolExecutor(1, "intake")
+        self._prefetch_thread = ThreadPoolExecutor(1, "prefetch")
         self._closing = Event()
 
-    def __call__(self, queue_key: QueueKey, token: bytes) -> Iterator[None]:
-        """Serve who is next at `queue_key`, then anybody else; yields after every run. Only records tell how they
-        ended.
+    def serve(self, queue_key: QueueKey, wakeup: bytes) -> Iterator[None]:
+        """Serve the requests of the queue that the wakeup is for, then of any; yields after every batch.
 
-        Raises `DeviceBroken`; all requests in hand are left to be tried again by other processes then.
+        How requests ended is in their records alone. Raises `DeviceBroken`; all requests in flight are left to be
+        requeued by the janitor then.
         """
-        jobs = self.intake.take(queue_key, token)
-        while jobs:
-            self._serve(jobs)
+        requests = self.prepare.claim(queue_key, wakeup)
+        while requests:
+            self._serve(requests)
             yield
-            jobs = self._next()
+            prefetched, self._prefetched = self._prefetched, None
+            requests = prefetched.result() if prefetched is not None else []
+            if not requests and not self._closing.is_set():
+                requests = self.prepare.claim_any(first_attempt_only=False)
 
-    def take_no_more(self) -> None:
-        """Serve what is in hand and take nothing else. May be called by a signal handler."""
+    def stop_claiming(self) -> None:
+        """Serve what is in flight and claim nothing else. May be called by a signal handler."""
         self._closing.set()
 
     def close(self) -> None:
-        """Wait for what was drawn to be stored; take nothing more."""
-        self.take_no_more()
-        self._intake_thread.shutdown(wait=False, cancel_futures=True)
-        self.finisher.close()
+        """Claim nothing more, and wait until everything is published."""
+        self.stop_claiming()
+        self._prefetch_thread.shutdown(wait=False, cancel_futures=True)
+        self.publish.close()
 
-    def _serve(self, jobs: Sequence[Job]) -> None:
-        alone = not all(job.is_new for job in jobs)
-        if alone:
-            self.finisher.wait_until_behind(0)
-        runs = [list(kin) for _, kin in groupby(jobs, key=lambda job: (job.pipeline, job.batch_key))]
-        for number, run in enumerate(runs, 1):
-            is_last = number == len(runs) and not alone
-            for drawn in self.drawing(run, self._look_ahead if is_last else _look_nowhere):
-                self.finisher(drawn)
+    def _serve(self, requests: Sequence[PreparedRequest]) -> None:
+        """Execute what was claimed together, one run for each batch key, and have it published."""
+        is_alone = not all(request.is_first_attempt for request in requests)
+        if is_alone:
+            self.publish.wait_for_pending()
+            self.publish.check()
+        batches = [list(batch) for _, batch in groupby(requests, key=lambda each: (each.pipeline, each.batch_key))]
+        for number, batch in enumerate(batches, 1):
+            may_prefetch = number == len(batches) and not is_alone
+            with request_context(*(request.progress.request_id for request in batch)):
+                outputs = self.execute(batch, self._prefetch if may_prefetch else no_prefetch)
+            for output in outputs:
+                self.publish.submit(output)
+            self.publish.check()
 
-    def _look_ahead(self) -> None:
-        if self._ahead is None and not self._closing.is_set():
-            self._ahead = self._intake_thread.submit(self.intake.take_more, only_new=True)
-
-    def _next(self) -> list[Job]:
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and (jobs := ahead.result()):
-            return jobs
-        return [] if self._closing.is_set() else self.intake.take_more(only_new=False)
+    def _prefetch(self) -> None:
+        if self._prefetched is None and not self._closing.is_set():
+            self._prefetched = self._prefetch_thread.submit(self.prepare.claim_any, first_attempt_only=True)
 
 
-def _look_nowhere() -> None:
-    """Between two runs of what was taken together nothing is taken."""
+def no_prefetch() -> None:
+    """Between two batches of what was claimed together nothing is prefetched."""

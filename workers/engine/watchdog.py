@@ -1,7 +1,7 @@
-"""Ends the process when a computation does not come back: a hung kernel, an endless loop.
+"""Ends the process when a computation exceeds its deadline and does not return: a hung kernel, an endless loop.
 
-What runs on a device cannot be interrupted from Python, so the process itself has to go; its supervisor starts another
-one, and the janitor has the request tried once more.
+What runs on a device cannot be interrupted from Python, so the process itself has to end; its supervisor starts another
+one, and the janitor requeues the request.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from typing import Final
 
 GRACE_S: Final = 10.0
-"""What a computation gets beyond its deadline: it should have seen that at its next step."""
+"""Grace period beyond the deadline, which a computation checks by itself at every step."""
 EXIT_STATUS: Final = 4
 _NATIVE_DELAY_S: Final = 1.0
-_LOOK_EVERY_S: Final = 5.0
-"""The native alarm follows the deadlines that late: it may ring so much too early, which is half of the grace."""
+_CHECK_EVERY_S: Final = 5.0
+"""The native timer is set to the earliest deadline so often: it may fire so much early, half of the grace period."""
 _STDERR: Final = 2
 _log = logging.getLogger(__name__)
 
@@ -28,65 +28,66 @@ _log = logging.getLogger(__name__)
 class Watchdog(threading.Thread):
     """Watches any number of computations at a time. Times are those of the monotonic clock.
 
-    Code that never lets go of the interpreter keeps this thread from running too; a native alarm, which needs no
-    interpreter, stands behind it. Setting one costs more than a small job, so it is left standing for the next.
+    Code that never releases the GIL blocks this thread too, so a native timer (`faulthandler`), which needs no
+    interpreter, backs it. Setting it costs more than a small job, so it is left set for the next one.
     """
 
     def __init__(self) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._deadlines: dict[object, tuple[float, str]] = {}
-        self._alarm_at = 0.0
-        """When the native alarm rings, less its delay; 0 if none is set."""
-        self._news = threading.Condition()
-        self._ended = False
+        self._timer_at = 0.0
+        """When the native timer fires, less its delay; 0 if it is not set."""
+        self._changed = threading.Condition()
+        self._stopped = False
 
     @contextmanager
-    def ends_process_after(self, seconds: float, what: str) -> Iterator[None]:
-        """End the process, with a stack trace of every thread, if the block takes longer; `what` is for the log."""
-        mark, deadline = object(), time.monotonic() + seconds
-        with self._news:
-            self._deadlines[mark] = (deadline, what)
-            if not self._alarm_at or deadline < self._alarm_at:
-                self._set_alarm()
-                self._news.notify()
+    def ends_process_after(self, seconds: float, request_id: str) -> Iterator[None]:
+        """End the process, with a stack trace of every thread, if the block takes longer; the id is for the log."""
+        key, deadline = object(), time.monotonic() + seconds
+        with self._changed:
+            self._deadlines[key] = (deadline, request_id)
+            if not self._timer_at or deadline < self._timer_at:
+                self._set_timer()
+                self._changed.notify()
         try:
             yield
         finally:
-            with self._news:
-                del self._deadlines[mark]
+            with self._changed:
+                del self._deadlines[key]
 
     def run(self) -> None:
         """Watch until `stop`."""
-        with self._news:
-            while not self._ended:
-                self._look()
-                left = self._alarm_at - time.monotonic()
-                self._news.wait(max(0.0, min(left, _LOOK_EVERY_S)) if self._alarm_at else None)
+        with self._changed:
+            while not self._stopped:
+                self._check()
+                left = self._timer_at - time.monotonic()
+                self._changed.wait(max(0.0, min(left, _CHECK_EVERY_S)) if self._timer_at else None)
 
     def stop(self) -> None:
         """End the thread."""
-        with self._news:
-            self._ended = True
-            self._news.notify()
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
         self.join()
         faulthandler.cancel_dump_traceback_later()
 
-    def _look(self) -> None:
-        overdue = [what for deadline, what in self._deadlines.values() if deadline <= time.monotonic()]
+    def _check(self) -> None:
+        overdue = [request_id for deadline, request_id in self._deadlines.values() if deadline <= time.monotonic()]
         if overdue:
-            _end(overdue[0])
-        self._set_alarm()
+            _end_process(overdue[0])
+        self._set_timer()
 
-    def _set_alarm(self) -> None:
-        self._alarm_at = min((deadline for deadline, _ in self._deadlines.values()), default=0.0)
-        if self._alarm_at:
-            seconds = max(0.0, self._alarm_at - time.monotonic()) + _NATIVE_DELAY_S
+    def _set_timer(self) -> None:
+        self._timer_at = min((deadline for deadline, _ in self._deadlines.values()), default=0.0)
+        if self._timer_at:
+            seconds = max(0.0, self._timer_at - time.monotonic()) + _NATIVE_DELAY_S
             faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
         else:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _end(what: str) -> None:
-    _log.critical("%s does not come back: this process ends", what)
+def _end_process(request_id: str) -> None:
+    message = "request %s exceeds its deadline and does not return: this process ends"
+    _log.critical(message, request_id, extra={"request_id": request_id})
     faulthandler.dump_traceback(file=_STDERR)
     os._exit(EXIT_STATUS)

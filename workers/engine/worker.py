@@ -10,28 +10,24 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
-from rq.worker import DequeueStrategy
-
 from models.pipeline import Pipeline
-from workers.engine.execute import Drawing
+from workers.engine.execute import ExecuteStage
 from workers.engine.heartbeat import Heartbeat
-from workers.engine.job import Allowance
 from workers.engine.model_loader import LoadedModels
-from workers.engine.outcome import Endings
-from workers.engine.prepare import Intake
-from workers.engine.progress import Reporter
-from workers.engine.publish import Finisher
+from workers.engine.outcome import Completion
+from workers.engine.prepare import PrepareStage
+from workers.engine.progress import Reporter, TimeBudget
+from workers.engine.publish import PublishStage
 from workers.engine.rq_loop import RequestWorker
-from workers.engine.stages import Task
+from workers.engine.stages import RequestStages
 from workers.engine.watchdog import Watchdog
 from workers.settings import WorkerSettings
-from workers.state.clock import SharedClock
-from workers.state.connection import connect, connect_blocking, retry_until_available
+from workers.state.connection import SharedClock, connect, connect_blocking, retry_until_available
 from workers.state.records import Records
-from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
+from workers.state.registry import WorkerRegistry, WorkerReport
 from workers.store.base import Store
 from workers.store.open import open_store
 
@@ -40,7 +36,7 @@ Pipelines = Mapping[str, Pipeline[Any, Any]]
 
 
 class Models(Protocol):
-    """What a worker serves: `LoadedModels`, or whatever takes their place."""
+    """The models of a worker: `LoadedModels`, or a fake in tests and benchmarks."""
 
     @property
     def pipelines(self) -> Pipelines:
@@ -50,30 +46,13 @@ class Models(Protocol):
         """State of every model. May be called from another thread."""
 
     def load(self, on_change: Callable[[], None]) -> None:
-        """Get them ready; `on_change` after every change of the report."""
-
-
-@dataclass(frozen=True)
-class ReadyModels:
-    """Pipelines that are there already."""
-
-    worker: str
-    pipelines: Pipelines
-
-    def report(self) -> WorkerReport:
-        """Every model is ready from the start."""
-        ready = {slug: ModelReport(ModelState.READY, variants=model.variants) for slug, model in self.pipelines.items()}
-        return WorkerReport(self.worker, "cpu", ready)
-
-    def load(self, on_change: Callable[[], None]) -> None:
-        """Load nothing."""
-        on_change()
+        """Load and warm up all models; calls `on_change` after every change of the report."""
 
 
 def serve(settings: WorkerSettings, models_of: Callable[[str, WorkerSettings], Models] = LoadedModels) -> int:
-    """Load, then serve until SIGTERM (what is in hand is finished first); returns the exit status.
+    """Load, then serve until SIGTERM (requests in flight are finished first); returns the exit status.
 
-    Without a model to serve it stays, and says why in its registry.
+    Without a model to serve it goes on beating, and its reports in the registry say why.
     """
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     redis = connect(settings.redis_url)
@@ -91,29 +70,24 @@ def serve(settings: WorkerSettings, models_of: Callable[[str, WorkerSettings], M
             threads.callback(thread.stop)
         models.load(on_change=heartbeat.beat)
         if not models.pipelines:
-            _log.error("no model could be loaded: start this worker again once what is reported is mended")
-            return _wait_for_the_end()
+            _log.error("no model could be loaded: restart this worker once the cause is fixed")
+            return _wait_for_signal()
         store = open_store(settings.store_location, SharedClock(records.now))
-        task = build_task(name, settings, models.pipelines, records, store, reporter, watchdog)
-        with closing(task):
-            return _work(name, settings, task)
+        stages = build_stages(name, settings, models.pipelines, records, store, reporter, watchdog)
+        with closing(stages):
+            return _work(name, settings, stages)
 
 
-def _wait_for_the_end() -> int:
-    """Report the models' states until SIGTERM or SIGINT; ending would only have a supervisor start it for ever."""
-    ended = threading.Event()
+def _wait_for_signal() -> int:
+    """Return on SIGTERM or SIGINT; a process that ended by itself would be restarted for ever by its supervisor."""
+    stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    ended.wait()
+        signal.signal(number, lambda *_: stopped.set())
+    stopped.wait()
     return 0
 
 
-def serve_pipelines(settings: WorkerSettings, pipelines: Pipelines) -> int:
-    """Serve pipelines that are loaded already; see `serve`."""
-    return serve(settings, lambda name, _settings: ReadyModels(name, pipelines))
-
-
-def build_task(
+def build_stages(
     name: str,
     settings: WorkerSettings,
     pipelines: Pipelines,
@@ -121,20 +95,18 @@ def build_task(
     store: Store,
     reporter: Reporter,
     watchdog: Watchdog,
-) -> Task:
-    """Put the stages of a worker of that name together; whoever calls closes them."""
-    endings, allowance = Endings(records, store, reporter), Allowance(settings.job_timeout_s, watchdog)
-    return Task(
-        Intake(name, records, store, pipelines, reporter, endings, allowance, settings.max_batch),
-        Drawing(endings, allowance),
-        Finisher(store, endings, allowance, settings.result_ttl_s),
+) -> RequestStages:
+    """Build the stages of the worker `name`; the caller closes them."""
+    completion, time_budget = Completion(records, store, reporter), TimeBudget(settings.job_timeout_s, watchdog)
+    return RequestStages(
+        PrepareStage(name, records, store, pipelines, reporter, completion, time_budget, settings.max_batch),
+        ExecuteStage(completion, time_budget),
+        PublishStage(store, completion, time_budget, settings.result_ttl_s),
     )
 
 
-def _work(name: str, settings: WorkerSettings, task: Task) -> int:
+def _work(name: str, settings: WorkerSettings, stages: RequestStages) -> int:
     redis = connect_blocking(settings.redis_url, RequestWorker.connection_timeout)
-    worker = retry_until_available(
-        lambda: RequestWorker(task, redis, settings.job_timeout_s, name=name)
-    )  # RQ asks for its address
-    worker.work(logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
-    return worker.exit_status
+    # RQ's constructor asks Redis for the client's address.
+    worker = retry_until_available(lambda: RequestWorker(stages, redis, settings.job_timeout_s, name=name))
+    return worker.serve()

@@ -44,6 +44,8 @@ _RECONNECT_S: Final = 1.0
 _TRIAL_PAUSE_S: Final = 0.25
 """While the circuit breaker is open, the pause between two calls that try Redis."""
 _PAUSE_S: Final = 0.5
+_CLOCK_INTERVAL_S: Final = 60.0
+_CLOCK_RETRY_S: Final = 5.0
 _UNABLE: Final = ("OOM command", "MISCONF", "READONLY", "read only replica", "used memory > 'maxmemory'")
 """What answers say of a Redis that is there and cannot write now: full, without a disk, a replica."""
 
@@ -183,6 +185,35 @@ class _Client(Redis):
                     raise
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, 0.5)
+
+
+class SharedClock:
+    """One clock for all processes and hosts: seconds since the epoch by Redis' clock, read once a minute.
+
+    In between, and during an outage, it runs by this machine's monotonic clock, as host clocks may jump and disagree.
+    Until Redis has replied once, it starts from this machine's own clock. Thread-safe.
+    """
+
+    def __init__(self, redis_time: Callable[[], float]) -> None:
+        """`redis_time` returns Redis' time in seconds since the epoch, or raises `RedisError`."""
+        self._redis_time = redis_time
+        self._offset = time.time() - time.monotonic()
+        self._next_read_at = 0.0
+
+    def __call__(self) -> float:
+        """The time now."""
+        if time.monotonic() >= self._next_read_at:
+            self._read()
+        return time.monotonic() + self._offset
+
+    def _read(self) -> None:
+        self._next_read_at = time.monotonic() + _CLOCK_RETRY_S  # first of all, so that other threads do not read too
+        try:
+            self._offset = self._redis_time() - time.monotonic()
+        except RedisError as error:
+            _log.debug("Redis' time cannot be read: %s", error)
+        else:
+            self._next_read_at = time.monotonic() + _CLOCK_INTERVAL_S
 
 
 def retry_until_available(step: Callable[[], Answer], patience_s: float = math.inf) -> Answer:

@@ -18,8 +18,9 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from workers.state.queue import JobQueue
-from workers.state.records import Record, Records, Status
+from models.catalog import MODELS
+from workers.state.record import Record, Status
+from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
 from workers.store.base import Store
 
@@ -34,7 +35,6 @@ class Janitor:
     """Every round is bounded, repeats safely and may run anywhere; one round at a time is enough for one Redis."""
 
     records: Records
-    queue: JobQueue
     store: Store
     registry: WorkerRegistry
     max_attempts: int
@@ -43,12 +43,12 @@ class Janitor:
     _silence_counts_from: float = field(default=0.0, init=False)
     """By the monotonic clock. While Redis was away no worker could say that it lives."""
 
-    def tidy(self) -> None:
+    def run_once(self) -> None:
         """Do one round."""
         try:
-            self._mend_running()
+            self._requeue_abandoned()
             self._audit()
-            self._balance()
+            self._reconcile_wakeups()
         except RedisError:
             self._silence_counts_from = time.monotonic() + self.registry.ttl_s
             raise
@@ -56,13 +56,13 @@ class Janitor:
             self._next_sweep = time.monotonic() + _SWEEP_INTERVAL_S
             self.store.purge_expired()
 
-    def _mend_running(self) -> None:
+    def _requeue_abandoned(self) -> None:
         running = self.records.running()
         at_work = {worker.name: worker.requests for worker in self.registry.live_workers()} if running else {}
         for request_id in running:
             record = self._readable(request_id)
             if record and record.status is Status.PROCESSING and self._is_abandoned(record, at_work):
-                self._mend(record)
+                self._requeue_or_fail(record)
 
     def _is_abandoned(self, record: Record, at_work: Mapping[str, Sequence[str]]) -> bool:
         """Whether its worker is dead, or knows nothing of it for longer than a report needs to arrive."""
@@ -71,7 +71,7 @@ class Janitor:
         unknown = record.request_id not in at_work[record.worker]
         return unknown and self.records.now() - (record.started_at or 0.0) > self.registry.ttl_s
 
-    def _mend(self, record: Record) -> None:
+    def _requeue_or_fail(self, record: Record) -> None:
         if record.attempt >= self.max_attempts and not record.cancel_requested:
             _log.error("%s failed: its workers died %d times", record.request_id, record.attempt)
             self.records.fail(record, f"The worker died on this request, {record.attempt} times in a row.")
@@ -86,10 +86,11 @@ class Janitor:
             _log.warning("%s was repaired", request_id)
             self._drop_images_if_ended(request_id)
 
-    def _balance(self) -> None:
-        for queue in self.queue.all():
-            if added := self.queue.balance(queue):
-                _log.info("%d tokens were put into %s", added, queue.name)
+    def _reconcile_wakeups(self) -> None:
+        for slug, model in MODELS.items():
+            for variant in model.params.variants:
+                if added := self.records.reconcile_wakeups((slug, variant)):
+                    _log.info("%d wakeups were added for %s/%s", added, slug, variant)
 
     def _readable(self, request_id: str) -> Record | None:
         try:

@@ -21,7 +21,7 @@ from redis import Redis
 
 from workers.errors import NameAmbiguous, NameTaken, NotMetered
 from workers.state.connection import decode
-from workers.state.once import IdempotentScript, once
+from workers.state.scripts import IdempotentScript, load_script
 
 _DIGESTS: Final = "facelight:key-digests"
 PREFIX: Final = "facelight:key:"
@@ -58,108 +58,16 @@ class Changes(TypedDict, total=False):
     credits: float | None
 
 
-_STAMP: Final = """
-local now = redis.call('TIME')
-local stamp = now[1] .. '.' .. string.format('%06d', now[2])
-"""
-
-_LOOK_UP: Final = f"""
-local DIGESTS, PREFIX = '{_DIGESTS}', '{PREFIX}'
-
-local function ids_of_name(name)
-  local ids = {{}}
-  for _, id in ipairs(redis.call('HVALS', DIGESTS)) do
-    if redis.call('HGET', PREFIX .. id, 'name') == name then table.insert(ids, id) end
-  end
-  table.sort(ids)
-  return ids
-end
-
-local function ids_of(id_or_name)
-  if redis.call('EXISTS', PREFIX .. id_or_name) == 1 then return {{id_or_name}} end
-  return ids_of_name(id_or_name)
-end
-"""
-"""Which keys are meant. Names are searched, not kept in an index: there are few keys, and old ones may share a name.
-No answer that is kept may hold a digest."""
-
-# ARGV: id, digest, name, field, value, ... Returns ids of the keys that have the name already, and the new key. Sent
-# again, it is told by its id.
-ADD: Final = f"""{_LOOK_UP}{_STAMP}
-local key = PREFIX .. ARGV[1]
-if redis.call('EXISTS', key) == 0 then
-  local taken = ids_of_name(ARGV[3])
-  if #taken > 0 then return {{taken, {{}}}} end
-  redis.call('HSET', key, 'id', ARGV[1], 'digest', ARGV[2], 'created_at', stamp, 'name', unpack(ARGV, 3))
-  redis.call('HSET', DIGESTS, ARGV[2], ARGV[1])
-end
-return {{{{}}, redis.call('HGETALL', key)}}
-"""
-
-# KEYS: digests; ARGV: digest, prefix of keys. A Redis that is full or read-only must still let keys in: hence pcall.
-FIND: Final = f"""{_STAMP}
-local id = redis.call('HGET', KEYS[1], ARGV[1])
-if not id then return {{}} end
-local found = redis.call('HGETALL', ARGV[2] .. id)
-if #found == 0 then return {{}} end
-local last = tonumber(redis.call('HGET', ARGV[2] .. id, 'last_used') or 0)
-if now[1] - last >= 60 then redis.pcall('HSET', ARGV[2] .. id, 'last_used', now[1]) end
-return found
-"""
-
-# ARGV: id or name. Returns the ids that it may mean; if it is one, the key is revoked.
-REVOKE: Final = once(
-    """
-local ids = ids_of(ARGV[1])
-if #ids ~= 1 then return ids end
-redis.call('HDEL', DIGESTS, redis.call('HGET', PREFIX .. ids[1], 'digest'))
-redis.call('DEL', PREFIX .. ids[1])
-return ids
-""",
-    _LOOK_UP,
-)
-
-# ARGV: id or name, new digest. Returns the ids that it may mean; if it is one, that key has the new digest.
-ROTATE: Final = once(
-    """
-local ids = ids_of(ARGV[1])
-if #ids ~= 1 then return ids end
-redis.call('HDEL', DIGESTS, redis.call('HGET', PREFIX .. ids[1], 'digest'))
-redis.call('HSET', PREFIX .. ids[1], 'digest', ARGV[2])
-redis.call('HSET', DIGESTS, ARGV[2], ids[1])
-return ids
-""",
-    _LOOK_UP,
-)
-
-# ARGV: id or name, credits to add or '', field, value, ... Returns the ids that it may mean, and if it is one whether
-# that key has changed: it has not if there are no credits to add to.
-CHANGE: Final = once(
-    """
-local ids = ids_of(ARGV[1])
-if #ids ~= 1 then return {ids, 0} end
-local key = PREFIX .. ids[1]
-if ARGV[2] ~= '' then
-  if (redis.call('HGET', key, 'credits') or '') == '' then return {ids, 0} end
-  redis.call('HINCRBYFLOAT', key, 'credits', ARGV[2])
-end
-if #ARGV > 2 then redis.call('HSET', key, unpack(ARGV, 3)) end
-return {ids, 1}
-""",
-    _LOOK_UP,
-)
-
-
 class Keys:
     """All API keys in one Redis. Every change is one atomic step and counts from the next request on."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._add = redis.register_script(ADD)
-        self._find = redis.register_script(FIND)
-        self._revoke = IdempotentScript(redis, REVOKE)
-        self._rotate = IdempotentScript(redis, ROTATE)
-        self._change = IdempotentScript(redis, CHANGE)
+        self._add = redis.register_script(load_script("key_add"))
+        self._find = redis.register_script(load_script("key_find"))
+        self._revoke = IdempotentScript(redis, load_script("key_revoke"))
+        self._rotate = IdempotentScript(redis, load_script("key_rotate"))
+        self._change = IdempotentScript(redis, load_script("key_change"))
 
     def add(
         self, name: str, scopes: Sequence[str] = (), rate: int | None = None, credits: float | None = None

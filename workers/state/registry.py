@@ -15,6 +15,7 @@ from typing import Final
 from redis import Redis
 
 from workers.state.connection import decode
+from workers.state.scripts import load_script
 
 _PREFIX: Final = "facelight:worker:"
 _NAMES: Final = "facelight:workers"
@@ -33,7 +34,8 @@ class ModelReport:
     """What a worker says of one model.
 
     Its state, the kind of weights (`demo` or `real`), why it failed or how far it is, the variants of the model that it
-    serves, and the seconds that loading and warming up took.
+    serves, the seconds that loading and warming up took, how its networks are executed (`eager`, `compiled` or
+    `captured`), and why not in the mode that was chosen.
     """
 
     state: ModelState
@@ -42,6 +44,8 @@ class ModelReport:
     variants: tuple[str, ...] = ()
     load_s: float = field(default=0.0, compare=False)
     warm_up_s: float = field(default=0.0, compare=False)
+    execution: str = ""
+    fallback: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,31 +59,14 @@ class WorkerReport:
     """Ids of the requests that it has in hand: one in work, some behind it, some ahead."""
 
 
-# KEYS: worker, names; ARGV: report, seconds that it counts, name. EXPIRE comes first so that a worker can say that it
-# lives even in a Redis that is full: it refuses only the first write of a script, and only one that may need memory.
-HEARTBEAT: Final = """
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-redis.call('SADD', KEYS[2], ARGV[3])
-"""
-
-
-# KEYS: names; ARGV: prefix of workers. Every submission asks this, so it is one round trip.
-REPORTS: Final = """
-local names, keys = redis.call('SMEMBERS', KEYS[1]), {}
-for number, name in ipairs(names) do keys[number] = ARGV[1] .. name end
-return {names, #names > 0 and redis.call('MGET', unpack(keys)) or {}}
-"""
-
-
 class WorkerRegistry:
     """The living workers of one Redis."""
 
     def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
         self.ttl_s = ttl_s
-        self._heartbeat = redis.register_script(HEARTBEAT)
-        self._reports = redis.register_script(REPORTS)
+        self._heartbeat = redis.register_script(load_script("heartbeat"))
+        self._reports = redis.register_script(load_script("live_workers"))
 
     def heartbeat(self, report: WorkerReport) -> None:
         """Say that the worker lives, for the next `ttl_s` seconds."""
@@ -91,10 +78,6 @@ class WorkerRegistry:
         """Say that the worker has ended."""
         self._redis.delete(_PREFIX + name)
         self._redis.srem(_NAMES, name)
-
-    def is_alive(self, name: str) -> bool:
-        """Whether the worker of that name has announced itself lately."""
-        return bool(self._redis.exists(_PREFIX + name))
 
     def live_workers(self) -> list[WorkerReport]:
         """Reports of all living workers, by name."""
@@ -121,6 +104,8 @@ def _parse(raw: bytes | str) -> WorkerReport:
             tuple(model["variants"]),
             model["load_s"],
             model["warm_up_s"],
+            model["execution"],
+            model["fallback"],
         )
         for slug, model in report["models"].items()
     }

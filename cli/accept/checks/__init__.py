@@ -1,6 +1,6 @@
-"""The judges: pure functions of pictures, or of what a face recogniser made of them, to a `Verdict`.
+"""The checks: pure functions from images, or from embeddings of faces in them, to a `CheckResult`.
 
-Their thresholds, and the reasons for them, stand beside each one.
+Each states its thresholds and the reasons for them.
 """
 
 from __future__ import annotations

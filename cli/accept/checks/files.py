@@ -1,4 +1,4 @@
-"""Whether a picture file is of the format and size that were asked for."""
+"""Whether an image file has the format and size that were requested."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Final
 
 from PIL import Image
 
-from cli.accept.result import Verdict, judged
+from cli.accept.result import CheckResult, passed_if
 from models.imaging.decode import MEDIA_TYPES, ImageFormat
 
-FORMAT: Final = "Format as asked"
-SIZE: Final = "Size as asked"
+FORMAT: Final = "Format as requested"
+SIZE: Final = "Size as requested"
 
 
-def right_format(data: bytes, media_type: str, wanted: ImageFormat) -> Verdict:
-    """Whether `data` is a file of the format `wanted`, and was declared as one."""
+def right_format(data: bytes, media_type: str, wanted: ImageFormat) -> CheckResult:
+    """Whether `data` and its Content-Type `media_type` are of the format `wanted`."""
     found = _media_type(data)
     passed = found == media_type == MEDIA_TYPES[wanted]
-    return judged(FORMAT, passed, f"Asked for {wanted}; the file is {found}, and its Content-Type says {media_type}.")
+    return passed_if(FORMAT, passed, f"Requested {wanted}; the file is {found}, its Content-Type {media_type}.")
 
 
-def right_size(sizes: Sequence[tuple[int, int]], wanted: tuple[int, int]) -> Verdict:
-    """Whether all pictures are `wanted` (width, height) px."""
+def right_size(sizes: Sequence[tuple[int, int]], wanted: tuple[int, int]) -> CheckResult:
+    """Whether all images have the `wanted` (width, height) in px."""
     wrong = sorted({size for size in sizes if size != wanted})
-    found = " and ".join(_in_px(size) for size in wrong) if wrong else "so are the pictures"
-    return judged(SIZE, not wrong and bool(sizes), f"Asked for {_in_px(wanted)}; {'found ' * bool(wrong)}{found}.")
+    found = " and ".join(map(_in_px, wrong)) if wrong else "the same" if sizes else "none"
+    return passed_if(SIZE, not wrong and bool(sizes), f"Requested {_in_px(wanted)}; found {found}.")
 
 
 def _media_type(data: bytes) -> str:

@@ -2,7 +2,7 @@
 
 The measure is the cosine between two ArcFace embeddings. Published figures for this family of networks: photos of two
 different people pass 0.28 once in a thousand pairs (ArcFace on LFW), the decision value in common use is 0.32
-(DeepFace), and 0.35 is the largest that a published test met between the people of one group photo. So 0.30 means "a
+(DeepFace), and 0.35 is the largest that a published test met between the people of one scenario photo. So 0.30 means "a
 recogniser takes them for the same person", and 0.40 leaves no room for a chance likeness. The recogniser is the very
 one that pulid-lightning is told the face with, which flatters: the measure says that the identity came through, not
 how a stranger would see it.
@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cli.accept.result import Verdict, at_least, judged
+from cli.accept.result import CheckResult, at_least, passed_if
 
 Embedding = NDArray[np.float32]
 """A face as its recogniser describes it, [512], of any length."""
@@ -27,19 +27,19 @@ THRESHOLDS: Final[Mapping[str, float]] = {"high-fidelity": 0.40, "stylized": 0.3
 """The least cosine by face style: a stylized portrait is to be recognised, a faithful one beyond doubt."""
 
 
-def same_person(photo: Embedding | None, portraits: Sequence[Embedding | None], face_style: str) -> Verdict:
-    """Judge portraits of one style, None for one without a face; the figure is the median cosine.
+def same_person(photo: Embedding | None, portraits: Sequence[Embedding | None], face_style: str) -> CheckResult:
+    """Check portraits of one style, None for one without a face; the value is the median cosine.
 
     The median, because one portrait turned away says little about a server; but each must show a face.
     """
     if photo is None:
-        return judged(TITLE, False, "No face was found in the photo itself.")
+        return passed_if(TITLE, False, "No face was found in the photo itself.")
     cosines = [cosine(photo, portrait) for portrait in portraits if portrait is not None]
     if len(cosines) < len(portraits) or not cosines:
         without = len(portraits) - len(cosines)
-        return judged(TITLE, False, f"No face was found in {without} of {len(portraits)} portraits.")
-    sentence = f"Likeness to the photo, median of {len(cosines)}; 1 is the same picture, 0 a stranger."
-    return at_least(TITLE, median(cosines), THRESHOLDS[face_style], sentence)
+        return passed_if(TITLE, False, f"No face was found in {without} of {len(portraits)} portraits.")
+    message = f"Likeness to the photo, median of {len(cosines)}; 1 is the same picture, 0 a stranger."
+    return at_least(TITLE, median(cosines), THRESHOLDS[face_style], message)
 
 
 def cosine(first: Embedding, second: Embedding) -> float:

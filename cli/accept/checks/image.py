@@ -1,9 +1,9 @@
-"""Whether a picture looks like one at all: neither uniform, nor a bare ramp, nor noise.
+"""Whether an image is neither uniform, nor a bare ramp, nor noise.
 
 Photos of scenes and people have most of their contrast in large things. The share of the luma's variance that is lost
 when blocks of 1/32 of the shorter side are averaged is 0.08 to 0.30 for photos of faces, animals, food and rooms at 512
 to 1024 px; 0.7 and more for noise of single pixels up to grains of 16 px, which is what latents that were not denoised
-decode to; 0.001 for a ramp. (Close-ups of gravel or grass, at 0.85, would fail: these requests ask for none.)
+decode to; 0.001 for a ramp. (Close-ups of gravel or grass, at 0.85, would fail: these requests request for none.)
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Final
 import numpy as np
 
 from cli.accept.luma import Rgb, block_means, luma
-from cli.accept.result import Verdict, at_least, at_most
+from cli.accept.result import CheckResult, at_least, at_most
 
-TITLE: Final = "A natural picture"
+TITLE: Final = "Image quality"
 MIN_DEVIATION: Final = 8.0
 """Standard deviation of the luma, in levels of 255: the dullest photos tried have 13."""
-LEAST_DETAIL: Final = 0.01
-MOST_DETAIL: Final = 0.55
+MIN_DETAIL: Final = 0.01
+MAX_DETAIL: Final = 0.55
 _BLOCKS: Final = 32
 
 
-def natural(pictures: Sequence[Rgb]) -> Verdict:
-    """Judge every picture; the figure is that of the least natural one."""
-    oddest = max(pictures, key=_oddness)
-    deviation, detail = contrast(oddest), fine_detail(oddest)
+def image_quality(pictures: Sequence[Rgb]) -> CheckResult:
+    """Check all images; the value is that of the worst one."""
+    worst = max(pictures, key=_badness)
+    deviation, detail = contrast(worst), fine_detail(worst)
     if deviation < MIN_DEVIATION:
         return at_least(TITLE, deviation, MIN_DEVIATION, "A picture is almost uniform: contrast in levels of 255.")
-    if detail < LEAST_DETAIL:
-        return at_least(TITLE, detail, LEAST_DETAIL, "A picture shows nothing but a ramp: share of fine detail.")
-    return at_most(TITLE, detail, MOST_DETAIL, "Share of fine detail; noise has 0.7 and more.")
+    if detail < MIN_DETAIL:
+        return at_least(TITLE, detail, MIN_DETAIL, "A picture shows nothing but a ramp: share of fine detail.")
+    return at_most(TITLE, detail, MAX_DETAIL, "Share of fine detail; noise has 0.7 and more.")
 
 
 def contrast(picture: Rgb) -> float:
@@ -48,7 +48,7 @@ def fine_detail(picture: Rgb) -> float:
     return float(1 - blocks.var() / variance) if variance > np.finfo(float).eps else 0.0
 
 
-def _oddness(picture: Rgb) -> float:
+def _badness(picture: Rgb) -> float:
     detail = fine_detail(picture)
-    bare = contrast(picture) < MIN_DEVIATION or detail < LEAST_DETAIL
+    bare = contrast(picture) < MIN_DEVIATION or detail < MIN_DETAIL
     return 1.0 + bare if bare else detail

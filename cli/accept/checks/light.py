@@ -15,17 +15,17 @@ from typing import Final
 import numpy as np
 
 from cli.accept.luma import Rgb, luma
-from cli.accept.result import Verdict, at_least
+from cli.accept.result import CheckResult, at_least
 
 THRESHOLD: Final = 1.25
 """The least quotient: each picture's bright half is then some 12 % brighter than the other, which is plainly seen."""
-_DARKEST: Final = 1.0
+_OFFSET: Final = 1.0
 """Levels added to both halves, so that a black one does not make the quotient infinite."""
 
 
 @dataclass(frozen=True)
 class Opposites:
-    """Two opposite light sources, the one at the picture's left or top edge first, and the axis of its array."""
+    """Two opposite light sources, the one at the left or top edge first, and the axis of the image array."""
 
     near: str
     far: str
@@ -33,7 +33,7 @@ class Opposites:
 
     @property
     def title(self) -> str:
-        """What is asked of them."""
+        """Title of the check."""
         return f"{self.near} against {self.far}"
 
 
@@ -41,24 +41,25 @@ HORIZONTAL: Final = Opposites("Left Light", "Right Light", axis=1)
 VERTICAL: Final = Opposites("Top Light", "Bottom Light", axis=0)
 
 
-def lit_from(opposites: Opposites, near: Sequence[Rgb], far: Sequence[Rgb]) -> Verdict:
-    """Judge pairs of pictures of the same seed, lit from either side; the figure is the median quotient."""
+def lit_from(opposites: Opposites, near: Sequence[Rgb], far: Sequence[Rgb]) -> CheckResult:
+    """Check pairs of pictures of the same seed, lit from either side; the value is the median quotient."""
     quotients = [
-        balance(bright, opposites.axis) / balance(dark, opposites.axis) for bright, dark in zip(near, far, strict=True)
+        brightness_ratio(bright, opposites.axis) / brightness_ratio(dark, opposites.axis)
+        for bright, dark in zip(near, far, strict=True)
     ]
     found = median(quotients)
-    return at_least(opposites.title, found, THRESHOLD, _sentence(found, len(quotients)))
+    return at_least(opposites.title, found, THRESHOLD, _message(found, len(quotients)))
 
 
-def balance(picture: Rgb, axis: int) -> float:
+def brightness_ratio(picture: Rgb, axis: int) -> float:
     """Mean luma of the left (axis 1) or upper (axis 0) half over that of the other."""
     levels = luma(picture)
     middle = levels.shape[axis] // 2
     first, second = (half.mean() for half in np.split(levels, [middle], axis))
-    return float((first + _DARKEST) / (second + _DARKEST))
+    return float((first + _OFFSET) / (second + _OFFSET))
 
 
-def _sentence(found: float, count: int) -> str:
+def _message(found: float, count: int) -> str:
     if found >= THRESHOLD:
         return f"The light comes from the side asked for; brightness quotient, median of {count} pairs."
     if found > 1 / THRESHOLD:

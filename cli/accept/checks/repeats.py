@@ -1,4 +1,4 @@
-"""Whether a request repeats, and whether its seed counts."""
+"""Whether equal requests give equal images, and other seeds other images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from cli.accept.luma import Rgb
-from cli.accept.result import Verdict, at_least, at_most, judged
+from cli.accept.result import CheckResult, at_least, at_most, passed_if
 
 SAME: Final = "Same seed, same picture"
 DIFFERENT: Final = "Another seed, another picture"
@@ -18,25 +18,25 @@ MIN_DIFFERENCE: Final = 2.0
 less, two photos of different things by 40 and more."""
 
 
-def same(first: Rgb, second: Rgb, title: str = SAME) -> Verdict:
+def same(first: Rgb, second: Rgb, title: str = SAME) -> CheckResult:
     """Whether two pictures are equal in every pixel."""
     if first.shape != second.shape:
-        return judged(title, False, "The two pictures differ in size.")
+        return passed_if(title, False, "The two pictures differ in size.")
     return at_most(title, _difference(first, second), 0.0, "Mean difference of the two pictures, in levels of 255.")
 
 
-def different(first: Rgb, second: Rgb) -> Verdict:
+def different(first: Rgb, second: Rgb) -> CheckResult:
     """Whether two pictures are not one and the same."""
     if first.shape != second.shape:
-        return judged(DIFFERENT, False, "The two pictures differ in size, so their seeds cannot be compared.")
-    sentence = "Mean difference of the two pictures, in levels of 255."
-    return at_least(DIFFERENT, _difference(first, second), MIN_DIFFERENCE, sentence)
+        return passed_if(DIFFERENT, False, "The two pictures differ in size, so their seeds cannot be compared.")
+    message = "Mean difference of the two pictures, in levels of 255."
+    return at_least(DIFFERENT, _difference(first, second), MIN_DIFFERENCE, message)
 
 
-def agree(first: Rgb, second: Rgb, seeds: tuple[int, int]) -> Verdict:
-    """Whether two ways to ask gave the same picture and named the same seed."""
+def agree(first: Rgb, second: Rgb, seeds: tuple[int, int]) -> CheckResult:
+    """Whether both API versions gave the same image and reported the same seed."""
     if seeds[0] != seeds[1]:
-        return judged(AGREE, False, f"The answers name different seeds, {seeds[0]} and {seeds[1]}.")
+        return passed_if(AGREE, False, f"The responses name different seeds, {seeds[0]} and {seeds[1]}.")
     return same(first, second, AGREE)
 
 

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from cli.accept.luma import Rgb, box_means
 from cli.accept.photos import Ellipse
-from cli.accept.result import Verdict, at_least
+from cli.accept.result import CheckResult, at_least
 
 TITLE: Final = "Subject kept"
 THRESHOLD: Final = 0.25
@@ -34,11 +34,11 @@ _DARK: Final = 16.0
 _FAINT: Final = 0.002
 
 
-def kept(photo: Rgb, ellipse: Ellipse, relit: Sequence[Rgb]) -> Verdict:
-    """Judge relit pictures of one size; the figure is the median correlation with the photo's edges."""
+def kept(photo: Rgb, ellipse: Ellipse, relit: Sequence[Rgb]) -> CheckResult:
+    """Check relit pictures of one size; the value is the median correlation with the photo's edges."""
     found = median(likeness(photo, ellipse, picture) for picture in relit)
-    sentence = f"Agreement of the subject's edges with the photo's, median of {len(relit)}; another photo has 0."
-    return at_least(TITLE, found, THRESHOLD, sentence)
+    message = f"Agreement of the subject's edges with the photo's, median of {len(relit)}; another photo has 0."
+    return at_least(TITLE, found, THRESHOLD, message)
 
 
 def likeness(photo: Rgb, ellipse: Ellipse, picture: Rgb) -> float:

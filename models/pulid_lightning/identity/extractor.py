@@ -1,22 +1,37 @@
-"""From a found face to its ID tokens: parse, composite, see, encode (PuLID specification sections 2 C to 4)."""
+"""From a face crop to ID tokens: segmentation, EVA-CLIP, encoder (PuLID specification sections 2 C to 4)."""
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
+from torchvision.transforms.functional import normalize
 
 from models.errors import WeightsError
+from models.imaging.types import Rgb
 from models.pulid_lightning.identity.bisenet import BiSeNet
-from models.pulid_lightning.identity.encoder import Identity, IdentityEncoder, id_condition, load_id_encoder
+from models.pulid_lightning.identity.encoder import (
+    Identity,
+    IdentityEncoder,
+    id_condition,
+    load_id_encoder,
+    load_id_former,
+)
 from models.pulid_lightning.identity.eva_clip import EvaClip, normalised
-from models.pulid_lightning.identity.face import EMBEDDING, FoundFace, Rgb
-from models.pulid_lightning.identity.id_former import load_id_former
-from models.pulid_lightning.identity.segmentation import composite, parse
+from models.pulid_lightning.identity.face import EMBEDDING, FoundFace
 from models.runtime.state_dicts import StateDict
 
+BACKGROUND: Final = (0, 7, 8, 9, 14, 15, 16, 18)
+"""Classes that are no part of a face: background, ears, earring, neck, necklace, cloth, hat. Hair is one."""
+UNKNOWN: Final = -1
+"""Label of a pixel for which the parser gave inf or nan."""
+_IMAGENET_MEAN: Final = [0.485, 0.456, 0.406]
+_IMAGENET_STD: Final = [0.229, 0.224, 0.225]
 
-class Identifier:
-    """The networks that look at a face, in float32 on one device."""
+
+class IdentityExtractor:
+    """The networks that compute ID tokens of a face, in float32 on one device."""
 
     def __init__(self, parser: BiSeNet, eva: EvaClip, encoder: IdentityEncoder, device: torch.device) -> None:
         """Wrap loaded networks, all on `device`."""
@@ -24,7 +39,7 @@ class Identifier:
         self._uncond = self._unconditional()
 
     @torch.inference_mode()
-    def identify(self, face: FoundFace) -> Identity:
+    def extract(self, face: FoundFace) -> Identity:
         """ID tokens of `face`, conditional and unconditional."""
         crop = _to_tensor(face.crop).to(self._device)
         seen = self._eva.see(self._eva.preprocess(composite(crop, parse(self._parser, crop))))
@@ -34,7 +49,7 @@ class Identifier:
 
     @torch.inference_mode()
     def _unconditional(self) -> Tensor:
-        # What the encoder makes of zeros is the same for every face, and not zero.
+        # The encoder's output for zeros: the same for every face, and not zero.
         tokens: Tensor = self._encoder(*self._encoder.zeros(self._eva.tokens, self._device))
         return tokens
 
@@ -56,3 +71,24 @@ def check_widths(encoder: IdentityEncoder, eva: EvaClip) -> None:
 
 def _to_tensor(crop: Rgb) -> Tensor:
     return torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
+
+
+def parse(parser: BiSeNet, crop: Tensor) -> Tensor:
+    """Label every pixel of an RGB crop [1, 3, h, w] in 0..1 with its class or `UNKNOWN`: int64 [1, h, w]."""
+    logits: Tensor = parser(normalize(crop, _IMAGENET_MEAN, _IMAGENET_STD))
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), UNKNOWN)
+
+
+def composite(crop: Tensor, labels: Tensor) -> Tensor:
+    """The face in grey on white: `crop` [1, 3, h, w] in 0..1, `labels` [1, h, w]; same shape and range as `crop`.
+
+    Pixels of label `UNKNOWN` become nan, so that a parser's fault shows in the result instead of another identity.
+    """
+    background = torch.isin(labels, torch.tensor(BACKGROUND, device=labels.device))
+    shown = torch.where(background[:, None], torch.ones_like(crop), _grey(crop))
+    return torch.where(labels[:, None] == UNKNOWN, torch.nan, shown)
+
+
+def _grey(crop: Tensor) -> Tensor:
+    weights = crop.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)
+    return (crop * weights).sum(1, keepdim=True).expand_as(crop)

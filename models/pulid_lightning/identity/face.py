@@ -13,12 +13,9 @@ from insightface.model_zoo import get_model
 from numpy.typing import NDArray
 
 from models.errors import NoFaceFound, NonFiniteResult, WeightFileError, WeightsError
+from models.imaging.types import Floats, Rgb
 from models.runtime.onnx import session_options
 from models.weights.folder import Folder, linked
-
-Rgb = NDArray[np.uint8]
-"""One picture: RGB, 8 bit, [height, width, 3]."""
-Floats = NDArray[np.floating[Any]]
 
 DETECTION_SIZES: Final = (640, 576, 512, 448, 384, 320)
 """Sides in px of the square that the picture is fitted into, tried in this order until a face shows."""

@@ -1,4 +1,4 @@
-"""Prepared pictures: good ones that judges must pass, and bad ones that they must not."""
+"""Prepared pictures: good ones that checks must pass, and bad ones that they must not."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from cli.accept.client import Answer, Ask
+from cli.accept.client import ImageRequest, ImageResponse
 from cli.accept.luma import Rgb
 from cli.accept.photos import Photo
-from models.ic_light.gradient import light_gradient
+from models.ic_light.conditioning import light_gradient
 from models.imaging.decode import MEDIA_TYPES
 from models.imaging.encode import encode
 
@@ -53,15 +53,15 @@ def jpeg(picture: Rgb, quality: int = 60) -> Rgb:
     return np.asarray(Image.open(io.BytesIO(encode(picture, "jpg", quality))))
 
 
-def answer(ask: Ask, picture: Rgb, seconds: float = 1.5) -> Answer:
-    """What a server would answer that had drawn `picture`; the file shows its upper left corner only."""
-    image_format = ask.params["output_format"]
-    return Answer(
-        ask=ask,
+def response(request: ImageRequest, picture: Rgb, seconds: float = 1.5) -> ImageResponse:
+    """What a server would answer that had generated `picture`; the file shows its upper left corner only."""
+    image_format = request.params["output_format"]
+    return ImageResponse(
+        request=request,
         data=encode(np.ascontiguousarray(picture[:320, :320]), image_format, 80),
         media_type=MEDIA_TYPES[image_format],
         pixels=picture,
-        seed=ask.params["seed"],
+        seed=request.params["seed"],
         inference_s=seconds,
         wall_s=seconds + 0.5,
     )

@@ -1,4 +1,4 @@
-"""Every judge passes prepared good pictures and fails prepared bad ones."""
+"""Every check passes prepared good pictures and fails prepared bad ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cli.accept.photos import ASTRONAUT, CAT, CUP, PHOTOS
 from cli.accept.result import Outcome
 from models.imaging.encode import encode
 from models.pulid_lightning.identity.face import FaceFinder
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from tests.cli.accept.pictures import blurred, brightened, fitted, jpeg, noise, relit, uniform
 
 PASSED, FAILED = Outcome.PASSED, Outcome.FAILED
@@ -35,20 +35,20 @@ class TestFiles:
         ("encoded_as", "declared"), [("png", "image/webp"), ("webp", "image/png"), ("jpg", "image/jpeg")]
     )
     def test_neither_file_nor_declaration_may_be_another(self, encoded_as, declared: str):
-        verdict = files.right_format(encode(uniform(), encoded_as, 80), declared, "webp")
-        assert verdict.outcome is FAILED
-        assert declared in verdict.sentence
+        result = files.right_format(encode(uniform(), encoded_as, 80), declared, "webp")
+        assert result.outcome is FAILED
+        assert declared in result.message
 
     def test_bytes_that_are_no_picture_fail(self):
-        verdict = files.right_format(b"<html>", "image/png", "png")
-        assert verdict.outcome is FAILED
-        assert "no picture" in verdict.sentence
+        result = files.right_format(b"<html>", "image/png", "png")
+        assert result.outcome is FAILED
+        assert "no picture" in result.message
 
     def test_one_wrong_size_among_right_ones_fails(self):
         assert files.right_size([(768, 960)] * 3, (768, 960)).outcome is PASSED
-        verdict = files.right_size([(768, 960), (960, 768)], (768, 960))
-        assert verdict.outcome is FAILED
-        assert "960 × 768" in verdict.sentence
+        result = files.right_size([(768, 960), (960, 768)], (768, 960))
+        assert result.outcome is FAILED
+        assert "960 × 768" in result.message
         assert files.right_size([], (768, 960)).outcome is FAILED
 
 
@@ -76,33 +76,33 @@ class TestRepeats:
         assert repeats.agree(first, fitted(CUP), (7, 7)).outcome is FAILED
 
 
-class TestNature:
+class TestImageQuality:
     @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket", "camera", "retina", "page"])
     @pytest.mark.parametrize("side", [512, 1024])
-    def test_photos_are_natural(self, name: str, side: int):
+    def test_photos_pass(self, name: str, side: int):
         photo = Image.fromarray(getattr(data, name)()).convert("RGB")
         picture = np.asarray(ImageOps.fit(photo, (side, side), Image.Resampling.LANCZOS))
-        assert image.natural([picture]).outcome is PASSED
+        assert image.image_quality([picture]).outcome is PASSED
 
     @pytest.mark.parametrize("photo", PHOTOS)
     @pytest.mark.parametrize("light_source", ["Left Light", "Bottom Light"])
-    def test_relit_and_blurred_photos_are_natural(self, photo, light_source: str):
-        assert image.natural([relit(blurred(fitted(photo), 2), light_source)]).outcome is PASSED
+    def test_relit_and_blurred_photos_pass(self, photo, light_source: str):
+        assert image.image_quality([relit(blurred(fitted(photo), 2), light_source)]).outcome is PASSED
 
     @pytest.mark.parametrize("grain", [1, 4, 8, 16])
-    def test_noise_of_any_grain_is_not(self, grain: int):
-        assert image.natural([fitted(CAT), noise(grain=grain)]).outcome is FAILED
+    def test_noise_of_any_grain_fails(self, grain: int):
+        assert image.image_quality([fitted(CAT), noise(grain=grain)]).outcome is FAILED
 
     @pytest.mark.parametrize("picture", [uniform(), np.zeros((64, 64, 3), np.uint8), brightened(fitted(CAT), 0.05)])
-    def test_neither_is_uniformity(self, picture):
-        verdict = image.natural([fitted(CAT), picture])
-        assert verdict.outcome is FAILED
-        assert "uniform" in verdict.sentence
+    def test_a_uniform_image_fails(self, picture):
+        result = image.image_quality([fitted(CAT), picture])
+        assert result.outcome is FAILED
+        assert "uniform" in result.message
 
-    def test_nor_a_bare_ramp(self):
-        verdict = image.natural([relit(np.full((960, 768, 3), 255, np.uint8), "Top Light")])
-        assert verdict.outcome is FAILED
-        assert "ramp" in verdict.sentence
+    def test_a_bare_ramp_fails(self):
+        result = image.image_quality([relit(np.full((960, 768, 3), 255, np.uint8), "Top Light")])
+        assert result.outcome is FAILED
+        assert "ramp" in result.message
 
 
 class TestIdentity:
@@ -128,19 +128,19 @@ class TestIdentity:
         ],
     )
     def test_likeness_is_held_against_the_styles_own_threshold(self, cosine: float, face_style: str, outcome: Outcome):
-        verdict = identity.same_person(self.PHOTO, [self.like(cosine)], face_style)
-        assert verdict.outcome is outcome
-        assert verdict.figure == pytest.approx(cosine, abs=1e-6)
-        assert verdict.threshold == identity.THRESHOLDS[face_style]
+        result = identity.same_person(self.PHOTO, [self.like(cosine)], face_style)
+        assert result.outcome is outcome
+        assert result.value == pytest.approx(cosine, abs=1e-6)
+        assert result.threshold == identity.THRESHOLDS[face_style]
 
     def test_the_median_portrait_counts(self):
         likes = [self.like(0.1), self.like(0.6), self.like(0.7)]
-        assert identity.same_person(self.PHOTO, likes, "high-fidelity").figure == pytest.approx(0.6)
+        assert identity.same_person(self.PHOTO, likes, "high-fidelity").value == pytest.approx(0.6)
 
     def test_every_portrait_must_show_a_face(self):
-        verdict = identity.same_person(self.PHOTO, [self.PHOTO, None], "stylized")
-        assert verdict.outcome is FAILED
-        assert "1 of 2" in verdict.sentence
+        result = identity.same_person(self.PHOTO, [self.PHOTO, None], "stylized")
+        assert result.outcome is FAILED
+        assert "1 of 2" in result.message
         assert identity.same_person(None, [self.PHOTO], "stylized").outcome is FAILED
         assert identity.same_person(self.PHOTO, [], "stylized").outcome is FAILED
 
@@ -154,38 +154,38 @@ class TestIdentity:
     @pytest.mark.parametrize("picture", [CAT.pixels(), noise(512, 512, 8), uniform(512, 512)])
     def test_pictures_without_a_face_fail(self, finder: FaceFinder, picture):
         describe = recogniser_of(finder)
-        verdict = identity.same_person(describe(ASTRONAUT.pixels()), [describe(picture)], "stylized")
-        assert verdict.outcome is FAILED
-        assert "No face" in verdict.sentence
+        result = identity.same_person(describe(ASTRONAUT.pixels()), [describe(picture)], "stylized")
+        assert result.outcome is FAILED
+        assert "No face" in result.message
 
 
 class TestLight:
     @pytest.mark.parametrize("photo", PHOTOS)
     @pytest.mark.parametrize(("pair", "near", "far"), SIDES)
-    def test_opposite_lights_are_told_apart(self, photo, pair, near: str, far: str):
+    def test_swapped_lights_fail(self, photo, pair, near: str, far: str):
         picture = fitted(photo)
         right_way = light.lit_from(pair, [relit(picture, near)], [relit(picture, far)])
         swapped = light.lit_from(pair, [relit(picture, far)], [relit(picture, near)])
         assert right_way.outcome is PASSED
-        assert right_way.figure > 3
+        assert right_way.value > 3
         assert swapped.outcome is FAILED
-        assert "wrong side" in swapped.sentence
+        assert "wrong side" in swapped.message
 
     @pytest.mark.parametrize("photo", PHOTOS)
     @pytest.mark.parametrize(("pair", "near", "far"), SIDES)
-    def test_light_from_elsewhere_is_none_from_here(self, photo, pair, near: str, far: str):
+    def test_light_from_another_side_is_too_little(self, photo, pair, near: str, far: str):
         picture = fitted(photo)
         across = "Top Light" if near == "Left Light" else "Right Light"
         for same in ([picture, picture], [relit(picture, across)] * 2):
-            verdict = light.lit_from(pair, same[:1], same[1:])
-            assert verdict.outcome is FAILED
-            assert "too little" in verdict.sentence
+            result = light.lit_from(pair, same[:1], same[1:])
+            assert result.outcome is FAILED
+            assert "too little" in result.message
 
     def test_black_halves_have_a_finite_quotient(self):
         black = np.zeros((10, 10, 3), np.uint8)
         half = black.copy()
         half[:, :5] = 255
-        assert light.lit_from(light.HORIZONTAL, [half], [half[:, ::-1]]).figure == pytest.approx(256**2)
+        assert light.lit_from(light.HORIZONTAL, [half], [half[:, ::-1]]).value == pytest.approx(256**2)
         assert light.lit_from(light.HORIZONTAL, [black], [black]).outcome is FAILED
 
 
@@ -195,12 +195,12 @@ class TestSubject:
     def test_a_relit_subject_before_another_background_is_kept(self, photo, size: tuple[int, int]):
         picture = fitted(photo, *size)
         lit = [relit(picture, source) for source in ("Left Light", "Right Light", "Top Light", "Bottom Light")]
-        assert subject.kept(photo.pixels(), photo.subject, lit).figure > 0.8
+        assert subject.kept(photo.pixels(), photo.subject, lit).value > 0.8
         soft = [blurred(picture, 5) for picture in lit]
         assert subject.kept(photo.pixels(), photo.subject, soft).outcome is PASSED
 
     @pytest.mark.parametrize("photo", PHOTOS)
-    def test_a_third_of_noise_is_borne(self, photo):
+    def test_a_third_of_noise_passes(self, photo):
         picture = (0.67 * fitted(photo) + 0.33 * noise(grain=8)).astype(np.uint8)
         assert subject.kept(photo.pixels(), photo.subject, [picture]).outcome is PASSED
 
@@ -208,6 +208,6 @@ class TestSubject:
     def test_another_subject_or_none_is_not_kept(self, photo):
         others = [fitted(other) for other in PHOTOS if other != photo]
         for picture in (*others, noise(), noise(grain=8), uniform()):
-            verdict = subject.kept(photo.pixels(), photo.subject, [picture])
-            assert verdict.outcome is FAILED
-            assert abs(verdict.figure) < 0.15
+            result = subject.kept(photo.pixels(), photo.subject, [picture])
+            assert result.outcome is FAILED
+            assert abs(result.value) < 0.15

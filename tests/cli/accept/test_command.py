@@ -14,7 +14,7 @@ from cli.accept.photos import ASTRONAUT, CAT
 from models.weights.installed import Installed, InstalledWeight, read_installed, write_installed
 from tests.cli.accept.pictures import brightened
 from tests.live_server import FACELIGHT, LiveServer, free_port
-from workers.engine.model_loader import weights_folder
+from workers.engine.model_loader import weights_folder, with_demo_weights
 from workers.settings import WorkerSettings
 
 
@@ -30,16 +30,16 @@ def test_a_run_on_demo_weights_ends_with_its_page(live: LiveServer, demo_weights
     run = accept(int(live.url.rpartition(":")[2]), demo_weights, "--quick", "--out", str(tmp_path))
     assert run.returncode == 0, run.stderr
     text = (tmp_path / "index.html").read_text()
-    assert run.stdout.splitlines()[-1].startswith("Runs; not judged: ")
+    assert run.stdout.splitlines()[-1].startswith("Runs; not all checked: ")
     assert "failed" not in run.stdout
-    assert "Cannot be judged on demo weights" in text
+    assert "Cannot be checked on demo weights" in text
     for title in ("Checkpoint realistic, stylized", "A tabby cat, lit from four sides", "Seconds per request"):
         assert title in text
     assert {weight.name for weight in read_installed(demo_weights).weights if weight.name not in text} == set()
     assert len(list((tmp_path / "pictures").iterdir())) == 24
 
 
-def test_a_server_that_is_away_is_status_2(demo_weights: Path, tmp_path: Path):
+def test_an_unreachable_server_is_status_2(demo_weights: Path, tmp_path: Path):
     run = accept(free_port(), demo_weights, "--out", str(tmp_path))
     assert run.returncode == 2
     assert run.stderr.startswith("facelight: http://127.0.0.1:")
@@ -76,7 +76,7 @@ def test_the_recogniser_of_real_weights_describes_faces(as_if_real: Path):
     assert local.recogniser(CAT.pixels()) is None
 
 
-def test_an_altered_recogniser_is_not_trusted(as_if_real: Path):
+def test_a_recogniser_with_another_hash_is_not_loaded(as_if_real: Path):
     weight = recogniser_in(read_installed(as_if_real))
     damaged = weight.files[0].model_copy(update={"sha256": "0" * 64})
     write_installed(as_if_real, [weight.model_copy(update={"files": [damaged]})], "real")
@@ -93,8 +93,8 @@ def test_a_folder_that_is_not_the_servers_is_not_used(demo_weights: Path, tmp_pa
     assert len(read_local_weights(demo_weights, {"demo"}).listed) > 5
 
 
-def test_the_folder_is_the_one_a_worker_takes(tmp_path: Path):
-    settings = WorkerSettings(data_dir=tmp_path)
+def test_the_weights_folder_is_the_workers(tmp_path: Path):
+    settings = with_demo_weights(WorkerSettings(data_dir=tmp_path))
     assert weights_folder(settings) == tmp_path / "weights" / "demo"
     (tmp_path / "weights" / "real").mkdir(parents=True)
     write_installed(tmp_path / "weights" / "real", [], "real")

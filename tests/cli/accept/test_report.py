@@ -1,4 +1,4 @@
-"""The page: whole, of its own, and safe to open."""
+"""The page: complete, self-contained, and escaped."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from cli.accept.client import Ask
+from cli.accept.client import ImageRequest
 from cli.accept.photos import CAT
 from cli.accept.report import write_page
-from cli.accept.result import Verdict, at_least, judged, not_judged
-from cli.accept.run import Examined, Report
-from cli.accept.scenario import Group
+from cli.accept.result import CheckResult, at_least, passed_if, skipped
+from cli.accept.run import Report, ScenarioResult
+from cli.accept.scenario import Scenario
 from models.imaging.decode import decode
-from tests.cli.accept.pictures import answer, fitted
+from tests.cli.accept.pictures import fitted, response
 
-GOOD, BAD = at_least("Subject kept", 0.71, 0.25, "Edges agree."), judged("Size as asked", False, "Found <b>8 px</b>.")
-OPEN = not_judged("A natural picture", "Cannot be judged on demo weights.")
+GOOD, BAD = (
+    at_least("Subject kept", 0.71, 0.25, "Edges agree."),
+    passed_if("Size as requested", False, "Found <b>8 px</b>."),
+)
+OPEN = skipped("Image quality", "Cannot be checked on demo weights.")
 
 
 class Links(HTMLParser):
@@ -32,13 +35,15 @@ class Links(HTMLParser):
         self.found += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
 
 
-def report(*verdicts: Verdict) -> Report:
-    asks = [
-        Ask("ic-light", CAT, {"output_format": image_format, "seed": 1}, f"<{image_format}>")
+def report(*results: CheckResult) -> Report:
+    requests = [
+        ImageRequest("ic-light", CAT, {"output_format": image_format, "seed": 1}, f"<{image_format}>")
         for image_format in ("png", "jpg")
     ]
-    group = Group("ic-light", "A cat & four lights", tuple(asks), ())
-    answers = tuple(answer(ask, fitted(CAT, 320, 256), seconds) for ask, seconds in zip(asks, (1.5, 2.5), strict=True))
+    scenario = Scenario("ic-light", "A cat & four lights", tuple(requests), ())
+    responses = tuple(
+        response(request, fitted(CAT, 320, 256), seconds) for request, seconds in zip(requests, (1.5, 2.5), strict=True)
+    )
     return Report(
         server="http://127.0.0.1:8000, facelight 1.2.3",
         settings="2 seeds each",
@@ -48,36 +53,36 @@ def report(*verdicts: Verdict) -> Report:
             "pulid-lightning": {"ready": False, "weights": None, "detail": "a file is missing"},
         },
         weights=[("sd15", "realistic-vision", "OpenRAIL-M <1.0>")],
-        examined=[Examined(group, answers, verdicts)],
+        scenarios=[ScenarioResult(scenario, responses, results)],
     )
 
 
-def text_of(folder: Path, *verdicts: Verdict) -> str:
-    return write_page(report(*verdicts), folder).read_text()
+def text_of(folder: Path, *results: CheckResult) -> str:
+    return write_page(report(*results), folder).read_text()
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "headline"),
+    ("results", "headline"),
     [
         ([GOOD], "Passed: 1 passed"),
-        ([GOOD, OPEN], "Runs; not judged: 1 passed, 1 not judged"),
-        ([GOOD, OPEN, BAD], "Failed: 1 passed, 1 failed, 1 not judged"),
+        ([GOOD, OPEN], "Runs; not all checked: 1 passed, 1 skipped"),
+        ([GOOD, OPEN, BAD], "Failed: 1 passed, 1 failed, 1 skipped"),
     ],
 )
-def test_the_verdict_is_on_top(tmp_path: Path, verdicts: list[Verdict], headline: str):
-    text = text_of(tmp_path, *verdicts)
+def test_the_summary_is_on_top(tmp_path: Path, results: list[CheckResult], headline: str):
+    text = text_of(tmp_path, *results)
     assert headline in text
     assert text.index(headline) < text.index("<h2>")
 
 
-def test_what_failed_and_what_was_not_judged_is_told_first(tmp_path: Path):
+def test_failed_and_skipped_checks_are_listed_first(tmp_path: Path):
     top = text_of(tmp_path, GOOD, OPEN, BAD).split("<h2>")[0]
-    assert "ic-light, A cat &amp; four lights: Size as asked" in top
-    assert "Cannot be judged on demo weights." in top
+    assert "ic-light, A cat &amp; four lights: Size as requested" in top
+    assert "Cannot be checked on demo weights." in top
     assert "Subject kept" not in top
 
 
-def test_everything_that_was_found_is_on_it(tmp_path: Path):
+def test_the_page_holds_all_results(tmp_path: Path):
     text = text_of(tmp_path, GOOD)
     for words in (
         "0.71, at least 0.25",
@@ -92,7 +97,7 @@ def test_everything_that_was_found_is_on_it(tmp_path: Path):
         assert words in text
 
 
-def test_nothing_is_loaded_from_elsewhere(tmp_path: Path):
+def test_nothing_is_loaded_from_a_network(tmp_path: Path):
     text = text_of(tmp_path, GOOD)
     links = Links(text).found
     pictures = [link for link in links if not link.startswith("data:image/webp;base64,")]
@@ -103,7 +108,7 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path: Path):
     assert "url(" not in text
 
 
-def test_words_from_outside_are_not_taken_for_html(tmp_path: Path):
+def test_text_from_outside_is_escaped(tmp_path: Path):
     text = text_of(tmp_path, BAD)
     assert "Found &lt;b&gt;8 px&lt;/b&gt;." in text
     assert "&lt;png&gt;" in text

@@ -25,9 +25,8 @@ from skimage import data
 
 from models.catalog import MODELS
 from models.weights.hashes import WEIGHT_HASHES, HashCache
-from models.weights.installed import InstalledFile, read_installed
+from models.weights.installed import InstalledFile, WeightSet, read_installed
 from models.weights.lock import HubSource, read_lock
-from models.weights.weight_set import WeightSet
 from tests.cli.weights.hub import Fault, Hub
 from tests.cli.weights.twin import publish
 from tests.live_server import png
@@ -71,11 +70,11 @@ class Operator:
             text=True,
         )
 
-    def run(self, *arguments: str, fails: bool = False, **extra: str) -> str:
+    def run(self, *arguments: str, status: int = 0, **extra: str) -> str:
         """Run to the end; returns everything that was written."""
         process = self.start(*arguments, **extra)
         out, err = process.communicate(timeout=120)
-        assert process.returncode == (1 if fails else 0), out + err
+        assert process.returncode == status, out + err
         assert "Traceback" not in err
         return out + err
 
@@ -224,10 +223,10 @@ def test_servers_that_fail_now_and_then_are_borne(small: Operator):
     assert not any(small.hub.faults.values())
 
 
-def test_damage_on_the_way_is_told_with_both_hashes_and_mended_by_another_run(small: Operator):
+def test_damage_on_the_way_is_reported_with_both_hashes_and_repaired_by_another_run(small: Operator):
     due = read_lock(small.lock).named("ic-light-fc").files[0].sha256
     small.hub.faults["iclight_sd15_fc.safetensors"].append(Fault(flip=1_000_000))
-    said = small.run("fetch", "--accept-licence", fails=True)
+    said = small.run("fetch", "--accept-licence", status=2)
     assert "ic-light-fc: iclight_sd15_fc.safetensors came damaged: sha256 " in said and f"where {due} is due" in said
     assert said.endswith("facelight: 1 of 2 files could not be fetched; the others are kept.\n")
     assert small.states() == {"ic-light-fc": "absent", "rmbg-1.4": "verified", "isnet-general-use": "absent"}
@@ -246,7 +245,7 @@ def tiny_disk(small: Operator) -> Iterator[Operator]:
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_comes(tiny_disk: Operator):
-    said = tiny_disk.run("fetch", "--accept-licence", fails=True)
+    said = tiny_disk.run("fetch", "--accept-licence", status=2)
     needed = re.search(r"has 1\.0 MB of free space, and (\d+\.\d) MB are needed\. Nothing was fetched", said)
     assert needed
     assert float(needed[1]) > 1.0
@@ -261,7 +260,7 @@ def test_a_disk_that_fills_up_on_the_way_keeps_what_has_come(tiny_disk: Operator
     assert pins in text
     # So that neither this server nor the lock tells the size beforehand.
     tiny_disk.lock.write_text(text.replace(pins, 'sha256 = "unpinned"').replace("iclight_sd15_fc", "absent"))
-    said = tiny_disk.run("fetch", "--use", "isnet-general-use", "--accept-licence", fails=True)
+    said = tiny_disk.run("fetch", "--use", "isnet-general-use", "--accept-licence", status=2)
     assert "is full. Make room and run it again: what has come is kept." in said
     assert tiny_disk.states()["isnet-general-use"] == "absent"
     assert on_the_way(tiny_disk) > 0
@@ -274,7 +273,7 @@ def test_verification_finds_one_flipped_byte_in_any_file_and_a_worker_refuses_it
     files = copied.installed()
     for number, file in enumerate(files):
         flip(copied.weights / file.path, at=number * (file.size - 1) // len(files))
-    said = copied.run("verify", fails=True)
+    said = copied.run("verify", status=1)
     assert all(f"{copied.weights / file.path}: damaged: sha256 " in said for file in files)
     assert f"{len(files)} of {len(files)} files are wrong." in said
     for report in loaded(copied).report().models.values():
@@ -293,10 +292,10 @@ def test_a_worker_that_verified_once_still_finds_what_changed_since(copied: Oper
     assert not models.pipelines
 
 
-def test_what_is_wrong_is_mended_by_fetching(copied: Operator):
+def test_wrong_files_are_repaired_by_fetching(copied: Operator):
     (copied.weights / "face/antelopev2/glintr100.onnx").unlink()
     (copied.weights / "sdxl/config/model_index.json").write_text("{}")
-    assert f"2 of {len(copied.installed())} files are wrong" in copied.run("verify", fails=True)
+    assert f"2 of {len(copied.installed())} files are wrong" in copied.run("verify", status=1)
     assert "all verified" in copied.run("fetch", "--accept-licence")
     assert {Path(seen.path).name for seen in copied.hub.seen if seen.sent} == {"antelopev2.zip", "model_index.json"}
     assert "files verified" in copied.run("verify")
@@ -401,7 +400,7 @@ def test_nobody_is_advised_to_load_a_pickle_unsafely(operator: Operator, content
     kept = operator.hub.plain[place]
     operator.hub.plain[place] = out.getvalue()
     try:
-        said = operator.run("fetch", "--only", "pulid-lightning", "--accept-licence", fails=True)
+        said = operator.run("fetch", "--only", "pulid-lightning", "--accept-licence", status=2)
     finally:
         operator.hub.plain[place] = kept
     assert f"bisenet: {file.origin}: not a pickle of tensors alone" in said
@@ -424,7 +423,7 @@ def test_a_checkpoint_that_predicts_no_noise_is_refused_when_it_is_fetched(opera
     kept = operator.hub.files[place]
     operator.hub.files[place] = save(load(kept) | tensors, metadata)
     try:
-        said = operator.run("fetch", "--only", "pulid-lightning", "--accept-licence", fails=True)
+        said = operator.run("fetch", "--only", "pulid-lightning", "--accept-licence", status=2)
     finally:
         operator.hub.files[place] = kept
     assert f"proteus-v0.4-lightning: {weight.files[0].origin}: it predicts velocity" in said and mark in said
@@ -432,7 +431,7 @@ def test_a_checkpoint_that_predicts_no_noise_is_refused_when_it_is_fetched(opera
 
 
 def test_licences_are_agreed_to_first(small: Operator):
-    said = small.run("fetch", fails=True)
+    said = small.run("fetch", status=2)
     assert "rmbg-1.4 (bria-rmbg-1.4: non-commercial)." in said
     assert "Agree with --accept-licence, or choose others with --commercial or --use NAME." in said
     assert small.hub.sent() == 0 and small.states()["ic-light-fc"] == "absent"
@@ -447,7 +446,7 @@ def test_on_a_terminal_one_is_asked(small: Operator, answer: str, state: str):
     _, err = process.communicate(timeout=60)
     os.close(terminal)
     assert "Do you agree to these licences? [y/N]" in err
-    assert process.returncode == (0 if state == "verified" else 1), err
+    assert process.returncode == (0 if state == "verified" else 2), err
     assert small.states()["rmbg-1.4"] == state
 
 
@@ -460,14 +459,14 @@ def test_for_commercial_use_others_are_chosen(operator: Operator):
 
 def test_what_is_lacking_for_commercial_use_is_told(operator: Operator):
     commercial = ("--only", "pulid-lightning", "--commercial")
-    said = operator.run("fetch", *commercial, "--mirror", str(operator.lock.parent), fails=True)
+    said = operator.run("fetch", *commercial, "--mirror", str(operator.lock.parent), status=2)
     assert "face_analysis: nothing may be used commercially (antelopev2, antelopev2-hub); pulid-lightning needs" in said
 
 
 def test_without_a_network_nothing_is_asked_of_it(small: Operator, tmp_path: Path):
     mirror, carried = tmp_path / "mirror", tmp_path / "carried"
-    assert "FACELIGHT_OFFLINE is set" in small.run("fetch", "--accept-licence", fails=True, FACELIGHT_OFFLINE="true")
-    assert "FACELIGHT_OFFLINE is set" in small.run("mirror", str(mirror), fails=True, FACELIGHT_OFFLINE="1")
+    assert "FACELIGHT_OFFLINE is set" in small.run("fetch", "--accept-licence", status=2, FACELIGHT_OFFLINE="true")
+    assert "FACELIGHT_OFFLINE is set" in small.run("mirror", str(mirror), status=2, FACELIGHT_OFFLINE="1")
     assert small.hub.seen == []
     assert "2 weights, all verified" in small.run("mirror", str(mirror), "--accept-licence")
     mirror.rename(carried)
@@ -508,7 +507,7 @@ def test_demo_weights_need_no_place_for_compiled_kernels(operator: Operator, dem
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(small: Operator, arguments: tuple[str, ...], reason: str):
-    lines = small.run(*arguments, fails=True).splitlines()
+    lines = small.run(*arguments, status=2).splitlines()
     assert reason in lines[-1] and lines[-1].startswith("facelight: ")
 
 

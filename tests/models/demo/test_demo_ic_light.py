@@ -14,8 +14,7 @@ from models.demo.ic_light import build
 from models.demo.trained_files import RMBG, TEXT_ENCODER, UNET, VAE, Trained
 from models.errors import WeightsError
 from models.ic_light.networks import load_networks
-from models.weights.installed import InstalledWeight
-from models.weights.weight_set import WeightSet
+from models.weights.installed import InstalledWeight, WeightSet
 from tests.models.demo.stand_ins import write_stand_ins
 
 BASE_UNET = "sd15/unet/diffusion_pytorch_model.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from models.demo.build import build
+from models.demo import build as build_module
+from models.demo.build import build, build_key
 from models.demo.trained_files import RMBG, SHIPPED, TEXT_ENCODER, UNET, VAE, Trained, save_trained
 from models.errors import WeightsError
 from tests.models.demo.stand_ins import write_stand_ins
@@ -68,6 +70,46 @@ def test_a_file_without_a_pin_is_not_taken(trained: Trained):
     trained.lock.write_text("weights = []")
     with pytest.raises(WeightsError, match=r"rmbg\.safetensors is not in .*weights\.lock"):
         trained.verified(RMBG)
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Builders that write nothing, and the folders that they were called with."""
+    called: list[Path] = []
+    monkeypatch.setattr("models.demo.pulid_lightning.build", lambda root: called.append(root) or [])
+    monkeypatch.setattr("models.demo.ic_light.build", lambda root, trained: [])
+    return called
+
+
+def test_a_changed_pin_is_a_reason_to_build_anew(trained: Trained, tmp_path: Path, builds: list[Path]):
+    folder = tmp_path / "weights"
+    assert [build(folder, trained), build(folder, trained)] == [True, False]
+    with (trained.folder / RMBG).open("ab") as file:
+        file.write(b"!")
+    assert not build(folder, trained), "the pin is still the same"
+    trained.pin()
+    assert [build(folder, trained), build(folder, trained)] == [True, False]
+    assert len(builds) == 2
+
+
+def test_another_version_of_the_builders_is_a_reason_to_build_anew(
+    trained: Trained, tmp_path: Path, builds: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    assert build(tmp_path / "weights", trained)
+    monkeypatch.setattr(build_module, "VERSION", build_module.VERSION + 1)
+    assert build(tmp_path / "weights", trained)
+
+
+def test_a_changed_comment_is_no_reason_to_build_anew(trained: Trained, tmp_path: Path):
+    """The key of the same builders, copied, each with a comment more."""
+    copy = tmp_path / "builders"
+    copy.mkdir()
+    for source in Path(build_module.__file__).parent.glob("*.py"):
+        (copy / source.name).write_text(source.read_text() + "# one more comment\n")
+    spec = importlib.util.spec_from_file_location("copied_build", copy / "build.py")
+    copied = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copied)
+    assert copied.build_key(trained) == build_key(trained)
 
 
 @pytest.mark.slow

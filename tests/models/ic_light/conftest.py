@@ -13,7 +13,7 @@ from skimage import data
 
 from models.ic_light.networks import Networks, load_networks
 from models.ic_light.pipeline import IcLight
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 
 @pytest.fixture(scope="session")

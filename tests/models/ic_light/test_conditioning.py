@@ -1,13 +1,22 @@
-"""The subject on grey and its crops."""
+"""Images that condition the UNet: conversion to RGB, the subject on grey, its crops, the light gradient."""
 
 from __future__ import annotations
+
+import io
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from models.ic_light.conditioning import composite_on_grey, cut_out, resize_and_center_crop
+from models.ic_light.conditioning import (
+    composite_on_grey,
+    cut_out,
+    light_gradient,
+    resize_and_center_crop,
+    to_rgb,
+)
+from models.imaging.decode import decode
 
 
 def level(value: int) -> torch.Tensor:
@@ -73,3 +82,61 @@ def test_extreme_shapes_are_cut_before_they_are_enlarged(shape: tuple[int, ...])
     crop = resize_and_center_crop(picture, 1024, 1024)
     assert crop.shape == (1024, 1024, 3)
     assert (crop == 77).all()
+
+
+def test_hidden_pixels_become_grey_and_opaque_ones_stay():
+    pixels = np.full((20, 20, 4), (200, 40, 90, 255), dtype=np.uint8)
+    pixels[:10, :, 3] = 0
+    rgb = to_rgb(Image.fromarray(pixels))
+    assert (rgb[:10] == 127).all()
+    assert (rgb[10:] == (200, 40, 90)).all()
+
+
+def test_half_transparent_pixels_lie_between_colour_and_grey():
+    rgb = to_rgb(Image.new("RGBA", (16, 16), (227, 27, 127, 128)))
+    assert np.abs(rgb[0, 0].astype(int) - (177, 77, 127)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["LA", "P"])
+def test_transparency_counts_in_grey_and_palette_files(mode: str):
+    picture = Image.new("RGBA", (32, 32), (255, 255, 255, 0)).convert(mode)
+    file = io.BytesIO()
+    picture.save(file, "PNG", **({"transparency": picture.getpixel((0, 0))} if mode == "P" else {}))
+    assert (to_rgb(decode(file.getvalue())) == 127).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [("L", 90, (90, 90, 90)), ("CMYK", (0, 255, 255, 0), (255, 0, 0)), ("I;16", 257 * 80, (80, 80, 80))],
+)
+def test_opaque_modes_become_eight_bit_rgb(mode: str, colour: object, expected: tuple[int, ...]):
+    rgb = to_rgb(Image.new(mode, (16, 24), colour))
+    assert rgb.shape == (24, 16, 3)
+    assert rgb.dtype == np.uint8
+    assert tuple(rgb[0, 0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("light_source", "bright", "dark"),
+    [
+        ("Left Light", np.s_[:, 0], np.s_[:, -1]),
+        ("Right Light", np.s_[:, -1], np.s_[:, 0]),
+        ("Top Light", np.s_[0], np.s_[-1]),
+        ("Bottom Light", np.s_[-1], np.s_[0]),
+    ],
+)
+def test_the_side_of_the_light_is_white_and_the_other_black(light_source, bright, dark):
+    gradient = light_gradient(light_source, 256, 320)
+    assert gradient.shape == (320, 256, 3)
+    assert gradient.dtype == np.uint8
+    assert (gradient[bright] == 255).all()
+    assert (gradient[dark] == 0).all()
+
+
+def test_levels_are_truncated():
+    # 255 / 319 = 0.799 per pixel: truncation gives 0, 0, 1, 2, 3, rounding would give 0, 1, 2, 2, 3.
+    assert light_gradient("Bottom Light", 256, 320)[:5, 0, 0].tolist() == [0, 0, 1, 2, 3]
+
+
+def test_no_light_source_gives_no_gradient():
+    assert light_gradient("None", 256, 320) is None

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from models.ic_light import batches
-from models.ic_light.denoise import Conditions, denoise, predict_noise
+from models.ic_light import denoise as denoising
+from models.ic_light.denoise import Conditions, denoise, max_batch, predict_noise
 from models.ic_light.networks import Networks
-from models.ic_light.noise import Noise, Noises
-from models.ic_light.sampling import make_scheduler, whole_span
+from models.ic_light.sampling import BatchNoise, Noise, full_range, make_scheduler
 from models.runtime.unet import cross_attentions
 
 CPU = torch.device("cpu")
@@ -32,9 +31,9 @@ class Watch:
 
 def conditions(unet: Any, rows: int, guidance: float) -> Conditions:
     draw = torch.Generator().manual_seed(5)
-    seen = torch.randn(1, 4, 8, 8, generator=draw).expand(rows, -1, -1, -1)
+    cond_latents = torch.randn(1, 4, 8, 8, generator=draw).expand(rows, -1, -1, -1)
     positive, negative = torch.randn(2, 1, 77, unet.config.cross_attention_dim, generator=draw).expand(2, rows, -1, -1)
-    return Conditions(seen, positive, negative, guidance)
+    return Conditions(cond_latents, positive, negative, guidance)
 
 
 @torch.inference_mode()
@@ -46,7 +45,7 @@ def project(networks: Networks, text: torch.Tensor) -> torch.Tensor:
 @torch.inference_mode()
 def walk(unet, rows: int = 1, guidance: float = 2.0, steps: int = 2, predict=predict_noise) -> torch.Tensor:
     noise = Noise(3, rows, CPU)
-    scheduler = make_scheduler(whole_span(steps), CPU)
+    scheduler = make_scheduler(full_range(steps), CPU)
     start = noise.draw((8, 8), torch.float32)
     return denoise(predict, unet, scheduler, start, conditions(unet, rows, guidance), noise, lambda: None)
 
@@ -59,7 +58,7 @@ def test_guidance_takes_both_texts_in_one_batch_negative_first(networks: Network
     expected = project(networks, torch.cat((given.negative, given.positive)))
     assert torch.allclose(watch.keys[0], expected, atol=1e-5)
     assert watch.keys[0] is watch.keys[1]
-    assert torch.equal(watch.inputs[0][:, 4:], given.seen.repeat(2, 1, 1, 1))
+    assert torch.equal(watch.inputs[0][:, 4:], given.cond_latents.repeat(2, 1, 1, 1))
     assert torch.equal(watch.inputs[0][:2], watch.inputs[0][2:])
 
 
@@ -84,7 +83,7 @@ def test_every_step_draws_noise_for_all_pictures_once(networks: Networks):
     noise = Noise(3, 2, CPU)
     start = noise.draw((8, 8), torch.float32)
     with torch.inference_mode():
-        scheduler = make_scheduler(whole_span(3), CPU)
+        scheduler = make_scheduler(full_range(3), CPU)
         denoise(predict_noise, networks.unet, scheduler, start, conditions(networks.unet, 2, 2.0), noise, lambda: None)
     assert torch.equal(noise.draw((8, 8), torch.float32), expected.draw((8, 8), torch.float32))
 
@@ -94,7 +93,7 @@ def test_more_pictures_than_fit_go_in_groups_and_come_out_the_same(
     networks: Networks, monkeypatch: pytest.MonkeyPatch, together: int
 ):
     whole = walk(networks.unet, rows=3)
-    monkeypatch.setattr(batches, "MAX_PIXELS", together * 64 * 64)
+    monkeypatch.setattr(denoising, "MAX_PIXELS", together * 64 * 64)
     watch = Watch()
     assert torch.allclose(walk(networks.unet, rows=3, predict=watch), whole, rtol=1e-4, atol=1e-2)
     sizes = {1: [2, 2, 2], 2: [4, 2]}[together]
@@ -130,7 +129,14 @@ def test_a_cpu_looks_at_the_low_32_bits_of_a_seed():
 def test_streams_drawn_together_are_those_drawn_alone():
     streams = [Noise(seed, count, CPU) for seed, count in ((3, 1), (9, 2))]
     alone = [Noise(seed, count, CPU) for seed, count in ((3, 1), (9, 2))]
-    together = Noises(streams)
+    together = BatchNoise(streams)
     for size in ((4, 6), (8, 8)):
         expected = torch.cat([noise.draw(size, torch.float32) for noise in alone])
         assert torch.equal(together.draw(size, torch.float32), expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "together"), [((768, 960), 12), ((1536, 1920), 3), ((3072, 3072), 1), ((4000, 4000), 1)]
+)
+def test_the_largest_picture_sets_the_measure(size: tuple[int, int], together: int):
+    assert max_batch(*size) == together

@@ -14,7 +14,7 @@ from models.ic_light.networks import Networks
 from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight, Prepared
 from models.pipeline import LoadOptions
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from tests.models.work import META, TERA, ReadAsZero, recorded, teraflops
 
 SMALL_PAIR, LARGE_PAIR = 2 * 1.042, 2 * 2.878
@@ -102,7 +102,10 @@ def test_the_same_texts_are_embedded_once(model: IcLight, calls, coffee: bytes):
 
 @pytest.mark.slow
 def test_a_light_source_costs_one_more_encode(model: IcLight, calls, coffee: bytes):
-    assert [span.evaluations for span in prepare(model, coffee, light_source="Left Light").spans] == [25, 25]
+    assert [part.evaluations for part in prepare(model, coffee, light_source="Left Light").step_ranges] == [
+        25,
+        25,
+    ]
     with ReadAsZero():
         model.run([prepare(model, coffee, light_source="Left Light", steps=5)], lambda step, total: None)[0]
     assert calls["unet"] == [(2, 8, *SMALL)] * 5 + [(2, 8, *LARGE)] * 5

@@ -14,7 +14,7 @@ from models.errors import WeightsError
 from models.ic_light.networks import MATTINGS, load_networks
 from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
 BIREFNET, ISNET = "matting_onnx_birefnet", "matting_onnx_isnet"

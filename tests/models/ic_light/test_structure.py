@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from bench.full_size import ic_light as full_size
+from models.ic_light.networks import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS, empty_unet
 from models.ic_light.rmbg import Rmbg, widths_of
-from models.ic_light.unet import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS, empty_unet
 from tests.models.published import Shapes, file_size, half, key_list, shapes
 
 UNET = key_list("iclight/unit/iclight_fc_keys_fullsize.json")

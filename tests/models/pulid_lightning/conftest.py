@@ -6,17 +6,14 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
+from models.imaging.types import Rgb
 from models.pulid_lightning.pipeline import PulidLightning, load
-from models.weights.weight_set import WeightSet
-
-Rgb = NDArray[np.uint8]
+from models.weights.installed import WeightSet
 
 
 @pytest.fixture(scope="session")

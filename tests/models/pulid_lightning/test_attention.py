@@ -21,8 +21,7 @@ from models.pulid_lightning.attention import (
     layer_numbers,
 )
 from models.pulid_lightning.identity.encoder import Identity
-from models.runtime.unet import cross_attentions
-from models.runtime.unet_conditions import TextContext, rows_of_pictures
+from models.runtime.unet import TextContext, cross_attentions, rows_of_pictures
 
 HEADS, WIDTH, CONTEXT = 2, 16, 12
 
@@ -69,14 +68,14 @@ def by_formula(layer, hidden, text, tokens, projection: Projection, method: Meth
         delta = delta - along
     if method.projection == "ortho_v2":
         share = (query @ id_key.T).softmax(-1).mean(0)[:5].sum()
-        if method.body_share == "official":
+        if method.body_weighting == "official":
             heads = zip(query.chunk(HEADS, -1), id_key.chunk(HEADS, -1), strict=True)
             share = sum((q @ k.T).softmax(-1)[:, :5].sum(-1, keepdim=True) for q, k in heads) / HEADS
         delta = delta + (share - 1) * along
     return layer.to_out[0](base + WEIGHT * delta)
 
 
-OFFICIAL = replace(METHODS["high-fidelity"], body_share="official")
+OFFICIAL = replace(METHODS["high-fidelity"], body_weighting="official")
 
 
 def context(attention, text, identity, projection, method: Method, **options) -> IdentityContext:

@@ -8,15 +8,23 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from models.errors import WeightsError
 from models.pipeline import LoadOptions
 from models.pulid_lightning import checkpoints
-from models.pulid_lightning.checkpoints import WORKING_RESERVE, Checkpoints, has_room, load_checkpoints, role_of
-from models.pulid_lightning.offload import HostTensors
+from models.pulid_lightning.checkpoints import (
+    WORKING_RESERVE,
+    Checkpoints,
+    OffloadedWeights,
+    TensorPool,
+    has_room,
+    load_checkpoints,
+    role_of,
+)
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
 NAMES = Params.variants
@@ -33,8 +41,8 @@ def shared(weights: WeightSet) -> Checkpoints:
     return load_checkpoints(weights, NAMES, CPU, "host")
 
 
-def addresses(unet: torch.nn.Module) -> list[int]:
-    return [tensor.data_ptr() for tensor in unet.state_dict().values()]
+def addresses(module: nn.Module) -> list[int]:
+    return [tensor.data_ptr() for tensor in module.state_dict().values()]
 
 
 def test_pictures_are_the_same_to_the_bit_in_any_order(
@@ -55,37 +63,37 @@ def test_there_is_one_unet_on_the_device_and_it_stays_where_it_is(shared: Checkp
     (unet,) = shared.unets
     before = addresses(unet)
     for name in ("realistic", "default", "artistic"):
-        assert shared.take(name).unet is unet
+        assert shared.activate(name).unet is unet
         assert addresses(unet) == before
 
 
 def test_the_unet_has_the_weights_of_the_one_that_was_taken(shared: Checkpoints, weights: WeightSet):
     for name in ("artistic", "default", "realistic"):
         stored = load_file(weights[role_of(name)])["model.diffusion_model.out.2.weight"]
-        assert torch.equal(shared.take(name).unet.conv_out.weight, stored.float())
+        assert torch.equal(shared.activate(name).unet.conv_out.weight, stored.float())
 
 
 def test_the_rest_of_each_checkpoint_is_its_own(shared: Checkpoints):
-    first, second = (shared.take(name).vae.decoder.conv_in.weight.clone() for name in ("default", "artistic"))
+    first, second = (shared.activate(name).vae.decoder.conv_in.weight.clone() for name in ("default", "artistic"))
     assert not torch.equal(first, second)
 
 
 def test_a_change_that_breaks_off_is_made_again(weights: WeightSet, monkeypatch: pytest.MonkeyPatch):
     kept = load_checkpoints(weights, NAMES[:2], CPU, "host")
-    first = kept.take("default").unet.conv_out.weight.clone()
+    first = kept.activate("default").unet.conv_out.weight.clone()
 
-    def break_off(self: HostTensors, network: torch.nn.Module) -> None:
+    def break_off(self: OffloadedWeights, network: torch.nn.Module) -> None:
         network.conv_out.weight.zero_()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-        broken.setattr(HostTensors, "copy_into", break_off)
-        kept.take("artistic")
-    assert torch.equal(kept.take("default").unet.conv_out.weight, first)
+        broken.setattr(OffloadedWeights, "load_into", break_off)
+        kept.activate("artistic")
+    assert torch.equal(kept.activate("default").unet.conv_out.weight, first)
 
 
 def test_one_checkpoint_has_nothing_to_take_turns_with(weights: WeightSet, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(checkpoints, "HostTensors", None)
+    monkeypatch.setattr(checkpoints, "OffloadedWeights", None)
     assert len(load_checkpoints(weights, ("realistic",), CPU, "host").unets) == 1
 
 
@@ -93,7 +101,7 @@ def test_there_is_room_if_enough_is_left_to_work_in():
     assert has_room(10 * GIB, 10 * GIB + WORKING_RESERVE)
     assert not has_room(10 * GIB, 10 * GIB + WORKING_RESERVE - 1)
     assert not has_room(0, 1)
-    assert has_room(1000 * GIB, None), "where nothing is to be had by waiting elsewhere"
+    assert has_room(1000 * GIB, None), "where nothing is to be had by offloaded elsewhere"
 
 
 @pytest.mark.parametrize(("free", "unets"), [(0, 1), (WORKING_RESERVE, 1), (WORKING_RESERVE + GIB, 3), (None, 3)])
@@ -115,3 +123,43 @@ def test_a_unet_that_cannot_take_turns_is_refused(weights: WeightSet, tmp_path, 
     paths = weights.paths | {"sdxl_checkpoint_artistic": tmp_path / "odd.safetensors"}
     with pytest.raises(WeightsError, match=r"odd\.safetensors.*conv_out\.bias"):
         load_checkpoints(WeightSet("demo", paths), NAMES, CPU, "host")
+
+
+def network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval().requires_grad_(False)
+
+
+def test_equal_networks_share_all_of_it():
+    pool, first, second = TensorPool(), network(1), network(1)
+    expected = second(torch.ones(1, 3))
+    pool.deduplicate("unet", first)
+    pool.deduplicate("unet", second)
+    assert addresses(first) == addresses(second)
+    assert torch.equal(second(torch.ones(1, 3)), expected)
+
+
+def test_only_what_is_equal_is_shared():
+    pool, first, second = TensorPool(), network(1), network(1)
+    second[0].bias += 1
+    expected = second(torch.ones(1, 3))
+    pool.deduplicate("unet", first)
+    pool.deduplicate("unet", second)
+    assert first[0].weight.data_ptr() == second[0].weight.data_ptr()
+    assert first[0].bias.data_ptr() != second[0].bias.data_ptr()
+    assert torch.equal(second(torch.ones(1, 3)), expected)
+
+
+def test_a_third_may_share_with_either():
+    pool, networks = TensorPool(), [network(1), network(2), network(2)]
+    for each in networks:
+        pool.deduplicate("unet", each)
+    assert networks[2][0].weight.data_ptr() == networks[1][0].weight.data_ptr()
+    assert networks[2][0].weight.data_ptr() != networks[0][0].weight.data_ptr()
+
+
+def test_networks_of_another_kind_share_nothing():
+    pool, first, second = TensorPool(), network(1), network(1)
+    pool.deduplicate("clip_l", first)
+    pool.deduplicate("clip_g", second)
+    assert not set(addresses(first)) & set(addresses(second))

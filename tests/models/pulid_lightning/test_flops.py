@@ -13,13 +13,13 @@ import torch
 from bench.full_size import pulid_lightning as full_size
 from models.pulid_lightning.checkpoints import Checkpoint, Checkpoints
 from models.pulid_lightning.identity.eva_clip import EvaClip
-from models.pulid_lightning.identity.extractor import Identifier
+from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.identity.face import FaceFinder
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import Prepared, PulidLightning
 from models.pulid_lightning.sdxl import load_tokenizers
 from models.pulid_lightning.text_encoder import penultimate
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from tests.models.work import META, TERA, ReadAsZero, recorded, teraflops
 
 UNET_PAIR, DECODE, TEXTS, EVA_CLIP = 13.522, 10.470, 0.027 + 0.196, 0.382
@@ -51,14 +51,14 @@ def full_size_pipeline(networks, weights: WeightSet) -> PulidLightning:
     unet, vae = networks["unet"], networks["vae"]
     with META:
         projections = full_size.projections(unet)
-        identifier = Identifier(
+        extractor = IdentityExtractor(
             networks["face_parser"], EvaClip(networks["vision_tower"]), networks["id_encoder"], META
         )
     clip_l, clip_g = penultimate(networks["clip_l"]), penultimate(networks["clip_g"])
     return PulidLightning(
         faces=FaceFinder(weights.folder("face_analysis")),
         tokenizers=load_tokenizers(weights.folder("sdxl_config")),
-        identifier=identifier,
+        extractor=extractor,
         projections=projections,
         checkpoints=Checkpoints({"default": Checkpoint(unet, vae, clip_l, clip_g)}, {}, "default"),
         device=META,

@@ -14,11 +14,11 @@ from skimage import data
 from models.catalog import MODELS
 from models.errors import InputRefused, NoFaceFound, UnreadableImage, WeightsError
 from models.pipeline import LoadOptions
-from models.pulid_lightning.identity.extractor import Identifier
+from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.identity.face import FaceFinder
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 SMALL = {"face_image": "portrait", "seed": 412431, "width": 256, "height": 256}
 
@@ -109,17 +109,17 @@ def test_an_aborted_run_leaves_nothing_behind(draw, usual: np.ndarray):
 def test_a_face_is_looked_at_once(weights: WeightSet, portrait, png, monkeypatch: pytest.MonkeyPatch):
     fresh = load(weights, torch.device("cpu"))
     seen: list[str] = []
-    for owner, name in ((FaceFinder, "find"), (Identifier, "identify")):
+    for owner, name in ((FaceFinder, "find"), (IdentityExtractor, "extract")):
         work = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *args, work=work, name=name: seen.append(name) or work(*args))
     pictures = [
         fresh.run([fresh.prepare(Params(**SMALL | change), {"face_image": png(portrait)})], lambda step, total: None)[0]
         for change in ({}, {"seed": 3}, {"checkpoint_model": "artistic", "face_style": "stylized"}, {})
     ]
-    assert seen == ["find", "identify"]
+    assert seen == ["find", "extract"]
     assert np.array_equal(pictures[0], pictures[-1])
     fresh.run([fresh.prepare(Params(**SMALL), {"face_image": png(portrait[:, ::-1])})], lambda step, total: None)[0]
-    assert seen == ["find", "identify"] * 2
+    assert seen == ["find", "extract"] * 2
 
 
 def test_the_operator_may_choose_the_original_share(weights: WeightSet, portrait, png, usual: np.ndarray):
@@ -134,7 +134,7 @@ def test_checkpoints_share_what_is_equal(weights: WeightSet):
     first, same, other = (
         {
             parameter.data_ptr()
-            for network in (checkpoints.take(name).unet, checkpoints.take(name).vae)
+            for network in (checkpoints.activate(name).unet, checkpoints.activate(name).vae)
             for parameter in network.parameters()
         }
         for name in ("default", "artistic", "realistic")

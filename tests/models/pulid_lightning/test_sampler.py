@@ -9,9 +9,9 @@ import torch
 
 from models.pulid_lightning.sampler import (
     BrownianNoise,
-    draw_noise,
     initial_latents,
     karras_sigmas,
+    precompute_noise,
     sample,
     timestep_of,
     training_sigmas,
@@ -106,7 +106,7 @@ def test_the_path_looks_at_all_bits_of_a_seed_and_the_first_noise_at_32():
     seeds = (7, 7 + 2**32)
     first, second = (initial_latents((1, 4, 8, 8), seed, SIGMAS[0]) for seed in seeds)
     assert torch.equal(first, second)
-    assert not torch.equal(*(draw_noise((1, 4, 8, 8), seed, SIGMAS) for seed in seeds))
+    assert not torch.equal(*(precompute_noise((1, 4, 8, 8), seed, SIGMAS) for seed in seeds))
 
 
 def test_pictures_of_a_batch_do_not_depend_on_its_size():

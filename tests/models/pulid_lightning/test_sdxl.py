@@ -23,7 +23,7 @@ from models.pulid_lightning.sdxl import (
 )
 from models.pulid_lightning.single_file import SingleFile
 from models.weights.folder import Folder
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
 

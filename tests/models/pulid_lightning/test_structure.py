@@ -16,13 +16,12 @@ from models.pulid_lightning import single_file
 from models.pulid_lightning.adapter import parse_adapter
 from models.pulid_lightning.attention import layer_numbers
 from models.pulid_lightning.identity.bisenet import load_bisenet
-from models.pulid_lightning.identity.encoder import load_id_encoder
+from models.pulid_lightning.identity.encoder import load_id_encoder, load_id_former
 from models.pulid_lightning.identity.eva_clip import EvaClip, load_eva_clip
-from models.pulid_lightning.identity.id_former import load_id_former
 from models.pulid_lightning.single_file import SingleFile
 from models.runtime.unet import cross_attentions
 from models.weights.folder import Folder
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from tests.models.published import GOLDEN, Shapes, Stored, file_size, half, key_list, shapes
 
 META = torch.device("meta")

@@ -10,9 +10,8 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from models.runtime.tree import Value
-from models.runtime.unet import evaluate
-from models.runtime.unet_conditions import added_embedding, attend_to_text, text_contexts, time_shifts
+from models.runtime.tree import Pytree
+from models.runtime.unet import added_embedding, attend_to_text, evaluate, text_contexts, time_shifts
 
 _COMMON = {"sample_size": 16, "norm_num_groups": 4, "cross_attention_dim": 24, "out_channels": 4}
 
@@ -78,13 +77,15 @@ def sd15() -> Any:
     ).eval()
 
 
-def predict(unet: Any, latents: Tensor, shift: Tensor, contexts: tuple[Value, ...]) -> Tensor:
+def predict(unet: Any, latents: Tensor, shift: Tensor, contexts: tuple[Pytree, ...]) -> Tensor:
     """One evaluation with text alone."""
     return evaluate(unet, latents, shift, contexts, attend_to_text)
 
 
 @torch.inference_mode()
-def unet_inputs(unet: Any, rows: int, height: int, width: int, tokens: int) -> tuple[Tensor, Tensor, tuple[Value, ...]]:
+def unet_inputs(
+    unet: Any, rows: int, height: int, width: int, tokens: int
+) -> tuple[Tensor, Tensor, tuple[Pytree, ...]]:
     """Inputs of `predict`."""
     added = None
     if unet.config.addition_embed_type is not None:

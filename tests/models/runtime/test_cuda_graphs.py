@@ -1,4 +1,4 @@
-"""Recorded calls: what is copied where, and what is not."""
+"""Captured calls: what is copied into their buffers, and what is not."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from models.runtime.cuda_graphs import CapturedGraph
-from models.runtime.tree import leaves
+from models.runtime.tree import tree_leaves
+from tests.models.runtime.fake_capturer import FakeGraphCapturer
 from tests.models.runtime.networks import Little, Pair, blend, little_inputs
-from tests.models.runtime.recorder import PlayedRecorder
 
 Inputs = tuple[Tensor, tuple[Pair, ...]]
 
@@ -35,26 +35,26 @@ class Watched:
 
 
 def test_a_replay_computes_anew_from_its_inputs() -> None:
-    function, recorder = Watched(), PlayedRecorder()
-    graph = CapturedGraph(function, little_inputs(), recorder)
+    function, capturer = Watched(), FakeGraphCapturer()
+    graph = CapturedGraph(function, little_inputs(), capturer)
     for times in range(1, 4):
         inputs = little_inputs()
         assert torch.equal(graph(inputs)[0], function.expected(inputs))
-        assert (recorder.recorded, recorder.replayed) == (1, times)
+        assert (capturer.captured, capturer.replayed) == (1, times)
 
 
 def test_the_function_never_sees_the_callers_memory() -> None:
     function, inputs = Watched(), little_inputs()
-    graph = CapturedGraph(function, inputs, PlayedRecorder())
-    addresses = [tensor.data_ptr() for tensor in leaves(function.seen)]
+    graph = CapturedGraph(function, inputs, FakeGraphCapturer())
+    addresses = [tensor.data_ptr() for tensor in tree_leaves(function.seen)]
     graph(inputs)
-    assert [tensor.data_ptr() for tensor in leaves(function.seen)] == addresses
-    assert not set(addresses) & {tensor.data_ptr() for tensor in leaves(inputs)}
+    assert [tensor.data_ptr() for tensor in tree_leaves(function.seen)] == addresses
+    assert not set(addresses) & {tensor.data_ptr() for tensor in tree_leaves(inputs)}
 
 
 def test_results_belong_to_the_caller() -> None:
     function, inputs = Watched(), little_inputs()
-    graph = CapturedGraph(function, inputs, PlayedRecorder())
+    graph = CapturedGraph(function, inputs, FakeGraphCapturer())
     first = graph(inputs)[0]
     kept = first.clone()
     graph(little_inputs())
@@ -65,7 +65,7 @@ def test_results_belong_to_the_caller() -> None:
 
 def test_new_weights_in_old_memory_count() -> None:
     function, inputs = Watched(), little_inputs()
-    graph = CapturedGraph(function, inputs, PlayedRecorder())
+    graph = CapturedGraph(function, inputs, FakeGraphCapturer())
     before = graph(inputs)[0]
     function.network.load_state_dict(Little(seed=1).state_dict())
     assert not torch.equal(graph(inputs)[0], before)
@@ -74,7 +74,7 @@ def test_new_weights_in_old_memory_count() -> None:
 
 def test_a_tensor_that_was_written_into_is_copied_again() -> None:
     function, (picture, pairs) = Watched(), little_inputs()
-    graph = CapturedGraph(function, (picture, pairs), PlayedRecorder())
+    graph = CapturedGraph(function, (picture, pairs), FakeGraphCapturer())
     graph((picture, pairs))
     picture.mul_(2)
     assert torch.equal(graph((picture, pairs))[0], function.expected((picture, pairs)))
@@ -87,13 +87,13 @@ def copies(graph: CapturedGraph, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
         original = Tensor.copy_
         patch.setattr(Tensor, "copy_", lambda to, tensor: (copied.append(tensor), original(to, tensor))[1])
         graph(inputs)
-    given = {id(tensor) for tensor in leaves(inputs)}
+    given = {id(tensor) for tensor in tree_leaves(inputs)}
     return [tensor for tensor in copied if id(tensor) in given]
 
 
 def test_what_did_not_change_is_not_copied_again(monkeypatch: pytest.MonkeyPatch) -> None:
     function, (picture, pairs) = Watched(), little_inputs()
-    graph = CapturedGraph(function, (picture, pairs), PlayedRecorder())
+    graph = CapturedGraph(function, (picture, pairs), FakeGraphCapturer())
     graph(little_inputs())
     assert len(copies(graph, (picture, pairs), monkeypatch)) == 4
     assert [id(tensor) for tensor in copies(graph, (picture, pairs), monkeypatch)] == [id(picture)]
@@ -110,25 +110,25 @@ def test_what_is_in_several_places_is_copied_once(monkeypatch: pytest.MonkeyPatc
         return picture, (pair, pair)
 
     function = Watched()
-    graph = CapturedGraph(function, shared(), PlayedRecorder())
+    graph = CapturedGraph(function, shared(), FakeGraphCapturer())
     inputs = shared()
     copied = copies(graph, inputs, monkeypatch)
     assert [id(tensor) for tensor in copied] == [id(inputs[0]), id(inputs[1][0].factor)]
     assert torch.equal(graph(inputs)[0], function.expected(inputs))
 
 
-def test_inputs_that_were_one_tensor_when_recorded_may_differ_later() -> None:
+def test_inputs_that_were_one_tensor_when_captured_may_differ_later() -> None:
     def add(one: Tensor, two: Tensor) -> Tensor:
         return one + two
 
     one, two = torch.ones(3), torch.full((3,), 5.0)
-    graph = CapturedGraph(add, (one, one), PlayedRecorder())
+    graph = CapturedGraph(add, (one, one), FakeGraphCapturer())
     assert torch.equal(graph((one, two)), one + two)
 
 
 def test_after_a_copy_that_broke_off_everything_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     function, first, second = Watched(), little_inputs(), little_inputs()
-    graph = CapturedGraph(function, first, PlayedRecorder())
+    graph = CapturedGraph(function, first, FakeGraphCapturer())
     original, left = Tensor.copy_, iter(range(2))
 
     def break_off(to: Tensor, tensor: Tensor) -> Tensor:

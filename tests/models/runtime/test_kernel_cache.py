@@ -1,4 +1,4 @@
-"""Where kernels are kept."""
+"""Folders of the kernel caches, and the compile workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from models.runtime.kernel_cache import dismiss_compilers, keep_kernels
+from models.runtime.kernel_cache import set_cache_dirs, stop_compile_workers
 
 REPOSITORY = Path(__file__).parents[3]
 VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
@@ -27,35 +27,35 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_kernels_are_kept_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_cached_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    keep_kernels(Path("var/compiled"))
+    set_cache_dirs(Path("var/compiled"))
     assert [os.environ[name] for name in VARIABLES] == [
         str(tmp_path / "var/compiled/inductor"),
         str(tmp_path / "var/compiled/triton"),
     ]
 
 
-def test_a_worker_has_named_the_folder_before_the_compiler_can(tmp_path: Path) -> None:
+def test_a_worker_sets_the_folder_before_the_compiler_does(tmp_path: Path) -> None:
     """What is imported up to there must not bring the compiler in."""
     code = (
         "import os, sys, workers.engine.worker; from pathlib import Path; "
-        "from models.runtime.kernel_cache import keep_kernels; keep_kernels(Path(sys.argv[1])); import diffusers; "
+        "from models.runtime.kernel_cache import set_cache_dirs; set_cache_dirs(Path(sys.argv[1])); import diffusers; "
         "sys.exit(os.environ['TORCHINDUCTOR_CACHE_DIR'] != sys.argv[1] + '/inductor')"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY).returncode == 0
 
 
-def test_the_libraries_own_variables_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_libraries_own_variables_take_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache" / "triton"))
-    keep_kernels(tmp_path / "compiled")
+    set_cache_dirs(tmp_path / "compiled")
     assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "cache" / "triton")
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiled" / "inductor")
 
 
-def test_who_compiles_nothing_names_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_compiles_nothing_sets_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
-    keep_kernels(None)
+    set_cache_dirs(None)
     assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "triton")
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
 
@@ -78,27 +78,27 @@ def unwritable(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("by", ["variable", "folder"])
-def test_where_nothing_can_be_written_kernels_go_with_the_process(
+def test_an_unwritable_folder_is_replaced_by_a_temporary_one(
     unwritable: Path, by: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if by == "variable":
         for name in VARIABLES:
             monkeypatch.setenv(name, str(unwritable))
-    keep_kernels(None if by == "variable" else unwritable)
+    set_cache_dirs(None if by == "variable" else unwritable)
     folders = {Path(os.environ[name]) for name in VARIABLES}
     assert len(folders) == 2, "each has its own"
     for folder in folders:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, "kernels are code: nobody else may write there"
         (folder / "kernel.so").write_bytes(b"")
         shutil.rmtree(folder)
-    assert caplog.text.count(f"compiled kernels cannot be kept in {unwritable}") == 2
+    assert caplog.text.count(f"compiled kernels cannot be cached in {unwritable}") == 2
 
 
 _READ_ONLY_START = """
 import os, sys
 from pathlib import Path
-from models.runtime.kernel_cache import keep_kernels
-keep_kernels(None)
+from models.runtime.kernel_cache import set_cache_dirs
+set_cache_dirs(None)
 import diffusers
 print(os.environ["TORCHINDUCTOR_CACHE_DIR"])
 """
@@ -115,30 +115,30 @@ def test_diffusers_is_imported_though_the_folder_that_an_image_names_cannot_be_m
     assert not Path(run.stdout.strip()).exists()
 
 
-def test_where_nothing_was_compiled_nothing_is_ended() -> None:
+def test_where_nothing_was_compiled_there_is_nothing_to_stop() -> None:
     """And Inductor is not imported, which would take seconds."""
     code = (
-        "import sys; from models.runtime.kernel_cache import dismiss_compilers; dismiss_compilers(); "
+        "import sys; from models.runtime.kernel_cache import stop_compile_workers; stop_compile_workers(); "
         "sys.exit('torch._inductor.async_compile' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_the_compilers_processes_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_workers_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor import async_compile
 
     ended: list[bool] = []
     monkeypatch.setattr(async_compile, "_pool_set", [type("Pool", (), {"shutdown": lambda _: ended.append(True)})()])
     monkeypatch.setattr(async_compile, "after_fork", lambda: None)
-    dismiss_compilers()
+    stop_compile_workers()
     assert ended == [True]
 
 
 _SECOND_START = """
 import sys
 from pathlib import Path
-from models.runtime.kernel_cache import keep_kernels
-keep_kernels(Path(sys.argv[1]))
+from models.runtime.kernel_cache import set_cache_dirs
+set_cache_dirs(Path(sys.argv[1]))
 
 from torch._dynamo.utils import counters
 from models.runtime.compiler import Compiler

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from models.demo.original_keys import unet_key
 from models.errors import WeightsError
 from models.runtime.load import empty, fill
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
 MEASURE = """

@@ -1,4 +1,4 @@
-"""The bounded memory of results."""
+"""The LRU cache."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import threading
 
 import pytest
 
-from models.runtime.lru import Recent
+from models.runtime.lru import LRUCache
 
 
 def fail() -> str:
     raise ValueError("not made")
 
 
-def test_a_result_is_made_once():
-    recent: Recent[str] = Recent(2)
-    assert recent.get("a", lambda: "made") == "made"
-    assert recent.get("a", fail) == "made"
+def test_a_value_is_created_once():
+    cache: LRUCache[str] = LRUCache(2)
+    assert cache.get_or_create("a", lambda: "made") == "made"
+    assert cache.get_or_create("a", fail) == "made"
 
 
-def test_the_least_recently_used_is_forgotten():
-    recent: Recent[str] = Recent(2)
+def test_the_least_recently_used_is_evicted():
+    cache: LRUCache[str] = LRUCache(2)
     for key in ("a", "b", "a", "c"):
-        recent.get(key, lambda key=key: key)
-    assert recent.get("a", fail) == "a"
-    assert recent.get("c", fail) == "c"
-    assert recent.get("b", lambda: "again") == "again"
+        cache.get_or_create(key, lambda key=key: key)
+    assert cache.get_or_create("a", fail) == "a"
+    assert cache.get_or_create("c", fail) == "c"
+    assert cache.get_or_create("b", lambda: "again") == "again"
 
 
-def test_a_failure_is_not_kept():
-    recent: Recent[str] = Recent(2)
+def test_a_failure_is_not_cached():
+    cache: LRUCache[str] = LRUCache(2)
     with pytest.raises(ValueError, match="not made"):
-        recent.get("a", fail)
-    assert recent.get("a", lambda: "made") == "made"
+        cache.get_or_create("a", fail)
+    assert cache.get_or_create("a", lambda: "made") == "made"
 
 
 def test_other_threads_need_not_wait():
-    recent: Recent[str] = Recent(2)
+    cache: LRUCache[str] = LRUCache(2)
     busy, done = threading.Event(), threading.Event()
 
     def slowly() -> str:
@@ -44,17 +44,17 @@ def test_other_threads_need_not_wait():
         assert done.wait(10)
         return "slow"
 
-    thread = threading.Thread(target=recent.get, args=("slow", slowly))
+    thread = threading.Thread(target=cache.get_or_create, args=("slow", slowly))
     thread.start()
     assert busy.wait(10)
-    assert recent.get("quick", lambda: "quick") == "quick"
+    assert cache.get_or_create("quick", lambda: "quick") == "quick"
     done.set()
     thread.join(10)
-    assert recent.get("slow", fail) == "slow"
+    assert cache.get_or_create("slow", fail) == "slow"
 
 
-def test_what_is_cleared_is_made_again():
-    recent: Recent[str] = Recent(2)
-    recent.get("a", lambda: "first")
-    recent.clear()
-    assert recent.get("a", lambda: "second") == "second"
+def test_what_is_cleared_is_created_again():
+    cache: LRUCache[str] = LRUCache(2)
+    cache.get_or_create("a", lambda: "first")
+    cache.clear()
+    assert cache.get_or_create("a", lambda: "second") == "second"

@@ -1,4 +1,4 @@
-"""What only a GPU can show: graphs that are recorded for real, kernels that are compiled, float8 that is multiplied."""
+"""What only a GPU can show: CUDA graphs, Triton kernels, float8 products."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.runtime.devices import for_device
 from models.runtime.fp8 import Float8Linear
+from models.runtime.load import for_device
 from models.runtime.runner import Execution, Runner, execution_for
-from models.runtime.tree import Value, mapped
+from models.runtime.tree import Pytree, tree_map
 from tests.models.runtime.networks import graphs, predict, sdxl, unet_inputs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -20,25 +20,25 @@ CUDA = torch.device("cuda")
 
 @pytest.fixture(autouse=True)
 def exact() -> Iterator[None]:
-    """Float32 in full, so that ways can be told from mistakes."""
+    """Float32 in full, so that rounding can be told from mistakes."""
     allowed = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     yield
     torch.backends.cudnn.allow_tf32 = allowed
 
 
-def inputs(unet: nn.Module, *sizes: int) -> tuple[Value, ...]:
+def inputs(unet: nn.Module, *sizes: int) -> tuple[Pytree, ...]:
     """Inputs of `predict`, on the GPU."""
     on_cpu = unet_inputs(unet, *sizes)
     with torch.inference_mode():
-        return mapped(lambda tensor: tensor.to(CUDA), on_cpu)
+        return tree_map(lambda tensor: tensor.to(CUDA), on_cpu)
 
 
 def check(runner: Runner[torch.Tensor], cpu: nn.Module, cuda: nn.Module, *sizes: int) -> None:
     """A GPU's noise is the CPU's."""
     given = inputs(cpu, *sizes)
     with torch.inference_mode():
-        expected = predict(cpu, *mapped(lambda tensor: tensor.cpu(), given))
+        expected = predict(cpu, *tree_map(lambda tensor: tensor.cpu(), given))
     torch.testing.assert_close(runner(cuda, *given).cpu(), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -50,7 +50,7 @@ def unets() -> tuple[nn.Module, nn.Module]:
     return cpu, for_device(cuda.to(CUDA), CUDA)
 
 
-def test_recorded_graphs_share_memory_and_keep_their_results_apart(unets: tuple[nn.Module, nn.Module]) -> None:
+def test_captured_graphs_share_memory_and_keep_their_results_apart(unets: tuple[nn.Module, nn.Module]) -> None:
     cpu, cuda = unets
     runner = Runner(predict, execution_for(CUDA, "off"))
     first, second = (2, 8, 8, 5), (4, 16, 12, 9)
@@ -66,10 +66,10 @@ def test_recorded_graphs_share_memory_and_keep_their_results_apart(unets: tuple[
     assert torch.equal(runner(cuda, *given), copy)
 
 
-def test_compiled_kernels_serve_all_sizes_and_recorded_ones(unets: tuple[nn.Module, nn.Module]) -> None:
+def test_compiled_kernels_serve_all_sizes_and_captured_ones(unets: tuple[nn.Module, nn.Module]) -> None:
     cpu, cuda = unets
     chosen = execution_for(CUDA, "on")
-    runner = Runner(predict, Execution(chosen.compiler, chosen.record, "fail_on_recompile"))
+    runner = Runner(predict, Execution(chosen.compiler, chosen.capturer, "fail_on_recompile"))
     runner.compile(cuda, inputs(cpu, 2, 10, 14, 5), inputs(cpu, 3, 13, 18, 8))
     runner.capture(cuda, *inputs(cpu, 2, 16, 16, 7))
     assert graphs() == 2

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import torch
 
-from models.runtime.pacing import AHEAD, Paced, paced
+from models.runtime.pacing import MAX_STEPS_IN_FLIGHT, StepThrottle, throttled
 
 
-def test_a_step_is_reported_when_the_device_has_done_all_but_the_last_ones() -> None:
-    events: list[str] = []
+def test_a_step_is_reported_once_the_device_has_done_all_but_the_last_ones() -> None:
+    calls: list[str] = []
 
-    class Mark:
+    class FakeEvent:
         def __init__(self) -> None:
-            self.number = sum(event.startswith("mark") for event in events) + 1
-            events.append(f"mark {self.number}")
+            self.number = sum(call.startswith("record") for call in calls) + 1
+            calls.append(f"record {self.number}")
 
         def synchronize(self) -> None:
-            events.append(f"done {self.number}")
+            calls.append(f"done {self.number}")
 
-    on_step = Paced(lambda step, total: events.append(f"step {step} of {total}"), Mark)
+    on_step = StepThrottle(lambda step, total: calls.append(f"step {step} of {total}"), FakeEvent)
     for step in (1, 2, 3, 4):
         on_step(step, 4)
-    assert AHEAD == 2
-    assert events[:4] == ["mark 1", "step 1 of 4", "mark 2", "step 2 of 4"]
-    assert events[4:] == ["mark 3", "done 1", "step 3 of 4", "mark 4", "done 2", "step 4 of 4"]
+    assert MAX_STEPS_IN_FLIGHT == 2
+    assert calls[:4] == ["record 1", "step 1 of 4", "record 2", "step 2 of 4"]
+    assert calls[4:] == ["record 3", "done 1", "step 3 of 4", "record 4", "done 2", "step 4 of 4"]
 
 
-def test_the_cpu_needs_no_pacing() -> None:
+def test_the_cpu_needs_no_throttle() -> None:
     def on_step(step: int, total: int) -> None:
         raise AssertionError
 
-    assert paced(on_step, torch.device("cpu")) is on_step
+    assert throttled(on_step, torch.device("cpu")) is on_step

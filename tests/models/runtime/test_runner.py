@@ -1,4 +1,4 @@
-"""Which way a call takes: replayed, compiled, or as the function stands; and that all of them agree."""
+"""Which execution mode a call takes (captured, compiled, eager), and that all of them agree."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from models.pipeline import Compile
+from models.errors import CompilationFailed
+from models.pipeline import Compile, ExecutionReport
 from models.runtime.compiler import Compiler
-from models.runtime.cuda_graphs import CudaRecorder
-from models.runtime.runner import EAGER, Execution, Runner, execution_for
+from models.runtime.cuda_graphs import CudaGraphCapturer
+from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
+from tests.models.runtime.fake_capturer import FakeGraphCapturer
 from tests.models.runtime.networks import Little, blend, graphs, little_inputs
-from tests.models.runtime.recorder import PlayedRecorder
 
 EXAMPLES = little_inputs(2, 5, 7, 3), little_inputs(4, 6, 9, 8)
 STRICT = Execution(Compiler("eager"), stance="fail_on_recompile")
@@ -43,7 +44,7 @@ def check(runner: Runner[Any], network: Little, inputs: Any) -> None:
         torch.testing.assert_close(runner(network, *inputs), blend(network, *inputs))
 
 
-def test_eager_runs_call_the_function() -> None:
+def test_eager_execution_calls_the_function() -> None:
     runner = Runner(blend, EAGER)
     runner.compile(Little(), *EXAMPLES)
     runner.capture(Little(), *EXAMPLES[0])
@@ -70,7 +71,7 @@ def test_a_call_for_one_row_has_a_graph_of_its_own() -> None:
     assert graphs() == 2
 
 
-def test_layout_and_origin_of_inputs_do_not_matter() -> None:
+def test_memory_layout_and_origin_of_inputs_do_not_matter() -> None:
     """Made outside of inference mode, turned, repeated: one graph serves them all."""
     runner = Runner(blend, STRICT)
     runner.compile(Little(), *EXAMPLES)
@@ -83,8 +84,8 @@ def test_layout_and_origin_of_inputs_do_not_matter() -> None:
     assert graphs() == 1
 
 
-def test_nothing_is_compiled_for_a_call() -> None:
-    """What was not foreseen runs as the function stands; what comes after it is not the slower for it."""
+def test_a_call_never_compiles() -> None:
+    """Inputs that were not warmed up run eagerly, and later calls still use the compiled graph."""
     backend = CountingBackend()
     runner = Runner(blend, Execution(Compiler(backend)))
     runner.compile(Little(), *EXAMPLES)
@@ -101,27 +102,57 @@ def test_before_anything_is_compiled_calls_compile_nothing() -> None:
     assert graphs() == 0
 
 
-def test_a_strict_runner_tells_what_was_not_foreseen() -> None:
+def test_a_strict_runner_raises_for_inputs_that_were_not_warmed_up() -> None:
     runner = Runner(blend, STRICT)
     runner.compile(Little(), *EXAMPLES)
     with pytest.raises(RuntimeError, match="recompile"):
         runner(Little(), *little_inputs(1))
 
 
-def test_a_compiler_that_fails_is_named_once_and_done_without(caplog: pytest.LogCaptureFixture) -> None:
-    recorder = PlayedRecorder()
-    runner = Runner(blend, Execution(Compiler(broken_backend), recorder))
+def test_a_failing_compiler_is_logged_once_and_execution_falls_back_to_eager(caplog: pytest.LogCaptureFixture) -> None:
+    capturer = FakeGraphCapturer()
+    runner = Runner(blend, Execution(Compiler(broken_backend), capturer))
     network = Little()
     with caplog.at_level(logging.WARNING):
         runner.compile(network, *EXAMPLES)
         runner.compile(network, little_inputs(1, 5, 7, 3), little_inputs(1, 6, 9, 8))
         runner.capture(network, *EXAMPLES[0])
     (record,) = caplog.records
-    assert "blend runs uncompiled" in record.message
+    assert "blend cannot be compiled" in record.message
     assert "no C compiler here" in record.message
+    assert runner.fallbacks == [record.message]
+    assert execution_report(runner) == ExecutionReport("captured", record.message)
     check(runner, network, little_inputs())
     check(runner, network, little_inputs(1))
-    assert recorder.replayed == 1, "recording needs no compiler"
+    assert capturer.replayed == 1, "capturing needs no compiler"
+
+
+def test_a_failing_compiler_is_an_error_where_compiling_is_required() -> None:
+    runner = Runner(blend, Execution(Compiler(broken_backend), required=True))
+    with pytest.raises(CompilationFailed, match=r"blend cannot be compiled: .*no C compiler here"):
+        runner.compile(Little(), *EXAMPLES)
+
+
+def test_a_failing_capture_is_an_error_where_it_is_required() -> None:
+    def refuse(run: Any) -> Any:
+        raise torch.OutOfMemoryError("no room for a graph")
+
+    runner = Runner(blend, Execution(capturer=refuse, required=True))
+    with pytest.raises(CompilationFailed, match="blend cannot be captured: OutOfMemoryError: no room for a graph"):
+        runner.capture(Little(), *little_inputs())
+
+
+def test_the_report_is_of_the_slowest_mode() -> None:
+    execution, network = Execution(Compiler("eager"), FakeGraphCapturer()), Little()
+    first, second = Runner(blend, execution), Runner(blend, execution)
+    assert execution_report(first, second) == ExecutionReport("eager")
+    for runner in (first, second):
+        runner.compile(network, *EXAMPLES)
+    assert execution_report(first, second) == ExecutionReport("compiled")
+    first.capture(network, *little_inputs())
+    assert execution_report(first, second) == ExecutionReport("compiled")
+    second.capture(network, *little_inputs())
+    assert execution_report(first, second) == ExecutionReport("captured")
 
 
 def fixing(network: Little, picture: torch.Tensor) -> torch.Tensor:
@@ -132,49 +163,49 @@ def fixing(network: Little, picture: torch.Tensor) -> torch.Tensor:
 def test_a_graph_that_does_not_serve_both_examples_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     runner, network = Runner(fixing, STRICT), Little()
     runner.compile(network, (torch.ones(2, 4, 5, 7),), (torch.ones(3, 4, 6, 8),))
-    assert "fixing runs uncompiled" in caplog.text
+    assert "fixing cannot be compiled" in caplog.text
     picture = torch.ones(3, 4, 6, 8)
     assert torch.equal(runner(network, picture), fixing(network, picture))
 
 
-def test_recorded_sizes_are_replayed_and_others_are_not() -> None:
-    recorder, network = PlayedRecorder(), Little()
-    runner = Runner(blend, Execution(record=recorder))
+def test_captured_shapes_are_replayed_and_others_are_not() -> None:
+    capturer, network = FakeGraphCapturer(), Little()
+    runner = Runner(blend, Execution(capturer=capturer))
     runner.capture(network, *little_inputs(2, 5, 7))
     runner.capture(network, *little_inputs(2, 8, 8))
     runner.capture(network, *little_inputs(2, 5, 7))
-    assert recorder.recorded == 2
+    assert capturer.captured == 2
     for count, sizes in ((1, (2, 5, 7)), (2, (2, 8, 8)), (2, (2, 7, 5)), (2, (4, 5, 7)), (3, (2, 5, 7))):
         check(runner, network, little_inputs(*sizes))
-        assert recorder.replayed == count
-    assert recorder.recorded == 2
+        assert capturer.replayed == count
+    assert capturer.captured == 2
 
 
-def test_a_recording_in_which_tensors_are_one_is_not_for_others() -> None:
-    recorder, network, (picture, pairs) = PlayedRecorder(), Little(), little_inputs()
-    runner, shared = Runner(blend, Execution(record=recorder)), (pairs[1], pairs[1])
+def test_a_graph_captured_with_aliased_inputs_serves_no_others() -> None:
+    capturer, network, (picture, pairs) = FakeGraphCapturer(), Little(), little_inputs()
+    runner, shared = Runner(blend, Execution(capturer=capturer)), (pairs[1], pairs[1])
     runner.capture(network, picture, shared)
     check(runner, network, (picture, (pairs[1], pairs[1]._replace(factor=pairs[0].factor))))
-    assert recorder.replayed == 0
+    assert capturer.replayed == 0
     check(runner, network, (picture, shared))
-    assert recorder.replayed == 1
+    assert capturer.replayed == 1
 
 
-def test_a_recording_is_for_one_network() -> None:
-    recorder, first, second = PlayedRecorder(), Little(1), Little(2)
-    runner, inputs = Runner(blend, Execution(record=recorder)), little_inputs()
+def test_a_captured_graph_is_for_one_network() -> None:
+    capturer, first, second = FakeGraphCapturer(), Little(1), Little(2)
+    runner, inputs = Runner(blend, Execution(capturer=capturer)), little_inputs()
     runner.capture(first, *inputs)
     check(runner, second, inputs)
-    assert recorder.replayed == 0
+    assert capturer.replayed == 0
     runner.capture(second, *inputs)
     check(runner, first, inputs)
     check(runner, second, inputs)
-    assert recorder.replayed == 2
+    assert capturer.replayed == 2
 
 
-def test_what_is_recorded_is_compiled_for_its_sizes_once() -> None:
-    backend, recorder = CountingBackend(), PlayedRecorder()
-    runner = Runner(blend, Execution(Compiler(backend), recorder, "fail_on_recompile"))
+def test_what_is_captured_is_compiled_for_its_shapes_once() -> None:
+    backend, capturer = CountingBackend(), FakeGraphCapturer()
+    runner = Runner(blend, Execution(Compiler(backend), capturer, "fail_on_recompile"))
     for network in (Little(1), Little(2)):
         runner.capture(network, *little_inputs())
         assert graphs() == 1
@@ -186,18 +217,18 @@ def test_what_is_recorded_is_compiled_for_its_sizes_once() -> None:
     assert graphs() == 2
 
 
-def test_without_a_recording_requests_are_served(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_capture_falls_back_to_eager(caplog: pytest.LogCaptureFixture) -> None:
     def refuse(run: Any) -> Any:
         raise torch.OutOfMemoryError("no room for a graph")
 
-    runner = Runner(blend, Execution(record=refuse))
+    runner = Runner(blend, Execution(capturer=refuse))
     runner.capture(Little(), *little_inputs())
-    assert "blend cannot be recorded: OutOfMemoryError: no room for a graph" in caplog.text
+    assert "blend cannot be captured: OutOfMemoryError: no room for a graph" in caplog.text
     check(runner, Little(), little_inputs())
 
 
 @pytest.mark.parametrize(
-    ("device", "chosen", "compiles", "records"),
+    ("device", "chosen", "compiles", "captures"),
     [
         ("cpu", "auto", False, False),
         ("cpu", "off", False, False),
@@ -208,11 +239,12 @@ def test_without_a_recording_requests_are_served(caplog: pytest.LogCaptureFixtur
         ("cuda", "max", True, True),
     ],
 )
-def test_what_the_operators_choice_means(device: str, chosen: Compile, compiles: bool, records: bool) -> None:
+def test_what_the_compile_setting_means(device: str, chosen: Compile, compiles: bool, captures: bool) -> None:
     execution = execution_for(torch.device(device), chosen)
     assert (execution.compiler is not None) is compiles
-    assert isinstance(execution.record, CudaRecorder) is records
+    assert isinstance(execution.capturer, CudaGraphCapturer) is captures
     assert execution.stance == "eager_on_recompile"
+    assert execution.required is (chosen in ("on", "max"))
     if execution.compiler is not None:
         assert execution.compiler.backend == "inductor"
         assert ("max-autotune" in execution.compiler.mode) is (chosen == "max")

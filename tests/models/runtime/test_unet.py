@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import WeightsError
-from models.runtime.unet import evaluate
-from models.runtime.unet_conditions import (
+from models.runtime.unet import (
     added_embedding,
     attend_to_text,
     check_supported,
+    evaluate,
     repeat,
     rows_of_pictures,
     text_contexts,

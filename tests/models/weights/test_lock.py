@@ -112,7 +112,7 @@ def test_a_lock_that_cannot_be_written_is_told(lock: Path, monkeypatch: pytest.M
     def refuse(path: Path, text: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("models.weights.lock.replace_text", refuse)
+    monkeypatch.setattr("models.weights.lock.atomic_write", refuse)
     with pytest.raises(WeightsError, match=r"cannot be written \(Permission denied\): run this as its owner"):
         pin(lock, {"one": {"one/config.json": (2, HASH)}})
 

@@ -18,8 +18,7 @@ from models.errors import WeightFileError
 from models.ic_light.networks import MATTINGS
 from models.pipeline import LoadOptions
 from models.pulid_lightning.identity.face import FaceFinder
-from models.weights.installed import describe, read_installed, write_installed
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet, describe, read_installed, write_installed
 from tests.models.ic_light.test_matting_onnx import write_red
 from tests.models.opened import opened
 from tests.models.weights.test_wrong_files import drawn

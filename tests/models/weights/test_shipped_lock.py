@@ -23,9 +23,8 @@ from models.pulid_lightning import single_file
 from models.pulid_lightning.prompt import tokenize
 from models.pulid_lightning.sdxl import load_tokenizers
 from models.weights.folder import Folder
-from models.weights.installed import read_installed
+from models.weights.installed import WeightSet, read_installed
 from models.weights.lock import PICKLES, HubSource, Weight, WeightFile, read_lock
-from models.weights.weight_set import WeightSet
 from tests.conftest import REPOSITORY
 from tests.models.ic_light.test_matting_onnx import write_red
 from tests.models.opened import opened

@@ -24,8 +24,14 @@ from models.errors import WeightFileError
 from models.pipeline import LoadOptions, Pipeline
 from models.runtime.load import load_part
 from models.weights.hashes import HashCache
-from models.weights.installed import InstalledWeight, describe, describe_file, read_installed, write_installed
-from models.weights.weight_set import WeightSet
+from models.weights.installed import (
+    InstalledWeight,
+    WeightSet,
+    describe,
+    describe_file,
+    read_installed,
+    write_installed,
+)
 from tests.cli.weights.hub import sha256
 from tests.live_server import png
 from tests.models.ic_light.test_matting_onnx import write_red

@@ -13,13 +13,12 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.ic_light.gradient import BACKGROUND_LEVELS, light_gradient
 from models.ic_light.params import Params
 from models.ic_light.pipeline import Prepared
-from models.ic_light.subject import Rgb
 from models.imaging.encode import encode
+from models.imaging.types import Rgb
 from tests.parity.iclight.golden_set import GoldenSet
-from tests.parity.iclight.units import AMBIENT_LEVEL
+from tests.parity.iclight.units import AMBIENT_LEVEL, background_gradient
 
 _ARGUMENTS: Final = {
     "prompt": "prompt",
@@ -98,9 +97,7 @@ class Case:
         if source in (_UPLOADED, _MIRRORED):
             picture = self.tensors["input_bg_u8"].numpy()
             return np.ascontiguousarray(picture[:, ::-1]) if source == _MIRRORED else picture
-        gradient = light_gradient(source, width, height, BACKGROUND_LEVELS)
-        assert gradient is not None
-        return gradient
+        return background_gradient(source, width, height)
 
     @cached_property
     def prepared(self) -> Prepared:

@@ -49,7 +49,7 @@ def _first_pass(case: Case, run: Run) -> Iterator[Row]:
     tensors, walk = case.tensors, run.walks[0]
     yield within("free cond", walk.conditions.positive[:1], tensors["cond"], allowed.TEXT)
     yield within("free uncond", walk.conditions.negative[:1], tensors["uncond"], allowed.TEXT)
-    yield within("free p1.concat_conds", walk.conditions.seen[:1], tensors["p1.concat_conds"], allowed.ENCODED)
+    yield within("free p1.concat_conds", walk.conditions.cond_latents[:1], tensors["p1.concat_conds"], allowed.ENCODED)
     yield within("free p1.unet_in0", walk.first_input, tensors["p1.unet_in0"], allowed.DENOISED)
     yield within("free p1.unet_out0", walk.first_output, tensors["p1.unet_out0"], allowed.DENOISED)
     yield within("free p1.steps", walk.steps, tensors["p1.steps"], allowed.DENOISED)
@@ -60,7 +60,7 @@ def _first_pass(case: Case, run: Run) -> Iterator[Row]:
 
 def _result(case: Case, run: Run, pictures: Pixels) -> Iterator[Row]:
     tensors, walk = case.tensors, run.walks[1]
-    yield within("free p2.concat_conds", walk.conditions.seen[:1], tensors["p2.concat_conds"], allowed.ENCODED)
+    yield within("free p2.concat_conds", walk.conditions.cond_latents[:1], tensors["p2.concat_conds"], allowed.ENCODED)
     yield within("free p2.latents", walk.latents, tensors["p2.latents"], allowed.WHOLE_LATENTS)
     final = tensors["final_u8"]
     yield within("free final_u8", pictures, final, allowed.WHOLE_LEVELS, mean_abs=allowed.WHOLE_MEAN_LEVELS)

@@ -12,13 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.ic_light.conditioning import composite_on_grey
+from models.ic_light.conditioning import composite_on_grey, to_rgb
 from models.ic_light.networks import Networks, load_networks
 from models.ic_light.pipeline import IcLight
-from models.ic_light.subject import to_rgb
 from models.imaging.decode import decode
 from models.pipeline import LoadOptions
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 KEPT: Final = Path(__file__).parents[2] / "golden" / "iclight"
 """The set in this repository: what another set lacks is taken from here."""

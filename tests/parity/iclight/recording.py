@@ -14,7 +14,7 @@ from torch import Tensor
 from models.ic_light import denoise as loop
 from models.ic_light import pipeline, vae
 from models.ic_light.denoise import Conditions
-from models.ic_light.noise import Noise
+from models.ic_light.sampling import Noise
 from models.outcomes import Decoded
 
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from models.ic_light import conditioning, prompt, vae
+from models.ic_light.conditioning import to_rgb
 from models.ic_light.denoise import Conditions
-from models.ic_light.noise import Noise
-from models.ic_light.sampling import add_noise, make_scheduler
-from models.ic_light.subject import to_rgb
+from models.ic_light.sampling import Noise, add_noise, make_scheduler
 from models.imaging.decode import decode
 from models.imaging.resample import resample
 from tests.parity.iclight import tolerances as allowed
@@ -47,12 +46,12 @@ def _texts(case: Case) -> Iterator[Row]:
 
 
 def _schedules(case: Case) -> Iterator[Row]:
-    for number, span in enumerate(case.prepared.spans, start=1):
+    for number, step_range in enumerate(case.prepared.step_ranges, start=1):
         golden, name = case.facts[f"p{number}"], f"p{number}"
-        yield exact(f"{name}.num_inference_steps", span.length, golden["num_inference_steps"])
-        yield exact(f"{name}.begin_index", span.begin, golden["begin_index"] or 0)
-        yield exact(f"{name}.n_evals", span.evaluations, golden["n_evals"])
-        scheduler = make_scheduler(span, case.golden.device)
+        yield exact(f"{name}.num_inference_steps", step_range.length, golden["num_inference_steps"])
+        yield exact(f"{name}.begin_index", step_range.begin, golden["begin_index"] or 0)
+        yield exact(f"{name}.n_evals", step_range.evaluations, golden["n_evals"])
+        scheduler = make_scheduler(step_range, case.golden.device)
         yield exact(f"{name}.timesteps_full", scheduler.timesteps, case.tensors[f"{name}.timesteps_full"])
         sigmas = case.tensors[f"{name}.sigmas_full"]
         yield close(f"{name}.sigmas_full", scheduler.sigmas, sigmas, allowed.SIGMAS, allowed.SIGMAS)
@@ -69,8 +68,8 @@ def _sights(case: Case) -> Iterator[Row]:
     sizes = ((case.params.width, case.params.height), case.params.output_size)
     for number, (width, height) in enumerate(sizes, start=1):
         cut = [conditioning.resize_and_center_crop(picture, width, height) for picture in pictures]
-        seen = _encode(case, cut).flatten(0, 1)[None]
-        yield within(f"p{number}.concat_conds", seen, case.tensors[f"p{number}.concat_conds"], allowed.ENCODED)
+        cond_latents = _encode(case, cut).flatten(0, 1)[None]
+        yield within(f"p{number}.concat_conds", cond_latents, case.tensors[f"p{number}.concat_conds"], allowed.ENCODED)
     starts = {"p1": None if case.prepared.gradient is None else [case.prepared.gradient]}
     starts["p2"] = list(case.tensors["hires_u8"])
     for name, start in starts.items():
@@ -99,8 +98,8 @@ def _pass(case: Case, number: int, noise: Noise) -> Iterator[Row]:
     """The denoise loop from golden conditions and start; `noise` has given all draws before this pass."""
     name, tensors = f"p{number}", case.tensors
     conditions = _conditions(case, name)
-    scheduler = make_scheduler(case.prepared.spans[number - 1], case.golden.device)
-    latents = noise.draw(conditions.seen.shape[2:], torch.float32)
+    scheduler = make_scheduler(case.prepared.step_ranges[number - 1], case.golden.device)
+    latents = noise.draw(conditions.cond_latents.shape[2:], torch.float32)
     if f"{name}.image_latents" in tensors:
         start = tensors[f"{name}.image_latents"].to(latents)
         latents = add_noise(scheduler, start.expand_as(latents), latents)
@@ -116,9 +115,9 @@ def _pass(case: Case, number: int, noise: Noise) -> Iterator[Row]:
 
 def _conditions(case: Case, name: str) -> Conditions:
     rows, device = case.params.number_of_images, case.golden.device
-    seen = case.tensors[f"{name}.concat_conds"].to(device).expand(rows, -1, -1, -1)
+    cond_latents = case.tensors[f"{name}.concat_conds"].to(device).expand(rows, -1, -1, -1)
     positive, negative = (case.tensors[text].to(device).expand(rows, -1, -1) for text in ("cond", "uncond"))
-    return Conditions(seen, positive, negative, guidance=case.params.cfg)
+    return Conditions(cond_latents, positive, negative, guidance=case.params.cfg)
 
 
 def decoding(case: Case) -> Iterator[Row]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.full_size import ic_light as full_size
-from models.ic_light import conditioning, gradient, matting, prompt, sampling, vae
-from models.ic_light.params import Params
-from models.ic_light.subject import Rgb
+from models.ic_light import conditioning, matting, prompt, sampling, vae
+from models.ic_light.params import LightSource, Params
+from models.imaging.types import Rgb
 from tests.parity.iclight import tolerances as allowed
 from tests.parity.iclight.golden_set import GoldenSet
 from tests.parity.report import Row, close, exact, failed, within
@@ -63,12 +64,20 @@ def _crop_source(golden: GoldenSet, tensors: Mapping[str, Tensor], size: str) ->
     return tensors.get(f"crop_src_{size}", golden.picture)
 
 
+def background_gradient(light_source: LightSource, width: int, height: int) -> Rgb:
+    """The background of an fbc case that has a direction of light alone: a gradient from 224 to 32 (section 17)."""
+    with patch.object(conditioning, "START_LEVELS", (224, 32)):
+        gradient = conditioning.light_gradient(light_source, width, height)
+    assert gradient is not None
+    return gradient
+
+
 def _profile(model: str, side: str, width: int, height: int) -> Rgb:
     """The line of a gradient along which it changes."""
     if side == "ambient":
         return np.full(height, AMBIENT_LEVEL, dtype=np.uint8)
-    levels = gradient.START_LEVELS if model == "fc" else gradient.BACKGROUND_LEVELS
-    picture = gradient.light_gradient(f"{side.title()} Light", width, height, levels)  # type: ignore[arg-type]
+    draw = conditioning.light_gradient if model == "fc" else background_gradient
+    picture = draw(f"{side.title()} Light", width, height)  # type: ignore[arg-type]
     assert picture is not None
     return picture[0, :, 0] if side in ("left", "right") else picture[:, 0, 0]
 
@@ -97,10 +106,10 @@ def _hires(row: list[Any]) -> tuple[int, int]:
 
 def _steps(row: list[Any]) -> tuple[list[int], list[int]]:
     steps, strength, length, begin, evaluations = row
-    span = sampling.partial_span(steps, strength)
+    step_range = sampling.partial_range(steps, strength)
     # Where the reference would take no step at all, and fail, the last one is taken.
     expected = [length, begin, evaluations] if evaluations else [length, length - 1, 1]
-    return [span.length, span.begin, span.evaluations], expected
+    return [step_range.length, step_range.begin, step_range.evaluations], expected
 
 
 def _feed(row: list[int]) -> tuple[list[int], list[int]]:
@@ -125,15 +134,15 @@ _TABLES: Final[Mapping[str, Callable[[Any], tuple[Any, Any]]]] = {
 def scheduler_tables(golden: GoldenSet) -> Iterator[Row]:
     """Timesteps and sigmas of whole schedules."""
     tables = golden.json("unit/scheduler_tables.json")
-    training = sampling.make_scheduler(sampling.whole_span(1), golden.device)
+    training = sampling.make_scheduler(sampling.full_range(1), golden.device)
     ends = [float(training.alphas_cumprod[0]), float(training.alphas_cumprod[-1])]
     yield close("alphas_cumprod", ends, tables["alphas_cumprod_first_last"], allowed.SIGMAS, allowed.SIGMAS)
     for steps, table in tables["schedules"].items():
-        made = sampling.make_scheduler(sampling.whole_span(int(steps)), golden.device)
+        made = sampling.make_scheduler(sampling.full_range(int(steps)), golden.device)
         yield exact(f"timesteps {steps}", made.timesteps, table["timesteps"])
         yield close(f"sigmas {steps}", made.sigmas, table["sigmas"], allowed.SIGMAS, allowed.SIGMAS)
     low, high = tables["sigma_min_max"]
-    sigmas = sampling.make_scheduler(sampling.whole_span(2), golden.device).sigmas
+    sigmas = sampling.make_scheduler(sampling.full_range(2), golden.device).sigmas
     yield close("sigma_min_max", [sigmas[1], sigmas[0]], [low, high], allowed.SIGMAS, allowed.SIGMAS)
 
 

@@ -19,8 +19,8 @@ from models.pulid_lightning.attention import Method, identity_contexts
 from models.pulid_lightning.identity import face
 from models.pulid_lightning.identity.encoder import Identity, id_condition
 from models.pulid_lightning.identity.eva_clip import TAPS, EvaClip, normalised
-from models.pulid_lightning.identity.extractor import Identifier
-from models.runtime.unet_conditions import TextContext
+from models.pulid_lightning.identity.extractor import IdentityExtractor
+from models.runtime.unet import TextContext
 from tests.parity.pulid.attention import method_of
 from tests.parity.pulid.id_encoder import load
 from tests.parity.pulid.vector import Vector
@@ -76,22 +76,22 @@ def check(vector: Vector) -> Iterator[Row]:
     parser, tower = LabelledParser(labels), _tower(vector)
     shapes = {key: list(tensor.shape) for key, tensor in _meta_encoder().items()}
     encoder = load(vector.recipe.weights(shapes), vector.device)
-    identifier = Identifier(parser, EvaClip(tower), encoder, vector.device)
+    extractor = IdentityExtractor(parser, EvaClip(tower), encoder, vector.device)
     for variant in sorted(key.removesuffix(".info") for key in vector.facts if key.endswith(".info")):
-        yield from _variant(vector, identifier, variant)
+        yield from _variant(vector, extractor, variant)
     yield from _conditions(vector)
     yield vector.close("parse_input_sample", parser.shown[0][:, :, ::16, ::16])
     yield vector.close("eva_input_b88_antialias_default", tower.shown[0])
     yield exact("id_uncond", encoder.zeros(1, vector.device)[0], vector.tensors["id_uncond"])
 
 
-def _variant(vector: Vector, identifier: Identifier, variant: str) -> Iterator[Row]:
+def _variant(vector: Vector, extractor: IdentityExtractor, variant: str) -> Iterator[Row]:
     facts, method = vector.facts[f"{variant}.info"], method_of(variant.rpartition(".")[2])
     crop = vector.tensors["crop_bgr_u8"].cpu().numpy()[:, :, ::-1]
     # The oldest original took the smallest face: the project follows its arithmetic, not its choice.
     (chosen,) = facts["chosen_face"]
     embedding = _embedding(vector, chosen).cpu().numpy()[0]
-    identity = identifier.identify(face.FoundFace(np.ascontiguousarray(crop), embedding))
+    identity = extractor.extract(face.FoundFace(np.ascontiguousarray(crop), embedding))
     if facts["num_zero"] is None:
         identity = _with_zeros(identity, method)
     else:

@@ -17,12 +17,12 @@ from models.pulid_lightning.attention import (
     FaceStyle,
     IdentityContext,
     Method,
-    Removal,
+    OrthoMode,
     attend_with_identity,
     identity_contexts,
 )
 from models.pulid_lightning.identity.encoder import Identity
-from models.runtime.unet_conditions import TextContext, attend_to_text, rows_of_pictures
+from models.runtime.unet import TextContext, attend_to_text, rows_of_pictures
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row
 
@@ -55,7 +55,7 @@ def check_official(vector: Vector) -> Iterator[Row]:
     for case in vector.facts["cases"]:
         embedding = "input.id_embedding_v11" if case["embedding"] == "v11" else "input.id_embedding"
         uncond, cond = vector.tensors[embedding].split(1)
-        method = Method(case["num_zero"], _removal(case), body_share="official")
+        method = Method(case["num_zero"], _ortho_mask(case), body_weighting="official")
         context = _context(vector, layer, Identity(cond, uncond), method, 1, case["scale"])
         yield vector.close(case["key"], _run(vector, layer, context)[1])
 
@@ -65,7 +65,7 @@ def method_of(name: str) -> Method:
     return NEUTRAL if name == "neutral" else METHODS[_FACE_STYLES[name]]
 
 
-def _removal(case: dict[str, Any]) -> Removal:
+def _ortho_mask(case: dict[str, Any]) -> OrthoMode:
     if case["ortho_v2"]:
         return "ortho_v2"
     return "ortho" if case["ortho"] else "neutral"

@@ -8,9 +8,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.pulid_lightning.identity.encoder import IdentityEncoder, load_id_encoder
+from models.pulid_lightning.identity.encoder import IdentityEncoder, load_id_encoder, load_id_former
 from models.pulid_lightning.identity.eva_clip import TAPS
-from models.pulid_lightning.identity.id_former import load_id_former
 from tests.parity.pulid.vector import Vector
 from tests.parity.report import Row
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.catalog import MODELS
-from models.ic_light.subject import to_rgb
+from models.ic_light.conditioning import to_rgb
 from models.imaging.decode import decode, to_pixels
 from models.pipeline import OnStep, Pipeline, Pixels
 from server.settings import GatewaySettings
 from tests.server.support import Client, image_field
 from tests.workers.support import stages
-from workers.engine.stages import Task
+from workers.engine.stages import RequestStages
 from workers.state.connection import connect
 from workers.state.records import Records
 from workers.store.open import open_store
@@ -53,9 +53,9 @@ class EchoPipeline(Pipeline[Any, Seen]):
 class EchoServer:
     """A gateway and such a worker's stages, which serve when they are told to."""
 
-    def __init__(self, client: Client, task: Task) -> None:
+    def __init__(self, client: Client, stages: RequestStages) -> None:
         self.client = client
-        self._task = task
+        self._stages = stages
 
     def submit(self, data: bytes, slug: str = "ic-light") -> httpx.Response:
         """Queue a picture."""
@@ -65,9 +65,9 @@ class EchoServer:
     def serve(self) -> None:
         """Serve all that waits."""
         for slug, model in MODELS.items():
-            for _ in self._task((slug, model.params.variants[0]), b""):
+            for _ in self._stages.serve((slug, model.params.variants[0]), b""):
                 pass
-        self._task.finisher.wait_until_behind(0)
+        self._stages.publish.wait_for_pending()
 
     def result(self, request_id: str) -> Seen | str:
         """The pixels [height, width, 3] of a result, or the error of what failed."""
@@ -87,9 +87,9 @@ class EchoServer:
 
 
 @contextmanager
-def echo_worker(settings: GatewaySettings) -> Iterator[Task]:
+def echo_worker(settings: GatewaySettings) -> Iterator[RequestStages]:
     """The stages of a worker of both models, for as long as the block lasts."""
     records = Records(connect(settings.redis_url), settings.result_ttl_s, settings.request_ttl_s)
     pipelines = {slug: EchoPipeline(slug) for slug in MODELS}
-    with stages(records, open_store(settings.store_location), pipelines) as (task, _):
-        yield task
+    with stages(records, open_store(settings.store_location), pipelines) as (engine, _):
+        yield engine

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.server.support import DATA_URI, PNG, SLUGS, Client, FakeWorker, Host, body_for, image_field
+from workers.engine.rq_loop import WakeupQueue
 
 
 def _stored(worker: FakeWorker, answer: Any) -> tuple[dict[str, Any], bytes | None]:
@@ -89,7 +90,7 @@ def test_media_type_is_read_leniently(client: Client) -> None:
 
 def test_a_request_calls_a_worker_and_tells_it_nothing(client: Client, worker: FakeWorker) -> None:
     client.submit()
-    (job,) = worker.queue.queue_of("ic-light", "foreground").jobs
+    (job,) = WakeupQueue("ic-light", "foreground", worker.redis).jobs
     assert (list(job.args), job.kwargs) == ([], {})
 
 

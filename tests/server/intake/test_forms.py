@@ -9,6 +9,7 @@ import pytest
 
 from models.catalog import MODELS
 from tests.server.support import DATA_URI, PNG, SLUGS, Client, FakeWorker, body_for, image_field, picture
+from tests.workers.state.support import unfinished
 
 JSON = {"content-type": "application/json"}
 MULTIPART = {"content-type": "multipart/form-data; boundary=frontier"}
@@ -201,7 +202,7 @@ def test_a_multipart_body_without_its_closing_delimiter(client: Client, worker: 
         answer = client.post(path, content=whole[:length], headers=MULTIPART)
         assert refused(answer) == CUT, whole[:length][-40:]
     assert refused(client.post(path, content=whole[:end] + b"--frontier\r\n", headers=MULTIPART)) == CUT
-    assert worker.records.unfinished() == []
+    assert unfinished(worker.redis) == []
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ from PIL import Image
 from skimage.data import astronaut
 
 from models.errors import UnreadableImage
-from models.ic_light.subject import to_rgb
+from models.ic_light.conditioning import to_rgb
 from models.imaging.decode import decode
 from server.settings import GatewaySettings
 from tests.models.imaging.files import display_p3, odd_exif, saved
 from tests.server.intake.echo import EchoServer, echo_worker
 from tests.server.intake.test_picture_files import avif, heif
 from tests.server.support import Client
-from workers.engine.stages import Task
+from workers.engine.stages import RequestStages
 
 PHOTO = Image.fromarray(astronaut()[:96, 180:300])
 EXIF = odd_exif("negative rationals")
@@ -33,9 +33,9 @@ FORMATS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.fixture(scope="module")
-def task(shared_settings: GatewaySettings) -> Iterator[Task]:
-    with echo_worker(shared_settings) as task:
-        yield task
+def stages(shared_settings: GatewaySettings) -> Iterator[RequestStages]:
+    with echo_worker(shared_settings) as stages:
+        yield stages
 
 
 def mutated(data: bytes, form: str, chance: random.Random) -> bytes:
@@ -78,8 +78,8 @@ def _parts(data: bytes, form: str) -> list[bytes]:
 @pytest.mark.parametrize(
     "rounds", [range(8), pytest.param(range(8, 48), marks=pytest.mark.slow)], ids=["40 pictures", "200 pictures"]
 )
-def test_damaged_pictures_are_refused_or_read_alike(client: Client, task: Task, rounds: range) -> None:
-    echo = EchoServer(client, task)
+def test_damaged_pictures_are_refused_or_read_alike(client: Client, stages: RequestStages, rounds: range) -> None:
+    echo = EchoServer(client, stages)
     accepted: dict[str, bytes] = {}
     refused = 0
     for form, make in FORMATS.items():

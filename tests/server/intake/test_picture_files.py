@@ -37,7 +37,7 @@ from tests.models.imaging.files import (
 )
 from tests.server.intake.echo import EchoServer, Seen, echo_worker
 from tests.server.support import Client
-from workers.engine.stages import Task
+from workers.engine.stages import RequestStages
 
 GREY = 127
 """What ic-light sees where a picture is transparent."""
@@ -48,14 +48,14 @@ UPRIGHT = np.asarray(scene())
 
 
 @pytest.fixture(scope="module")
-def task(shared_settings: GatewaySettings) -> Iterator[Task]:
-    with echo_worker(shared_settings) as task:
-        yield task
+def stages(shared_settings: GatewaySettings) -> Iterator[RequestStages]:
+    with echo_worker(shared_settings) as stages:
+        yield stages
 
 
 @pytest.fixture
-def echo(client: Client, task: Task) -> EchoServer:
-    return EchoServer(client, task)
+def echo(client: Client, stages: RequestStages) -> EchoServer:
+    return EchoServer(client, stages)
 
 
 def pixels(data: bytes) -> Seen:

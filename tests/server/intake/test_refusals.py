@@ -22,6 +22,7 @@ from tests.server.support import (
     picture,
     serving,
 )
+from tests.workers.state.support import unfinished
 
 JSON = {"content-type": "application/json"}
 
@@ -171,7 +172,7 @@ def test_nothing_is_left_of_a_refused_request(client: Client, worker: FakeWorker
     before = set(Path(settings.store_location).rglob("*"))
     refused(client.post("/v2/ic-light", json=body_for("ic-light", subject_image="cat.png")))
     assert set(Path(settings.store_location).rglob("*")) == before
-    assert worker.records.unfinished() == []
+    assert unfinished(worker.redis) == []
     assert worker.records.depth("ic-light") == 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.server.support import Client, FakeWorker, body_for
-from workers.state.records import Status
+from workers.state.record import Status
 
 CANCELLED = "The request was cancelled."
 

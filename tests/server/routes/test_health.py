@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from models.catalog import MODELS
 from server.routes.health import readiness
 from tests.server.support import Client, FakeWorker
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 
-READY_DEMO = ModelReport(ModelState.READY, "demo", variants=("foreground",), load_s=2.0, warm_up_s=61.25)
+READY_DEMO = ModelReport(
+    ModelState.READY, "demo", variants=("foreground",), load_s=2.0, warm_up_s=61.25, execution="eager"
+)
 READY_REAL = ModelReport(ModelState.READY, "real")
 LOADING = ModelReport(ModelState.LOADING)
 BROKEN = ModelReport(ModelState.FAILED, detail="unet.safetensors: checksum differs")
+
+
+NOT_READY = {
+    "ready": False,
+    "weights": None,
+    "note": "",
+    "variants": [],
+    "execution": None,
+    "fallback": "",
+}
 
 
 def test_live(client: Client) -> None:
@@ -20,7 +34,7 @@ def test_live(client: Client) -> None:
 
 def test_not_ready_without_workers(client: Client) -> None:
     answer = client.get("/health/ready")
-    absent = {"ready": False, "weights": None, "note": "", "variants": [], "detail": "no worker serves this model"}
+    absent = {**NOT_READY, "detail": "no worker serves this model"}
     assert answer.status_code == 503
     assert answer.json() == {
         "ready": False,
@@ -47,8 +61,7 @@ def test_not_ready_before_the_worker_has_loaded_all(client: Client, worker: Fake
     worker.heartbeat(ic_light=READY_DEMO, pulid_lightning=LOADING)
     answer = client.get("/health/ready")
     assert answer.status_code == 503
-    light = {"ready": False, "weights": None, "note": "", "variants": [], "detail": "loading"}
-    assert answer.json()["models"]["ic-light"] == light
+    assert answer.json()["models"]["ic-light"] == {**NOT_READY, "detail": "loading"}
 
 
 def test_ready_with_one_model(client: Client, worker: FakeWorker) -> None:
@@ -62,6 +75,8 @@ def test_ready_with_one_model(client: Client, worker: FakeWorker) -> None:
         "note": "Small networks trained on a handful of pictures, for demonstration only.",
         "variants": ["foreground"],
         "detail": "loaded in 2.0 s, warmed up in 61.2 s",
+        "execution": "eager",
+        "fallback": "",
     }
     assert body["models"]["pulid-lightning"]["detail"] == "unet.safetensors: checksum differs"
 
@@ -85,6 +100,20 @@ def test_kinds_of_weights_are_told_apart() -> None:
     notes = {slug: model["note"] for slug, model in readiness(both)["models"].items()}
     assert notes == {"pulid-lightning": "", "ic-light": MODELS["ic-light"].demo_note}
     assert readiness([real, report("b", ic_light=BROKEN)])["models"]["ic-light"]["ready"]
+
+
+def test_a_fallback_of_any_worker_is_shown() -> None:
+    captured = replace(READY_REAL, execution="captured")
+    reason = "predict_noise cannot be compiled: RuntimeError: no C compiler here"
+    fallen_back = replace(READY_REAL, execution="eager", fallback=reason)
+
+    def health(*reports: ModelReport) -> tuple[object, object]:
+        workers = [WorkerReport(f"w{number}", "cuda", {"ic-light": each}) for number, each in enumerate(reports)]
+        model = readiness(workers)["models"]["ic-light"]
+        return model["execution"], model["fallback"]
+
+    assert health(captured, captured) == ("captured", "")
+    assert health(captured, fallen_back, fallen_back) == ("mixed", reason)
 
 
 def test_variants_of_all_workers_are_listed_in_the_order_of_the_parameters() -> None:

@@ -21,7 +21,8 @@ from skimage import data
 from server.settings import GatewaySettings
 from tests.server.support import Client, serving
 from workers.state.connection import connect
-from workers.state.records import Record, Records, Status
+from workers.state.record import Record, Status
+from workers.state.records import Records
 from workers.state.registry import ModelState, WorkerRegistry, WorkerReport
 
 BOTH = "pulid-lightning,ic-light"

@@ -23,11 +23,12 @@ from models.catalog import MODELS
 from models.ic_light.pipeline import IcLight
 from models.pipeline import LoadOptions
 from models.pulid_lightning.pipeline import PulidLightning
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 from server.settings import GatewaySettings
 from tests.live_server import png
 from tests.server.support import Client, serving
 from tests.workers.support import stages
+from workers.logs import add_request_id
 from workers.state.records import Records
 from workers.store.open import open_store
 
@@ -66,9 +67,9 @@ class Served:
         run = pipeline.run
         pipeline.run = lambda batch, on_step: sizes.append(len(batch)) or run(batch, on_step)
         try:
-            with stages(self.records, self.store, {slug: pipeline}) as (task, _):
-                for _ in task(PLACES[slug], b"token"):
-                    task.take_no_more()
+            with stages(self.records, self.store, {slug: pipeline}) as (engine, _):
+                for _ in engine.serve(PLACES[slug], b"token"):
+                    engine.stop_claiming()
         finally:
             del pipeline.run
         return sizes
@@ -108,7 +109,7 @@ def weight_of(pipeline: Any, part: str) -> Tensor:
     else:
         assert isinstance(pipeline, PulidLightning)
         if part == "parser":
-            return pipeline._conditions._identifier._parser.conv_out.conv_out.weight
+            return pipeline._conditions._extractor._parser.conv_out.conv_out.weight
         checkpoint = pipeline._checkpoints.take("default")
         unet, vae = checkpoint.unet, checkpoint.vae
     return {"unet": unet, "vae": vae.decoder}[part].conv_out.bias
@@ -142,16 +143,18 @@ def test_a_damaged_weight_fails_the_request_in_words(
     served: Served, caplog: pytest.LogCaptureFixture, slug: str, part: str, value: float, seen: str
 ) -> None:
     request_id = served.submit(slug)
+    caplog.handler.addFilter(add_request_id)
     with damaged(weight_of(served.pipelines[slug], part), value=value):
         served.work(slug)
+    caplog.handler.removeFilter(add_request_id)
     code, status, error = served.ending(request_id)
     assert (code, status) == (422, "FAILED")
     assert all(cause in error for cause in CAUSES)
     assert f"first seen in {seen}," in error
-    logged = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+    logged = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(logged) == 1
-    assert request_id in logged[0]
-    assert "facelight weights verify" in logged[0]
+    assert logged[0].request_id == request_id
+    assert "facelight weights verify" in logged[0].message
 
 
 @pytest.mark.parametrize("slug", SMALL)

@@ -16,9 +16,11 @@ from redis import Redis
 from models.errors import InputRefused
 from models.ic_light.params import Params
 from models.pipeline import OnStep, Pipeline, Pixels
+from tests.workers.state.support import claim
 from tests.workers.support import PLACE, stages
 from workers.errors import DeviceBroken
-from workers.state.records import Records, Status
+from workers.state.record import Status
+from workers.state.records import Records
 from workers.state.scripts import FINISHED_CHANNEL
 from workers.store.base import Store
 
@@ -68,16 +70,16 @@ class Staged(Pipeline[Params, str]):
         self.events.append((stage, name))
 
 
-def submit(records: Records, store: Store, *names: str, shape: str = "") -> None:
+def submit(records: Records, store: Store, *names: str, batch_hint: str = "") -> None:
     for name in names:
         params = Params(subject_image=store.put(b"x", "bin", 600), prompt=name, output_format="png")
-        records.create(name, "ic-light", "foreground", "", params.model_dump(mode="json"), batch_hint=shape)
+        records.create(name, "ic-light", "foreground", "", params.model_dump(mode="json"), batch_hint=batch_hint)
 
 
 def serve(records: Records, store: Store, pipeline: Staged, **options: int) -> None:
     """Serve all that wait, called by the token of the first."""
-    with stages(records, store, {"ic-light": pipeline}, **options) as (task, reporter):
-        for _ in task(PLACE, b"token"):
+    with stages(records, store, {"ic-light": pipeline}, **options) as (engine, reporter):
+        for _ in engine.serve(PLACE, b"token"):
             pass
     assert reporter.request_ids == ()
 
@@ -112,7 +114,7 @@ def test_the_next_is_prepared_and_the_last_is_finished_while_one_runs(records: R
     assert states(records, "a", "b", "c") == ["COMPLETED"] * 3
     assert pipeline.events.index(("run", "b")) < pipeline.events.index(("finish", "a"))
     assert pipeline.threads["run"] == {threading.current_thread().name}
-    assert all(name.startswith("finisher") for name in pipeline.threads["finish"])
+    assert all(name.startswith("publish") for name in pipeline.threads["finish"])
 
 
 def test_nothing_is_taken_ahead_of_a_run_that_will_last(records: Records, store: Store) -> None:
@@ -189,12 +191,12 @@ def test_large_pictures_are_stored_before_many_more_are_drawn(
             return super().finish(params, pixels)
 
     finished = [0]
-    monkeypatch.setattr("workers.engine.publish._BEHIND_BYTES", 2 * 8 * 8 * 3)
+    monkeypatch.setattr("workers.engine.publish.MAX_PENDING_BYTES", 2 * 8 * 8 * 3)
     names = [f"r{number:02}" for number in range(8)]
     submit(records, store, *names)
     serve(records, store, Counting())
     assert max(behind) <= 3, "two are being stored, a third has been drawn"
-    monkeypatch.setattr("workers.engine.publish._BEHIND_BYTES", 1)
+    monkeypatch.setattr("workers.engine.publish.MAX_PENDING_BYTES", 1)
     submit(records, store, "one")
     serve(records, store, Counting())
     assert states(records, *names, "one") == ["COMPLETED"] * 9, "one is always allowed"
@@ -317,7 +319,7 @@ def test_progress_is_told_of_all(records: Records, store: Store) -> None:
 def test_who_was_tried_before_has_the_worker_to_itself(records: Records, store: Store) -> None:
     """It may have killed its worker: nothing is taken beside it, and what was drawn before is stored first."""
     submit(records, store, "tried", "before", "behind")
-    tried = records.take(*PLACE, "dead")
+    tried = claim(records, *PLACE, "dead")
     assert tried is not None
 
     def act(batch: Sequence[str], on_step: OnStep) -> None:
@@ -352,18 +354,18 @@ def test_what_is_in_hand_is_known_and_finished_and_nothing_else_is_taken(records
     """SIGTERM, with a request taken ahead."""
     pipeline = Staged()
     submit(records, store, "a", "b", "c")
-    with stages(records, store, {"ic-light": pipeline}) as (task, reporter), closing(task):
+    with stages(records, store, {"ic-light": pipeline}) as (engine, reporter), closing(engine):
 
         def act(batch: Sequence[str], on_step: OnStep) -> None:
             on_step(1, 1)
             if batch == ["a"]:
                 pipeline.await_event("prepare", "b")
                 in_hand.append(reporter.request_ids)
-                task.take_no_more()
+                engine.stop_claiming()
 
         in_hand: list[tuple[str, ...]] = []
         pipeline.act = act
-        for _ in task(PLACE, b"token"):
+        for _ in engine.serve(PLACE, b"token"):
             pass
     assert in_hand == [("a", "b")]
     assert states(records, "a", "b", "c") == ["COMPLETED", "COMPLETED", "QUEUED"]

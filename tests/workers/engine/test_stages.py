@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -19,9 +20,12 @@ from models.ic_light.params import Params
 from models.imaging.decode import decode
 from models.pipeline import OnStep, Pipeline, Pixels
 from tests.s3_server import environment, new_bucket, s3_server, url_of
+from tests.workers.state.support import claim
 from tests.workers.support import PLACE, stages
-from workers.errors import DeviceBroken
-from workers.state.records import Record, Records, Status
+from workers.errors import DeviceBroken, StoreUnavailable
+from workers.logs import add_request_id
+from workers.state.record import Record, Status
+from workers.state.records import Records
 from workers.store.base import Store
 from workers.store.open import open_store
 
@@ -56,8 +60,8 @@ def submitted(records: Records, store: Store, **params: object) -> str:
 
 def serve(records: Records, store: Store, pipeline: Painter, timeout_s: int = 60) -> None:
     """Serve one request."""
-    with stages(records, store, {"ic-light": pipeline}, timeout_s) as (task, reporter):
-        for _ in task(PLACE, b"token"):
+    with stages(records, store, {"ic-light": pipeline}, timeout_s) as (engine, reporter):
+        for _ in engine.serve(PLACE, b"token"):
             pass
     assert reporter.request_ids == ()
 
@@ -185,7 +189,7 @@ def test_an_expired_input_is_told(records: Records, store: Store) -> None:
 
 def test_a_request_served_by_another_is_left_alone(records: Records, store: Store) -> None:
     submitted(records, store)
-    records.take("ic-light", "foreground", "worker-b")
+    claim(records, "ic-light", "foreground", "worker-b")
 
     def must_not_run() -> None:
         pytest.fail("the request belongs to worker-b")
@@ -299,16 +303,44 @@ def test_a_broken_device_leaves_the_request_to_another_process(records: Records,
     assert store.read(name) is not None
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "out of device memory"),
+        (ZeroDivisionError("odd"), "an unexpected error"),
+        (StoreUnavailable("no space"), "the result store is unavailable"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["prepare", "run", "finish"])
+def test_every_line_about_a_request_carries_its_id(
+    records: Records, store: Store, caplog: pytest.LogCaptureFixture, stage: str, error: Exception, message: str
+) -> None:
+    def fail(*_args: object) -> NoReturn:
+        raise error
+
+    pipeline = Painter()
+    setattr(pipeline, stage, fail)
+    submitted(records, store)
+    caplog.handler.addFilter(add_request_id)
+    with caplog.at_level(logging.DEBUG, "workers"):
+        serve(records, store, pipeline)
+    caplog.handler.removeFilter(add_request_id)
+    lines = [record for record in caplog.records if record.name.startswith("workers.")]
+    assert any(message in record.message for record in lines) or stage == "finish"
+    assert [record.message for record in lines if record.message.startswith("failed: ")] != []
+    assert {record.request_id for record in lines} == {"r1"}
+
+
 def test_an_outage_at_the_end_is_ridden_out(records: Records, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [RedisConnectionError("gone"), ResponseError("-OOM command not allowed when used memory > 'maxmemory'.")]
-    complete = records.complete_all
+    complete = records.complete
 
     def unreliable(*args: Any) -> list[bool]:
         if answers:
             raise answers.pop()
         return complete(*args)
 
-    monkeypatch.setattr(records, "complete_all", unreliable)
+    monkeypatch.setattr(records, "complete", unreliable)
     monkeypatch.setattr("workers.state.connection._PAUSE_S", 0.01)
     submitted(records, store)
     serve(records, store, Painter())

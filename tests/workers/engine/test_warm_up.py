@@ -7,14 +7,17 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 from redis import Redis
 
 from models.errors import DeviceUnfit
-from models.pipeline import LoadOptions
-from models.weights.weight_set import WeightSet
+from models.pipeline import ExecutionReport, LoadOptions
+from models.runtime.compiler import Compiler
+from models.runtime.runner import Execution
+from models.weights.installed import WeightSet
 from tests.faults.members import Member
 from tests.faults.waiting import until
 from workers.engine.model_loader import LoadedModels
@@ -23,6 +26,7 @@ from workers.settings import WorkerSettings, read_settings
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 
 PULID = "pulid-lightning"
+EAGER = ExecutionReport()
 KERNELS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 
@@ -31,8 +35,8 @@ class Cold:
 
     variants = ("default",)
 
-    def __init__(self, on_warm_up: Callable[[], None]) -> None:
-        self.warm_up = on_warm_up
+    def __init__(self, on_warm_up: Callable[[], None], execution: ExecutionReport = EAGER) -> None:
+        self.warm_up, self.execution = on_warm_up, execution
 
 
 @pytest.fixture(autouse=True)
@@ -78,11 +82,46 @@ def test_a_model_is_warm_before_it_is_ready(
     assert seen == [
         ModelReport(ModelState.LOADING, detail="warming up"),
         "warms up",
-        ModelReport(ModelState.READY, "demo", variants=("default",)),
+        ModelReport(ModelState.READY, "demo", variants=("default",), execution="eager"),
     ]
     assert seen[-1].load_s > 0
     assert seen[-1].warm_up_s > 0
     assert f"loaded on cpu in {seen[-1].load_s:.1f} s and warmed up in {seen[-1].warm_up_s:.1f} s" in caplog.text
+
+
+def test_a_fallback_is_reported_and_logged(
+    models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded, execution = models(), ExecutionReport("eager", "predict_noise cannot be compiled: no C compiler here")
+    play(monkeypatch, lambda _: Cold(lambda: None, execution))
+    loaded.load(on_change=lambda: None)
+    report = loaded.report().models[PULID]
+    assert (report.state, report.execution, report.fallback) == (ModelState.READY, "eager", execution.fallback)
+    assert f"{PULID} falls back to eager execution: {execution.fallback}" in caplog.text
+
+
+@pytest.mark.parametrize(("chosen", "state"), [("auto", ModelState.READY), ("on", ModelState.FAILED)])
+def test_a_real_model_with_a_failing_compiler(
+    demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, state: ModelState
+) -> None:
+    """It is served eagerly, or not at all where compiling is required."""
+
+    def broken_backend(_graph: object, _inputs: object) -> NoReturn:
+        raise RuntimeError("no C compiler here")
+
+    compiled = Execution(Compiler(broken_backend), required=chosen == "on")
+    monkeypatch.setattr("models.ic_light.pipeline.execution_for", lambda _device, _chosen: compiled)
+    settings = WorkerSettings(
+        device="cpu", weights_dir=demo_weights, data_dir=tmp_path, models="ic-light", compile=chosen
+    )
+    loaded = LoadedModels("w", settings)
+    loaded.load(on_change=lambda: None)
+    report = loaded.report().models["ic-light"]
+    assert report.state is state
+    reason = report.fallback if chosen == "auto" else report.detail
+    assert "predict_noise cannot be compiled: " in reason
+    assert "no C compiler here" in reason
+    assert set(loaded.pipelines) == ({"ic-light"} if chosen == "auto" else set())
 
 
 def test_memory_that_is_too_small_to_warm_up_is_told(
@@ -160,7 +199,7 @@ def test_a_worker_serves_though_kernels_cannot_be_kept_where_its_image_says(
         until(lambda: any(worker.models["ic-light"].variants for worker in registry.live_workers()), "ready", 120)
     finally:
         member.end()
-    assert member.log.read_text().count("compiled kernels cannot be kept in") == 2
+    assert member.log.read_text().count("compiled kernels cannot be cached in") == 2
 
 
 def test_float8_with_weights_that_wait_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,9 +210,18 @@ def test_float8_with_weights_that_wait_elsewhere_is_refused(monkeypatch: pytest.
         read_settings(WorkerSettings)
 
 
-def test_seconds_reach_the_gateway(redis_url: str) -> None:
+def test_the_whole_report_reaches_the_gateway(redis_url: str) -> None:
     registry = WorkerRegistry(Redis.from_url(redis_url), 10)
-    ready = ModelReport(ModelState.READY, "real", variants=("default",), load_s=12.5, warm_up_s=61.0)
+    ready = ModelReport(
+        ModelState.READY,
+        "real",
+        variants=("default",),
+        load_s=12.5,
+        warm_up_s=61.0,
+        execution="compiled",
+        fallback="predict_noise cannot be captured: no room",
+    )
     registry.heartbeat(WorkerReport("w", "cuda", {PULID: ready}))
     (report,) = registry.live_workers()
+    assert report.models[PULID] == ready
     assert (report.models[PULID].load_s, report.models[PULID].warm_up_s) == (12.5, 61.0)

@@ -17,19 +17,19 @@ import pytest
 import torch
 from redis import Redis
 from redis.exceptions import ResponseError
-from rq.worker import DequeueStrategy
 
+from cli.serve import serves_demo_weights
 from models.ic_light.params import Params
 from models.pipeline import LoadOptions, OnStep, Pipeline, Pixels
-from models.weights.installed import INSTALLED_NAME
-from models.weights.weight_set import WeightSet
+from models.weights.installed import INSTALLED_NAME, WeightSet
+from tests.workers.state.support import is_alive, wakeups_key
 from tests.workers.support import stages
 from workers.engine.heartbeat import Heartbeat
 from workers.engine.model_loader import LoadedModels, ensure_weights
 from workers.engine.rq_loop import DEVICE_BROKEN, RequestWorker
 from workers.settings import WorkerSettings
-from workers.state.queue import JobQueue
-from workers.state.records import Records, Status
+from workers.state.record import Status
+from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.base import Store
 
@@ -68,9 +68,9 @@ def work(redis: Redis, records: Records, store: Store, recorder: Recorder) -> Re
     pipelines = {slug: copy(recorder) for slug in VARIANTS}
     for slug, variant in VARIANTS.items():
         pipelines[slug].variants = (variant,)
-    with stages(records, store, pipelines) as (task, _):
-        worker = RequestWorker(task, redis)
-        worker.work(burst=True, logging_level="WARNING", dequeue_strategy=DequeueStrategy.ROUND_ROBIN)
+    with stages(records, store, pipelines) as (engine, _):
+        worker = RequestWorker(engine, redis)
+        worker.serve(burst=True)
     return worker
 
 
@@ -90,7 +90,7 @@ def test_requests_are_served_in_order_in_this_process_and_leave_nothing_in_rq(
     assert [key for key in redis.scan_iter("rq:*") if redis.ttl(key) == -1] == [b"rq:queues"]
 
 
-def test_models_take_turns(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
+def test_models_take_turns(redis: Redis, records: Records, store: Store) -> None:
     for number in range(3):
         submit(records, store, f"light-{number}")
     submit(records, store, "face", slug="pulid-lightning")
@@ -99,13 +99,13 @@ def test_models_take_turns(redis: Redis, records: Records, queue: JobQueue, stor
     assert order.index("face") <= 1, "a long queue of one model does not hold up the other"
 
 
-def test_tokens_too_many_do_nothing(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
-    key = queue.queue_of("ic-light", "foreground").key
+def test_tokens_too_many_do_nothing(redis: Redis, records: Records, store: Store) -> None:
+    key = wakeups_key("ic-light", "foreground")
     redis.rpush(key, "surplus-1", "surplus-2", "surplus-3")
     submit(records, store, "one")
     work(redis, records, store, recorder := Recorder())
     assert [name for name, _ in recorder.served] == ["one"]
-    assert queue.queue_of("ic-light", "foreground").count == 0
+    assert redis.llen(key) == 0
 
 
 JUNK: dict[str, dict[str, str | bytes]] = {
@@ -118,13 +118,15 @@ JUNK: dict[str, dict[str, str | bytes]] = {
         "status": "odd",
         "created_at": "yesterday",
     },
-    "of ours with odd arguments": {"data": '["workers.engine.stages.Task", null, [1], {"request_id": [{"a": null}]}]'},
+    "of ours with odd arguments": {
+        "data": '["workers.engine.stages.RequestStages", null, [1], {"request_id": [{"a": null}]}]'
+    },
 }
 
 
 @pytest.mark.parametrize("junk", JUNK)
 def test_a_forged_job_runs_nothing_and_stops_nobody(
-    redis: Redis, records: Records, queue: JobQueue, store: Store, tmp_path: Path, junk: str
+    redis: Redis, records: Records, store: Store, tmp_path: Path, junk: str
 ) -> None:
     target = tmp_path / "forged"
     fields = {
@@ -132,7 +134,7 @@ def test_a_forged_job_runs_nothing_and_stops_nobody(
         for key, value in JUNK[junk].items()
     }
     redis.hset("rq:job:forged", mapping=fields)
-    redis.rpush(queue.queue_of("ic-light", "foreground").key, "forged")
+    redis.rpush(wakeups_key("ic-light", "foreground"), "forged")
     submit(records, store, "honest")
     work(redis, records, store, recorder := Recorder())
     assert not target.exists()
@@ -141,17 +143,15 @@ def test_a_forged_job_runs_nothing_and_stops_nobody(
 
 
 @pytest.mark.parametrize("name", [b"no such job", b"\xff\xfe\x00", b""])
-def test_a_name_that_is_none_stops_nobody(
-    redis: Redis, records: Records, queue: JobQueue, store: Store, name: bytes
-) -> None:
-    redis.rpush(queue.queue_of("ic-light", "foreground").key, name)
+def test_a_name_that_is_none_stops_nobody(redis: Redis, records: Records, store: Store, name: bytes) -> None:
+    redis.rpush(wakeups_key("ic-light", "foreground"), name)
     redis.set(b"rq:job:" + name, "a string where a hash should be")
     submit(records, store, "honest")
     work(redis, records, store, recorder := Recorder())
     assert [name for name, _ in recorder.served] == ["honest"]
 
 
-def test_a_broken_device_ends_the_worker_at_once(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
+def test_a_broken_device_ends_the_worker_at_once(redis: Redis, records: Records, store: Store) -> None:
     class Broken(Recorder):
         def prepare(self, params: Params, images: Mapping[str, bytes]) -> str:
             raise RuntimeError("CUDA error: device-side assert triggered")
@@ -169,7 +169,7 @@ def test_what_cannot_even_fail_does_not_end_the_worker(
     def refuse(*_args: object) -> list[bool]:
         raise ResponseError("WRONGTYPE")
 
-    monkeypatch.setattr(records, "complete_all", refuse)
+    monkeypatch.setattr(records, "complete", refuse)
     submit(records, store, "first")
     worker = work(redis, records, store, Recorder())
     assert worker.exit_status == 0
@@ -177,7 +177,7 @@ def test_what_cannot_even_fail_does_not_end_the_worker(
     assert len(list((tmp_path / "store").rglob("*.*"))) == 2, "who knows whether it has completed: all pictures stay"
 
 
-def test_a_redis_that_is_full_is_worked_off(redis: Redis, records: Records, queue: JobQueue, store: Store) -> None:
+def test_a_redis_that_is_full_is_worked_off(redis: Redis, records: Records, store: Store) -> None:
     for number in range(3):
         submit(records, store, f"r{number}")
     redis.config_set("maxmemory", 1)
@@ -193,19 +193,19 @@ def test_a_heartbeat_keeps_a_worker_alive_and_stops_with_it(redis: Redis) -> Non
     heartbeat = Heartbeat(registry, lambda: WorkerReport("w", "cpu", READY), interval_s=0.2)
     heartbeat.start()
     time.sleep(2.5)
-    assert registry.is_alive("w")
+    assert is_alive(registry, "w")
     assert registry.live_workers() == [WorkerReport("w", "cpu", READY)]
     heartbeat.stop()
-    assert not registry.is_alive("w")
+    assert not is_alive(registry, "w")
     assert not any(thread.name == "heartbeat" for thread in threading.enumerate())
 
 
 def test_a_silent_worker_is_dead(redis: Redis) -> None:
     registry = WorkerRegistry(redis, ttl_s=1)
     registry.heartbeat(WorkerReport("w", "cpu", READY))
-    assert registry.is_alive("w")
+    assert is_alive(registry, "w")
     time.sleep(1.2)
-    assert not registry.is_alive("w")
+    assert not is_alive(registry, "w")
     assert registry.live_workers() == []
 
 
@@ -219,7 +219,7 @@ def test_one_model_without_weights_does_not_stop_the_other(demo_weights: Path, t
     assert {report.state for report in models.report().models.values()} == {ModelState.LOADING}
     models.load(on_change=lambda: None)
     report = models.report().models
-    assert report["pulid-lightning"] == ModelReport(ModelState.READY, "demo", variants=PULID)
+    assert report["pulid-lightning"] == ModelReport(ModelState.READY, "demo", variants=PULID, execution="eager")
     assert report["ic-light"].state is ModelState.FAILED
     assert "sd15" in report["ic-light"].detail
     assert set(models.pipelines) == {"pulid-lightning"}
@@ -289,14 +289,34 @@ def test_models_that_make_do_with_what_is_left_are_loaded_last(
     assert order == ["ic-light", "pulid-lightning"]
 
 
-def test_fetched_weights_are_taken_before_demo_weights(demo_weights: Path, tmp_path: Path) -> None:
-    settings = WorkerSettings(data_dir=tmp_path)
+def test_fetched_weights_take_precedence_over_demo_weights(demo_weights: Path, tmp_path: Path) -> None:
+    settings = WorkerSettings(data_dir=tmp_path, demo=True)
     settings.real_dir.mkdir(parents=True)
     settings.demo_dir.symlink_to(demo_weights)
     assert ensure_weights(settings) == settings.demo_dir, "nothing was fetched yet"
     (settings.real_dir / INSTALLED_NAME).write_text('kind = "real"')
     assert ensure_weights(settings) == settings.real_dir
     assert ensure_weights(WorkerSettings(data_dir=tmp_path, weights_dir=demo_weights)) == demo_weights
+
+
+def test_without_weights_no_model_is_loaded_unless_demo_weights_are_asked_for(tmp_path: Path) -> None:
+    models = loaded(data_dir=tmp_path)
+    reports = models.report().models
+    assert models.pipelines == {}
+    assert {report.state for report in reports.values()} == {ModelState.FAILED}
+    for report in reports.values():
+        assert f"no weights were fetched into {tmp_path / 'weights' / 'real'}" in report.detail
+        assert "FACELIGHT_DEMO=true" in report.detail
+    assert not (tmp_path / "weights").exists(), "nothing was built"
+
+
+def test_facelight_serve_asks_for_demo_weights_only_if_there_are_no_others(tmp_path: Path) -> None:
+    assert serves_demo_weights(WorkerSettings(data_dir=tmp_path))
+    assert not serves_demo_weights(WorkerSettings(data_dir=tmp_path, demo=False)), "the operator has refused them"
+    assert not serves_demo_weights(WorkerSettings(data_dir=tmp_path, weights_dir=tmp_path / "own"))
+    (tmp_path / "weights" / "real").mkdir(parents=True)
+    (tmp_path / "weights" / "real" / INSTALLED_NAME).write_text('kind = "real"')
+    assert not serves_demo_weights(WorkerSettings(data_dir=tmp_path))
 
 
 def test_a_worker_without_any_model_stays_and_says_why_until_it_is_stopped(
@@ -306,7 +326,6 @@ def test_a_worker_without_any_model_stays_and_says_why_until_it_is_stopped(
         **os.environ,
         "FACELIGHT_REDIS_URL": redis_url,
         "FACELIGHT_DATA_DIR": str(tmp_path),
-        "FACELIGHT_WEIGHTS_DIR": str(tmp_path / "none"),
         "FACELIGHT_DEVICE": "cpu",
     }
     registry = WorkerRegistry(redis, ttl_s=10)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from workers.state.clock import SharedClock
+from workers.state.connection import SharedClock
 
 
 def test_it_is_redis_clock_and_asks_it_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:

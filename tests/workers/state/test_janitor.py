@@ -10,9 +10,10 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from tests.workers.state.support import claim, unfinished, wakeups_key
 from workers.state.janitor import Janitor
-from workers.state.queue import JobQueue
-from workers.state.records import Record, Records, Status
+from workers.state.record import Record, Status
+from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.store.base import Store
 
@@ -20,15 +21,15 @@ ALIVE = WorkerReport("alive", "cpu", {"ic-light": ModelReport(ModelState.READY, 
 
 
 @pytest.fixture
-def janitor(records: Records, queue: JobQueue, store: Store, registry: WorkerRegistry) -> Janitor:
+def janitor(records: Records, store: Store, registry: WorkerRegistry) -> Janitor:
     registry.heartbeat(ALIVE)
-    return Janitor(records, queue, store, registry, max_attempts=2)
+    return Janitor(records, store, registry, max_attempts=2)
 
 
 def begin(records: Records, worker: str, request_id: str = "r1", **params: str) -> Record:
     """Bring a request to PROCESSING."""
     records.create(request_id, "ic-light", "foreground", "", params)
-    record = records.take("ic-light", "foreground", worker)
+    record = claim(records, "ic-light", "foreground", worker)
     assert record is not None
     return record
 
@@ -39,42 +40,40 @@ def state(records: Records, request_id: str = "r1") -> Status:
     return record.status
 
 
-def tokens(queue: JobQueue) -> int:
-    return queue.queue_of("ic-light", "foreground").count
+def wakeups(redis: Redis, *queue_key: str) -> int:
+    return redis.llen(wakeups_key(*(queue_key or ("ic-light", "foreground"))))
 
 
-def forget_tokens(redis: Redis) -> None:
-    """As if the worker that was called had died with its token."""
-    redis.delete("rq:queue:facelight-ic-light-foreground")
+def lose_wakeups(redis: Redis) -> None:
+    """As if the worker that popped them had died."""
+    redis.delete(wakeups_key("ic-light", "foreground"))
 
 
-def test_a_request_of_a_dead_worker_is_queued_again(
-    janitor: Janitor, records: Records, queue: JobQueue, redis: Redis
-) -> None:
+def test_a_request_of_a_dead_worker_is_requeued(janitor: Janitor, records: Records, redis: Redis) -> None:
     begin(records, "dead")
-    forget_tokens(redis)
-    janitor.tidy()
+    lose_wakeups(redis)
+    janitor.run_once()
     assert state(records) is Status.QUEUED
-    assert tokens(queue) == 1
-    janitor.tidy()
-    assert tokens(queue) == 1, "a second round finds nothing to mend"
+    assert wakeups(redis) == 1
+    janitor.run_once()
+    assert wakeups(redis) == 1, "a second round finds nothing to repair"
 
 
-def test_a_request_goes_back_to_its_own_queue(janitor: Janitor, records: Records, queue: JobQueue) -> None:
+def test_a_request_goes_back_to_its_own_queue(janitor: Janitor, records: Records, redis: Redis) -> None:
     records.create("r1", "pulid-lightning", "artistic", "", {"face_image": "x"})
-    assert records.take("pulid-lightning", "artistic", "dead")
-    janitor.tidy()
+    assert claim(records, "pulid-lightning", "artistic", "dead")
+    janitor.run_once()
     assert records.waiting("pulid-lightning", "artistic") == 1
-    assert queue.queue_of("pulid-lightning", "artistic").count == 1
+    assert wakeups(redis, "pulid-lightning", "artistic") == 1
 
 
 def test_a_request_that_kills_its_workers_fails(janitor: Janitor, records: Records, store: Store) -> None:
     name = store.put(b"x", "bin", 600)
     begin(records, "dead", subject_image=name)
-    janitor.tidy()
+    janitor.run_once()
     assert store.find(name), "it is tried once more"
-    assert records.take("ic-light", "foreground", "dead too")
-    janitor.tidy()
+    assert claim(records, "ic-light", "foreground", "dead too")
+    janitor.run_once()
     record = records.get("r1")
     assert record is not None
     assert (record.status, record.error) == (Status.FAILED, "The worker died on this request, 2 times in a row.")
@@ -85,7 +84,7 @@ def test_a_cancelled_request_of_a_dead_worker_ends(janitor: Janitor, records: Re
     name = store.put(b"x", "bin", 600)
     begin(records, "dead", subject_image=name)
     records.cancel("r1")
-    janitor.tidy()
+    janitor.run_once()
     record = records.get("r1")
     assert record is not None
     assert (record.status, record.error) == (Status.FAILED, "The request was cancelled.")
@@ -94,75 +93,73 @@ def test_a_cancelled_request_of_a_dead_worker_ends(janitor: Janitor, records: Re
 
 def test_a_worker_at_work_is_left_alone(janitor: Janitor, records: Records) -> None:
     begin(records, "alive")
-    janitor.tidy()
+    janitor.run_once()
     assert state(records) is Status.PROCESSING
 
 
-def test_all_that_a_dead_worker_had_in_hand_is_queued_again(
+def test_all_requests_in_flight_of_a_dead_worker_are_requeued(
     janitor: Janitor, records: Records, registry: WorkerRegistry
 ) -> None:
-    """One in work, one behind it, one ahead; and what a living worker has in hand is left alone."""
+    """One in work, one behind it, one ahead; and what a live worker has in flight is left alone."""
     registry.heartbeat(replace(ALIVE, requests=("r3", "r4")))
     for number, worker in enumerate(["dead", "dead", "dead", "alive", "alive"]):
         begin(records, worker, f"r{number}")
-    janitor.tidy()
+    janitor.run_once()
     assert [state(records, f"r{number}").name[0] for number in range(5)] == ["Q", "Q", "Q", "P", "P"]
 
 
 def test_a_living_worker_that_knows_nothing_of_its_request_has_lost_it(
-    records: Records, queue: JobQueue, store: Store, redis: Redis
+    records: Records, store: Store, redis: Redis
 ) -> None:
     """Redis has lost its last second, and with it the end of the request."""
     registry = WorkerRegistry(redis, ttl_s=1)
-    janitor = Janitor(records, queue, store, registry, max_attempts=2)
+    janitor = Janitor(records, store, registry, max_attempts=2)
     begin(records, "alive")
     registry.heartbeat(replace(ALIVE, requests=()))
-    janitor.tidy()
+    janitor.run_once()
     assert state(records) is Status.PROCESSING, "its report may be older than the request"
     time.sleep(1.1)
     registry.heartbeat(replace(ALIVE, requests=()))
-    janitor.tidy()
+    janitor.run_once()
     assert state(records) is Status.QUEUED
 
 
 def test_after_an_outage_workers_have_time_to_say_that_they_live(
-    records: Records, queue: JobQueue, store: Store, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    records: Records, store: Store, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    janitor = Janitor(records, queue, store, WorkerRegistry(redis, ttl_s=1), max_attempts=2)
+    janitor = Janitor(records, store, WorkerRegistry(redis, ttl_s=1), max_attempts=2)
     begin(records, "silent")
     with monkeypatch.context() as patch, pytest.raises(RedisError):
         patch.setattr(records, "running", lambda: redis.execute_command("NONSENSE"))
-        janitor.tidy()
-    janitor.tidy()
+        janitor.run_once()
+    janitor.run_once()
     assert state(records) is Status.PROCESSING
     time.sleep(1.1)
-    janitor.tidy()
+    janitor.run_once()
     assert state(records) is Status.QUEUED
 
 
-def test_lost_tokens_are_made_good_for(janitor: Janitor, records: Records, queue: JobQueue, redis: Redis) -> None:
-    """Workers died between token and record."""
+def test_lost_wakeups_are_added(janitor: Janitor, records: Records, redis: Redis) -> None:
+    """Workers died between wakeup and claim."""
     for number in range(3):
         records.create(f"r{number}", "ic-light", "foreground", "", {})
-    redis.lpop("rq:queue:facelight-ic-light-foreground", 2)
-    janitor.tidy()
-    janitor.tidy()
-    assert tokens(queue) == 3
+    redis.lpop(wakeups_key("ic-light", "foreground"), 2)
+    janitor.run_once()
+    janitor.run_once()
+    assert wakeups(redis) == 3
 
 
-def test_tokens_far_too_many_are_removed(janitor: Janitor, queue: JobQueue, redis: Redis) -> None:
-    redis.rpush("rq:queue:facelight-ic-light-foreground", *map(str, range(150)))
-    janitor.tidy()
-    assert tokens(queue) == 100
+def test_surplus_wakeups_are_removed(janitor: Janitor, redis: Redis) -> None:
+    redis.rpush(wakeups_key("ic-light", "foreground"), *map(str, range(150)))
+    janitor.run_once()
+    assert wakeups(redis) == 100
 
 
-def test_requests_that_stand_nowhere_wait_again(
-    janitor: Janitor, records: Records, queue: JobQueue, redis: Redis
-) -> None:
+def test_requests_that_stand_nowhere_wait_again(janitor: Janitor, records: Records, redis: Redis) -> None:
     records.create("r1", "ic-light", "foreground", "", {})
     redis.delete("facelight:waiting:ic-light:foreground")
-    janitor.tidy()
-    assert tokens(queue) == records.depth("ic-light") == 1
+    janitor.run_once()
+    assert wakeups(redis) == records.depth("ic-light") == 1
 
 
 def test_all_of_many_are_looked_at_in_the_end(
@@ -173,34 +170,34 @@ def test_all_of_many_are_looked_at_in_the_end(
         records.create(f"r{number}", "ic-light", "foreground", "", {})
     redis.delete("facelight:waiting:ic-light:foreground")
     for expected in (2, 4, 5):
-        janitor.tidy()
+        janitor.run_once()
         assert records.depth("ic-light") == expected
 
 
 def test_ids_of_expired_records_leave_the_lists(janitor: Janitor, records: Records, redis: Redis) -> None:
     begin(records, "dead")
     redis.delete("facelight:request:r1")
-    janitor.tidy()
-    assert records.unfinished() == records.running() == []
+    janitor.run_once()
+    assert unfinished(redis) == records.running() == []
 
 
-def test_a_damaged_record_does_not_keep_others_from_being_mended(
+def test_a_damaged_record_does_not_keep_others_from_being_repaired(
     janitor: Janitor, records: Records, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     begin(records, "dead", "damaged")
     begin(records, "dead too")
     redis.hset("facelight:request:damaged", "params", "not json")
     with caplog.at_level(logging.ERROR):
-        janitor.tidy()
+        janitor.run_once()
     assert "the record of damaged is damaged" in caplog.text
     assert state(records) is Status.QUEUED
 
 
-def test_expired_files_are_swept(janitor: Janitor, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_files_are_purged(janitor: Janitor, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put(b"x", "bin", -302)
-    swept = list[int]()
+    purged = list[int]()
     purge = store.purge_expired
-    monkeypatch.setattr(store, "purge_expired", lambda: swept.append(purge()))
-    janitor.tidy()
-    janitor.tidy()
-    assert swept == [1], "and not at every round"
+    monkeypatch.setattr(store, "purge_expired", lambda: purged.append(purge()))
+    janitor.run_once()
+    janitor.run_once()
+    assert purged == [1], "and not at every round"

@@ -22,18 +22,19 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
+from tests.workers.state.support import claim, complete, unfinished
+from workers.engine.rq_loop import WakeupQueue
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.janitor import Janitor
 from workers.state.keys import Keys
-from workers.state.once import new_call_id
-from workers.state.queue import JobQueue
-from workers.state.records import Idempotency, Limits, Record, Records, Status
+from workers.state.record import Idempotency, QueueLimits, Record, Status
+from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, WorkerReport
-from workers.state.scripts import FINISHED_CHANNEL
+from workers.state.scripts import FINISHED_CHANNEL, new_call_id
 from workers.store.base import Store
 
 CREDITS = 30.0
-LIMITS = Limits(queue=9, per_owner=6)
+LIMITS = QueueLimits(queue=9, per_owner=6)
 MAX_ATTEMPTS = 2
 SLUG, VARIANT = "ic-light", "foreground"
 
@@ -65,9 +66,9 @@ class Life(RuleBasedStateMachine):
         redis.flushall()
         self.redis = redis
         self.records = Records(redis, result_ttl_s=3600, request_ttl_s=86_400)
-        self.queue = JobQueue(redis, ttl_s=86_400)
+        self.wakeups = WakeupQueue(SLUG, VARIANT, redis)
         self.registry = WorkerRegistry(redis, ttl_s=10)
-        self.janitor = Janitor(self.records, self.queue, store, self.registry, MAX_ATTEMPTS)
+        self.janitor = Janitor(self.records, store, self.registry, MAX_ATTEMPTS)
         self.keys = Keys(redis)
         self.metered = [self.keys.add(name, credits=CREDITS)[0].id for name in ("alice", "bob")]
         self.owners = [*self.metered, "unmetered"]
@@ -117,7 +118,7 @@ class Life(RuleBasedStateMachine):
         held = self.held.get(worker, [])
         if len(held) >= 3:
             return
-        tokens = self.queue.queue_of(SLUG, VARIANT)
+        tokens = self.wakeups
         token = self.redis.lpop(tokens.key) if called else b""
         there = tokens.count
         call, most, waiting = new_call_id(), 2, len(self._waiting())
@@ -221,7 +222,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def lose_token(self) -> None:
         """A worker has popped it and died."""
-        self.redis.lpop(self.queue.queue_of(SLUG, VARIANT).key)
+        self.redis.lpop(self.wakeups.key)
 
     @rule()
     def tidy(self) -> None:
@@ -229,7 +230,7 @@ class Life(RuleBasedStateMachine):
         for name in self.names:
             held = tuple(record.request_id for record in self.held.get(name, ()))
             self.registry.heartbeat(WorkerReport(name, "cpu", {}, held))
-        self.janitor.tidy()
+        self.janitor.run_once()
         mine = {record.request_id for held in self.held.values() for record in held}
         for request_id, expected in self.expected.items():
             if expected.status is Status.PROCESSING and request_id not in mine:
@@ -237,7 +238,7 @@ class Life(RuleBasedStateMachine):
                 expected.status = Status.FAILED if last else Status.QUEUED
                 if not last:
                     self.waited.setdefault(expected.owner, Passed())
-        assert self.queue.queue_of(SLUG, VARIANT).count >= len(self._waiting())
+        assert self.wakeups.count >= len(self._waiting())
 
     @invariant()
     def states_are_as_expected(self) -> None:
@@ -245,8 +246,8 @@ class Life(RuleBasedStateMachine):
             record = self.records.get(request_id)
             assert record is not None
             assert (record.status, record.attempt) == (expected.status, expected.attempts), request_id
-        unfinished = {name for name, expected in self.expected.items() if not expected.status.is_final}
-        assert set(self.records.unfinished()) == unfinished
+        expected_ids = {name for name, expected in self.expected.items() if not expected.status.is_final}
+        assert set(unfinished(self.redis)) == expected_ids
         assert self.records.depth(SLUG) == len(self._waiting())
 
     @invariant()
@@ -273,10 +274,10 @@ class Life(RuleBasedStateMachine):
         for name in list(self.held):
             self._die(name)
         self.tidy()
-        while self.redis.lpop(self.queue.queue_of(SLUG, VARIANT).key):
-            if record := self.records.take(SLUG, VARIANT, "last"):
-                assert self.records.complete(record, (), 1.0)
-        assert self.records.unfinished() == self.records.running() == []
+        while self.redis.lpop(self.wakeups.key):
+            if record := claim(self.records, SLUG, VARIANT, "last"):
+                assert complete(self.records, record, (), 1.0)
+        assert unfinished(self.redis) == self.records.running() == []
         self.every_end_is_told_once()
         assert set(self.heard) == set(self.expected)
         left = {key for key in self.redis.scan_iter() if self.redis.ttl(key) == -1 and b":key" not in key}
@@ -314,7 +315,7 @@ class Life(RuleBasedStateMachine):
         return self.records.create(request_id, SLUG, VARIANT, owner, {}, cost, idempotency, LIMITS, batch_hint="any")
 
     def _end(self, record: Record, well: bool) -> bool:
-        return self.records.complete(record, (), 1.0) if well else self.records.fail(record, "no face")
+        return complete(self.records, record, (), 1.0) if well else self.records.fail(record, "no face")
 
     def _waiting(self) -> list[str]:
         return [name for name, expected in self.expected.items() if expected.status is Status.QUEUED]

@@ -12,13 +12,14 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from tests.workers.state.support import claim, complete, is_alive, unfinished
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.connection import is_outage
 from workers.state.keys import Keys
-from workers.state.once import new_call_id
-from workers.state.records import Idempotency, Limits, Output, Record, Records, Status
+from workers.state.record import Idempotency, Output, QueueLimits, Record, Status
+from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, WorkerReport
-from workers.state.scripts import FINISHED_CHANNEL
+from workers.state.scripts import FINISHED_CHANNEL, new_call_id
 
 PARAMS = {"prompt": "a “quoted” prompt \N{GRINNING FACE}", "seed": 2**53 - 1, "cfg": 1.5}
 TOKENS = "rq:queue:facelight-ic-light-foreground"
@@ -37,7 +38,7 @@ def found(records: Records, request_id: str = "r1") -> Record:
 
 
 def taken(records: Records, worker: str = "worker-a") -> Record:
-    record = records.take("ic-light", "foreground", worker)
+    record = claim(records, "ic-light", "foreground", worker)
     assert record is not None
     return record
 
@@ -57,7 +58,7 @@ def started(records: Records, request_id: str = "r1") -> Record:
 def order(records: Records) -> list[str]:
     """Take all that wait, by a worker each."""
     ids = list[str]()
-    while record := records.take("ic-light", "foreground", f"worker-{len(ids)}"):
+    while record := claim(records, "ic-light", "foreground", f"worker-{len(ids)}"):
         ids.append(record.request_id)
     return ids
 
@@ -74,21 +75,21 @@ def test_a_new_record_is_queued_and_complete(records: Records) -> None:
 
 def test_an_unknown_record_is_none(records: Records) -> None:
     assert records.get("nobody") is None
-    assert records.take("ic-light", "foreground", "worker-a") is None
+    assert claim(records, "ic-light", "foreground", "worker-a") is None
     assert records.cancel("nobody") is None
 
 
 def test_a_request_goes_from_queue_to_result(records: Records, redis: Redis) -> None:
     record = started(records)
     assert (record.status, record.worker, record.attempt) == (Status.PROCESSING, "worker-a", 1)
-    assert records.complete(record, OUTPUTS, 1.25)
+    assert complete(records, record, OUTPUTS, 1.25)
     done = records.get("r1")
     assert done is not None
     assert (done.status, done.outputs, done.inference_time) == (Status.COMPLETED, OUTPUTS, 1.25)
     assert done.queue_time is not None
     assert done.total_time is not None
     assert 0 <= done.queue_time <= done.total_time < 5
-    assert records.unfinished() == []
+    assert unfinished(redis) == []
     assert 3590 < redis.ttl("facelight:request:r1") <= 3600
 
 
@@ -113,14 +114,14 @@ def test_a_request_can_fail_in_the_queue_and_at_work(records: Records) -> None:
 @pytest.mark.parametrize("end", [Status.COMPLETED, Status.FAILED])
 def test_final_states_are_final(records: Records, end: Status) -> None:
     record = started(records)
-    assert records.complete(record, OUTPUTS, 1.0) if end is Status.COMPLETED else records.fail(record, "first")
+    assert complete(records, record, OUTPUTS, 1.0) if end is Status.COMPLETED else records.fail(record, "first")
     before = records.get("r1")
     assert before is not None
-    assert not records.complete(record, (), 2.0)
+    assert not complete(records, record, (), 2.0)
     assert not records.fail(record, "second")
     assert not records.fail(before, "third")
     assert not records.requeue(record)
-    assert records.take("ic-light", "foreground", "worker-b") is None
+    assert claim(records, "ic-light", "foreground", "worker-b") is None
     assert records.get("r1") == before
 
 
@@ -129,9 +130,9 @@ def test_a_worker_given_up_for_dead_cannot_overwrite_its_successor(records: Reco
     assert records.requeue(first)
     second = taken(records, "worker-b")
     assert second.attempt == 2
-    assert not records.complete(first, OUTPUTS, 9.0)
+    assert not complete(records, first, OUTPUTS, 9.0)
     assert not records.fail(first, "late")
-    assert records.complete(second, OUTPUTS, 1.0)
+    assert complete(records, second, OUTPUTS, 1.0)
     done = records.get("r1")
     assert done is not None
     assert done.worker == "worker-b"
@@ -146,11 +147,11 @@ def test_a_step_sent_twice_counts_once(records: Records) -> None:
     assert again == first
     assert [record.request_id for record in again] == ["r1"]
     (first,) = first
-    assert records.complete(first, OUTPUTS, 1.0)
+    assert complete(records, first, OUTPUTS, 1.0)
     assert together(records, call=call) == [], "it is not at work any more, and the next was not meant"
     assert records.fail(taken(records), "that was the next")
     done = records.get("r1")
-    assert records.complete(first, OUTPUTS, 1.0)
+    assert complete(records, first, OUTPUTS, 1.0)
     assert records.get("r1") == done
     failing = started(records, "r2")
     assert records.fail(failing, "no face")
@@ -163,15 +164,15 @@ def test_a_stale_view_changes_nothing(records: Records) -> None:
     assert not records.fail(queued, "the janitor looked too early")
     for stale in (queued, replace(working, attempt=2), replace(working, worker="worker-b")):
         assert not records.requeue(stale)
-        assert not records.complete(stale, OUTPUTS, 1.0)
+        assert not complete(records, stale, OUTPUTS, 1.0)
     assert found(records) == working
 
 
-def test_unfinished_requests_are_listed_oldest_first(records: Records) -> None:
+def test_unfinished_requests_are_listed_oldest_first(records: Records, redis: Redis) -> None:
     for name in ("one", "two", "three"):
         created(records, name)
     records.cancel("two")
-    assert records.unfinished() == ["one", "three"]
+    assert unfinished(redis) == ["one", "three"]
 
 
 def test_only_one_of_many_workers_takes_a_request(records: Records) -> None:
@@ -179,7 +180,7 @@ def test_only_one_of_many_workers_takes_a_request(records: Records) -> None:
     won: list[Record | None] = []
 
     def take(number: int) -> None:
-        won.append(records.take("ic-light", "foreground", f"worker-{number}"))
+        won.append(claim(records, "ic-light", "foreground", f"worker-{number}"))
 
     threads = [threading.Thread(target=take, args=[number]) for number in range(16)]
     for thread in threads:
@@ -227,7 +228,7 @@ def test_who_has_lost_a_worker_comes_before_all_others(records: Records) -> None
 
 
 def test_limits_are_exact_and_change_nothing(records: Records, redis: Redis) -> None:
-    limits = Limits(queue=3, per_owner=2)
+    limits = QueueLimits(queue=3, per_owner=2)
 
     def submit(request_id: str, owner: str) -> str:
         return records.create(request_id, "ic-light", "foreground", owner, {}, limits=limits)
@@ -269,7 +270,7 @@ def test_credits_are_taken_and_given_back_once(records: Records, redis: Redis) -
     assert records.fail(record, "no face")
     assert left() == 5.0
     records.create("r3", "ic-light", "foreground", owner, {}, cost=5)
-    assert records.complete(taken(records), OUTPUTS, 1.0)
+    assert complete(records, taken(records), OUTPUTS, 1.0)
     assert left() == 0.0
 
 
@@ -310,7 +311,7 @@ def test_fifty_calls_with_one_key_are_one_request(records: Records) -> None:
 
 def test_one_key_means_one_request_of_one_owner(records: Records, redis: Redis) -> None:
     once = Idempotency("key", "print")
-    full = Limits(queue=1)
+    full = QueueLimits(queue=1)
     assert records.create("r1", "ic-light", "foreground", "a", {}, idempotency=once, limits=full) == "r1"
     again = records.create("r2", "ic-light", "foreground", "a", {}, idempotency=once, limits=full)
     assert again == "r1", "what was accepted needs no room"
@@ -326,7 +327,7 @@ def test_a_waiting_request_is_cancelled_at_once(records: Records) -> None:
     record = records.cancel("r1")
     assert record is not None
     assert (record.status, record.error) == (Status.FAILED, "The request was cancelled.")
-    assert records.take("ic-light", "foreground", "worker-a") is None
+    assert claim(records, "ic-light", "foreground", "worker-a") is None
     assert records.depth("ic-light") == 0
 
 
@@ -337,12 +338,12 @@ def test_a_running_request_is_cancelled_by_its_worker(records: Records) -> None:
     assert cancelled is not None
     assert (cancelled.status, cancelled.cancel_requested) == (Status.PROCESSING, True)
     assert records.report(record, 2, 4)
-    assert not records.complete(record, OUTPUTS, 1.0), "it has not seen it in time"
+    assert not complete(records, record, OUTPUTS, 1.0), "it has not seen it in time"
     assert (found(records).status, found(records).error) == (Status.FAILED, "The request was cancelled.")
 
 
 def test_a_finished_request_cannot_be_cancelled(records: Records) -> None:
-    assert records.complete(started(records), OUTPUTS, 1.0)
+    assert complete(records, started(records), OUTPUTS, 1.0)
     assert records.cancel("r1") == found(records)
     assert found(records).status is Status.COMPLETED
 
@@ -410,7 +411,7 @@ def test_without_a_token_only_what_nobody_was_called_for_is_taken(records: Recor
     assert ahead() == [], "the operator has RQ's workers wait"
     redis.delete("rq:suspended")
     assert records.requeue(found(records, "r00"))
-    assert ahead(only_new=True) == []
+    assert ahead(first_attempt_only=True) == []
     assert redis.llen(TOKENS) == 1, "the token is left to who takes it alone"
     assert ahead() == ["r00"]
 
@@ -419,7 +420,7 @@ def test_a_damaged_record_fails_and_the_next_is_served(records: Records, redis: 
     created(records)
     created(records, "r2")
     redis.hset("facelight:request:r1", "params", "not json")
-    assert records.take("ic-light", "foreground", "worker-a") is None
+    assert claim(records, "ic-light", "foreground", "worker-a") is None
     assert redis.hget("facelight:request:r1", "status") == b"FAILED"
     assert taken(records).request_id == "r2"
 
@@ -452,11 +453,11 @@ def test_what_was_accepted_goes_on_in_a_redis_that_is_full(records: Records, red
         assert is_outage(refused.value)
         assert records.get("new") is None
         registry.heartbeat(WorkerReport("worker-a", "cpu", {}))
-        assert registry.is_alive("worker-a")
+        assert is_alive(registry, "worker-a")
         record = taken(records)
         assert not records.report(record, 1, 2)
         assert records.requeue(record)
-        assert records.complete(taken(records), OUTPUTS, 1.0)
+        assert complete(records, taken(records), OUTPUTS, 1.0)
         assert records.fail(taken(records), "no face")
         assert records.cancel("r2").status is Status.FAILED
         taken(records)
@@ -468,19 +469,19 @@ def test_what_was_accepted_goes_on_in_a_redis_that_is_full(records: Records, red
 def test_an_audit_mends_what_cannot_be(records: Records, redis: Redis) -> None:
     """Keys are gone that nobody removes but a person, or a Redis that has lost its last second."""
     created(records, "queued")
-    redis.delete("facelight:waiting:ic-light:foreground", "facelight:line:ic-light:foreground:owner")
+    redis.delete("facelight:waiting:ic-light:foreground", "facelight:owner_queue:ic-light:foreground:owner")
     assert records.audit(0, 10).repaired == ("queued",)
     assert records.depth("ic-light") == 1
-    redis.delete("facelight:line:ic-light:foreground:owner")
+    redis.delete("facelight:owner_queue:ic-light:foreground:owner")
     assert records.audit(0, 10).repaired == ("queued",)
     with pytest.raises(QueueFull):
-        records.check_room("ic-light", "owner", Limits(per_owner=1))
+        records.check_room("ic-light", "owner", QueueLimits(per_owner=1))
     taken(records)
     redis.delete("facelight:running")
     assert records.audit(0, 10).repaired == ("queued",)
     assert records.running() == ["queued"]
     assert records.audit(0, 10).repaired == ()
-    assert records.complete(found(records, "queued"), OUTPUTS, 1.0)
+    assert complete(records, found(records, "queued"), OUTPUTS, 1.0)
     assert records.running() == []
 
 
@@ -489,7 +490,7 @@ def test_an_audit_goes_on_where_the_last_one_ended(records: Records, redis: Redi
         created(records, f"r{number}")
     redis.delete("facelight:request:r3")
     assert [records.audit(start, 2).seen for start in (0, 2, 4)] == [2, 2, 0]
-    assert records.unfinished() == ["r0", "r1", "r2", "r4"]
+    assert unfinished(redis) == ["r0", "r1", "r2", "r4"]
 
 
 def test_who_has_waited_too_long_is_told_so(redis: Redis) -> None:
@@ -508,7 +509,7 @@ def test_the_end_of_a_request_is_published(records: Records, redis: Redis) -> No
     listener.subscribe(FINISHED_CHANNEL)
     listener.get_message(timeout=1)
     record = started(records)
-    records.complete(record, OUTPUTS, 1.0)
+    complete(records, record, OUTPUTS, 1.0)
     message = listener.get_message(timeout=5)
     assert message is not None
     assert message["data"] == b"r1"

@@ -23,7 +23,7 @@ from models.pulid_lightning.identity.face import (
     largest,
 )
 from models.weights.folder import Folder
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 # Pupils, tip of the nose and corners of the mouth in the photo: (x, y) in px, read off by eye.
 FEATURES = ((203, 101), (246, 103), (222, 129), (204, 141), (242, 142))

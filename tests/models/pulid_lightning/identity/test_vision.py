@@ -9,9 +9,9 @@ from models.demo.random_weights import random_state
 from models.errors import WeightsError
 from models.pulid_lightning.identity.bisenet import load_bisenet
 from models.pulid_lightning.identity.eva_clip import build_tower, load_eva_clip, normalised
-from models.pulid_lightning.identity.segmentation import BACKGROUND, composite, parse
+from models.pulid_lightning.identity.extractor import BACKGROUND, composite, parse
 from models.runtime.state_dicts import read_state_dict
-from models.weights.weight_set import WeightSet
+from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,1 @@
+"""Training data: photos, synthetic subjects, lit scenes, and the batches sampled from them."""

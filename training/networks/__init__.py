@@ -1,0 +1,1 @@
+"""Networks before training: deliberate initial weights, and the parts of them that stay fixed."""

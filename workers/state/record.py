@@ -1,0 +1,155 @@
+"""What a request record holds, and what belongs to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from models.catalog import MODELS
+
+QueueKey = tuple[str, str]
+"""What names a queue: the slug of a model and a variant of it."""
+
+
+class Status(StrEnum):
+    """States of a request, as the API spells them."""
+
+    QUEUED = "QUEUED"
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can follow."""
+        return self in (Status.COMPLETED, Status.FAILED)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One picture of a result: its name in the store, media type, size in bytes and in px."""
+
+    name: str
+    media_type: str
+    size: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One request. Times are seconds since the epoch; `inference_time` is the worker's computing time in seconds."""
+
+    request_id: str
+    slug: str
+    owner: str
+    params: Mapping[str, Any]
+    """JSON form of the model's `Params`; image fields hold names in the store, the seed is resolved."""
+    variant: str = ""
+    """Which variant of its model the request needs."""
+    status: Status = Status.QUEUED
+    attempt: int = 0
+    """How often a worker has begun on it."""
+    worker: str = ""
+    created_at: float = 0.0
+    queued_at: float = 0.0
+    started_at: float | None = None
+    finished_at: float | None = None
+    inference_time: float | None = None
+    step: int = 0
+    """How many of `total` denoise steps the worker had done a moment ago; both 0 before the first."""
+    total: int = 0
+    cancel_requested: bool = False
+    cost: float = 0.0
+    """Credits that were taken for it; given back if it FAILED."""
+    outputs: tuple[Output, ...] = field(default=())
+    error: str | None = None
+
+    @property
+    def queue_time(self) -> float | None:
+        """Seconds between acceptance and the start of the last attempt."""
+        return None if self.started_at is None else max(0.0, self.started_at - self.created_at)
+
+    @property
+    def total_time(self) -> float | None:
+        """Seconds between acceptance and the end."""
+        return None if self.finished_at is None else max(0.0, self.finished_at - self.created_at)
+
+    @property
+    def stored_images(self) -> dict[str, str]:
+        """Names in the store of the request's pictures, by field; optional fields may have none."""
+        fields = MODELS[self.slug].params.image_fields
+        return {field: name for field in fields if (name := self.params.get(field)) is not None}
+
+
+@dataclass(frozen=True)
+class Result:
+    """The pictures of a request that a worker is at, and the computing time that they took in seconds."""
+
+    record: Record
+    outputs: tuple[Output, ...]
+    inference_time: float
+
+    @property
+    def json(self) -> str:
+        """The pictures, as they stand in the record."""
+        return json.dumps([vars(output) for output in self.outputs])
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """What a caller sends to have a request made once only: a key, and the digest of everything that was asked for."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """How many requests may wait for one model: of all owners, of one owner. None: any number."""
+
+    queue: int | None = None
+    per_owner: int | None = None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `Records.audit` saw: how many requests, and the ids of those it had to end or mend."""
+
+    seen: int
+    repaired: tuple[str, ...]
+
+
+NO_LIMITS: Final = QueueLimits()
+
+
+def parse_record(request_id: str, raw: Mapping[str, str]) -> Record:
+    """A record from its hash in Redis; raises ValueError or KeyError if that is damaged."""
+    return Record(
+        request_id=request_id,
+        slug=raw["slug"],
+        owner=raw["owner"],
+        params=json.loads(raw["params"]),
+        variant=raw["variant"],
+        status=Status(raw["status"]),
+        attempt=int(raw["attempt"]),
+        worker=raw.get("worker", ""),
+        created_at=float(raw["created_at"]),
+        queued_at=float(raw["queued_at"]),
+        started_at=_seconds(raw, "started_at"),
+        finished_at=_seconds(raw, "finished_at"),
+        inference_time=_seconds(raw, "inference_time"),
+        step=int(raw.get("step", 0)),
+        total=int(raw.get("total", 0)),
+        cancel_requested="cancel" in raw,
+        cost=float(raw["cost"]),
+        outputs=tuple(Output(**output) for output in json.loads(raw.get("outputs", "[]"))),
+        error=raw.get("error"),
+    )
+
+
+def _seconds(raw: Mapping[str, str], name: str) -> float | None:
+    return float(raw[name]) if name in raw else None
