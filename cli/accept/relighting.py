@@ -27,7 +27,7 @@ def relit(scope: Scope) -> Iterator[Scenario]:
 def scene(scope: Scope, photo: Photo) -> ImageRequest:
     """One request for a lossless image."""
     params = {
-        "prompt": f"{photo.shows}, image_quality lighting",
+        "prompt": f"{photo.shows}, natural lighting",
         "light_source": "Left Light",
         "seed": FIRST_SEED,
         "output_format": "png",
