@@ -18,16 +18,16 @@ from workers.store.base import S3_LOCATION
 
 _RQ_VARIABLE: Final = "RQ_KEY_PREFIX"
 _RQ_PREFIX: Final = "rq"
-"""Stands in the scripts, which Redis runs, and in the keys that `deploy/redis-users.acl` and the monitoring name."""
+"""Fixed in the Lua scripts, and in the keys that `deploy/redis-users.acl` and the monitoring name."""
 
 
 Kind = TypeVar("Kind", bound="CommonSettings")
 
 
 def read_settings(kind: type[Kind]) -> Kind:
-    """Read settings from the environment; raises `SettingsError` that names what does not fit.
+    """Read settings from the environment; raises `SettingsError` that names the invalid ones.
 
-    To be called before RQ is imported, which reads a variable of its own then.
+    To be called before RQ is imported, which reads a variable of its own at import.
     """
     if os.environ.get(_RQ_VARIABLE, _RQ_PREFIX) != _RQ_PREFIX:
         raise SettingsError(
@@ -46,7 +46,7 @@ def _complaint(details: ErrorDetails) -> str:
 
 
 class CommonSettings(BaseSettings):
-    """What every process of the application must agree on."""
+    """Settings that all processes share."""
 
     model_config = SettingsConfigDict(env_prefix="FACELIGHT_", env_ignore_empty=True, frozen=True, extra="ignore")
 
@@ -61,18 +61,22 @@ class CommonSettings(BaseSettings):
         "own variables name: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …; AWS_REQUEST_CHECKSUM_CALCULATION=when_required is "
         "for a server that does not know trailing checksums. Not set: `store` in the data folder.",
     )
-    result_ttl_s: int = Field(3600, ge=1, description="How long a finished request and its pictures are kept.")
+    result_ttl_s: int = Field(
+        3600, ge=1, description="How long a finished request and its pictures are kept, in seconds."
+    )
     request_ttl_s: int = Field(
-        86_400, ge=60, description="How long an unfinished request, and an uploaded picture, is kept at most."
+        86_400, ge=60, description="How long a request may wait, and an uploaded picture is kept, in seconds."
     )
     heartbeat_ttl_s: int = Field(
-        10, ge=2, description="A worker that was silent for so long is dead, and its job is given to another."
+        10,
+        ge=2,
+        description="A worker without a heartbeat for so long is presumed dead and its requests are requeued; seconds.",
     )
-    max_attempts: int = Field(2, ge=1, description="How often a request is tried when workers die on it.")
+    max_attempts: int = Field(2, ge=1, description="Attempts at a request whose workers die.")
     offline: bool = Field(
         False,
-        description="Never ask the network for anything: weights are not fetched, and image URLs may point only to the "
-        "ranges of FACELIGHT_FETCH_ALLOW_CIDRS.",
+        description="No access to the internet: weights are not fetched, and image URLs may point only to the ranges "
+        "of FACELIGHT_FETCH_ALLOW_CIDRS.",
     )
     log_level: str = Field("INFO", description="Level of the log: DEBUG, INFO, WARNING or ERROR.")
     log_format: LogFormat = Field("text", description="Lines of the log: `text`, or `json` with one object per line.")
@@ -109,14 +113,14 @@ class WorkerSettings(CommonSettings, _OPTIONS):
     )
     models: Words = Field(tuple(MODELS), description="Models that this worker serves, comma-separated.")
     device: str = Field(
-        "auto", description="torch device, such as `cuda:0` or `cpu`; `auto` takes a GPU if there is one."
+        "auto", description="torch device, such as `cuda:0` or `cpu`; `auto` selects a GPU if there is one."
     )
-    job_timeout_s: int = Field(900, ge=1, description="A job that runs longer ends as FAILED.")
+    job_timeout_s: int = Field(900, ge=1, description="Time budget of a request in seconds; beyond it, it is FAILED.")
     max_batch: int = Field(
         8,
         ge=1,
-        description="How many requests of the same sizes and steps are drawn in one run at most, while many wait; 1 "
-        "draws each alone.",
+        description="Largest batch of requests of the same sizes and steps, formed while the queue is long; 1 executes "
+        "each alone.",
     )
 
     @field_validator("models")

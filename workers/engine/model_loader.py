@@ -1,4 +1,4 @@
-"""Loading the models a worker serves, and saying how far it is."""
+"""Loads and warms up the models that a worker serves, and reports their state."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class LoadedModels:
         return WorkerReport(self._worker, self._device, self._reports)
 
     def load(self, on_change: Callable[[], None]) -> None:
-        """Load one model after the other; a model whose weights are amiss does not keep the others from serving."""
-        # Before diffusers: it loads the compiler, which chooses a place itself where none is named.
+        """Load one model after the other; one that cannot be loaded does not keep the others from being served."""
+        # Before diffusers: it imports the compiler, which sets default folders where none are named.
         set_cache_dirs(self._settings.data_dir / _KERNELS)
         from diffusers.utils.logging import disable_progress_bar
 
@@ -54,15 +54,15 @@ class LoadedModels:
         device = pick_device(self._settings.device)
         self._device = str(device)
 
-        def tell(slug: str, report: ModelReport) -> None:
+        def publish(slug: str, report: ModelReport) -> None:
             self._reports = {**self._reports, slug: report}
             on_change()
 
         for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].adapts_to_memory):
-            tell(slug, self._load_one(slug, device, partial(tell, slug)))
+            publish(slug, self._load_one(slug, device, partial(publish, slug)))
         stop_compile_workers()
 
-    def _load_one(self, slug: str, device: torch.device, tell: Callable[[ModelReport], None]) -> ModelReport:
+    def _load_one(self, slug: str, device: torch.device, publish: Callable[[ModelReport], None]) -> ModelReport:
         import torch
 
         began, model, options = time.monotonic(), MODELS[slug], self._settings.options_of(slug)
@@ -70,7 +70,7 @@ class LoadedModels:
             weights = self._open_weights(model, options) if model.needs_weights else WeightSet.empty()
             pipeline = model.load(weights, device, options)
             loaded = time.monotonic()
-            tell(ModelReport(ModelState.LOADING, detail="warming up"))
+            publish(ModelReport(ModelState.LOADING, detail="warming up"))
             pipeline.warm_up()
         except (WeightsError, OSError) as error:
             return _failed(slug, f"cannot load: {error}")
@@ -84,7 +84,7 @@ class LoadedModels:
             return _failed(slug, _TOO_SMALL.format(device, slug, model.memory_hint), error)
         except MemoryError as error:
             return _failed(slug, _TOO_SMALL.format("this host", slug, model.memory_hint), error)
-        # Broad, since a defect in one model's code is no reason to serve none; but a broken device is one to end.
+        # Broad: after a defect in one model's code the others are served; a broken device must end the process.
         except Exception as error:
             if is_broken_device(error):
                 raise
@@ -123,12 +123,12 @@ def _failed(slug: str, detail: str, error: BaseException | None = None) -> Model
 def pick_device(wanted: str) -> torch.device:
     """The torch device that the settings name; `auto` is the first GPU, or the CPU without one.
 
-    Raises what torch raises of a device that is not there.
+    Raises torch's own error if there is no such device.
     """
     import torch
 
     device = torch.device(wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-    torch.zeros(1, device=device)  # or else the first file that goes there would seem to be damaged
+    torch.zeros(1, device=device)  # else the first weight file moved there would be reported as damaged
     return device
 
 

@@ -1,4 +1,4 @@
-"""Between loading a model and serving it: warming up, and what the operator is told of it."""
+"""Between loading a model and serving it: warming up, and its report."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_real_model_with_a_failing_compiler(
     assert set(loaded.pipelines) == ({"ic-light"} if chosen == "auto" else set())
 
 
-def test_memory_that_is_too_small_to_warm_up_is_told(
+def test_running_out_of_memory_while_warming_up_is_reported(
     models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full() -> None:
@@ -140,9 +140,7 @@ def test_memory_that_is_too_small_to_warm_up_is_told(
     assert loaded.pipelines == {}
 
 
-def test_a_device_that_cannot_do_what_was_chosen_is_told(
-    models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unfit_device_is_reported(models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(options: Options) -> object:
         raise DeviceUnfit("FACELIGHT_FP8 needs another GPU.")
 
@@ -152,7 +150,7 @@ def test_a_device_that_cannot_do_what_was_chosen_is_told(
     assert loaded.report().models[PULID] == ModelReport(ModelState.FAILED, detail="FACELIGHT_FP8 needs another GPU.")
 
 
-def test_choices_are_passed_on(models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_reach_the_loader(models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[Options] = []
 
     def note(options: Options) -> Cold:
@@ -170,7 +168,7 @@ def test_choices_are_passed_on(models: Callable[..., LoadedModels], monkeypatch:
     ]
 
 
-def test_kernels_are_kept_beside_the_data_unless_told_otherwise(
+def test_kernels_are_cached_in_the_data_folder_by_default(
     models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     play(monkeypatch, lambda _: Cold(on_warm_up=lambda: None))
@@ -181,7 +179,7 @@ def test_kernels_are_kept_beside_the_data_unless_told_otherwise(
 
 
 @pytest.mark.slow
-def test_a_worker_serves_though_kernels_cannot_be_kept_where_its_image_says(
+def test_a_worker_serves_though_its_kernel_cache_is_unwritable(
     redis_url: str, demo_weights: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
@@ -203,7 +201,7 @@ def test_a_worker_serves_though_kernels_cannot_be_kept_where_its_image_says(
     assert member.log.read_text().count("compiled kernels cannot be cached in") == 2
 
 
-def test_float8_with_weights_that_wait_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float8_with_offloaded_checkpoints_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACELIGHT_FP8", "true")
     assert read_settings(WorkerSettings).fp8
     monkeypatch.setenv("FACELIGHT_CHECKPOINT_MEMORY", "host")
