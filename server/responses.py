@@ -65,7 +65,7 @@ def result(record: Record, urls: UrlBuilder, credits_left: float) -> ResultRespo
         "output": images[0]["url"],
         "images": images,
         "seed": record.params["seed"],
-        "prompt": record.params["prompt"],
+        "prompt": record.params.get("prompt", ""),
         "timings": {},
         "metrics": _billed(record, credits_left),
     }
