@@ -176,6 +176,17 @@ def test_a_request_past_its_deadline_fails(records: Records, store: Store) -> No
     assert "took longer" in (record.error or "")
 
 
+def test_the_time_budget_covers_all_stages(records: Records, store: Store) -> None:
+    class Slow(Painter):
+        def prepare(self, params: Params, images: Mapping[str, bytes]) -> bytes:
+            time.sleep(0.6)
+            return super().prepare(params, images)
+
+    submitted(records, store)
+    serve(records, store, Slow(lambda: time.sleep(0.6)), timeout_s=1)
+    assert ended(records) == (Status.FAILED, "The request took longer than 1 s (step 1 of 2).")
+
+
 def test_an_expired_input_is_told(records: Records, store: Store) -> None:
     store.delete(submitted(records, store))
     serve(records, store, Painter())
