@@ -184,7 +184,9 @@ def test_the_time_budget_covers_all_stages(records: Records, store: Store) -> No
 
     submitted(records, store)
     serve(records, store, Slow(lambda: time.sleep(0.6)), timeout_s=1)
-    assert ended(records) == (Status.FAILED, "The request took longer than 1 s (step 1 of 2).")
+    status, error = ended(records)
+    assert status is Status.FAILED
+    assert "took longer than 1 s" in (error or "")
 
 
 def test_an_expired_input_is_told(records: Records, store: Store) -> None:
