@@ -26,7 +26,6 @@ from bench.counts.tracing import recorded_calls
 from bench.full_size import baseline_pulid
 from bench.full_size.networks import (
     IcLightParts,
-    PulidParts,
     ic_light_parts,
     ic_light_pipeline,
     pulid_parts,
@@ -35,19 +34,19 @@ from bench.full_size.networks import (
 from bench.full_size.workloads import (
     FirstStepDone,
     ignore_step,
-    portrait,
-    prepare_portrait,
-    prepare_scene,
+    prepare_ic_light,
+    prepare_pulid,
+    pulid_request,
     stop_after_one,
 )
 from bench.report import RESULTS, Report, Row, row
 from models.ic_light.matting import feed_size
 from models.pipeline import Pipeline
 
-PORTRAIT: Final = roofline.Request({(128, 128): 7})
-"""The default portrait: 7 evaluations at 1024 x 1024 px."""
-SCENE: Final = roofline.Request({(80, 64): 25, (120, 96): 25})
-"""The default relighting: 25 evaluations at 512 x 640 px, 25 at 768 x 960 px."""
+PULID_REQUEST: Final = roofline.Request({(128, 128): 7})
+"""The default request of pulid-lightning: 7 evaluations at 1024 x 1024 px."""
+IC_LIGHT_REQUEST: Final = roofline.Request({(80, 64): 25, (120, 96): 25})
+"""The default request of ic-light: 25 evaluations at 512 x 640 px, 25 at 768 x 960 px."""
 _TERA: Final = 1e12
 
 
@@ -55,28 +54,30 @@ def flops() -> Iterator[Row]:
     """Work of default requests at full size, against the formulas."""
     parts = pulid_parts(META, reduced=False)
     pipeline = pulid_pipeline(parts)
-    configs = portrait_configs(parts)
-    first, again, reworded = (prepare_portrait(pipeline, prompt=text) for text in ("a cup", "a cup", "a bowl"))
+    configs = roofline.pulid_configs(parts)
+    first, again, reworded = (prepare_pulid(pipeline, prompt=text) for text in ("a cup", "a cup", "a bowl"))
     text = roofline.text_encoder(configs["clip_l"], layers_left_out=1) + roofline.text_encoder(configs["clip_g"])
-    known = roofline.portrait_drawing(configs["unet"], configs["vae"], PORTRAIT)
+    known = roofline.pulid_cached(configs["unet"], configs["vae"], PULID_REQUEST)
 
     def work(prepared: Any) -> Callable[[], object]:
         return lambda: pipeline.run([prepared], ignore_step)
 
-    yield from _against("pulid-lightning, first request", work(first), roofline.portrait(**configs, request=PORTRAIT))
+    yield from _against("pulid-lightning, first request", work(first), roofline.pulid(**configs, request=PULID_REQUEST))
     yield from _against("pulid-lightning, same face and texts", work(again), known)
     yield from _against("pulid-lightning, same face, another prompt", work(reworded), known + text)
-    scenes = ic_light_parts(META, reduced=False)
-    relight = ic_light_pipeline(scenes, cpu_noise=True)
-    prepared = prepare_scene(relight)
-    yield from _against("ic-light, first request", lambda: relight.run([prepared], ignore_step), _scene(scenes))
+    relighting = ic_light_parts(META, reduced=False)
+    relight = ic_light_pipeline(relighting, cpu_noise=True)
+    prepared = prepare_ic_light(relight)
+    yield from _against(
+        "ic-light, first request", lambda: relight.run([prepared], ignore_step), _ic_light_minimum(relighting)
+    )
 
 
 def calls_of_known_faces() -> Iterator[Row]:
     """How often the networks of face and text run for a second request with the same face and the same texts."""
     parts = pulid_parts(META, reduced=False)
     pipeline = pulid_pipeline(parts)
-    flop(lambda: pipeline.run([prepare_portrait(pipeline)], ignore_step))
+    flop(lambda: pipeline.run([prepare_pulid(pipeline)], ignore_step))
     calls, numbers = 0, count(1)
 
     def note(*_: object) -> None:
@@ -85,7 +86,7 @@ def calls_of_known_faces() -> Iterator[Row]:
 
     for network in (parts.clip_l, parts.clip_g, *parts.face_networks):
         network.register_forward_pre_hook(note)
-    flop(lambda: pipeline.run([prepare_portrait(pipeline, seed=7)], ignore_step))
+    flop(lambda: pipeline.run([prepare_pulid(pipeline, seed=7)], ignore_step))
     yield row("pulid-lightning, same face and texts: face or text networks run", calls, "calls", "== 0")
 
 
@@ -93,18 +94,18 @@ def operator_counts() -> Iterator[Row]:
     """Operators of one evaluation for both branches at full size, against diffusers' own forward pass."""
     parts = pulid_parts(META, reduced=False)
     pipeline = pulid_pipeline(parts)
-    prepared = prepare_portrait(pipeline)
+    prepared = prepare_pulid(pipeline)
     ours = _operators_of_run(pipeline, prepared)
     baseline_pulid.install(parts.unet, parts.projections, wide=False)
     with ReadAsZero():
-        inputs = baseline_pulid.unet_inputs(portrait(parts, prepared), slice(0, 2))
+        inputs = baseline_pulid.unet_inputs(pulid_request(parts, prepared), slice(0, 2))
     latents, timestep = torch.empty(2, 4, 128, 128, device=META), torch.empty(1, device=META)
     yield from _fewer("pulid-lightning", ours, operators(lambda: parts.unet(latents, timestep, **inputs)), "<= 0.9")
-    scenes = ic_light_parts(META, reduced=False)
-    relight = ic_light_pipeline(scenes, cpu_noise=True)
-    ours = _operators_of_run(relight, prepare_scene(relight))
+    relighting = ic_light_parts(META, reduced=False)
+    relight = ic_light_pipeline(relighting, cpu_noise=True)
+    ours = _operators_of_run(relight, prepare_ic_light(relight))
     seen, text = torch.empty(2, 8, 80, 64, device=META), torch.empty(2, 77, 768, device=META)
-    plain = operators(lambda: scenes.unet(seen, timestep, encoder_hidden_states=text))
+    plain = operators(lambda: relighting.unet(seen, timestep, encoder_hidden_states=text))
     yield from _fewer("ic-light", ours, plain, None)
 
 
@@ -133,19 +134,11 @@ def main() -> None:
                 report.put(measured)
 
 
-def portrait_configs(parts: PulidParts) -> dict[str, roofline.Config]:
-    """The configurations that a portrait's minimum goes by."""
-    texts = {"clip_l": parts.clip_l, "clip_g": parts.clip_g}
-    return {"unet": parts.unet.config, "vae": parts.vae.config} | {
-        name: encoder.config.to_dict() for name, encoder in texts.items()
-    }
-
-
-def _scene(parts: IcLightParts) -> int:
-    """The least work of the default relighting of the picture that all requests look at."""
+def _ic_light_minimum(parts: IcLightParts) -> int:
+    """The minimum of work for the default request with the picture of all requests."""
     width, height = feed_size(960, 1200)
     text = parts.text_encoder.config.to_dict()
-    return roofline.relighting(parts.unet.config, parts.vae.config, text, SCENE, (height, width))
+    return roofline.ic_light(parts.unet.config, parts.vae.config, text, IC_LIGHT_REQUEST, (height, width))
 
 
 def _against(name: str, work: Callable[[], object], least: int) -> Iterator[Row]:
@@ -163,8 +156,8 @@ def _operators_of_run(pipeline: Pipeline[Any, Any], prepared: Any) -> int:
 
 def _fewer(name: str, ours: int, plain: int, goal: str | None) -> Iterator[Row]:
     yield row(f"{name}: operators of an evaluation, ours", ours, "operators")
-    yield row(f"{name}: operators of an evaluation, R1", plain, "operators")
-    yield row(f"{name}: operators ours / R1", ours / plain, "", goal)
+    yield row(f"{name}: operators of an evaluation, diffusers", plain, "operators")
+    yield row(f"{name}: operators ours / diffusers", ours / plain, "", goal)
 
 
 if __name__ == "__main__":

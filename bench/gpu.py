@@ -1,9 +1,10 @@
-"""How fast requests are on a device, against the published way, the plain way, and the device's own limit.
+"""How fast requests are on a device, against diffusers in several ways and against the device's own limit.
 
 `python -m bench.gpu --only a|b|ref|stages|all`. Networks are of full size with random weights, made on the device; no
-file is read and no network connection is made. R0 is the published way, R1 plain diffusers with batched guidance, R2
-the same under `torch.compile` with all that it has; the floor is the least work at the rate of large matrix products.
-Without an accelerator the same runs on the processor: `--device cpu --reduced`.
+file is read and no network connection is made. `reference` is the published implementation's way, `diffusers` plain
+diffusers with batched guidance, `diffusers_compiled` the same under `torch.compile` with max-autotune; the roofline is
+the minimum of work at the rate of large matrix products. Without an accelerator the same runs on the processor:
+`--device cpu --reduced`.
 """
 
 from __future__ import annotations
@@ -23,31 +24,31 @@ import torch
 
 from bench.device import compiled, requests, stages
 from bench.device.compiled import Compilation
-from bench.device.endpoints import Endpoint, Portraits, Scenes
+from bench.device.endpoints import Endpoint, IcLightEndpoint, PulidEndpoint
 from bench.device.requests import Bench
 from bench.report import RESULTS, Report, Row
-from models.pipeline import Compile
+from models.options import Compile
 from models.runtime.runner import Execution, execution_for
 
 SECTIONS: Final = ("a", "b", "stages", "ref")
-"""Portraits, scenes, where their time goes, and R2: in the order of `all`."""
+"""Requests of both endpoints, where their time goes, and `diffusers_compiled`: in the order of `all`."""
 
 
 class Session:
     """One run: both endpoints are made when a section first asks for them."""
 
     def __init__(self, bench: Bench, execution: Execution, compilation: Compilation) -> None:
-        """Measure as `bench` says; `execution` is ours, `compilation` R2's."""
+        """Measure as `bench` says; `execution` is ours, `compilation` that of `diffusers_compiled`."""
         self._bench, self._execution, self._compilation = bench, execution, compilation
 
     def rows(self, section: str) -> Iterator[Row]:
         """The rows of one of `SECTIONS`."""
         if section == "a":
-            yield from requests.rows(self._bench, self._portraits)
+            yield from requests.rows(self._bench, self._pulid)
         elif section == "b":
-            yield from requests.rows(self._bench, self._scenes)
+            yield from requests.rows(self._bench, self._ic_light)
         else:
-            for endpoint in (self._portraits, self._scenes):
+            for endpoint in (self._pulid, self._ic_light):
                 yield requests.warm_up(endpoint)
                 yield from self._of_both(section, endpoint)
 
@@ -57,12 +58,12 @@ class Session:
         return compiled.rows(self._bench, endpoint, self._compilation)
 
     @cached_property
-    def _portraits(self) -> Portraits:
-        return Portraits(self._bench.device, self._bench.reduced, self._execution)
+    def _pulid(self) -> PulidEndpoint:
+        return PulidEndpoint(self._bench.device, self._bench.reduced, self._execution)
 
     @cached_property
-    def _scenes(self) -> Scenes:
-        return Scenes(self._bench.device, self._bench.reduced, self._execution)
+    def _ic_light(self) -> IcLightEndpoint:
+        return IcLightEndpoint(self._bench.device, self._bench.reduced, self._execution)
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=20, help="how often each time is taken (%(default)s)")
     parser.add_argument("--budget-s", type=float, default=520, help="seconds after which the run ends (%(default)s)")
     parser.add_argument("--compile", choices=get_args(Compile), default="auto", help="how ours runs (%(default)s)")
-    parser.add_argument("--backend", default="inductor", help="compiler of R2 (%(default)s)")
+    parser.add_argument("--backend", default="inductor", help="backend of diffusers_compiled (%(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     return parser
 

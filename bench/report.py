@@ -13,14 +13,17 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, MappingProxyType, TracebackType
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from bench.machine import Machine, command_line, installed_versions, this_machine
 
 SCHEMA_VERSION: Final = 1
 RESULTS: Final = Path(__file__).parent / "results"
+_OLD_WORDS: Final = {"R0": "reference", "R1": "diffusers", "R2": "diffusers_compiled", "floor": "roofline"}
+"""Words in the rows' names of results before 2026-12, which are still read."""
+_OLD_WORD: Final = re.compile(r"\b(R[012]|floor)\b")
 _GOAL: Final = re.compile(r"(<=|>=|==|<|>) (-?\d+(?:\.\d+)?)")
 _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<=": float.__le__,
@@ -44,7 +47,7 @@ class Row(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
+    name: Annotated[str, BeforeValidator(lambda name: _OLD_WORD.sub(lambda word: _OLD_WORDS[word[0]], name))]
     value: float | None
     unit: str
     goal: str | None = None

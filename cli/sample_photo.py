@@ -1,4 +1,4 @@
-"""The photos that the demo sends and the welcome's command lines name."""
+"""Sample photos from the scikit-image package, found without importing it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from pathlib import Path
 
 
 def sample_photo(name: str = "astronaut.png") -> Path:
-    """A photo in the public domain that scikit-image brings along, one of a face if none is named.
-
-    The package is not loaded.
-    """
+    """Path of a photo in the public domain or under CC0; raises `ModuleNotFoundError` without scikit-image."""
     package = find_spec("skimage")
-    assert package is not None, "scikit-image is a dependency of this distribution"
-    assert package.origin is not None
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("The photos are part of scikit-image, which is not installed: add facelight[demo].")
     return Path(package.origin).parent / "data" / name

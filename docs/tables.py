@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bench.report import RESULTS, Record, table
-from models.catalog import MODELS, Model
+from models.catalog import MODELS
+from models.model import Model
 from models.weights.lock import HubSource, Weight, read_lock
 from server.settings import GatewaySettings
 from training.evaluation.goals import FIGURES_FILE, check_goals, read_figures
@@ -80,7 +81,10 @@ def _allowed(field: dict[str, Any]) -> str:
 
 def _setting_rows() -> Iterator[tuple[str, ...]]:
     for owner, settings in (("", CommonSettings), ("Gateway. ", GatewaySettings), ("Worker. ", WorkerSettings)):
-        for name, field in settings.model_fields.items():
+        # The fields of the class itself first, then those that the models' options add.
+        for name, field in sorted(
+            settings.model_fields.items(), key=lambda item: item[0] not in settings.__annotations__
+        ):
             if settings is CommonSettings or name not in CommonSettings.model_fields:
                 yield f"`FACELIGHT_{name.upper()}`", _default(field), owner + (field.description or "")
 

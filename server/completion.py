@@ -1,7 +1,7 @@
-"""Waits for the end of requests without polling: Redis says when one has ended.
+"""Notifies of completed requests by Redis pub/sub, so that v1 calls wait without polling.
 
-One connection per process listens for all waiters. Whoever waits registers first and looks at the record afterwards,
-so an end between the two is not missed; after a lost connection every waiter looks again.
+One connection per process serves all subscribers. A subscriber subscribes first and reads the record afterwards, so
+that no completion is missed; after a reconnection every subscriber is notified, as messages may have been lost.
 """
 
 from __future__ import annotations
@@ -25,51 +25,50 @@ from workers.state.connection import decode
 from workers.state.scripts import FINISHED_CHANNEL
 
 _log = logging.getLogger(__name__)
-_QUIET_S: Final = 5.0
-"""After so long without a message the connection is tested."""
-_ANSWER_S: Final = 3.0
-"""Then, and after a connection was made, Redis has to say something within so long."""
+_PING_AFTER_S: Final = 5.0
+"""Seconds without a message after which a PING is sent."""
+_REPLY_S: Final = 3.0
+"""Time limit of connecting, and of the reply to SUBSCRIBE and PING."""
 _RECONNECT_S: Final = 0.5
 
 
 class CompletionListener:
-    """Wakes those who wait for a request's end. `listen` must be running."""
+    """Sets the events of subscribers when their request completes. `listen` must be running."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis = Redis.from_url(
             redis_url,
             retry=Retry(NoBackoff(), retries=0),
-            socket_connect_timeout=_ANSWER_S,
-            socket_timeout=_ANSWER_S,
-            health_check_interval=0,  # `listen` tests the connection itself
-            maint_notifications_config=MaintNotificationsConfig(
-                enabled=False
-            ),  # an ACL refuses, and notes, each asking
+            socket_connect_timeout=_REPLY_S,
+            socket_timeout=_REPLY_S,
+            health_check_interval=0,  # `listen` sends PING itself
+            # Enabled, each connection sends a command that the ACL refuses and logs.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
-        self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._subscribers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._disconnected = False
 
     @contextmanager
     def subscribe(self, request_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the request may have ended; clear it before each look at the record."""
+        """The event that is set when the request may have ended; clear it before each read of the record."""
         event = asyncio.Event()
-        self._waiters[request_id].add(event)
+        self._subscribers[request_id].add(event)
         try:
             yield event
         finally:
-            self._waiters[request_id].discard(event)
-            if not self._waiters[request_id]:
-                del self._waiters[request_id]
+            self._subscribers[request_id].discard(event)
+            if not self._subscribers[request_id]:
+                del self._subscribers[request_id]
 
     async def listen(self) -> None:
-        """Listen for ends until cancelled, over as many connections as it takes."""
+        """Receive completions until cancelled; reconnects whenever the connection is lost."""
         while True:
             try:
                 async with self._redis.pubsub() as channel:
                     await channel.subscribe(FINISHED_CHANNEL)
-                    self._pass_on(await _answer(channel))
+                    self._handle(await _reply(channel))
                     while True:
-                        self._pass_on(await _next_message(channel))
+                        self._handle(await _next_message(channel))
             except (RedisError, OSError) as error:
                 if not self._disconnected:
                     _log.warning("lost the Redis subscription, reconnecting: %s", error)
@@ -80,30 +79,30 @@ class CompletionListener:
         """Close the connection."""
         await self._redis.aclose()
 
-    def _pass_on(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":
-            self._wake(decode(message["data"]))
+            self._notify(decode(message["data"]))
         elif message["type"] == "subscribe":
-            # The first words of every new connection: what was said before, nobody here has heard.
+            # First message of every new connection: earlier ones may have been lost.
             self._disconnected = False
-            for request_id in list(self._waiters):
-                self._wake(request_id)
+            for request_id in list(self._subscribers):
+                self._notify(request_id)
 
-    def _wake(self, request_id: str) -> None:
-        for event in self._waiters.get(request_id, ()):
+    def _notify(self, request_id: str) -> None:
+        for event in self._subscribers.get(request_id, ()):
             event.set()
 
 
 async def _next_message(channel: PubSub) -> dict[str, Any]:
-    message: dict[str, Any] | None = await channel.get_message(timeout=_QUIET_S)
+    message: dict[str, Any] | None = await channel.get_message(timeout=_PING_AFTER_S)
     if message is not None:
         return message
     await channel.ping()
-    return await _answer(channel)
+    return await _reply(channel)
 
 
-async def _answer(channel: PubSub) -> dict[str, Any]:
-    message: dict[str, Any] | None = await channel.get_message(timeout=_ANSWER_S)
+async def _reply(channel: PubSub) -> dict[str, Any]:
+    message: dict[str, Any] | None = await channel.get_message(timeout=_REPLY_S)
     if message is None:
-        raise RedisConnectionError("the connection is silent")
+        raise RedisConnectionError("no reply from Redis")
     return message

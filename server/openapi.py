@@ -9,8 +9,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from models.catalog import MODELS, Model
+from models.catalog import MODELS
 from models.imaging.decode import FILE_MEDIA_TYPES, MEDIA_TYPES
+from models.model import Model
 from server import responses
 from server.schemas import (
     CreditsResponse,
@@ -26,9 +27,12 @@ from workers.state.record import Output, Record, Status
 
 Responses = dict[int | str, dict[str, Any]]
 
+_SLUG: Final = next(iter(MODELS))
+"""The model of the examples."""
 DESCRIPTION: Final = (
-    "Portraits of a person from one photo (`pulid-lightning`) and relit pictures (`ic-light`), drawn on this machine. "
-    "Every error is JSON with a sentence under `error`. Requests and their pictures are kept for an hour."
+    "Models on this machine: "
+    + "; ".join(f"`{model.slug}`, {model.summary[0].lower()}{model.summary[1:-1]}" for model in MODELS.values())
+    + ". Every error is JSON with a message under `error`. Requests and their pictures are kept for an hour."
 )
 TAGS: Final = [
     {"name": "generate", "description": "Draw pictures."},
@@ -43,7 +47,7 @@ _UNIVERSAL: Final = (404, 405, 500)
 _ERRORS: Final[dict[int, tuple[str, str]]] = {
     400: ("The body cannot be read, or a field holds what is not accepted.", "width: must be one of 256, 320, 384"),
     401: ("No API key, or an unknown one.", "Unauthorized. Send a valid API key in the x-api-key header."),
-    403: ("The key may not use the model.", "This API key may not use ic-light."),
+    403: ("The key may not use the model.", f"This API key may not use {_SLUG}."),
     404: ("There is no such thing, or no longer.", "Request 6f0c6b7e-6f5b-4c0a-9f0e-2f6f3f1f7c55 not found"),
     405: ("The address does not take this method.", "PUT is not allowed here."),
     406: ("The key has too few credits left.", "Insufficient credits. You have 0.5 credits, and this costs 1."),
@@ -55,7 +59,7 @@ _ERRORS: Final[dict[int, tuple[str, str]]] = {
     416: ("The file ends before the range.", "The file ends before that range."),
     429: (
         "Too many requests wait, or come with this key.",
-        "1000 requests are waiting for ic-light already. Try again later.",
+        f"1000 requests are waiting for {_SLUG} already. Try again later.",
     ),
     500: ("A defect of the server.", "Internal server error."),
     503: (
@@ -105,9 +109,9 @@ _URLS: Final = UrlBuilder("https://images.example.com")
 _CREDITS: Final = 1_000_000.0
 _QUEUED_RECORD: Final = Record(
     request_id="6f0c6b7e-6f5b-4c0a-9f0e-2f6f3f1f7c55",
-    slug="pulid-lightning",
+    slug=_SLUG,
     owner="",
-    params={"prompt": "A photo of a person", "seed": 412431},
+    params={name: MODELS[_SLUG].example[name] for name in ("prompt", "seed")},
 )
 _PICTURE: Final = Output("Vh0Qk3cJx1yTq5m2b8nZr7dL4wGfPsAe.png", "image/png", 1_403_118, 1024, 1024)
 
@@ -140,23 +144,27 @@ _READY: Final[ReadyResponse] = {
     "draining": False,
     "weights": "real",
     "models": {
-        "pulid-lightning": {
+        _SLUG: {
             "ready": True,
             "weights": "real",
             "note": "",
-            "variants": ["default", "artistic"],
+            "variants": list(MODELS[_SLUG].params.variants[:2]),
             "detail": "loaded in 41.3 s, warmed up in 95.0 s",
             "execution": "captured",
             "fallback": "",
         },
-        "ic-light": {
-            "ready": False,
-            "weights": None,
-            "note": "",
-            "variants": [],
-            "detail": "loading",
-            "execution": None,
-            "fallback": "",
+        **{
+            slug: {
+                "ready": False,
+                "weights": None,
+                "note": "",
+                "variants": [],
+                "detail": "loading",
+                "execution": None,
+                "fallback": "",
+            }
+            for slug in MODELS
+            if slug != _SLUG
         },
     },
     "workers": 1,

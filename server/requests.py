@@ -12,8 +12,8 @@ from typing import Final
 
 from anyio.to_thread import run_sync
 
-from models.catalog import Model
 from models.errors import UnreadableImage
+from models.model import Model
 from models.params import RANDOM_SEED, CommonParams
 from server.auth import ANYONE
 from server.errors import ImageUnavailable, InvalidParameters, NotFound

@@ -13,8 +13,9 @@ from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from models.catalog import MODELS
+from models.options import Words, split_words
 from server.intake.fetcher import USER_AGENT, trust
-from workers.settings import CommonSettings, Words, split_words
+from workers.settings import CommonSettings
 
 Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode]
 """A comma-separated list of CIDR ranges in the environment."""
@@ -92,9 +93,7 @@ class GatewaySettings(CommonSettings):
         description="Credits that a picture of a model costs, comma-separated. Metered keys pay them.",
     )
 
-    _split = field_validator("api_keys", "fetch_allow_cidrs", "credit_costs", "cors_origins", mode="before")(
-        split_words
-    )
+    _split = field_validator("fetch_allow_cidrs", mode="before")(split_words)
 
     @field_validator("api_keys")
     @classmethod

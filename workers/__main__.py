@@ -13,16 +13,16 @@ from workers.settings import WorkerSettings, read_settings
 from workers.store.open import open_store
 
 _ENVIRONMENT: Final = {
-    # Weights are files that are there: no library is to ask a hub for newer ones.
+    # Weights are local files: no library may look for newer ones on a hub.
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
-    # Idle OpenMP threads sleep instead of spinning: on a shared machine they would take each other's processor.
+    # Idle OpenMP threads sleep instead of spinning, which would take processor time from each other's work.
     "OMP_WAIT_POLICY": "passive",
 }
-"""What the libraries read when they are imported, which they are not yet."""
+"""Defaults for variables that libraries read on import; nothing has imported them yet."""
 
 
 def main() -> None:
@@ -34,16 +34,16 @@ def main() -> None:
         settings = read_settings(WorkerSettings)
         configure_logging("worker", settings.log_level, settings.log_format)
         if settings.offline:
-            os.environ["HF_HUB_OFFLINE"] = "1"  # whatever it was: the libraries have not read it yet
+            os.environ["HF_HUB_OFFLINE"] = "1"  # overrides what was set: the libraries have not read it yet
         open_store(settings.store_location).check()
     except SettingsError as error:
         sys.exit(str(error))
-    from workers.engine.rq_loop import DEVICE_BROKEN  # RQ comes with it: see `read_settings`
+    from workers.engine.rq_loop import DEVICE_BROKEN  # imports RQ: see `read_settings`
     from workers.engine.worker import serve
 
     status = serve(settings)
     if status == DEVICE_BROKEN:
-        os._exit(status)  # an orderly end would have the libraries tidy up on a device that may never answer
+        os._exit(status)  # the libraries' exit handlers could block on a device that does not answer
     sys.exit(status)
 
 

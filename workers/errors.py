@@ -1,54 +1,54 @@
 """What can go wrong between the gateway and a worker.
 
 WorkerError
-├── QueueFull            too many requests wait for this model, or of this key; try again later
-├── OutOfCredits         the key cannot pay for the request
+├── QueueFull            too many requests are queued for this model, or of this key; retry later
+├── OutOfCredits         the key has fewer credits than the request costs
 ├── IdempotencyConflict  the Idempotency-Key was used for another request
-├── DeadlineExceeded     a job ran longer than it may; raised through `on_step`, ends the request as FAILED
-├── Cancelled            the caller wants the result no more; likewise
-├── DeviceBroken         the device cannot be used again by this process, which must end
-├── KeyRefused           what the operator wants to do to API keys cannot be done
-│   ├── NameTaken        there is a key of that name
-│   ├── NameAmbiguous    there are several keys of that name
+├── DeadlineExceeded     a request took longer than `job_timeout_s`; raised from `on_step`, the request FAILED
+├── Cancelled            the caller cancelled the request; likewise
+├── DeviceBroken         the device is unusable for this process, which must end
+├── KeyRefused           an operation on API keys cannot be carried out
+│   ├── NameTaken        a key has that name already
+│   ├── NameAmbiguous    several keys have that name
 │   └── NotMetered       the key has no credits to add to
-├── SettingsError        a setting does not fit; ends the process at its start
-└── StoreUnavailable     pictures can be neither kept nor read now; try again later
-    └── StoreRefused     … and waiting does not help: something is set up wrongly
+├── SettingsError        a setting is invalid; ends the process at its start
+└── StoreUnavailable     the result store cannot be used now; retry later
+    └── StoreRefused     … and a retry does not help: permissions or configuration are wrong
 """
 
 from __future__ import annotations
 
 
 class WorkerError(Exception):
-    """Base of this room's errors."""
+    """Base of the errors of this package."""
 
 
 class QueueFull(WorkerError):
-    """No more requests are taken for this model until some have been served."""
+    """A limit of queued requests is reached; `str()` is a message for the caller."""
 
 
 class OutOfCredits(WorkerError):
-    """The key has fewer credits than the request costs; `str()` is a sentence for the caller."""
+    """The key has fewer credits than the request costs; `str()` is a message for the caller."""
 
 
 class DeadlineExceeded(WorkerError):
-    """The job's time is up; `str()` is a sentence for the caller."""
+    """The request's time budget is used up; `str()` is a message for the caller."""
 
 
 class IdempotencyConflict(WorkerError):
-    """A request with the same Idempotency-Key, and other contents, is there already."""
+    """A request with the same Idempotency-Key and another fingerprint exists."""
 
 
 class Cancelled(WorkerError):
-    """The request was cancelled while a worker was at it; `str()` is a sentence for the caller."""
+    """The request was cancelled while it was processed; `str()` is a message for the caller."""
 
 
 class DeviceBroken(WorkerError):
-    """After such an error a process gets nothing from its device any more; the request is not to blame for sure."""
+    """A sticky device error: every later call of this process fails too. Its cause need not be the request."""
 
 
 class KeyRefused(WorkerError):
-    """Nothing has changed; `str()` is a sentence for the operator."""
+    """Nothing has changed; `str()` is a message for the operator."""
 
 
 class NameTaken(KeyRefused):
@@ -56,20 +56,20 @@ class NameTaken(KeyRefused):
 
 
 class NameAmbiguous(KeyRefused):
-    """The name means several keys, which versions before this one allowed; the sentence has their ids."""
+    """Several keys have the name, which earlier versions allowed; `str()` has their ids."""
 
 
 class NotMetered(KeyRefused):
-    """Credits are added to those that a key has."""
+    """Credits cannot be added to a key that is not metered."""
 
 
 class SettingsError(WorkerError):
-    """A setting does not fit; `str()` names it."""
+    """A setting is invalid; `str()` names it."""
 
 
 class StoreUnavailable(WorkerError):
-    """The result store does not answer, or is full; `str()` says which and why, for the log."""
+    """The result store does not answer or is full; `str()` has the cause, for the log."""
 
 
 class StoreRefused(StoreUnavailable):
-    """The result store answers, and does not let this process use it."""
+    """The result store denies access, or returns other bytes than were written."""

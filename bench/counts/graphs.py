@@ -18,7 +18,7 @@ from torch._dynamo.utils import counters
 from torch.fx import GraphModule
 
 from bench.full_size.networks import ic_light_parts, ic_light_pipeline, pulid_parts, pulid_pipeline, pulid_unet
-from bench.full_size.workloads import FirstStepDone, prepare_portrait, prepare_scene, stop_after_one
+from bench.full_size.workloads import FirstStepDone, prepare_ic_light, prepare_pulid, stop_after_one
 from bench.report import Row, row
 from models.pipeline import Pipeline
 from models.runtime.compiler import Compiler
@@ -48,10 +48,10 @@ class GraphCounter:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Note for which function's sake graphs are made."""
-        with patch.object(Runner, "compile", self._noted(Runner.compile)):
+        with patch.object(Runner, "compile", self._traced(Runner.compile)):
             yield
 
-    def _noted(self, compile_: Callable[..., None]) -> Callable[..., None]:
+    def _traced(self, compile_: Callable[..., None]) -> Callable[..., None]:
         def noted(runner: Any, *arguments: Any) -> None:
             self._function = runner.name
             compile_(runner, *arguments)
@@ -70,12 +70,12 @@ class GraphCounter:
 
 
 def rows() -> Iterator[Row]:
-    """Both endpoints, that of portraits with two checkpoints."""
+    """Both endpoints, pulid-lightning with two checkpoints."""
     parts = pulid_parts(_CPU, reduced=True)
     other = pulid_unet(_CPU, reduced=True, dtype=torch.float32)
-    yield from _counted("pulid-lightning", lambda run: pulid_pipeline(parts, run, {"artistic": other}), random_portrait)
-    scene = ic_light_parts(_CPU, reduced=True)
-    yield from _counted("ic-light", lambda run: ic_light_pipeline(scene, run), random_scene)
+    yield from _counted("pulid-lightning", lambda run: pulid_pipeline(parts, run, {"artistic": other}), random_pulid)
+    relighting = ic_light_parts(_CPU, reduced=True)
+    yield from _counted("ic-light", lambda run: ic_light_pipeline(relighting, run), random_ic_light)
 
 
 def _counted(
@@ -117,9 +117,9 @@ def _failures(
     return reasons
 
 
-def random_portrait(pipeline: Any, chance: random.Random, largest: int = 448) -> Any:
-    """A portrait of any size from 256 to `largest` px, style and checkpoint, with up to 3 pictures and long texts."""
-    return prepare_portrait(
+def random_pulid(pipeline: Any, chance: random.Random, largest: int = 448) -> Any:
+    """A request of any size from 256 to `largest` px, any style and checkpoint, up to 3 images and long prompts."""
+    return prepare_pulid(
         pipeline,
         width=chance.randrange(256, largest + 1, 8),
         height=chance.randrange(256, largest + 1, 8),
@@ -132,9 +132,9 @@ def random_portrait(pipeline: Any, chance: random.Random, largest: int = 448) ->
     )
 
 
-def random_scene(pipeline: Any, chance: random.Random, largest: int = 448) -> Any:
-    """A scene of any size from 256 to `largest` px, with or without guidance and light, up to 3 pictures."""
-    return prepare_scene(
+def random_ic_light(pipeline: Any, chance: random.Random, largest: int = 448) -> Any:
+    """A request of any size from 256 to `largest` px, with or without guidance and light source, up to 3 images."""
+    return prepare_ic_light(
         pipeline,
         width=chance.randrange(256, largest + 1, 64),
         height=chance.randrange(256, largest + 1, 64),

@@ -32,25 +32,35 @@ class Request:
         return self.pictures * (1 + self.guided)
 
 
-def portrait(unet: Config, vae: Config, clip_l: Config, clip_g: Config, request: Request) -> int:
+def pulid_configs(parts: Any) -> dict[str, Config]:
+    """The networks' configurations by the parameters of `pulid`; `parts` has them as attributes."""
+    return {
+        "unet": parts.unet.config,
+        "vae": parts.vae.config,
+        "clip_l": parts.clip_l.config.to_dict(),
+        "clip_g": parts.clip_g.config.to_dict(),
+    }
+
+
+def pulid(unet: Config, vae: Config, clip_l: Config, clip_g: Config, request: Request) -> int:
     """A `pulid-lightning` request at full size: texts of one chunk, the face's networks, 10 ID tokens, the VAE.
 
     The two face models in ONNX files are not counted.
     """
     face = bisenet(512, 512) + eva_tower() + id_encoder()
     texts = 2 * (text_encoder(clip_l, layers_left_out=1) + text_encoder(clip_g))
-    return face + texts + portrait_drawing(unet, vae, request)
+    return face + texts + pulid_cached(unet, vae, request)
 
 
-def portrait_drawing(unet: Config, vae: Config, request: Request, id_tokens: int = 10) -> int:
-    """The part of a portrait that texts and faces which are known already do not save."""
+def pulid_cached(unet: Config, vae: Config, request: Request, id_tokens: int = 10) -> int:
+    """The part of a `pulid-lightning` request that is left when texts and face are in the caches."""
     ((height, width),) = request.evaluations
     hoisted = request.rows * (contexts(unet, 77) + contexts(unet, id_tokens)) + _times(unet, request)
     decoding = request.pictures * vae_decode(vae, height, width)
     return hoisted + denoising(unet, request, 77, id_tokens) + decoding
 
 
-def relighting(unet: Config, vae: Config, text: Config, request: Request, matting: tuple[int, int]) -> int:
+def ic_light(unet: Config, vae: Config, text: Config, request: Request, matting: tuple[int, int]) -> int:
     """An `ic-light` request at full size, texts of one chunk, without a light source; `matting`: height, width in px.
 
     The subject is encoded once for each pass, each picture once between the passes, and decoded after both.

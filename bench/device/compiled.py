@@ -1,8 +1,8 @@
-"""Section `ref` of `bench.gpu`: R2, the plain way through `torch.compile` with all that it has, against ours.
+"""Section `ref` of `bench.gpu`: `diffusers_compiled` against ours.
 
-R2 is R1 with UNet and VAE compiled for exactly the sizes of the default request, channels-last, each network as one
-graph, and with the compiler's own search for kernels and its own CUDA graphs. That takes minutes before the first
-request; a server that has to serve any size cannot do it.
+`diffusers_compiled` is `diffusers` with UNet and VAE compiled for exactly the sizes of the default request,
+channels-last, each network as one graph, with max-autotune and Inductor's own CUDA graphs. That takes minutes before
+the first request; a server that has to serve any size cannot do it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bench.timing import Timing, interleaved
 
 @dataclass(frozen=True)
 class Compilation:
-    """How R2 is compiled: `inductor` with its longest search, or another backend, to try this file without one."""
+    """How it is compiled: `inductor` with max-autotune, or another backend, to try this file without a compiler."""
 
     backend: str = "inductor"
 
@@ -43,7 +43,7 @@ class Compilation:
 
 @torch.inference_mode()
 def rows(bench: Bench, endpoint: Endpoint, compilation: Compilation) -> Iterator[Row]:
-    """A default request by R2 and by ours, in turns."""
+    """A default request by diffusers_compiled and by ours, in turns."""
     name, prepared = endpoint.name, endpoint.prepare()
     start = time.perf_counter()
     try:
@@ -51,22 +51,31 @@ def rows(bench: Bench, endpoint: Endpoint, compilation: Compilation) -> Iterator
         plain()
         plain()
     except Exception as error:  # noqa: BLE001 - whatever the compiler lacks here, the rest of the run is worth having
-        yield row(f"{name}: request, R2", None, "ms", note=f"{type(error).__name__}: {str(error).strip()[:200]}")
+        yield row(
+            f"{name}: request, diffusers_compiled",
+            None,
+            "ms",
+            note=f"{type(error).__name__}: {str(error).strip()[:200]}",
+        )
         return
-    yield row(f"{name}: R2 is ready after", time.perf_counter() - start, "s")
+    yield row(f"{name}: diffusers_compiled is ready after", time.perf_counter() - start, "s")
     yield from _compared(
-        bench, endpoint, interleaved({"ours": endpoint.run(prepared), "R2": plain}, bench.device, bench.repeats)
+        bench,
+        endpoint,
+        interleaved({"ours": endpoint.run(prepared), "diffusers_compiled": plain}, bench.device, bench.repeats),
     )
 
 
 def _compared(bench: Bench, endpoint: Endpoint, timings: dict[str, Timing]) -> Iterator[Row]:
-    floor = bench.floor(endpoint.least(1))
+    roofline = bench.roofline(endpoint.least(1))
     for way, timing in timings.items():
         yield row(
-            f"{endpoint.name}: request beside R2, {way}",
+            f"{endpoint.name}: request beside diffusers_compiled, {way}",
             timing.median,
             "ms",
-            note=f"{timing.median / floor:.3g} x floor",
+            note=f"{timing.median / roofline:.3g} x roofline",
         )
-    ratio = timings["R2"].median / timings["ours"].median
-    yield row(f"{endpoint.name}: request, R2 / ours", ratio, "", endpoint.goal("R2 / ours"))
+    ratio = timings["diffusers_compiled"].median / timings["ours"].median
+    yield row(
+        f"{endpoint.name}: request, diffusers_compiled / ours", ratio, "", endpoint.goal("diffusers_compiled / ours")
+    )

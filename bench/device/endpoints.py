@@ -18,9 +18,7 @@ from torch import Tensor
 from bench.counts import roofline
 from bench.counts.roofline_small import rmbg
 from bench.counts.tracing import Call
-from bench.cpu import portrait_configs
-from bench.full_size import baseline_ic_light as plain_b
-from bench.full_size import baseline_pulid as plain_a
+from bench.full_size import baseline_ic_light, baseline_pulid
 from bench.full_size.networks import (
     ic_light_parts,
     ic_light_pipeline,
@@ -28,14 +26,14 @@ from bench.full_size.networks import (
     pulid_pipeline,
     pulid_unet,
 )
-from bench.full_size.workloads import ignore_step, portrait, prepare_portrait, prepare_scene, scene
+from bench.full_size.workloads import ic_light_request, ignore_step, prepare_ic_light, prepare_pulid, pulid_request
 from models.ic_light.pipeline import IcLight
 from models.pipeline import Pipeline
 from models.pulid_lightning.pipeline import PulidLightning
 from models.runtime.runner import Execution
 
-Way = Literal["R0", "R1"]
-WAYS: Final[tuple[Way, ...]] = ("R0", "R1")
+Way = Literal["reference", "diffusers"]
+WAYS: Final[tuple[Way, ...]] = ("reference", "diffusers")
 Work = Callable[[], Any]
 Compilation = Callable[[Any], Callable[..., Any]]
 """Compiles a network or a function of one."""
@@ -70,7 +68,7 @@ class Endpoint(ABC):
 
     @abstractmethod
     def compiled_request(self, prepared: Any, compilation: Compilation) -> Work:
-        """A whole request by R1 with UNet and VAE compiled, channels-last."""
+        """A whole request by `diffusers` with UNet and VAE compiled, channels-last."""
 
     @abstractmethod
     def evaluation(self, way: Way, prepared: Any, call: Call) -> Work:
@@ -100,21 +98,21 @@ class Endpoint(ABC):
         return dict(zip(WAYS, (first, second), strict=True))
 
 
-class Portraits(Endpoint):
+class PulidEndpoint(Endpoint):
     """`pulid-lightning`."""
 
     name = "pulid-lightning"
     pipeline: PulidLightning
     full_size_goals: ClassVar[Mapping[str, str]] = {
-        "evaluation / floor": "<= 1.8",
-        "ours / floor": "<= 1.8",
-        "R0 / ours": ">= 2.5",
-        "R1 / ours": ">= 1.8",
-        "R2 / ours": ">= 1",
+        "evaluation / roofline": "<= 1.8",
+        "ours / roofline": "<= 1.8",
+        "reference / ours": ">= 2.5",
+        "diffusers / ours": ">= 1.8",
+        "diffusers_compiled / ours": ">= 1",
         "of 8 / of 1": "<= 0.95",
         "a new face": "<= 40",
         "a change of checkpoint": "<= 1",
-        "latents, ours / R1": "<= 1",
+        "latents, ours / diffusers": "<= 1",
     }
 
     def __init__(self, device: torch.device, reduced: bool, execution: Execution) -> None:
@@ -126,47 +124,49 @@ class Portraits(Endpoint):
         self.unet = self.parts.unet
 
     def prepare(self, **changes: Any) -> Any:
-        """A default portrait but for `changes`."""
-        return prepare_portrait(self.pipeline, self.reduced, **changes)
+        """A default request but for `changes`."""
+        return prepare_pulid(self.pipeline, self.reduced, **changes)
 
     def latents(self, way: Way, prepared: Any, unet: Any) -> list[Tensor]:
         """Of the one pass."""
-        request = portrait(self.parts, prepared)
-        request = plain_a.Portrait(
+        request = pulid_request(self.parts, prepared)
+        request = baseline_pulid.PulidRequest(
             **{**vars(request), "tokens": request.tokens.to(unet.dtype), "pooled": request.pooled.to(unet.dtype)}
         )
         projections = {layer: weight.to(self.device, unet.dtype) for layer, weight in self.parts.projections.items()}
-        plain_a.install(unet, projections, wide=way == "R0")
-        return [plain_a.draw_latents(plain_a.batched(unet, request), request)]
+        baseline_pulid.install(unet, projections, wide=way == "reference")
+        return [baseline_pulid.draw_latents(baseline_pulid.batched(unet, request), request)]
 
     def request(self, way: Way, prepared: Any) -> Work:
-        """R0 with a VAE in float32, R1 with one like ours."""
-        request, unet, vae = portrait(self.parts, prepared), self._installed(way), self._vaes[way]
-        predict = (plain_a.separate if way == "R0" else plain_a.batched)(unet, request)
-        return lambda: plain_a.decode(vae, plain_a.draw_latents(predict, request))
+        """`reference` with a VAE in float32, `diffusers` with one like ours."""
+        request, unet, vae = pulid_request(self.parts, prepared), self._installed(way), self._vaes[way]
+        predict = (baseline_pulid.separate if way == "reference" else baseline_pulid.batched)(unet, request)
+        return lambda: baseline_pulid.decode(vae, baseline_pulid.draw_latents(predict, request))
 
     def compiled_request(self, prepared: Any, compilation: Compilation) -> Work:
         """Timesteps are tensors on the device: as numbers each would be compiled anew."""
-        unet, vae = channels_last(self._installed("R1")), channels_last(self._vaes["R1"])
-        request, compiled = portrait(self.parts, prepared), compilation(unet)
+        unet, vae = channels_last(self._installed("diffusers")), channels_last(self._vaes["diffusers"])
+        request, compiled = pulid_request(self.parts, prepared), compilation(unet)
         timesteps = [torch.tensor(step, device=self.device) for step in range(1000)]
-        predict = plain_a.batched(lambda latents, step, **named: compiled(latents, timesteps[step], **named), request)
+        predict = baseline_pulid.batched(
+            lambda latents, step, **named: compiled(latents, timesteps[step], **named), request
+        )
         vae.decode = compilation(vae.decode)
-        return lambda: plain_a.decode(vae, plain_a.draw_latents(predict, request))
+        return lambda: baseline_pulid.decode(vae, baseline_pulid.draw_latents(predict, request))
 
     def evaluation(self, way: Way, prepared: Any, call: Call) -> Work:
-        """Both branches, with R0 one after the other."""
-        request, unet = portrait(self.parts, prepared), self._installed(way)
-        predict = (plain_a.separate if way == "R0" else plain_a.batched)(unet, request)
+        """Both branches, with `reference` one after the other."""
+        request, unet = pulid_request(self.parts, prepared), self._installed(way)
+        predict = (baseline_pulid.separate if way == "reference" else baseline_pulid.batched)(unet, request)
         latents = call.inputs[0].chunk(2)[0]
         return lambda: predict(latents, 500)
 
     def least(self, pictures: int) -> int:
-        """See `bench.counts.roofline.portrait_drawing`."""
+        """See `bench.counts.roofline.pulid_cached`."""
         width, height = self.prepare().params.output_size
         request = roofline.Request({(height // 8, width // 8): 7}, pictures)
-        configs = portrait_configs(self.parts)
-        return roofline.portrait_drawing(configs["unet"], configs["vae"], request)
+        configs = roofline.pulid_configs(self.parts)
+        return roofline.pulid_cached(configs["unet"], configs["vae"], request)
 
     def least_evaluation(self, height: int, width: int) -> int:
         """With 10 ID tokens."""
@@ -174,25 +174,25 @@ class Portraits(Endpoint):
 
     def _installed(self, way: Way) -> Any:
         unet = self.plain_unets[way]
-        plain_a.install(unet, self.parts.projections, wide=way == "R0")
+        baseline_pulid.install(unet, self.parts.projections, wide=way == "reference")
         return unet
 
     @cached_property
     def _vaes(self) -> dict[Way, Any]:
-        return {"R0": plain_copy(self.parts.vae).float(), "R1": plain_copy(self.parts.vae)}
+        return {"reference": plain_copy(self.parts.vae).float(), "diffusers": plain_copy(self.parts.vae)}
 
 
-class Scenes(Endpoint):
+class IcLightEndpoint(Endpoint):
     """`ic-light`."""
 
     name = "ic-light"
     pipeline: IcLight
     full_size_goals: ClassVar[Mapping[str, str]] = {
-        "ours / floor": "<= 2.0",
-        "R1 / ours": ">= 2",
-        "R2 / ours": ">= 1",
+        "ours / roofline": "<= 2.0",
+        "diffusers / ours": ">= 2",
+        "diffusers_compiled / ours": ">= 1",
         "of 8 / of 1": "<= 0.8",
-        "latents, ours / R1": "<= 1",
+        "latents, ours / diffusers": "<= 1",
     }
 
     def __init__(self, device: torch.device, reduced: bool, execution: Execution) -> None:
@@ -203,41 +203,43 @@ class Scenes(Endpoint):
         self.unet = self.parts.unet
 
     def prepare(self, **changes: Any) -> Any:
-        """A default scene but for `changes`."""
-        return prepare_scene(self.pipeline, self.reduced, **changes)
+        """A default request but for `changes`."""
+        return prepare_ic_light(self.pipeline, self.reduced, **changes)
 
     def latents(self, way: Way, prepared: Any, unet: Any) -> list[Tensor]:
         """Of both passes."""
-        request = scene(self.parts, prepared)
+        request = ic_light_request(self.parts, prepared)
         first: list[Tensor] = []
-        final = plain_b.relight(plain_b.Parts(unet, unet.dtype, self._vaes[way], self.parts.matting), request, first)
+        final = baseline_ic_light.relight(
+            baseline_ic_light.Parts(unet, unet.dtype, self._vaes[way], self.parts.matting), request, first
+        )
         return [*first, final]
 
     def request(self, way: Way, prepared: Any) -> Work:
-        """R0 with a VAE in float32, R1 with one like ours."""
-        request, vae = scene(self.parts, prepared), self._vaes[way]
-        parts = plain_b.Parts(self.plain_unets[way], self.unet.dtype, vae, self.parts.matting)
-        return lambda: plain_b.decode(vae, plain_b.relight(parts, request))
+        """`reference` with a VAE in float32, `diffusers` with one like ours."""
+        request, vae = ic_light_request(self.parts, prepared), self._vaes[way]
+        parts = baseline_ic_light.Parts(self.plain_unets[way], self.unet.dtype, vae, self.parts.matting)
+        return lambda: baseline_ic_light.decode(vae, baseline_ic_light.relight(parts, request))
 
     def compiled_request(self, prepared: Any, compilation: Compilation) -> Work:
         """Matting is compiled neither here nor there."""
-        unet, vae = channels_last(self.plain_unets["R1"]), channels_last(self._vaes["R1"])
+        unet, vae = channels_last(self.plain_unets["diffusers"]), channels_last(self._vaes["diffusers"])
         vae.encode, vae.decode = compilation(vae.encode), compilation(vae.decode)
         parts, request = (
-            plain_b.Parts(compilation(unet), unet.dtype, vae, self.parts.matting),
-            scene(self.parts, prepared),
+            baseline_ic_light.Parts(compilation(unet), unet.dtype, vae, self.parts.matting),
+            ic_light_request(self.parts, prepared),
         )
-        return lambda: plain_b.decode(vae, plain_b.relight(parts, request))
+        return lambda: baseline_ic_light.decode(vae, baseline_ic_light.relight(parts, request))
 
     def evaluation(self, way: Way, prepared: Any, call: Call) -> Work:
         """One call for both branches."""
-        text, unet = scene(self.parts, prepared).text, self.plain_unets[way]
+        text, unet = ic_light_request(self.parts, prepared).text, self.plain_unets[way]
         batch, timestep = call.inputs[0], torch.tensor(500, device=self.device)
         texts = text.repeat_interleave(len(batch) // 2, 0)
         return lambda: unet(batch, timestep, encoder_hidden_states=texts, return_dict=False)
 
     def least(self, pictures: int) -> int:
-        """See `bench.counts.roofline.relighting`; without the matting network, a thousandth, where that is narrow."""
+        """See `bench.counts.roofline.ic_light`; without the matting network, a thousandth, where that is narrow."""
         prepared = self.prepare()
         sizes = [(height // 8, width // 8) for width, height in self._sizes(prepared.params)]
         steps = [step_range.evaluations for step_range in prepared.step_ranges]
@@ -245,7 +247,7 @@ class Scenes(Endpoint):
         text = self.parts.text_encoder.config.to_dict()
         unet, vae, matted = self.unet.config, self.parts.vae.config, prepared.matting_feed.shape[:2]
         known = 2 * roofline.text_encoder(text) + (rmbg(*matted) if self.reduced else 0)
-        return roofline.relighting(unet, vae, text, request, matted) - known
+        return roofline.ic_light(unet, vae, text, request, matted) - known
 
     def least_evaluation(self, height: int, width: int) -> int:
         """For text alone."""
@@ -257,7 +259,7 @@ class Scenes(Endpoint):
 
     @cached_property
     def _vaes(self) -> dict[Way, Any]:
-        return {"R0": plain_copy(self.parts.vae).float(), "R1": plain_copy(self.parts.vae)}
+        return {"reference": plain_copy(self.parts.vae).float(), "diffusers": plain_copy(self.parts.vae)}
 
 
 def channels_last(network: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Sections `a` and `b` of `bench.gpu`: requests and evaluations against the baselines and against the floor."""
+"""Sections `a` and `b` of `bench.gpu`: requests and evaluations against the baselines and against the roofline."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Bench:
         dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         return matmul_rate(self.device, dtype, self.repeats)
 
-    def floor(self, flop: int) -> float:
+    def roofline(self, flop: int) -> float:
         """Milliseconds that so much work takes at that rate."""
         return flop / self.rate * 1e3
 
@@ -97,13 +97,13 @@ def evaluations(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
         size = tuple(call.inputs[0].shape[2:])
         plain: dict[str, Work] = {way: endpoint.evaluation(way, prepared, call) for way in WAYS}
         timings = interleaved({"ours": call.again, **plain}, bench.device, bench.repeats)
-        floor = bench.floor(endpoint.least_evaluation(*size))
+        roofline = bench.roofline(endpoint.least_evaluation(*size))
         name = f"{endpoint.name}: evaluation at {size[0]}x{size[1]},"
-        yield row(f"{name} floor", floor, "ms")
+        yield row(f"{name} roofline", roofline, "ms")
         for way, timing in timings.items():
             yield row(f"{name} {way}", timing.median, "ms", note=f"least {timing.least:.4g} ms")
-        goal = endpoint.goal("evaluation / floor")
-        yield row(f"{name} ours / floor", timings["ours"].median / floor, "", goal)
+        goal = endpoint.goal("evaluation / roofline")
+        yield row(f"{name} ours / roofline", timings["ours"].median / roofline, "", goal)
         for way in WAYS:
             yield row(f"{name} {way} / ours", timings[way].median / timings["ours"].median, "")
 
@@ -114,12 +114,12 @@ def requests(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
     prepared = endpoint.prepare()
     plain: dict[str, Work] = {way: endpoint.request(way, prepared) for way in WAYS}
     timings = interleaved({"ours": endpoint.run(prepared), **plain}, bench.device, bench.repeats)
-    floor = bench.floor(endpoint.least(1))
-    yield row(f"{endpoint.name}: request, floor", floor, "ms", note=f"{endpoint.least(1) / 1e12:.4g} TFLOP")
+    roofline = bench.roofline(endpoint.least(1))
+    yield row(f"{endpoint.name}: request, roofline", roofline, "ms", note=f"{endpoint.least(1) / 1e12:.4g} TFLOP")
     for way, timing in timings.items():
         yield row(f"{endpoint.name}: request, {way}", timing.median, "ms", note=f"least {timing.least:.4g} ms")
     ours = timings["ours"].median
-    yield row(f"{endpoint.name}: request, ours / floor", ours / floor, "", endpoint.goal("ours / floor"))
+    yield row(f"{endpoint.name}: request, ours / roofline", ours / roofline, "", endpoint.goal("ours / roofline"))
     for way in WAYS:
         ratio = timings[way].median / ours
         yield row(f"{endpoint.name}: request, {way} / ours", ratio, "", endpoint.goal(f"{way} / ours"))
@@ -134,16 +134,17 @@ def numerics(endpoint: Endpoint) -> Iterator[Row]:
     for seed in _SEEDS:
         prepared = endpoint.prepare(seed=seed)
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            exact = endpoint.latents("R0", prepared, exact_unet)
-        plain = endpoint.latents("R1", prepared, endpoint.plain_unets["R1"])
+            exact = endpoint.latents("reference", prepared, exact_unet)
+        plain = endpoint.latents("diffusers", prepared, endpoint.plain_unets["diffusers"])
         errors.append((_distances(_ours(endpoint, prepared), exact), _distances(plain, exact)))
     for number, (ours, plain) in enumerate(
         zip(*(zip(*way, strict=True) for way in zip(*errors, strict=True)), strict=True)
     ):
         name = f"{endpoint.name}: latents of pass {number + 1}, distance to {str(wider).removeprefix('torch.')},"
         yield row(f"{name} ours", fmean(ours), "relative")
-        yield row(f"{name} R1", fmean(plain), "relative")
-        yield row(f"{name} ours / R1", fmean(ours) / fmean(plain), "", endpoint.goal("latents, ours / R1"))
+        yield row(f"{name} diffusers", fmean(plain), "relative")
+        goal = endpoint.goal("latents, ours / diffusers")
+        yield row(f"{name} ours / diffusers", fmean(ours) / fmean(plain), "", goal)
 
 
 def plain_copy_in(unet: Any, dtype: torch.dtype) -> Any:

@@ -14,9 +14,9 @@ import torch
 from torch._dynamo.utils import counters
 from torch.profiler import ProfilerActivity, profile
 
-from bench.counts.graphs import random_portrait, random_scene
+from bench.counts.graphs import random_ic_light, random_pulid
 from bench.counts.tracing import around_calls
-from bench.device.endpoints import Endpoint, Portraits
+from bench.device.endpoints import Endpoint, PulidEndpoint
 from bench.device.requests import Bench
 from bench.full_size.workloads import FirstStepDone, ignore_step, stop_after_one
 from bench.report import Row, row
@@ -42,7 +42,7 @@ _METHODS: Final = ((IdentityExtractor, "extract", "face"), (RmbgMatting, "predic
 def rows(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
     """Everything about one endpoint, which is warm."""
     yield from stages(bench, endpoint)
-    if isinstance(endpoint, Portraits):
+    if isinstance(endpoint, PulidEndpoint):
         yield from new_face(bench, endpoint)
         yield from other_checkpoint(bench, endpoint)
     yield from recompilations(bench, endpoint)
@@ -130,7 +130,7 @@ def kernels(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
 
 def _served(endpoint: Endpoint, number: int, reduced: bool) -> bool:
     """Whether what is compiled serves a random request; where nothing is compiled, everything is served."""
-    draw, chance = random_portrait if isinstance(endpoint, Portraits) else random_scene, random.Random(number)
+    draw, chance = random_pulid if isinstance(endpoint, PulidEndpoint) else random_ic_light, random.Random(number)
     prepared = draw(endpoint.pipeline, chance, 448 if reduced else 1024)
     stance = torch.compiler.set_stance
     try:
@@ -167,4 +167,4 @@ def _around(method: Callable[..., Any], stage: str, around: Callable[..., Any]) 
 def _new(endpoint: Endpoint, seed: int) -> Any:
     """A request with texts that nobody asked for before, and a face if the endpoint has one."""
     prepared = endpoint.prepare(prompt=f"number {seed}", negative_prompt=f"not {seed}", seed=seed)
-    return replace(prepared, picture=f"picture {seed}") if isinstance(endpoint, Portraits) else prepared
+    return replace(prepared, picture=f"picture {seed}") if isinstance(endpoint, PulidEndpoint) else prepared

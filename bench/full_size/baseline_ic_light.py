@@ -1,7 +1,7 @@
-"""The relighting endpoint without our own forward pass: what ours is measured against, and checked against.
+"""`ic-light` without our own forward pass: what ours is measured and checked against.
 
-Diffusers' UNet, scheduler and VAE as its own pipelines use them, after IC-Light specification sections 3 to 11. R0 has
-the VAE in float32, R1 in the precision that ours has. Without a light source, guided, texts of one chunk.
+Diffusers' UNet, scheduler and VAE as its own pipelines use them, after IC-Light specification sections 3 to 11. The way
+`reference` has the VAE in float32, `diffusers` in our precision. Without a light source, guided, texts of one chunk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _GREY: Final = 127
 
 
 @dataclass(frozen=True)
-class Scene:
+class IcLightRequest:
     """A request that is ready for the networks.
 
     `subject` [height, width, 3], 8 bit; `feed` the same at the matting network's size; `text` [2, 77, width], the
@@ -51,19 +51,19 @@ class Parts:
     matting: Callable[[Tensor], Tensor]
 
 
-def relight(parts: Parts, scene: Scene, first_latents: list[Tensor] | None = None) -> Tensor:
+def relight(parts: Parts, request: IcLightRequest, first_latents: list[Tensor] | None = None) -> Tensor:
     """Both passes: latents [n, 4, h, w] of the second one; those of the first are put into `first_latents`."""
-    device = scene.text.device
-    generator = torch.Generator(device).manual_seed(scene.seed)
-    foreground = _cut_out(parts.matting, scene)
-    small = _draw(parts, scene, foreground, scene.size, None, generator)
+    device = request.text.device
+    generator = torch.Generator(device).manual_seed(request.seed)
+    foreground = _cut_out(parts.matting, request)
+    small = _draw(parts, request, foreground, request.size, None, generator)
     if first_latents is not None:
         first_latents.append(small)
     pictures = [
-        Image.fromarray(picture).resize(scene.final, Image.Resampling.LANCZOS) for picture in decode(parts.vae, small)
+        Image.fromarray(picture).resize(request.final, Image.Resampling.LANCZOS) for picture in decode(parts.vae, small)
     ]
     start = encode(parts.vae, [np.asarray(picture) for picture in pictures])
-    return _draw(parts, scene, foreground, scene.final, start, generator)
+    return _draw(parts, request, foreground, request.final, start, generator)
 
 
 def encode(vae: Any, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -104,38 +104,38 @@ def scheduler_at(length: int, begin: int, device: torch.device) -> Any:
 
 def _draw(
     parts: Parts,
-    scene: Scene,
+    request: IcLightRequest,
     foreground: NDArray[np.uint8],
     size: tuple[int, int],
     start: Tensor | None,
     generator: torch.Generator,
 ) -> Tensor:
     """One pass (specification sections 9 and 11): from noise, or from `start`, to latents [n, 4, h, w]."""
-    device, dtype = scene.text.device, parts.dtype
-    seen = encode(parts.vae, [_crop(foreground, *size)]).to(dtype).expand(2 * scene.pictures, -1, -1, -1)
-    shape = (scene.pictures, 4, size[1] // 8, size[0] // 8)
+    device, dtype = request.text.device, parts.dtype
+    seen = encode(parts.vae, [_crop(foreground, *size)]).to(dtype).expand(2 * request.pictures, -1, -1, -1)
+    shape = (request.pictures, 4, size[1] // 8, size[0] // 8)
     # Random numbers depend on their precision: they are drawn in the text's, whatever the UNet computes in.
-    latents = torch.randn(shape, generator=generator, device=device, dtype=scene.text.dtype).to(dtype)
-    length = scene.steps if start is None else round(scene.steps / scene.highres_denoise)
-    begin = 0 if start is None else length - int(length * scene.highres_denoise)
+    latents = torch.randn(shape, generator=generator, device=device, dtype=request.text.dtype).to(dtype)
+    length = request.steps if start is None else round(request.steps / request.highres_denoise)
+    begin = 0 if start is None else length - int(length * request.highres_denoise)
     scheduler = scheduler_at(length, begin, device)
     if start is not None:
-        latents = scheduler.add_noise(start.to(dtype), latents, scheduler.timesteps[begin].repeat(scene.pictures))
-    texts = scene.text.to(dtype).repeat_interleave(scene.pictures, 0)
+        latents = scheduler.add_noise(start.to(dtype), latents, scheduler.timesteps[begin].repeat(request.pictures))
+    texts = request.text.to(dtype).repeat_interleave(request.pictures, 0)
     for timestep in scheduler.timesteps[begin:]:
         batch = torch.cat((latents.repeat(2, 1, 1, 1), seen), 1)
         negative, positive = parts.unet(batch, timestep, encoder_hidden_states=texts, return_dict=False)[0].chunk(2)
-        noise = negative + scene.guidance * (positive - negative)
+        noise = negative + request.guidance * (positive - negative)
         latents = scheduler.step(noise, timestep, latents, generator=generator, return_dict=False)[0]
     return latents
 
 
-def _cut_out(matting: Callable[[Tensor], Tensor], scene: Scene) -> NDArray[np.uint8]:
+def _cut_out(matting: Callable[[Tensor], Tensor], request: IcLightRequest) -> NDArray[np.uint8]:
     """The subject on grey, at its own size (specification section 2)."""
-    height, width = scene.subject.shape[:2]
-    feed = torch.tensor(scene.feed).permute(2, 0, 1)[None].float() / _GREY - 1
-    alpha = F.interpolate(matting(feed.to(scene.text.device)), (height, width), mode="bilinear")[0, 0].clip(0, 1)
-    mixed = _GREY + (scene.subject.astype(np.float32) - _GREY) * alpha.cpu().numpy()[..., None]
+    height, width = request.subject.shape[:2]
+    feed = torch.tensor(request.feed).permute(2, 0, 1)[None].float() / _GREY - 1
+    alpha = F.interpolate(matting(feed.to(request.text.device)), (height, width), mode="bilinear")[0, 0].clip(0, 1)
+    mixed = _GREY + (request.subject.astype(np.float32) - _GREY) * alpha.cpu().numpy()[..., None]
     composed: NDArray[np.uint8] = mixed.clip(0, 255).astype(np.uint8)
     return composed
 

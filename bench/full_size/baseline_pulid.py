@@ -1,9 +1,10 @@
-"""The portrait endpoint without our own forward pass: what ours is measured against, and checked against.
+"""`pulid-lightning` without our own forward pass: what ours is measured and checked against.
 
 Both ways run diffusers' UNet with attention processors that read the ID tokens anew in every layer of every call, from
-the formulas of PuLID specification sections 5 and 7. R0 is the published way: a call for each branch of guidance, all
-of the identity's arithmetic in float32, a VAE in float32. R1 is the plain modern way: one call for both branches, what
-need not be float32 in the network's precision. Texts are of one chunk, the body's share is that of a whole picture.
+the formulas of PuLID specification sections 5 and 7. `reference` is the published way: a call for each branch of
+guidance, all of the identity's arithmetic in float32, a VAE in float32. `diffusers` is one call for both branches, with
+what need not be float32 in the network's precision. Texts are of one chunk; the body weighting is that of a whole
+picture.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Weights(Protocol):
 
 
 @dataclass(frozen=True)
-class Portrait:
+class PulidRequest:
     """A request that is ready for the UNet, face style `high-fidelity`.
 
     Unconditional row first: `tokens` [2, 77, context width], `pooled` [2, width], `identity` [2, 10, context width].
@@ -114,9 +115,9 @@ def install(unet: Any, weights: Mapping[int, Weights], wide: bool) -> None:
     unet.set_attn_processor(processors)
 
 
-def separate(unet: Callable[..., Any], portrait: Portrait) -> Evaluate:
-    """R0: one call of the UNet for each branch of guidance."""
-    branches = [unet_inputs(portrait, slice(0, 1)), unet_inputs(portrait, slice(1, 2))]
+def separate(unet: Callable[..., Any], request: PulidRequest) -> Evaluate:
+    """`reference`: one call of the UNet for each branch of guidance."""
+    branches = [unet_inputs(request, slice(0, 1)), unet_inputs(request, slice(1, 2))]
 
     def evaluate(latents: Tensor, timestep: int) -> Tensor:
         return _guided(*(unet(latents, timestep, return_dict=False, **inputs)[0] for inputs in branches))
@@ -124,9 +125,9 @@ def separate(unet: Callable[..., Any], portrait: Portrait) -> Evaluate:
     return evaluate
 
 
-def batched(unet: Callable[..., Any], portrait: Portrait) -> Evaluate:
-    """R1: both branches in one call."""
-    inputs = unet_inputs(portrait, slice(0, 2))
+def batched(unet: Callable[..., Any], request: PulidRequest) -> Evaluate:
+    """`diffusers`: both branches in one call."""
+    inputs = unet_inputs(request, slice(0, 2))
 
     def evaluate(latents: Tensor, timestep: int) -> Tensor:
         noise = unet(latents.repeat(2, 1, 1, 1), timestep, return_dict=False, **inputs)[0]
@@ -135,33 +136,33 @@ def batched(unet: Callable[..., Any], portrait: Portrait) -> Evaluate:
     return evaluate
 
 
-def unet_inputs(portrait: Portrait, rows: slice) -> dict[str, Any]:
-    """What the UNet is called with besides latents and timestep, for these of the portrait's two rows."""
-    width, height = portrait.size
-    tokens, pooled = (part[rows].repeat_interleave(portrait.pictures, 0) for part in (portrait.tokens, portrait.pooled))
-    identity = F.pad(portrait.identity[rows].to(tokens), (0, 0, 0, _ZERO_TOKENS))
+def unet_inputs(request: PulidRequest, rows: slice) -> dict[str, Any]:
+    """What the UNet is called with besides latents and timestep, for these of the request's two rows."""
+    width, height = request.size
+    tokens, pooled = (part[rows].repeat_interleave(request.pictures, 0) for part in (request.tokens, request.pooled))
+    identity = F.pad(request.identity[rows].to(tokens), (0, 0, 0, _ZERO_TOKENS))
     sizes = tokens.new_tensor([[height, width, 0, 0, height, width]]).repeat(len(tokens), 1)
     return {
         "encoder_hidden_states": tokens,
         "added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes},
-        "cross_attention_kwargs": {"id_tokens": identity.repeat_interleave(portrait.pictures, 0)},
+        "cross_attention_kwargs": {"id_tokens": identity.repeat_interleave(request.pictures, 0)},
     }
 
 
-def draw_latents(evaluate: Evaluate, portrait: Portrait) -> Tensor:
+def draw_latents(evaluate: Evaluate, request: PulidRequest) -> Tensor:
     """DPM-Solver++ (SDE) over 4 steps of Karras sigmas, 7 evaluations (specification section 7): [n, 4, h, w]."""
     table = _training_sigmas()
-    sigmas, device = _karras(table), portrait.tokens.device
-    shape = (portrait.pictures, 4, portrait.size[1] // 8, portrait.size[0] // 8)
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(portrait.seed)).to(device)
+    sigmas, device = _karras(table), request.tokens.device
+    shape = (request.pictures, 4, request.size[1] // 8, request.size[0] // 8)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(request.seed)).to(device)
     x = x * (1 + sigmas[0] ** 2).sqrt()
-    path = torchsde.BrownianTree(sigmas[-1], torch.zeros(shape), sigmas[0], entropy=portrait.seed)
+    path = torchsde.BrownianTree(sigmas[-1], torch.zeros(shape), sigmas[0], entropy=request.seed)
     # The path rounds its own end, and must not be asked beyond.
     beginning = round(float(sigmas[0]), 6)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         timestep = int((table.log() - sigma.log()).abs().argmin())
-        return x - sigma * evaluate((x / (sigma**2 + 1).sqrt()).to(portrait.tokens.dtype), timestep)
+        return x - sigma * evaluate((x / (sigma**2 + 1).sqrt()).to(request.tokens.dtype), timestep)
 
     def step(x: Tensor, denoised: Tensor, start: Tensor, end: Tensor) -> Tensor:
         # Through the logarithm, as k-diffusion passes them on: the path's values hang on the last bit.

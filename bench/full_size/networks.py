@@ -16,14 +16,13 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from bench.full_size import ic_light as full_b
-from bench.full_size import pulid_lightning as full_a
+from bench.full_size import ic_light, pulid_lightning
 from bench.full_size.fakes import AnyFace, WordTokenizer
 from models.ic_light.matting import RmbgMatting
 from models.ic_light.networks import Networks
+from models.ic_light.options import Options
 from models.ic_light.pipeline import IcLight
 from models.ic_light.rmbg import BlockWidths, Rmbg, RmbgWidths
-from models.pipeline import LoadOptions
 from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.checkpoints import Checkpoint, Checkpoints
 from models.pulid_lightning.identity.bisenet import BiSeNet
@@ -100,22 +99,24 @@ class IcLightParts:
 
 
 def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None = None) -> PulidParts:
-    """Make all networks of a portrait; in the serving precision unless another is named."""
+    """Make all networks of pulid-lightning; in the serving precision unless another is named."""
     wanted = precision or serving(device)
 
     def made(narrow: Callable[[], Any], full: Callable[[], Any], dtype: torch.dtype) -> Any:
         return make(narrow if reduced else full, device, dtype)
 
     unet = pulid_unet(device, reduced, wanted.network)
-    parser = made(lambda: BiSeNet([8] * 5, 8, 16, 4, 16, 19), full_a.face_parser, torch.float32)
-    tower = made(_tower, full_a.vision_tower, torch.float32)
-    encoder = made(lambda: IDEncoder(2 * _IDS, (64, 64), _NARROW_TOWER, 80), full_a.id_encoder, torch.float32)
+    parser = made(lambda: BiSeNet([8] * 5, 8, 16, 4, 16, 19), pulid_lightning.face_parser, torch.float32)
+    tower = made(_tower, pulid_lightning.vision_tower, torch.float32)
+    encoder = made(lambda: IDEncoder(2 * _IDS, (64, 64), _NARROW_TOWER, 80), pulid_lightning.id_encoder, torch.float32)
     return PulidParts(
         unet=unet,
-        vae=made(lambda: _vae(SDXL / "vae"), full_a.vae, wanted.vae),
-        clip_l=made(lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder")), full_a.clip_l, wanted.network),
+        vae=made(lambda: _vae(SDXL / "vae"), pulid_lightning.vae, wanted.vae),
+        clip_l=made(lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder")), pulid_lightning.clip_l, wanted.network),
         clip_g=made(
-            lambda: CLIPTextModelWithProjection(_text(_TEXT_G, "text_encoder_2")), full_a.clip_g, wanted.network
+            lambda: CLIPTextModelWithProjection(_text(_TEXT_G, "text_encoder_2")),
+            pulid_lightning.clip_g,
+            wanted.network,
         ),
         extractor=IdentityExtractor(parser, EvaClip(tower), encoder, device),
         # Of the tower, which is not called as a whole, the first layer.
@@ -127,7 +128,7 @@ def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None
 
 def pulid_unet(device: torch.device, reduced: bool, dtype: torch.dtype) -> Any:
     """The UNet of one checkpoint."""
-    build = (lambda: _unet(SDXL / "unet", _NARROW_SDXL)) if reduced else full_a.unet
+    build = (lambda: _unet(SDXL / "unet", _NARROW_SDXL)) if reduced else pulid_lightning.unet
     return make(build, device, dtype)
 
 
@@ -139,12 +140,14 @@ def ic_light_parts(device: torch.device, reduced: bool, precision: Precision | N
         return make(narrow if reduced else full, device, dtype)
 
     return IcLightParts(
-        unet=made(lambda: _unet(full_b.SD15 / "unet", {**_NARROW_SD15, "in_channels": 8}), full_b.unet, wanted.network),
-        vae=made(lambda: _vae(full_b.SD15 / "vae"), full_b.vae, wanted.vae),
-        text_encoder=made(
-            lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder", full_b.SD15)), full_b.text_encoder, wanted.network
+        unet=made(
+            lambda: _unet(ic_light.SD15 / "unet", {**_NARROW_SD15, "in_channels": 8}), ic_light.unet, wanted.network
         ),
-        matting=made(lambda: Rmbg(_narrow_rmbg()), full_b.rmbg, torch.float32),
+        vae=made(lambda: _vae(ic_light.SD15 / "vae"), ic_light.vae, wanted.vae),
+        text_encoder=made(
+            lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder", ic_light.SD15)), ic_light.text_encoder, wanted.network
+        ),
+        matting=made(lambda: Rmbg(_narrow_rmbg()), ic_light.rmbg, torch.float32),
         device=device,
     )
 
@@ -178,7 +181,7 @@ def ic_light_pipeline(parts: IcLightParts, execution: Execution = EAGER, cpu_noi
         matting=RmbgMatting(parts.matting, parts.device),
         device=parts.device,
     )
-    return IcLight(networks, LoadOptions(cpu_noise=cpu_noise), execution)
+    return IcLight(networks, Options(cpu_noise=cpu_noise), execution)
 
 
 def make(build: Callable[[], Network], device: torch.device, dtype: torch.dtype) -> Network:
@@ -228,6 +231,6 @@ def _narrow_rmbg() -> RmbgWidths:
 
     blocks = {
         stage: BlockWidths(narrow(block.inputs), narrow(block.middle), narrow(block.outputs))
-        for stage, block in full_b.RMBG.blocks.items()
+        for stage, block in ic_light.RMBG.blocks.items()
     }
-    return RmbgWidths(stem=narrow(full_b.RMBG.stem), blocks=blocks)
+    return RmbgWidths(stem=narrow(ic_light.RMBG.stem), blocks=blocks)

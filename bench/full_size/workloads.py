@@ -7,14 +7,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from bench.full_size import baseline_ic_light as plain_b
-from bench.full_size import baseline_pulid as plain_a
+from bench.full_size import baseline_ic_light, baseline_pulid
 from bench.full_size.fakes import photo
 from bench.full_size.networks import IcLightParts, PulidParts
 from models.ic_light.params import Params as IcLightParams
 from models.ic_light.pipeline import IcLight
-from models.ic_light.pipeline import Prepared as PreparedScene
-from models.pulid_lightning.conditions import Prepared as PreparedPortrait
+from models.ic_light.pipeline import Prepared as PreparedIcLight
+from models.pulid_lightning.conditions import Prepared as PreparedPulid
 from models.pulid_lightning.params import Params as PulidParams
 from models.pulid_lightning.pipeline import PulidLightning
 
@@ -23,14 +22,14 @@ PHOTO: Final = photo(960, 1200)
 _SMALL: Final = {"width": 256, "height": 256}
 
 
-def prepare_portrait(pipeline: PulidLightning, reduced: bool = False, **changes: Any) -> PreparedPortrait:
+def prepare_pulid(pipeline: PulidLightning, reduced: bool = False, **changes: Any) -> PreparedPulid:
     """The endpoint's defaults but for `changes`; small pictures if `reduced`."""
     size = _SMALL if reduced else {}
     params = PulidParams(**{"face_image": "photo", "prompt": "a portrait, soft light", "seed": 42, **size, **changes})
     return pipeline.prepare(params, {"face_image": PHOTO})
 
 
-def prepare_scene(pipeline: IcLight, reduced: bool = False, **changes: Any) -> PreparedScene:
+def prepare_ic_light(pipeline: IcLight, reduced: bool = False, **changes: Any) -> PreparedIcLight:
     """The endpoint's defaults but for `changes`; small pictures and few steps if `reduced`."""
     size = {**_SMALL, "steps": 3, "highres_scale": 1.25} if reduced else {}
     params = IcLightParams(**{"subject_image": "photo", "prompt": "a cup, sunset", "seed": 42, **size, **changes})
@@ -42,12 +41,12 @@ class FirstStepDone(Exception):
 
 
 @torch.inference_mode()
-def portrait(parts: PulidParts, prepared: PreparedPortrait) -> plain_a.Portrait:
+def pulid_request(parts: PulidParts, prepared: PreparedPulid) -> baseline_pulid.PulidRequest:
     """The same request as the baselines take it: texts embedded, face looked at."""
     ids = prepared.negative_prompt.clip_l.ids + prepared.prompt.clip_l.ids
-    tokens, pooled = plain_a.embed(torch.tensor(ids, device=parts.device), parts.clip_l, parts.clip_g)
+    tokens, pooled = baseline_pulid.embed(torch.tensor(ids, device=parts.device), parts.clip_l, parts.clip_g)
     identity = parts.extractor.extract(prepared.face)
-    return plain_a.Portrait(
+    return baseline_pulid.PulidRequest(
         tokens=tokens,
         pooled=pooled,
         identity=torch.cat((identity.uncond, identity.cond)),
@@ -58,14 +57,14 @@ def portrait(parts: PulidParts, prepared: PreparedPortrait) -> plain_a.Portrait:
 
 
 @torch.inference_mode()
-def scene(parts: IcLightParts, prepared: PreparedScene) -> plain_b.Scene:
+def ic_light_request(parts: IcLightParts, prepared: PreparedIcLight) -> baseline_ic_light.IcLightRequest:
     """The same request as the baselines take it: texts embedded."""
     params = prepared.params
     ids = torch.tensor(prepared.negative + prepared.positive, device=parts.device)
-    return plain_b.Scene(
+    return baseline_ic_light.IcLightRequest(
         subject=prepared.subject.numpy(),
         feed=prepared.matting_feed.numpy(),
-        text=plain_b.embed(ids, parts.text_encoder),
+        text=baseline_ic_light.embed(ids, parts.text_encoder),
         size=(params.width, params.height),
         final=params.output_size,
         steps=params.steps,

@@ -10,7 +10,7 @@ from rq import Queue
 
 from bench.load.client import Connection, post_json
 from bench.load.requests import tiny_request
-from bench.load.roles import SLUG, STOCK_QUEUE, Trick, no_op
+from bench.load.roles import SLUG, STOCK_QUEUE, Workload, no_op
 from bench.load.stack import Site, Stack, held, wait_until
 from bench.report import Report
 
@@ -33,7 +33,7 @@ def drain(report: Report, site: Site, scale: float) -> None:
 
 
 def _our_seconds(site: Site, client: Connection, jobs: int) -> float:
-    request = post_json(f"/v2/{SLUG}", tiny_request(Trick.TINY))
+    request = post_json(f"/v2/{SLUG}", tiny_request(Workload.TINY))
     with held(site.worker):
         for _ in range(jobs):
             client.ask(request)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from bench.load.client import Connection, Exchange, in_turn, message, percentile, post_form, post_json
-from bench.load.roles import SLUG, Trick, photo, png
+from bench.load.roles import SLUG, Workload, photo, png
 from bench.load.stack import Site
 from bench.report import Report
 
@@ -40,7 +40,7 @@ def round_trips(report: Report, site: Site, scale: float) -> None:
 def _requests(picture: bytes, url: str) -> dict[str, Callable[[str], bytes]]:
     """How to make a request of a version, by the way in which the picture comes; made once, as clients keep theirs."""
     uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-    prompt = str(Trick.LARGE)
+    prompt = str(Workload.LARGE)
 
     def made(make: Callable[[str], bytes]) -> Callable[[str], bytes]:
         ready = {version: make(f"/{version}/{SLUG}") for version in ("v1", "v2")}

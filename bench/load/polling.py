@@ -12,7 +12,7 @@ import uvloop
 
 from bench.load.client import Connection, message, percentile, post_json
 from bench.load.requests import tiny_request
-from bench.load.roles import SLUG, Trick
+from bench.load.roles import SLUG, Workload
 from bench.load.stack import Site
 from bench.report import Report
 
@@ -23,7 +23,7 @@ _SECONDS: Final = 8.0
 def polling(report: Report, site: Site, scale: float) -> None:
     """200 clients that ask for the state of a request as fast as they are answered, each on a kept connection."""
     with Connection(site.port) as client:
-        accepted = json.loads(client.ask(post_json(f"/v2/{SLUG}", tiny_request(Trick.TINY))))
+        accepted = json.loads(client.ask(post_json(f"/v2/{SLUG}", tiny_request(Workload.TINY))))
     request = message("GET", f"/v2/requests/{accepted['request_id']}/status")
     seconds = max(0.5, _SECONDS * scale)
     times, errors = uvloop.run(_poll(site.port, request, seconds))

@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx
 
 from bench.load.client import Connection, Exchange, in_turn, percentile, post_json
-from bench.load.roles import SLUG, Trick, photo, png
+from bench.load.roles import SLUG, Workload, photo, png
 from bench.load.stack import Site
 from bench.report import Report
 
@@ -23,7 +23,7 @@ def overhead(report: Report, site: Site, scale: float) -> None:
     Once as a client sees it that is written with httpx, as the endpoints' client library is, and once by sockets that
     are nearly free, which leaves the servers alone.
     """
-    body, pairs = tiny_request(Trick.TINY), max(10, round(_PAIRS * scale))
+    body, pairs = tiny_request(Workload.TINY), max(10, round(_PAIRS * scale))
     with site.stack.bare() as other:
         with httpx.Client(trust_env=False) as client:
             _compare(report, "httpx", _by_httpx(client, other, site.port, body), pairs, goal="<= 3")
@@ -50,7 +50,7 @@ def _compare(report: Report, client: str, exchanges: list[Exchange], pairs: int,
     report.add(f"no-op request / bare no-op, {client}", ratio, "x", goal=goal, note="of p50, exchanges interleaved")
 
 
-def tiny_request(trick: Trick) -> dict[str, Any]:
+def tiny_request(workload: Workload) -> dict[str, Any]:
     """The smallest body that the model takes, with a prompt that the played models know."""
     uri = f"data:image/png;base64,{base64.b64encode(png(photo(32))).decode()}"
-    return {"face_image": uri, "prompt": str(trick)}
+    return {"face_image": uri, "prompt": str(workload)}

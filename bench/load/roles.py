@@ -1,6 +1,6 @@
 """The processes that serving is measured with: `python -m bench.load.roles worker|bare PORT|stock-worker`.
 
-worker        a worker process as it is, but for its models, which compute nothing: what a prompt asks for is in `Trick`
+worker        a worker process with fake models, which compute nothing: the prompt is a `Workload`
 bare          the smallest FastAPI application that takes the same body, under uvicorn as it comes
 stock-worker  RQ's own SimpleWorker, as it comes
 """
@@ -41,8 +41,8 @@ _PAINTING_S: Final = 0.08
 """How long a traced run keeps its thread busy without the interpreter, as a GPU would: less than encoding takes."""
 
 
-class Trick(StrEnum):
-    """What a prompt asks the models for."""
+class Workload(StrEnum):
+    """What a fake model does, by prompt."""
 
     TINY = "a tiny picture"
     LARGE = "a picture of 2 MB"
@@ -50,10 +50,10 @@ class Trick(StrEnum):
     ENCODED = "a run of 80 ms, its result encoded for real"
 
 
-class Nothing(Pipeline[CommonParams, Trick]):
-    """A model that computes nothing. The files it returns have been made at the start."""
+class FakePipeline(Pipeline[CommonParams, Workload]):
+    """A fake model that computes nothing. The files it returns are encoded at the start."""
 
-    def __init__(self, variants: tuple[str, ...], files: Mapping[Trick, bytes], trace: Path) -> None:
+    def __init__(self, variants: tuple[str, ...], files: Mapping[Workload, bytes], trace: Path) -> None:
         self._variants = variants
         self._files = files
         self._trace = trace
@@ -64,38 +64,38 @@ class Nothing(Pipeline[CommonParams, Trick]):
         """All that the model's parameters know."""
         return self._variants
 
-    def prepare(self, params: Any, images: Mapping[str, bytes]) -> Trick:
+    def prepare(self, params: Any, images: Mapping[str, bytes]) -> Workload:
         """Read the prompt."""
         assert all(images.values())
-        return Trick(params.prompt)
+        return Workload(params.prompt)
 
-    def batch_key(self, prepared: Trick) -> Hashable:
+    def batch_key(self, prepared: Workload) -> Hashable:
         """Whatever asks for the same."""
         return prepared
 
-    def run(self, batch: Sequence[Trick], on_step: OnStep) -> list[Pixels]:
+    def run(self, batch: Sequence[Workload], on_step: OnStep) -> list[Pixels]:
         """Take some steps; the traced ones take their time."""
-        with self._noted("run", batch[0]):
+        with self._traced("run", batch[0]):
             for step in range(1, _STEPS + 1):
-                if batch[0] in (Trick.TRACED, Trick.ENCODED):
+                if batch[0] in (Workload.TRACED, Workload.ENCODED):
                     time.sleep(_PAINTING_S / _STEPS)
                 on_step(step, _STEPS)
-        pixels = self._photo[None] if batch[0] is Trick.ENCODED else self._photo[None, :32, :32]
+        pixels = self._photo[None] if batch[0] is Workload.ENCODED else self._photo[None, :32, :32]
         return [pixels for _ in batch]
 
     def finish(self, params: CommonParams, pixels: Pixels) -> list[bytes]:
         """Encode, or return what has been encoded long ago."""
-        trick = Trick(params.prompt)  # type: ignore[attr-defined]  # every model's parameters have a prompt
-        with self._noted("finish", trick):
-            return [self._files[trick]] if trick in self._files else super().finish(params, pixels)
+        workload = Workload(params.prompt)  # type: ignore[attr-defined]  # every model's parameters have a prompt
+        with self._traced("finish", workload):
+            return [self._files[workload]] if workload in self._files else super().finish(params, pixels)
 
     @contextmanager
-    def _noted(self, stage: str, trick: Trick) -> Any:
+    def _traced(self, stage: str, workload: Workload) -> Any:
         """Write down which thread was at what from when to when."""
         begin = time.monotonic()
         yield
-        if trick in (Trick.TRACED, Trick.ENCODED):
-            note = {"stage": stage, "trick": trick, "thread": threading.get_native_id(), "begin": begin}
+        if workload in (Workload.TRACED, Workload.ENCODED):
+            note = {"stage": stage, "workload": workload, "thread": threading.get_native_id(), "begin": begin}
             with self._trace.open("a") as file:
                 file.write(json.dumps({**note, "end": time.monotonic()}) + "\n")
 
@@ -117,19 +117,19 @@ def png(pixels: Any) -> bytes:
     return out.getvalue()
 
 
-def nothings(settings: WorkerSettings) -> dict[str, Nothing]:
-    """A model that computes nothing in the place of each that the settings name."""
-    files = {Trick.TINY: png(photo(32)), Trick.LARGE: png(photo(1024))}
-    files[Trick.TRACED] = files[Trick.LARGE]
+def fake_pipelines(settings: WorkerSettings) -> dict[str, FakePipeline]:
+    """A fake in the place of each model that the settings name."""
+    files = {Workload.TINY: png(photo(32)), Workload.LARGE: png(photo(1024))}
+    files[Workload.TRACED] = files[Workload.LARGE]
     trace = settings.data_dir / TRACE
-    return {slug: Nothing(MODELS[slug].params.variants, files, trace) for slug in settings.models}
+    return {slug: FakePipeline(MODELS[slug].params.variants, files, trace) for slug in settings.models}
 
 
 class FakeModels:
     """Takes the place of `LoadedModels`: every model is ready from the start."""
 
     def __init__(self, worker: str, settings: WorkerSettings) -> None:
-        self.pipelines = nothings(settings)
+        self.pipelines = fake_pipelines(settings)
         ready = {slug: ModelReport(ModelState.READY, variants=each.variants) for slug, each in self.pipelines.items()}
         self._report = WorkerReport(worker, "cpu", ready)
 

@@ -26,11 +26,11 @@ def main(
         typer.Option(envvar="FACELIGHT_API_KEYS", show_envvar=False, help="API key; else the first one set."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page and its pictures.")] = Path("out/acceptance"),
-    quick: Annotated[bool, typer.Option("--quick", help="Small pictures, one seed: does everything response?")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small images, one seed: is everything served?")] = False,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Pictures per question.")] = 2,
     only: Annotated[list[str] | None, typer.Option(help="Only this model; may be given again.")] = None,
 ) -> None:
-    """Prove on real photos that a running server draws what it should, and write a page that shows it."""
+    """Check on real photos that a running server generates what it should, and write a page of the results."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
     first_key = (key or "").split(",")[0].strip() or None
     options = Options(url, first_key, out, quick, seeds, only or ())

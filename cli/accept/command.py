@@ -14,8 +14,10 @@ from cli.accept.local_weights import LocalWeights, read_local_weights
 from cli.accept.photos import ASTRONAUT, CAT, CUP
 from cli.accept.report import write_page
 from cli.accept.run import Logger, Report, run_scenarios
-from cli.accept.scenario import CHECKPOINTS, FULL, QUICK, Scope
+from cli.accept.scenario import Scope
+from cli.accept.scenarios import MODELS as SCENARIOS
 from cli.accept.scenarios import all_scenarios
+from models.catalog import MODELS
 
 Models = Mapping[str, Mapping[str, Any]]
 """What `/health/ready` reports of each model, by slug."""
@@ -44,7 +46,8 @@ def accept(options: Options, root: Path, log: Logger) -> Report:
         health = server.readiness()
         models = _selected(health["models"], options.only)
         local = read_local_weights(root, {model["weights"] for model in models.values()})
-        planned = list(all_scenarios(_scope(options, models, local), models))
+        scopes = {slug: _scope(options, slug, models[slug], local) for slug in SCENARIOS if slug in models}
+        planned = list(all_scenarios(scopes, models))
         report = Report(
             server=f"{server.url}, facelight {server.version()}",
             models=models,
@@ -63,17 +66,14 @@ def _selected(models: Models, only: Sequence[str]) -> Models:
     return {slug: model for slug, model in models.items() if not only or slug in only}
 
 
-def _scope(options: Options, models: Models, local: LocalWeights) -> Scope:
-    skip_reasons = {
-        slug: reason for slug, model in models.items() if (reason := _skip_reason(model["weights"], options.quick))
-    }
+def _scope(options: Options, slug: str, model: Mapping[str, Any], local: LocalWeights) -> Scope:
     return Scope(
         seeds=1 if options.quick else options.seeds,
-        sizes=QUICK if options.quick else FULL,
+        sizes=SCENARIOS[slug].quick if options.quick else SCENARIOS[slug].full,
         photos=(CAT,) if options.quick else (CAT, CUP, ASTRONAUT),
-        skip_reasons=skip_reasons,
+        skip_reason=_skip_reason(model["weights"], options.quick),
         recogniser=local.recogniser,
-        checkpoints=models.get("pulid-lightning", {}).get("variants") or CHECKPOINTS,
+        variants=model.get("variants") or MODELS[slug].params.variants,
     )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -13,6 +11,7 @@ from PIL import Image
 
 from cli.accept import SetupError
 from cli.accept.luma import Rgb
+from cli.sample_photo import sample_photo
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,10 @@ class Photo:
 
     def read(self) -> bytes:
         """The PNG file; raises `SetupError` if scikit-image is not installed."""
-        package = find_spec("skimage")
-        if package is None or package.origin is None:
-            raise SetupError("The photos are part of scikit-image, which is not installed: install facelight[demo].")
-        return (Path(package.origin).parent / "data" / f"{self.name}.png").read_bytes()
+        try:
+            return sample_photo(f"{self.name}.png").read_bytes()
+        except ModuleNotFoundError as error:
+            raise SetupError(str(error)) from error
 
     def pixels(self) -> Rgb:
         """The photo as an array."""

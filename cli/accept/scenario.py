@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,7 +15,6 @@ from cli.accept.result import CheckResult, skipped
 
 Check = Callable[[Sequence[ImageResponse]], CheckResult]
 """Checks the responses of a scenario, in the order of its requests."""
-CHECKPOINTS: Final = ("default", "artistic", "realistic")
 FIRST_SEED: Final = 412431
 
 
@@ -37,33 +36,34 @@ class Sizes:
     other: Mapping[str, Any]
 
 
-FULL: Final[Mapping[str, Sizes]] = {
-    "pulid-lightning": Sizes({}, {"width": 832, "height": 1216}),
-    "ic-light": Sizes({}, {"width": 640, "height": 512}),
-}
-"""The sizes that the models were trained for."""
-_FAST: Final = {"steps": 2, "highres_scale": 1}
-QUICK: Final[Mapping[str, Sizes]] = {
-    "pulid-lightning": Sizes({"width": 256, "height": 256}, {"width": 320, "height": 256}),
-    "ic-light": Sizes({"width": 256, "height": 320, **_FAST}, {"width": 320, "height": 256, **_FAST}),
-}
-"""Sizes that only show that everything is served: neither model generates well at them."""
-
-
 @dataclass(frozen=True)
 class Scope:
-    """How much is requested, and what can be checked.
+    """How much is requested of one model, and what can be checked.
 
-    `sizes` and `skip_reasons` go by slug; the latter says why the content of a model's images cannot be checked.
-    `recogniser` is a message where there is none. `checkpoints` are those that the server keeps.
+    `skip_reason` says why the content of its images cannot be checked, if so. `recogniser` is a message where there is
+    none. `variants` are those that the server reports.
     """
 
     seeds: int
-    sizes: Mapping[str, Sizes]
+    sizes: Sizes
     photos: Sequence[Photo]
-    skip_reasons: Mapping[str, str]
+    skip_reason: str | None
     recogniser: Recogniser | str
-    checkpoints: Collection[str] = CHECKPOINTS
+    variants: Collection[str]
+
+
+@dataclass(frozen=True)
+class ModelScenarios:
+    """How one model is tested.
+
+    `content` are the scenarios of what the model is for; `base` is the request that is repeated and encoded in every
+    format. `full` are the sizes that the model was trained for, `quick` sizes that only show that it is served.
+    """
+
+    content: Callable[[Scope], Iterator[Scenario]]
+    base: Callable[[Scope], ImageRequest]
+    full: Sizes
+    quick: Sizes
 
 
 def changed(request: ImageRequest, caption: str, **params: Any) -> ImageRequest:

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
+from cli.accept import ic_light, pulid_lightning
 from cli.accept.checks import files, repeats
 from cli.accept.client import ImageRequest, ImageResponse
-from cli.accept.portraits import portrait, portraits
-from cli.accept.relighting import relit, scene
 from cli.accept.result import CheckResult, passed_if
-from cli.accept.scenario import CHECKPOINTS, FIRST_SEED, Check, Scenario, Scope, changed, right_sizes
+from cli.accept.scenario import FIRST_SEED, Check, ModelScenarios, Scenario, Scope, changed, right_sizes, skip_if
 from models.imaging.decode import MEDIA_TYPES
 
+MODELS: Final[Mapping[str, ModelScenarios]] = {
+    pulid_lightning.SLUG: pulid_lightning.SCENARIOS,
+    ic_light.SLUG: ic_light.SCENARIOS,
+}
+"""The models that have scenarios, by slug."""
 
-def all_scenarios(scope: Scope, health: Mapping[str, Mapping[str, Any]]) -> Iterator[Scenario]:
-    """Scenarios of the models in `health`, which is what `/health/ready` reports of each."""
+
+def all_scenarios(scopes: Mapping[str, Scope], health: Mapping[str, Mapping[str, Any]]) -> Iterator[Scenario]:
+    """Scenarios of the models in `health`, which is what `/health/ready` reports of each; `scopes` go by slug."""
     for slug, model in health.items():
-        yield from _model(slug, scope) if model["ready"] else (_not_served(slug, model["detail"]),)
-
-
-def _model(slug: str, scope: Scope) -> Iterator[Scenario]:
-    if slug == "pulid-lightning":
-        yield from portraits(scope)
-        base = portrait(scope, next(name for name in CHECKPOINTS if name in scope.checkpoints))
-    else:
-        yield from relit(scope)
-        base = scene(scope, scope.photos[0])
-    yield _repeats(base)
-    yield _formats(base, scope.sizes[slug].other)
+        if not model["ready"]:
+            yield _not_served(slug, model["detail"])
+        elif slug not in MODELS:
+            yield Scenario(slug, "No request", (), (skip_if("There are no scenarios for it.", slug, right_sizes),))
+        else:
+            scope, scenarios = scopes[slug], MODELS[slug]
+            yield from scenarios.content(scope)
+            yield _repeats(scenarios.base(scope))
+            yield _formats(scenarios.base(scope), scope.sizes.other)
 
 
 def _not_served(slug: str, detail: str) -> Scenario:

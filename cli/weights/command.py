@@ -13,13 +13,12 @@ import typer
 
 from cli.console import EXIT_FOUND, fail, settings_or_exit
 from cli.weights.download import Network
-from cli.weights.fetch import Report, fetch, leftovers, missing
-from cli.weights.fill_mirror import fill_mirror
+from cli.weights.fetch import Report, fetch, missing, unused_files
 from cli.weights.listing import rows, table
-from cli.weights.mirror import Mirror
-from cli.weights.selection import Selection, Wishes, select
+from cli.weights.mirror import Mirror, fill_mirror
+from cli.weights.selection import Selection, SelectionOptions, select
 from cli.weights.state import installed_in
-from cli.weights.transfers import Source, in_words, sole_user
+from cli.weights.transfers import Source, exclusive_lock, format_bytes
 from cli.weights.verify import verify
 from models.catalog import MODELS
 from models.errors import WeightsError
@@ -52,15 +51,15 @@ def fetch_command(
     """Fetch what is missing, verify it, and bring it into the weights folder. May be run again at any time."""
     settings = settings_or_exit(WorkerSettings)
     root, hashes = settings.real_dir, _hashes(settings)
-    with _errors_end_the_command(), sole_user(root):
+    with _errors_end_the_command(), exclusive_lock(root):
         selection = _selection(read_lock(lock), root, only, use, commercial)
         wanted = missing(selection.weights, root, hashes)
         if wanted:
             source = _source(settings, mirror)
-            _consent(wanted, accept_licence)
-            _report(fetch(wanted, root, hashes, source, sys.stderr, jobs))
-            _tell_unpinned(wanted)
-        _tell_leftovers(root)
+            _require_consent(wanted, accept_licence)
+            _print_report(fetch(wanted, root, hashes, source, sys.stderr, jobs))
+            _warn_of_unpinned(wanted)
+        _list_unused(root)
     typer.echo(f"{root} holds {len(selection.weights)} weights, all verified.")
 
 
@@ -76,11 +75,11 @@ def mirror_command(
 ) -> None:
     """Put the files, as they are published, into DIR: for machines without a network, with `fetch --mirror DIR`."""
     settings = settings_or_exit(WorkerSettings)
-    with _errors_end_the_command(), sole_user(directory):
+    with _errors_end_the_command(), exclusive_lock(directory):
         selection = _selection(read_lock(lock), settings.real_dir, only, use, commercial)
         source = _source(settings, None)
-        _consent(selection.weights, accept_licence)
-        _report(fill_mirror(selection.weights, directory, source, sys.stderr, jobs))
+        _require_consent(selection.weights, accept_licence)
+        _print_report(fill_mirror(selection.weights, directory, source, sys.stderr, jobs))
     typer.echo(f"{directory} holds the files of {len(selection.weights)} weights, all verified.")
 
 
@@ -149,13 +148,11 @@ def _slug(only: str | None) -> str | None:
 
 
 def _selection(lock: Lock, root: Path, only: str | None, use: list[str] | None, commercial: bool) -> Selection:
-    selection = select(lock, installed_in(root).weights, Wishes(_slug(only), use or (), commercial))
-    for place, candidates in selection.lacking.items():
+    selection = select(lock, installed_in(root).weights, SelectionOptions(_slug(only), use or (), commercial))
+    for slot, candidates in selection.unfilled.items():
         names = ", ".join(weight.name for weight in candidates)
         slugs = ", ".join(candidates[0].used_by)
-        typer.echo(
-            f"{place}: nothing may be used commercially ({names}); {slugs} needs one, with --use NAME.", err=True
-        )
+        typer.echo(f"{slot}: nothing may be used commercially ({names}); {slugs} needs one, with --use NAME.", err=True)
     return selection
 
 
@@ -167,7 +164,7 @@ def _source(settings: WorkerSettings, mirror: Path | None) -> Source:
     return Network()
 
 
-def _consent(weights: Sequence[Weight], given: bool) -> None:
+def _require_consent(weights: Sequence[Weight], given: bool) -> None:
     """Tell which licences limit commercial use, and ask whether the operator agrees."""
     limited = [weight for weight in weights if weight.commercial is not True]
     if not limited:
@@ -183,7 +180,7 @@ def _consent(weights: Sequence[Weight], given: bool) -> None:
         raise WeightsError("Nothing was fetched. Others are chosen with --commercial or --use NAME.")
 
 
-def _report(report: Report) -> None:
+def _print_report(report: Report) -> None:
     for name in report.completed:
         typer.echo(f"verified {name}", err=True)
     if report.failures:
@@ -192,7 +189,7 @@ def _report(report: Report) -> None:
         raise WeightsError(f"{len(report.failures)} of {report.files} files could not be fetched; the others are kept.")
 
 
-def _tell_unpinned(weights: Sequence[Weight]) -> None:
+def _warn_of_unpinned(weights: Sequence[Weight]) -> None:
     if names := [weight.name for weight in weights if not all(file.pinned for file in weight.files)]:
         typer.echo(
             f"No public hash is known of files of {', '.join(names)}: what came was checked against its source alone. "
@@ -201,9 +198,9 @@ def _tell_unpinned(weights: Sequence[Weight]) -> None:
         )
 
 
-def _tell_leftovers(root: Path) -> None:
-    if unused := leftovers(root):
-        size = in_words(sum(unused.values()))
+def _list_unused(root: Path) -> None:
+    if unused := unused_files(root):
+        size = format_bytes(sum(unused.values()))
         typer.echo(f"Not used any more, and may be deleted ({size}): {', '.join(unused)}", err=True)
 
 

@@ -1,4 +1,4 @@
-"""Bytes from a server into a file, taken up again where they were cut off.
+"""HTTP downloads that resume where they were interrupted.
 
 The hub's own client is used for its addresses, its token and what it says of a file (`HF_ENDPOINT`, `HF_TOKEN`). Its
 own downloads do not survive the end of the process, so the bytes are streamed here, by a client of our own: the hub's
@@ -28,12 +28,12 @@ from models.weights.lock import HubSource
 constants.HF_HUB_DISABLE_TELEMETRY = True
 USER_AGENT: Final = f"facelight/{version('facelight')}"
 _CHUNK: Final = 1 << 16
-"""Bytes; at most so many that came are lost when a connection is."""
+"""Bytes; at most so many are lost with a connection."""
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PARTIAL: Final = 206
 _RANGE_REFUSED: Final = 416
 _SHA256_DIGITS: Final = 64
-_LONGEST_PAUSE_S: Final = 60.0
+_MAX_PAUSE_S: Final = 60.0
 _HINTS: Final[Mapping[int, str]] = {
     401: "it may be gated: accept its licence on its page and set HF_TOKEN",
     403: "it may be gated: accept its licence on its page and set HF_TOKEN",
@@ -41,22 +41,22 @@ _HINTS: Final[Mapping[int, str]] = {
     407: "the proxy asks for a password",
 }
 
-Advance = Callable[[int], None]
-"""Told how many bytes came (negative: how many were lost); may raise to stop the transfer."""
+ProgressCallback = Callable[[int], None]
+"""Called with the number of bytes received (negative: discarded); may raise to stop the transfer."""
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How often in a row a server may fail without giving a byte, and the first pause in seconds, then doubled."""
+class RetryPolicy:
+    """Attempts in a row that may fail without a byte; the first pause between them in seconds, then doubled."""
 
     attempts: int = 6
     pause_s: float = 1.0
 
 
 @dataclass(frozen=True)
-class Published:
-    """What a source says of an object: `size` in bytes, `sha256`, or the git hash of a small file; None if unknown."""
+class RemoteInfo:
+    """What a source reports of an object: `size` in bytes, and `sha256` or, for a small file, the git hash."""
 
     size: int | None = None
     sha256: str | None = None
@@ -64,7 +64,7 @@ class Published:
 
 
 class _Transient(Exception):
-    """Worth another attempt, after `pause_s` seconds if the server named a time."""
+    """A failure to retry, after `pause_s` seconds if the server sent Retry-After."""
 
     def __init__(self, reason: str, pause_s: float | None = None) -> None:
         super().__init__(reason)
@@ -74,30 +74,32 @@ class _Transient(Exception):
 class Network:
     """Objects as the hub and other servers give them."""
 
-    def __init__(self, patience: Patience = Patience()) -> None:
-        """`patience`: with servers that fail."""
-        self._patience = patience
+    def __init__(self, retry: RetryPolicy = RetryPolicy()) -> None:
+        """`retry` is the policy for transient failures."""
+        self._retry = retry
         self._headers = {"user-agent": USER_AGENT}
         token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
         # A token is the hub's business only; the client itself drops it when it is sent on to another host.
         self._hub_headers = {**self._headers, **({"authorization": f"Bearer {token}"} if token else {})}
         self._client = Client(follow_redirects=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
 
-    def published(self, item: Item) -> Published:
-        """Ask the hub for an object's size and hash; other servers have nothing to tell. Raises `WeightsError`."""
+    def info(self, item: Item) -> RemoteInfo:
+        """Ask the hub for an object's size and hash; other servers report none. Raises `WeightsError`."""
         if not isinstance(item.source, HubSource):
-            return Published(item.size)
+            return RemoteInfo(item.size)
         url = _hub_url(item.source, item.origin)
-        return self._patiently(item, lambda: _published(url, self._hub_headers))
+        return self._with_retries(item, lambda: _hub_info(url, self._hub_headers))
 
-    def fetch(self, item: Item, part: Path, advance: Advance) -> None:
-        """Complete the file `part`, which may hold the object's beginning; raises `WeightsError`."""
+    def fetch(self, item: Item, part: Path, on_bytes: ProgressCallback) -> None:
+        """Append the rest of the object to the partial file `part`; raises `WeightsError`."""
         hub = item.source if isinstance(item.source, HubSource) else None
         url = _hub_url(hub, item.origin) if hub else item.origin
         headers = self._hub_headers if hub else self._headers
-        self._patiently(item, lambda: _stream(self._client, url, headers, part, advance), lambda: _size(part))
+        self._with_retries(item, lambda: _stream(self._client, url, headers, part, on_bytes), lambda: _size(part))
 
-    def _patiently(self, item: Item, attempt: Callable[[], Result], reached: Callable[[], int] = lambda: 0) -> Result:
+    def _with_retries(
+        self, item: Item, attempt: Callable[[], Result], reached: Callable[[], int] = lambda: 0
+    ) -> Result:
         failures, before = 0, reached()
         while True:
             try:
@@ -105,12 +107,12 @@ class Network:
             except _Transient as reason:
                 after = reached()
                 failures, before = (1 if after > before else failures + 1), after
-                if failures >= self._patience.attempts:
+                if failures >= self._retry.attempts:
                     raise WeightsError(
                         f"{item.label} cannot be fetched: {reason}, {failures} times in a row. "
                         "Run the same command again later: what has come is kept."
                     ) from reason
-                time.sleep(_pause(self._patience.pause_s, failures, reason.pause_s))
+                time.sleep(_pause(self._retry.pause_s, failures, reason.pause_s))
             except (HTTPError, OfflineModeIsEnabled) as reason:
                 raise WeightsError(f"{item.label} cannot be fetched: {reason}") from reason
 
@@ -119,12 +121,12 @@ def _hub_url(source: HubSource, origin: str) -> str:
     return hf_hub_url(source.repo, origin, revision=source.revision)
 
 
-def _published(url: str, headers: Mapping[str, str]) -> Published:
+def _hub_info(url: str, headers: Mapping[str, str]) -> RemoteInfo:
     try:
         # The headers hold the token already, and looking for it again may be a request.
         found = get_hf_file_metadata(url, token=False, headers=dict(headers), timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except TransportError as error:
-        raise _Transient(_words(error)) from error
+        raise _Transient(_describe(error)) from error
     except HTTPError as error:
         _check(getattr(error, "response", None))
         raise
@@ -132,10 +134,10 @@ def _published(url: str, headers: Mapping[str, str]) -> Published:
         raise WeightsError(f"What answers at {url} is not a hub: check HF_ENDPOINT and the proxy.")
     # Large files are known by their sha256, those in the git repository itself by git's own hash.
     is_large = len(found.etag) == _SHA256_DIGITS
-    return Published(found.size, found.etag if is_large else None, None if is_large else found.etag)
+    return RemoteInfo(found.size, found.etag if is_large else None, None if is_large else found.etag)
 
 
-def _stream(client: Client, url: str, headers: Mapping[str, str], part: Path, advance: Advance) -> None:
+def _stream(client: Client, url: str, headers: Mapping[str, str], part: Path, on_bytes: ProgressCallback) -> None:
     if constants.is_offline_mode():
         raise OfflineModeIsEnabled(f"{url} is not asked for: HF_HUB_OFFLINE is set")
     offset = _size(part)
@@ -147,24 +149,24 @@ def _stream(client: Client, url: str, headers: Mapping[str, str], part: Path, ad
             _check(response)
             if offset and not _continues(response, offset):
                 part.unlink()
-                advance(-offset)
-            _append(response, part, advance)
+                on_bytes(-offset)
+            _append(response, part, on_bytes)
     except TransportError as error:
-        raise _Transient(_words(error)) from error
+        raise _Transient(_describe(error)) from error
 
 
-def _append(response: Response, part: Path, advance: Advance) -> None:
+def _append(response: Response, part: Path, on_bytes: ProgressCallback) -> None:
     with part.open("ab") as file:
         for chunk in response.iter_bytes(_CHUNK):
             file.write(chunk)
-            advance(len(chunk))
+            on_bytes(len(chunk))
         file.flush()
         os.fsync(file.fileno())
 
 
 def _continues(response: Response, offset: int) -> bool:
-    said = response.headers.get("content-range", "")
-    return response.status_code == _PARTIAL and said.startswith(f"bytes {offset}-")
+    content_range = response.headers.get("content-range", "")
+    return response.status_code == _PARTIAL and content_range.startswith(f"bytes {offset}-")
 
 
 def _check(response: Response | None) -> None:
@@ -183,16 +185,16 @@ def _hint(status: int) -> str:
 
 
 def _retry_after(response: Response) -> float | None:
-    said = response.headers.get("retry-after", "")
-    return float(said) if said.isdigit() else None
+    seconds = response.headers.get("retry-after", "")
+    return float(seconds) if seconds.isdigit() else None
 
 
-def _pause(first_s: float, failures: int, asked_s: float | None) -> float:
+def _pause(first_s: float, failures: int, retry_after_s: float | None) -> float:
     doubled: float = first_s * 2 ** (failures - 1) * random.uniform(0.75, 1.25)
-    return min(max(doubled, asked_s or 0.0), _LONGEST_PAUSE_S)
+    return min(max(doubled, retry_after_s or 0.0), _MAX_PAUSE_S)
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""Filling a folder of weights: what is missing is fetched, checked, brought into its final form and recorded."""
+"""Fetch missing weights: download, check, convert, install and record them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from cli.weights.checks import Task, git_sha1_of
-from cli.weights.install import install, room_for
+from cli.weights.checks import Download, git_sha1_of
+from cli.weights.install import extra_space, install
 from cli.weights.items import Item, items_of, source_name
-from cli.weights.selection import place_of
+from cli.weights.selection import slot_of
 from cli.weights.state import by_name, installed_in, is_current
 from cli.weights.transfers import PARTS, Source, Transfers
 from models.errors import WeightsError
@@ -21,7 +21,7 @@ from models.weights.lock import Weight
 
 @dataclass(frozen=True)
 class Report:
-    """What a run did: what is complete now, and why the rest is not; `files` were to be looked after in all."""
+    """Weights that are complete now, and messages of failures; `files` is the number of objects of the run."""
 
     completed: Sequence[str]
     failures: Sequence[str]
@@ -44,22 +44,24 @@ def fetch(
     Raises `WeightsError` if the disk cannot hold them; what goes wrong with single objects is in the report.
     """
     transfers = Transfers(source, root, jobs, out)
-    tasks, failures = transfers.locate(item for weight in weights for item in items_of(weight))
-    files = len(tasks) + len(failures)
-    ledger = _Ledger(root, weights)
-    waiting = [task for task in tasks if not ledger.add(task.item, _in_place(task, root, hashes))]
-    transfers.check_space(waiting, sum(room_for(task) for task in waiting))
-    if waiting:
+    downloads, failures = transfers.locate(item for weight in weights for item in items_of(weight))
+    files = len(downloads) + len(failures)
+    recorder = _Recorder(root, weights)
+    to_fetch = [
+        download for download in downloads if not recorder.add(download.item, _existing_files(download, root, hashes))
+    ]
+    transfers.check_space(to_fetch, sum(extra_space(download) for download in to_fetch))
+    if to_fetch:
         failures += transfers.run(
             "fetching",
-            waiting,
-            finish=lambda task, part, found: install(task.item, part, found, root, hashes),
-            done=lambda task, files: ledger.add(task.item, files),
+            to_fetch,
+            finish=lambda download, part, found: install(download.item, part, found, root, hashes),
+            done=lambda download, files: recorder.add(download.item, files),
         )
-    return Report(ledger.completed, failures, files)
+    return Report(recorder.completed, failures, files)
 
 
-def leftovers(root: Path) -> dict[str, int]:
+def unused_files(root: Path) -> dict[str, int]:
     """Files below `root` that belong to no recorded weight, with their sizes in bytes: earlier choices."""
     recorded = {file.path for weight in installed_in(root).weights for file in weight.files}
     found = {path.relative_to(root).as_posix(): path for path in root.glob("*/**/*") if path.is_file()}
@@ -70,8 +72,8 @@ def leftovers(root: Path) -> dict[str, int]:
     }
 
 
-class _Ledger:
-    """Collects the files of each weight, and records the weight when it has them all."""
+class _Recorder:
+    """Collects the files of each weight, and records the weight once it has all of them."""
 
     def __init__(self, root: Path, weights: Iterable[Weight]) -> None:
         self._root = root
@@ -79,7 +81,7 @@ class _Ledger:
         self.completed: list[str] = []
 
     def add(self, item: Item, files: Sequence[InstalledFile]) -> bool:
-        """Enter what came of an object; False if that is nothing."""
+        """Add the installed files of an object; False if there are none."""
         weight, found = item.weight, self._files[item.weight.name]
         found += files
         if files and len(found) == len(weight.files):
@@ -89,7 +91,7 @@ class _Ledger:
 
 
 def _record(root: Path, weight: Weight, files: Iterable[InstalledFile]) -> None:
-    """Enter `weight` into the folder's record, in the place of what filled its role before."""
+    """Record `weight` in the folder, instead of what filled its slot before."""
     entry = InstalledWeight(
         name=weight.name,
         role=weight.role,
@@ -99,25 +101,25 @@ def _record(root: Path, weight: Weight, files: Iterable[InstalledFile]) -> None:
         source=source_name(weight),
         files=sorted(files, key=lambda file: file.path),
     )
-    others = [other for other in installed_in(root).weights if place_of(other.role) != place_of(weight.role)]
+    others = [other for other in installed_in(root).weights if slot_of(other.role) != slot_of(weight.role)]
     write_installed(root, sorted([*others, entry], key=lambda entry: (entry.used_by, entry.role)), "real")
 
 
-def _in_place(task: Task, root: Path, hashes: HashCache) -> list[InstalledFile]:
-    """What an earlier run, or the operator, has put into place already; empty unless all of it is right."""
-    found = [_as_published(task, file.path, root, hashes) for file in task.item.files if not file.converted]
+def _existing_files(download: Download, root: Path, hashes: HashCache) -> list[InstalledFile]:
+    """Files of an object that are already installed; empty unless all of them are as expected."""
+    found = [_as_published(download, file.path, root, hashes) for file in download.item.files if not file.converted]
     files = [file for file in found if file is not None]
-    return files if len(files) == len(task.item.files) else []
+    return files if len(files) == len(download.item.files) else []
 
 
-def _as_published(task: Task, name: str, root: Path, hashes: HashCache) -> InstalledFile | None:
-    path, file = root / name, next(file for file in task.item.files if file.path == name)
-    archived = task.item.is_archive
-    size = file.size if archived else task.expected.size
+def _as_published(download: Download, name: str, root: Path, hashes: HashCache) -> InstalledFile | None:
+    path, file = root / name, next(file for file in download.item.files if file.path == name)
+    archived = download.item.is_archive
+    size = file.size if archived else download.expected.size
     if not path.is_file() or path.stat().st_size != size:
         return None
     sha256 = hashes.sha256(path)
-    due = (file.sha256 if file.pinned else None) if archived else task.expected.sha256
-    if sha256 == due or (due is None and not archived and task.expected.git_sha1 == git_sha1_of(path)):
+    expected = (file.sha256 if file.pinned else None) if archived else download.expected.sha256
+    if sha256 == expected or (expected is None and not archived and download.expected.git_sha1 == git_sha1_of(path)):
         return InstalledFile(path=name, size=path.stat().st_size, sha256=sha256)
     return None

@@ -7,23 +7,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cli.weights.selection import place_of, places
+from cli.weights.selection import slot_of, slots
 from cli.weights.state import State, by_name, installed_in, state_of
-from cli.weights.transfers import in_words
+from cli.weights.transfers import format_bytes
 from models.weights.hashes import HashCache
 from models.weights.installed import InstalledWeight
 from models.weights.lock import Lock, Weight
 
 _COMMERCIAL: Final = {True: "yes", False: "no"}
 _NAME, _SIZE, _USE, _STATE = 33, 9, 12, 9
-_LEGEND: Final = "* taken unless another one is chosen with --use    + installed in its stead"
+_LEGEND: Final = "* taken unless another one is chosen with --use    + installed instead"
 
 
 @dataclass(frozen=True)
 class Row:
     """One weight; `size` in bytes, on the disk or as far as the lock knows it; `unpinned`: files without a hash."""
 
-    place: str
+    slot: str
     role: str
     name: str
     used_by: Sequence[str]
@@ -42,8 +42,8 @@ class Row:
 
 
 def rows(lock: Lock, root: Path, hashes: HashCache, only: str | None) -> list[Row]:
-    """One row for each weight, place by place; raises `WeightsError` if the folder's record is malformed."""
-    record, found = by_name(installed_in(root)), places(lock, only)
+    """One row for each weight, slot by slot; raises `WeightsError` if the folder's record is malformed."""
+    record, found = by_name(installed_in(root)), slots(lock, only)
     return [
         _row(weight, record.get(weight.name), state_of(weight, record, root, hashes))
         for weights in found.values()
@@ -54,18 +54,18 @@ def rows(lock: Lock, root: Path, hashes: HashCache, only: str | None) -> list[Ro
 def table(listed: Sequence[Row], width: int = 100) -> Iterator[str]:
     """The rows in lines of at most `width` characters."""
     yield f"  {'NAME':<{_NAME}}{'SIZE':>{_SIZE}}  {'COMMERCIAL':<{_USE}}{'STATE':<{_STATE}} LICENCE"
-    place = None
+    slot = None
     for row in listed:
-        if row.place != place:
-            place = row.place
-            yield f"{place} ({', '.join(row.used_by)}{', optional' if row.optional else ''})"
+        if row.slot != slot:
+            slot = row.slot
+            yield f"{slot} ({', '.join(row.used_by)}{', optional' if row.optional else ''})"
         yield _cut(_line(row), width)
     yield _LEGEND
 
 
 def _row(weight: Weight, installed: InstalledWeight | None, state: State) -> Row:
     return Row(
-        place=place_of(weight.role),
+        slot=slot_of(weight.role),
         role=weight.role,
         name=weight.name,
         used_by=weight.used_by,
@@ -88,5 +88,5 @@ def _line(row: Row) -> str:
     mark = "*" if row.default else "+" if row.state != "absent" else " "
     use = row.commercial if isinstance(row.commercial, str) else _COMMERCIAL[row.commercial]
     state = "-" if row.state == "absent" else row.state
-    size = in_words(row.size) if row.size else "unknown"
+    size = format_bytes(row.size) if row.size else "unknown"
     return f"{mark} {row.name:<{_NAME}}{size:>{_SIZE}}  {use:<{_USE}}{state:<{_STATE}} {row.licence}"

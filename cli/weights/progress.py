@@ -1,4 +1,4 @@
-"""How far a long task is: one bar on a terminal, a line now and then everywhere else."""
+"""Progress of a long run: a bar on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Progress:
         """`done`: bytes that were there before, which say nothing of the rate; `out`: usually standard error."""
         self._label, self._total, self._first, self._done, self._out = label, total, done, done, out
         self._lock = threading.Lock()
-        self._began = self._told = time.monotonic()
+        self._began = self._printed_at = time.monotonic()
         self._bar = _bar(label, total, done, out) if out.isatty() else None
 
     def __enter__(self) -> Progress:
@@ -30,7 +30,7 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         else:
-            self._tell()
+            self._print()
 
     def add(self, count: int) -> None:
         """Count `count` more bytes; negative if some were lost."""
@@ -38,15 +38,15 @@ class Progress:
             self._done += count
             if self._bar is not None:
                 self._bar.update(count)
-            elif time.monotonic() - self._told >= _EVERY_S:
-                self._tell()
+            elif time.monotonic() - self._printed_at >= _EVERY_S:
+                self._print()
 
-    def _tell(self) -> None:
-        self._told = time.monotonic()
+    def _print(self) -> None:
+        self._printed_at = time.monotonic()
         line = tqdm.format_meter(
             self._done,
             self._total,
-            self._told - self._began,
+            self._printed_at - self._began,
             prefix=self._label,
             unit="B",
             unit_scale=True,

@@ -1,6 +1,6 @@
 """Which weights an operator wants: what is installed, else the defaults, unless told otherwise.
 
-Every role is filled by one weight. The matting roles are one place with several names: choosing one drops the others.
+Every role is filled by one weight. The matting roles are one slot with several names: choosing one drops the others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ONE_OF: Final[Mapping[str, frozenset[str]]] = {
 
 
 @dataclass(frozen=True)
-class Wishes:
+class SelectionOptions:
     """What the operator asked for.
 
     `only`: slug of a model, or None for all. `use`: names of weights. `commercial`: nothing but what may be used
@@ -33,48 +33,48 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen weights, in the lock's order, and the places that `commercial` leaves empty, by candidates."""
+    """The chosen weights, in the lock's order, and the slots that `commercial` leaves empty, by candidates."""
 
     weights: list[Weight]
-    lacking: Mapping[str, list[Weight]] = field(default_factory=dict)
+    unfilled: Mapping[str, list[Weight]] = field(default_factory=dict)
 
 
-def place_of(role: str) -> str:
-    """The place that a role fills: its own name, or that of the roles that exclude each other."""
-    return next((place for place, roles in _ONE_OF.items() if role in roles), role)
+def slot_of(role: str) -> str:
+    """The slot that a role fills: its own name, or that of the roles that exclude each other."""
+    return next((slot for slot, roles in _ONE_OF.items() if role in roles), role)
 
 
-def select(lock: Lock, installed: Iterable[InstalledWeight], wishes: Wishes) -> Selection:
-    """Choose one weight for every place; raises `WeightsError` for names that cannot be chosen."""
-    named = _named(lock, wishes)
+def select(lock: Lock, installed: Iterable[InstalledWeight], options: SelectionOptions) -> Selection:
+    """Choose one weight for every slot; raises `WeightsError` for names that cannot be chosen."""
+    named = _named(lock, options)
     kept = {weight.name for weight in installed}
     chosen: list[Weight] = []
-    lacking: dict[str, list[Weight]] = {}
-    for place, candidates in places(lock, wishes.only).items():
-        if weight := named.get(place) or _choose(candidates, kept, wishes.commercial):
+    unfilled: dict[str, list[Weight]] = {}
+    for slot, candidates in slots(lock, options.only).items():
+        if weight := named.get(slot) or _choose(candidates, kept, options.commercial):
             chosen.append(weight)
         elif _is_wanted(candidates):
-            lacking[place] = candidates
-    return Selection(chosen, lacking)
+            unfilled[slot] = candidates
+    return Selection(chosen, unfilled)
 
 
-def places(lock: Lock, only: str | None) -> dict[str, list[Weight]]:
-    """Every place with all weights that could fill it, for one model or for all."""
+def slots(lock: Lock, only: str | None) -> dict[str, list[Weight]]:
+    """Every slot with all weights that could fill it, for one model or for all."""
     found: dict[str, list[Weight]] = {}
     for weight in lock.weights:
         if only is None or only in weight.used_by:
-            found.setdefault(place_of(weight.role), []).append(weight)
+            found.setdefault(slot_of(weight.role), []).append(weight)
     return found
 
 
-def _named(lock: Lock, wishes: Wishes) -> dict[str, Weight]:
+def _named(lock: Lock, options: SelectionOptions) -> dict[str, Weight]:
     named: dict[str, Weight] = {}
-    for weight in map(lock.named, wishes.use):
-        if other := named.get(place_of(weight.role)):
-            raise WeightsError(f"{other.name} and {weight.name} exclude each other: both are {place_of(weight.role)}.")
-        if wishes.only is not None and wishes.only not in weight.used_by:
-            raise WeightsError(f"{weight.name} is not used by {wishes.only} but by {', '.join(weight.used_by)}.")
-        named[place_of(weight.role)] = weight
+    for weight in map(lock.named, options.use):
+        if other := named.get(slot_of(weight.role)):
+            raise WeightsError(f"{other.name} and {weight.name} exclude each other: both are {slot_of(weight.role)}.")
+        if options.only is not None and options.only not in weight.used_by:
+            raise WeightsError(f"{weight.name} is not used by {options.only} but by {', '.join(weight.used_by)}.")
+        named[slot_of(weight.role)] = weight
     return named
 
 
@@ -87,5 +87,5 @@ def _choose(candidates: list[Weight], kept: Collection[str], commercial: bool) -
 
 
 def _is_wanted(candidates: list[Weight]) -> bool:
-    """Whether the place is filled without being asked for; one without a default is not."""
+    """Whether the slot is filled without being asked for; one without a default is not."""
     return any(weight.default for weight in candidates)

@@ -60,11 +60,11 @@ def state_of(weight: Weight, record: Mapping[str, InstalledWeight], root: Path, 
         return "absent"
     if not matches(installed, weight):
         return "outdated"
-    found = [_glance(root / file.path, file, hashes) for file in installed.files]
+    found = [_quick_state(root / file.path, file, hashes) for file in installed.files]
     return "damaged" if "damaged" in found else "present" if "present" in found else "verified"
 
 
-def _glance(path: Path, file: InstalledFile, hashes: HashCache) -> State:
+def _quick_state(path: Path, file: InstalledFile, hashes: HashCache) -> State:
     if not path.is_file() or path.stat().st_size != file.size:
         return "damaged"
     digest = hashes.known(path)

@@ -10,26 +10,23 @@ import torch
 from torch import Tensor
 
 from models.ic_light.sampling import BatchNoise, Noise
+from models.ic_light.vae import LATENT_SCALE
 from models.runtime.unet import TextContext, attend_to_text, evaluate, text_contexts, time_shifts
 
 Predict = Callable[[Any, Tensor, Tensor, tuple[TextContext, ...]], Tensor]
-"""A UNet, its input, the shift of the timestep and the text's contexts give the predicted noise [rows, 4, h, w]."""
-_LATENT_SIDE: Final = 8
-"""Pixels that one latent pixel stands for, along each side."""
+"""(UNet, input, time shift, text contexts) -> predicted noise [rows, 4, h, w]."""
 MAX_PIXELS: Final = 3072 * 3072
-"""Pixels of one batch: those of the largest picture that is served, whose memory is needed anyway. Twelve pictures of
-the default size fit."""
-MAX_PICTURES: Final = 24
-"""Rows of one batch, half of them for guidance: kernels for memory formats with channels last fail beyond 63."""
+"""Pixels of a batch: those of the largest image served. Twelve images of the default size fit (section 13)."""
+MAX_IMAGES: Final = 24
+"""Images of a batch, two UNet rows each with guidance: channels-last convolution kernels fail beyond 63 rows."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the pictures of a batch are drawn from, one row per picture.
+    """Conditions of n images, one row per image.
 
-    `cond_latents` is [n, 4, h, w], latents of the foreground, or [n, 8, h, w] with those of the background behind them;
-    `positive` and `negative` are [n, tokens, width]; `guidance` is the factor of classifier-free guidance, of which 1
-    means none.
+    `cond_latents`: foreground latents [n, 4, h, w], or foreground and background latents [n, 8, h, w]. `positive`,
+    `negative`: text embeddings [n, tokens, width]. `guidance`: classifier-free guidance scale, 1 for none.
     """
 
     cond_latents: Tensor
@@ -39,26 +36,23 @@ class Conditions:
 
     @property
     def guided(self) -> bool:
-        """Whether the negative text takes part."""
+        """Whether classifier-free guidance is on."""
         return self.guidance > 1
 
     @property
     def texts(self) -> Tensor:
-        """The text of every row of the UNet's batch: with guidance the negative rows before the positive ones."""
+        """Text embeddings of the UNet's batch: with guidance the negative rows, then the positive ones."""
         return torch.cat((self.negative, self.positive)) if self.guided else self.positive
 
     def split(self, size: int) -> list[Conditions]:
-        """The same in groups of at most `size` pictures."""
-        rows = zip(
-            *(torch.split(part, size) for part in (self.cond_latents, self.positive, self.negative)), strict=True
-        )
-        return [
-            Conditions(cond_latents, positive, negative, self.guidance) for cond_latents, positive, negative in rows
-        ]
+        """The same conditions in groups of at most `size` images."""
+        parts = (torch.split(part, size) for part in (self.cond_latents, self.positive, self.negative))
+        groups = zip(*parts, strict=True)
+        return [Conditions(cond, positive, negative, self.guidance) for cond, positive, negative in groups]
 
 
 def predict_noise(unet: Any, batch: Tensor, shift: Tensor, contexts: tuple[TextContext, ...]) -> Tensor:
-    """One evaluation; a `Predict`."""
+    """One UNet evaluation; a `Predict`."""
     return evaluate(unet, batch, shift, contexts, attend_to_text)
 
 
@@ -71,21 +65,21 @@ def denoise(
     noise: Noise | BatchNoise,
     on_step: Callable[[], None],
 ) -> Tensor:
-    """Walk the scheduler's remaining steps from noisy latents [n, 4, h, w] to clean ones.
+    """Denoise latents [n, 4, h, w] over the scheduler's remaining steps.
 
-    `on_step` is called after each; what it raises passes through.
+    `on_step` is called after each step; its exceptions propagate.
     """
     height, width = latents.shape[2:]
-    together = max_batch(_LATENT_SIDE * width, _LATENT_SIDE * height)
-    groups = [(group, text_contexts(unet, group.texts)) for group in conditions.split(together)]
+    size = max_batch(LATENT_SCALE * width, LATENT_SCALE * height)
+    groups = [(group, text_contexts(unet, group.texts)) for group in conditions.split(size)]
     timesteps = scheduler.timesteps[scheduler.begin_index :]
     for timestep, shift in zip(timesteps, time_shifts(unet, timesteps), strict=True):
-        parts = zip(torch.split(latents, together), groups, strict=True)
+        parts = zip(torch.split(latents, size), groups, strict=True)
         epsilon = torch.cat(
             [_guided(group, predict(unet, _batch(part, group), shift, contexts)) for part, (group, contexts) in parts]
         )
-        # Float32 whatever the latents are; drawn for the last step too, which multiplies it by zero. One draw is for
-        # all groups, so that grouping changes no picture.
+        # Float32 whatever the latents' dtype; sampled for the last step too, which multiplies it by 0. One sample for
+        # all groups, so that the grouping does not change the images.
         fresh = noise.draw((height, width), torch.float32)
         latents = scheduler.step(epsilon, timestep, latents, variance_noise=fresh).prev_sample
         on_step()
@@ -93,14 +87,14 @@ def denoise(
 
 
 def unet_input(latents: Tensor, cond_latents: Tensor) -> Tensor:
-    """Put what the UNet sees behind the noisy latents, channel-wise."""
+    """Concatenate along the channels: noisy latents first, then the conditions."""
     return torch.cat((latents, cond_latents), dim=1)
 
 
 def _batch(latents: Tensor, conditions: Conditions) -> Tensor:
-    """The UNet's input: with guidance both branches in one batch, the negative rows before the positive ones."""
+    """The UNet's input: with guidance both branches in one batch, negative rows first."""
     batch = unet_input(latents, conditions.cond_latents)
-    # Guidance is over the text alone: both halves see the foreground.
+    # Guidance is over the text only: both branches have the same conditioning latents.
     return batch.repeat(2, 1, 1, 1) if conditions.guided else batch
 
 
@@ -112,5 +106,5 @@ def _guided(conditions: Conditions, predicted: Tensor) -> Tensor:
 
 
 def max_batch(width: int, height: int) -> int:
-    """How many pictures of `width` x `height` px make a batch, at least one."""
-    return max(1, min(MAX_PICTURES, MAX_PIXELS // (width * height)))
+    """Images of `width` x `height` px that go through the UNet in one batch, at least one."""
+    return max(1, min(MAX_IMAGES, MAX_PIXELS // (width * height)))

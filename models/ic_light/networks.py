@@ -17,6 +17,7 @@ from models.errors import WeightsError
 from models.ic_light.matting import Matting, RmbgMatting
 from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
 from models.ic_light.prompt import CHUNK
+from models.ic_light.vae import LATENT_CHANNELS, LATENT_SCALE
 from models.runtime.load import Loaded, empty, fill, for_device, load_part
 from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require, under
 from models.runtime.tokenizers import load_tokenizer
@@ -31,31 +32,25 @@ MATTINGS: Final[Mapping[str, Callable[[Path, torch.device], Matting]]] = {
     "matting_onnx_birefnet": lambda path, device: OnnxMatting(path, BIREFNET, device),
     "matting_onnx_isnet": lambda path, device: OnnxMatting(path, ISNET, device),
 }
-"""The matting networks that there are, by role; the operator's choice is the one role that the weights hold."""
+"""Loaders of matting networks by weights role; exactly one of these roles is installed."""
 _BACKGROUND_ROLE: Final = "ic_light_fbc"
 _SCHEDULER: Final = "scheduler/scheduler_config.json"
 _TEXT_PREFIX: Final = "text_model."
 _POSITIONS: Final = "position_ids"
-"""A table of consecutive numbers that older files hold."""
+"""Suffix of a buffer that older files contain."""
 _ATTENTION: Final = ".attentions.0."
 _OLD_LAYERS: Final = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-_LATENT_CHANNELS: Final = 4
-_LATENT_SCALE: Final = 8
-"""Pixels to a latent, along each side."""
 FOREGROUND_CHANNELS: Final = 8
-"""Input channels with a foreground: 4 of noisy latents, 4 of the foreground's."""
+"""UNet input channels: 4 of noisy latents, 4 of foreground latents."""
 BACKGROUND_CHANNELS: Final = 12
-"""Input channels with a background besides: 4 more, of its latents."""
+"""UNet input channels with a background: 4 more, of its latents."""
 _INPUT: Final = "conv_in.weight"
 _WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Everything that is loaded once; `background_unet` is None without its weights.
-
-    The libraries' classes are untyped here.
-    """
+    """The loaded networks; `background_unet` is None without its weights. `Any`: classes of untyped libraries."""
 
     tokenizer: Any
     text_encoder: Any
@@ -67,12 +62,12 @@ class Networks:
 
 
 def load_networks(weights: WeightSet, device: torch.device, full_precision: bool = False) -> Networks:
-    """Load roles `sd15`, `ic_light_fc`, one of `MATTINGS` and, if it is there, `ic_light_fbc`.
+    """Load roles `sd15`, `ic_light_fc`, one of `MATTINGS` and, if installed, `ic_light_fbc`.
 
     On CUDA text encoder and UNet are float16, the VAE bfloat16 (float16 overflows in it) and matting float32, unless
     `full_precision` is asked for; elsewhere all are float32. Raises `WeightsError` if files do not fit their networks.
     """
-    # Libraries may take the files' precision if none is named, so it always is.
+    # Always explicit: libraries may default to the dtype of the file.
     reduced = device.type == "cuda" and not full_precision
     half, brain = (torch.float16, torch.bfloat16) if reduced else (torch.float32, torch.float32)
     base = weights.folder("sd15")
@@ -127,27 +122,27 @@ def _load_text_encoder(folder: Folder, device: torch.device, dtype: torch.dtype)
 
 
 def load_vae(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
-    """The autoencoder in `folder`, under today's or older names of its tensors; raises `WeightFileError`."""
+    """Load the autoencoder in `folder`, with current or older tensor names; raises `WeightFileError`."""
     config, file = folder.file("config.json"), folder.file("diffusion_pytorch_model.safetensors")
     sizes, state = read_config(config), read_state_dict(file)
     with file_errors(config, file):
         network = empty(lambda: AutoencoderKL.from_config(sizes))
         fill(network, {_renamed(name): tensor for name, tensor in state.items()}, device, dtype)
         scale = 2 ** (len(network.config.block_out_channels) - 1)
-        if (network.config.latent_channels, scale) != (_LATENT_CHANNELS, _LATENT_SCALE):
+        if (network.config.latent_channels, scale) != (LATENT_CHANNELS, LATENT_SCALE):
             raise WeightsError("it is no VAE of Stable Diffusion 1: its latents are of another kind.")
         return for_device(network, device)
 
 
 def _renamed(name: str) -> str:
-    """The name of a VAE's tensor today; published files have older ones for their attention."""
+    """Current name of a VAE tensor; published files have older names in the attention block."""
     place, attention, part = name.partition(_ATTENTION)
     layer, _, kind = part.rpartition(".")
     return f"{place}{attention}{_OLD_LAYERS[layer]}.{kind}" if layer in _OLD_LAYERS else name
 
 
 def _require_noise_schedule(base: Folder) -> None:
-    """Raise `WeightFileError` if there is a scheduler's configuration, and it is that of another kind of network."""
+    """Raise `WeightFileError` if there is a scheduler configuration, and it is not of an epsilon-prediction network."""
     if _SCHEDULER in base:
         path = base.file(_SCHEDULER)
         with file_errors(path):
@@ -177,7 +172,7 @@ def load_unet(base: Folder, offset: Path, channels: int, dtype: torch.dtype, dev
 
 
 def _read_unet(path: Path, config: Path, like: StateDict) -> StateDict:
-    """A file's tensors, if it has those of the UNet that the file `config` describes."""
+    """Read a file's tensors and check them against the UNet that `config` describes."""
     require_noise_prediction(path)
     state = read_state_dict(path)
     with file_errors(path, config):
@@ -193,10 +188,10 @@ def empty_unet(config: Mapping[str, Any], channels: int) -> Any:
 
 
 def merge(key: str, base: Tensor, offset: Tensor, like: Tensor) -> Tensor:
-    """Add the offset of weight `key` to its base, in float32: in half precision the difference drowns in rounding.
+    """Base plus offset of weight `key`, in float32: half precision loses the offset to rounding.
 
-    The input convolution's base lacks the channels of what is seen besides noise: they start at zero. Raises
-    `WeightsError` if either is not of the shape of `like`.
+    The base's input convolution has no channels for the conditions: they are zero. Raises `WeightsError` if either
+    tensor has not the shape of `like`.
     """
     if key == _INPUT and base.shape[1] < like.shape[1]:
         base = F.pad(base, (0, 0, 0, 0, 0, like.shape[1] - base.shape[1]))

@@ -1,4 +1,4 @@
-"""The stages of IC-Light in order: two denoise passes around an enlargement (IC-Light specification section 0)."""
+"""IC-Light: two denoise passes around an enlargement (IC-Light specification section 0)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from models.ic_light import prompt, vae
 from models.ic_light.conditioning import cut_out, light_gradient, resize_and_center_crop, to_rgb
 from models.ic_light.denoise import Conditions, denoise, predict_noise
 from models.ic_light.networks import Networks, load_networks
+from models.ic_light.options import Options
 from models.ic_light.params import Params
 from models.ic_light.sampling import BatchNoise, Noise, StepRange, add_noise, full_range, make_scheduler, partial_range
 from models.ic_light.warm_up import WarmUp
 from models.imaging.decode import decode
 from models.imaging.resample import resample
-from models.imaging.types import Rgb
-from models.outcomes import Decoded, non_finite, outcomes
-from models.pipeline import DEFAULT_OPTIONS, ExecutionReport, LoadOptions, OnStep, Outcome, Pipeline
+from models.outcomes import non_finite, outcomes
+from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.runtime.lru import LRUCache
 from models.runtime.pacing import throttled
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
 from models.weights.installed import WeightSet
 
+_DEFAULT_OPTIONS: Final = Options()
 _STAGES: Final = (
     "the subject's alpha",
     "the latents of the first pass",
@@ -36,15 +37,15 @@ _STAGES: Final = (
     "the decoded picture of the second pass",
 )
 _REMEMBERED_TEXTS: Final = 64
-"""How many texts' embeddings are kept on the device, a tenth of a megabyte for every 75 tokens."""
+"""Embeddings cached on the device, 0.1 MB for every 75 tokens."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request as far as the CPU can bring it; its pictures are [height, width, 3] of 8 bits, ready for the upload.
+    """Everything that the CPU computes for a request; images are uint8 [height, width, 3], page-locked for CUDA.
 
-    `matting_feed` is the subject at the matting network's size; `gradient` the start picture of the first pass, None
-    if that starts from noise; `backgrounds` what the UNet that sees one sees in the first pass and in the second.
+    `matting_feed`: the subject at the matting network's input size. `gradient`: start image of pass 1, None to start
+    from noise. `backgrounds`: for the 12-channel UNet, the background cropped for each pass.
     """
 
     params: Params
@@ -57,48 +58,41 @@ class Prepared:
 
     @property
     def step_ranges(self) -> tuple[StepRange, StepRange]:
-        """The parts of the noise schedule that the two passes walk."""
+        """The steps of the noise schedule that each pass takes (section 9)."""
         steps = self.params.steps
         first = full_range(steps) if self.gradient is None else partial_range(steps, self.params.lowres_denoise)
         return first, partial_range(steps, self.params.highres_denoise)
 
     @property
     def sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(width, height) in px of the two passes."""
+        """(width, height) in px of each pass."""
         return (self.params.width, self.params.height), self.params.output_size
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """What both passes of a run have in common, request by request: pictures, texts, random numbers.
+class Batch:
+    """Inputs that both passes of a run share. Lists have one entry per request, in order.
 
-    `pictures`: what the UNet sees of each request in the first pass and in the second. `non_finite`: whether a
-    request's alpha is, bool [1, 1] each. `texts`: embedded, (positive, negative) of each request. `counts`: how many
-    pictures each request is to have. `report` is called after every denoise step.
+    `cond_images`: for each pass, the uint8 images that condition the UNet: the subject on grey, then the background if
+    there is one. `texts`: (positive, negative) embeddings, [1, tokens, width] each. `counts`: numbers of images.
+    `non_finite`: bool [images, 1], whether alpha has inf or nan. `on_step` counts the steps of both passes.
     """
 
     unet: Any
-    pictures: list[tuple[list[Tensor], ...]]
-    non_finite: list[Tensor]
+    cond_images: list[list[tuple[Tensor, ...]]]
     texts: list[tuple[Tensor, Tensor]]
     counts: list[int]
+    non_finite: Tensor
     guidance: float
     noise: BatchNoise
-    report: Callable[[], None]
-
-    def rows(self, tensors: Sequence[Tensor]) -> Tensor:
-        """One row of each request, [1, …], repeated for its pictures and put together."""
-        expanded = (row.expand(count, *row.shape[1:]) for row, count in zip(tensors, self.counts, strict=True))
-        return torch.cat(list(expanded))
+    on_step: Callable[[], None]
 
 
 class IcLight(Pipeline[Params, Prepared]):
-    """The loaded model. It keeps nothing of a request but embedded texts: a call that ends early leaves no trace."""
+    """The loaded model. The only state between calls is the cache of text embeddings."""
 
-    def __init__(
-        self, networks: Networks, options: LoadOptions = DEFAULT_OPTIONS, execution: Execution = EAGER
-    ) -> None:
-        """Take what `load` has loaded."""
+    def __init__(self, networks: Networks, options: Options = _DEFAULT_OPTIONS, execution: Execution = EAGER) -> None:
+        """Wrap loaded networks; see `load`."""
         self._predict = Runner(predict_noise, execution)
         self._encode, self._decode = Runner(vae.encode_pictures, execution), Runner(vae.decode_picture, execution)
         self._networks = networks
@@ -108,22 +102,22 @@ class IcLight(Pipeline[Params, Prepared]):
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """`foreground`, and `background` if the UNet that sees one is loaded."""
+        """`foreground`, and `background` if the 12-channel UNet is loaded."""
         return Params.variants if self._networks.background_unet is not None else ("foreground",)
 
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:
-        """Decode the pictures, cut the background, tokenise the texts, draw the light's gradient.
+        """Decode the images, crop the background, tokenise the prompts, make the light gradient (sections 1, 4, 6).
 
-        Raises `UnreadableImage`, and `InputRefused` for a background that the loaded weights cannot take.
+        Raises `UnreadableImage`, and `InputRefused` for a background if the 12-channel UNet is not loaded.
         """
-        subject = _tensor(to_rgb(decode(images["subject_image"])))
+        subject = torch.from_numpy(to_rgb(decode(images["subject_image"])))
         gradient = light_gradient(params.light_source, params.width, params.height)
         tokenizer = self._networks.tokenizer
         prepared = Prepared(
             params=params,
-            subject=self._ready(subject),
-            matting_feed=self._ready(self._networks.matting.to_feed(subject)),
-            gradient=None if gradient is None else self._ready(_tensor(gradient)),
+            subject=self._pinned(subject),
+            matting_feed=self._pinned(self._networks.matting.to_feed(subject)),
+            gradient=None if gradient is None else self._pinned(torch.from_numpy(gradient)),
             backgrounds=None,
             positive=prompt.tokenise(tokenizer, prompt.positive_prompt(params)),
             negative=prompt.tokenise(tokenizer, params.negative_prompt),
@@ -132,25 +126,21 @@ class IcLight(Pipeline[Params, Prepared]):
             return prepared
         if self._networks.background_unet is None:
             raise InputRefused("background_image cannot be served: the weights for it are not loaded.")
-        background = _tensor(to_rgb(decode(images["background_image"])))
-        cut = tuple(self._ready(resize_and_center_crop(background, *size)) for size in prepared.sizes)
-        # A background is only ever seen, never the picture that the first pass starts from.
-        return replace(prepared, gradient=None, backgrounds=cut)
-
-    def _ready(self, picture: Tensor) -> Tensor:
-        """The picture in memory from which a GPU fetches by itself."""
-        return picture.pin_memory() if self._networks.device.type == "cuda" else picture
+        background = torch.from_numpy(to_rgb(decode(images["background_image"])))
+        cropped = tuple(self._pinned(resize_and_center_crop(background, *size)) for size in prepared.sizes)
+        # The background conditions the UNet only: pass 1 starts from noise.
+        return replace(prepared, gradient=None, backgrounds=cropped)
 
     def batch_key(self, prepared: Prepared) -> Hashable:
-        """Sizes, schedules, guidance, what the UNet sees, and how long the texts are."""
+        """Sizes, step ranges, guidance, start image or not, UNet, and the length of the texts in chunks."""
         params = prepared.params
         chunks = max(len(prepared.positive), len(prepared.negative))
-        first = prepared.gradient is None, prepared.backgrounds is None
-        return prepared.sizes, prepared.step_ranges, params.cfg, first, chunks
+        kind = prepared.gradient is None, prepared.backgrounds is None
+        return prepared.sizes, prepared.step_ranges, params.cfg, kind, chunks
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Compile for all sizes, and record what a default request needs."""
+        """Compile for all sizes, and capture the graphs of a default request."""
         if self._is_eager:
             return
         warm_up = WarmUp(self._networks, self._predict, self._encode, self._decode)
@@ -164,114 +154,110 @@ class IcLight(Pipeline[Params, Prepared]):
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
-        """Matte the subjects, draw all pictures small, enlarge them, draw them anew at full size."""
-        first_span, second_span = batch[0].step_ranges
-        scene = self._set(
-            batch, _counter(throttled(on_step, self._networks.device), first_span.evaluations + second_span.evaluations)
+        """Matting and text encoding, pass 1, enlargement, pass 2 (section 0)."""
+        networks, (first, second) = self._networks, batch[0].step_ranges
+        total = first.evaluations + second.evaluations
+        inputs = self._prepare_batch(batch, _counter(throttled(on_step, networks.device), total))
+
+        # Pass 1 (section 9): from noise, or image to image from the light gradient.
+        conditions = self._encode_conditions(inputs, 0)
+        gradients = [request.gradient for request in batch if request.gradient is not None]
+        start = expand(torch.split(self._encode_images(gradients), 1), inputs.counts) if gradients else None
+        latents = self._denoise(first, start, conditions, inputs)
+        lowres = vae.decode(self._decode, networks.vae, latents)
+
+        # Enlargement (section 10). The foreground is cropped again at the new size, not stretched as the image is: the
+        # two may differ by up to 32 px per side.
+        enlarged = [resample(image, *batch[0].sizes[1]) for image in lowres.pictures]
+        conditions = self._encode_conditions(inputs, 1)
+
+        # Pass 2 (section 11): image to image from the enlarged result.
+        latents = self._denoise(second, self._encode_images(enlarged), conditions, inputs)
+        highres = vae.decode(self._decode, networks.vae, latents)
+
+        non_finite_stages = torch.cat((inputs.non_finite, lowres.non_finite, highres.non_finite), 1)
+        results = outcomes(highres.pictures, non_finite_stages, _STAGES, inputs.counts)
+        if any(isinstance(result, NonFiniteResult) for result in results):
+            self._texts.clear()  # a transient device fault must not stay in a cached embedding
+        return results
+
+    def _prepare_batch(self, requests: Sequence[Prepared], on_step: Callable[[], None]) -> Batch:
+        """Matting, subjects on grey at both sizes, text embeddings and noise streams (sections 2, 3, 6 and 12)."""
+        networks, device = self._networks, self._networks.device
+        cond_images: list[list[tuple[Tensor, ...]]] = []
+        faults, texts, streams = [], [], []
+        for request in requests:
+            height, width = request.subject.shape[:2]
+            alpha = networks.matting.alpha(request.matting_feed, width, height)
+            subjects = cut_out(self._upload(request.subject), alpha, request.sizes)
+            layers = [subjects] if request.backgrounds is None else [subjects, list(request.backgrounds)]
+            cond_images.append(list(zip(*layers, strict=True)))
+            faults.append(non_finite(alpha[None]))
+            texts.append(prompt.pair(self._embed(request.positive), self._embed(request.negative)))
+            streams.append(Noise(request.params.seed, request.params.number_of_images, device, self._noise_source))
+        counts = [request.params.number_of_images for request in requests]
+        return Batch(
+            unet=networks.unet if requests[0].backgrounds is None else networks.background_unet,
+            cond_images=cond_images,
+            texts=texts,
+            counts=counts,
+            non_finite=expand(faults, counts),
+            guidance=requests[0].params.cfg,
+            # One stream per request for both passes: pass 2 continues where pass 1 stopped.
+            noise=BatchNoise(streams),
+            on_step=on_step,
         )
 
-        conditions = self._conditions(scene, 0)
-        gradients = [prepared.gradient for prepared in batch if prepared.gradient is not None]
-        start = scene.rows(torch.split(self._encode_all(gradients), 1)) if gradients else None
-        small = self._draw(first_span, start, conditions, scene)
+    def _encode_conditions(self, inputs: Batch, number: int) -> Conditions:
+        """Conditions of pass `number`, 0 or 1: latents of the conditioning images, and texts, a row for every image."""
+        latents = []
+        for images in inputs.cond_images:
+            # Foreground and background in one batch, as in the reference: rounding depends on the batch size.
+            encoded = self._encode(self._networks.vae, torch.stack([self._upload(image) for image in images[number]]))
+            latents.append(encoded.flatten(0, 1)[None])
+        positive, negative = (expand(texts, inputs.counts) for texts in zip(*inputs.texts, strict=True))
+        cond_latents = expand(latents, inputs.counts).to(positive.dtype)
+        return Conditions(cond_latents, positive, negative, guidance=inputs.guidance)
 
-        # Cut anew from whole pictures, not stretched as the result is: the two may differ by up to 32 px per side.
-        conditions = self._conditions(scene, 1)
-        start = self._encode_all([resample(picture, *batch[0].sizes[1]) for picture in small.pictures])
-        large = self._draw(second_span, start, conditions, scene)
-        found = torch.cat((scene.rows(scene.non_finite), small.non_finite, large.non_finite), 1)
-        drawn = outcomes(large.pictures, found, _STAGES, scene.counts)
-        if any(isinstance(outcome, NonFiniteResult) for outcome in drawn):
-            self._texts.clear()  # a passing fault of the device must not stay in an embedding
-        return drawn
-
-    def _set(self, batch: Sequence[Prepared], report: Callable[[], None]) -> _Scene:
-        """Do what both passes need done once."""
-        networks = self._networks
-        pictures, found = zip(*(self._seen(prepared) for prepared in batch), strict=True)
-        return _Scene(
-            unet=networks.unet if batch[0].backgrounds is None else networks.background_unet,
-            pictures=list(pictures),
-            non_finite=list(found),
-            texts=[self._embed(prepared) for prepared in batch],
-            counts=[prepared.params.number_of_images for prepared in batch],
-            guidance=batch[0].params.cfg,
-            # One stream for both passes: the second goes on where the first stopped.
-            noise=BatchNoise([self._noise(prepared.params) for prepared in batch]),
-            report=report,
-        )
-
-    def _noise(self, params: Params) -> Noise:
-        return Noise(params.seed, params.number_of_images, self._networks.device, self._noise_source)
-
-    def _seen(self, prepared: Prepared) -> tuple[tuple[list[Tensor], ...], Tensor]:
-        """The subject on grey, and the background if there is one; for the first pass, and for the second.
-
-        Besides, whether the subject's alpha is not finite: bool [1, 1].
-        """
-        height, width = prepared.subject.shape[:2]
-        alpha = self._networks.matting.alpha(prepared.matting_feed, width, height)
-        subjects = cut_out(self._upload(prepared.subject), alpha, prepared.sizes)
-        found = non_finite(alpha[None])
-        if prepared.backgrounds is None:
-            return tuple([subject] for subject in subjects), found
-        return tuple(list(pair) for pair in zip(subjects, prepared.backgrounds, strict=True)), found
-
-    def _upload(self, picture: Tensor) -> Tensor:
-        return picture.to(self._networks.device, non_blocking=True)
-
-    def _embed(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
-        def embedded(chunks: prompt.Chunks) -> Tensor:
-            return self._texts.get_or_create(str(chunks), lambda: prompt.encode(self._networks.text_encoder, chunks))
-
-        return prompt.pair(embedded(prepared.positive), embedded(prepared.negative))
-
-    def _conditions(self, scene: _Scene, number: int) -> Conditions:
-        """Encode what the UNet sees in the first pass, 0, or in the second, 1, and give every picture its row."""
-        positive, negative = (scene.rows(texts) for texts in zip(*scene.texts, strict=True))
-        seen = scene.rows([self._encode_together(pictures[number]) for pictures in scene.pictures])
-        return Conditions(seen.to(positive.dtype), positive, negative, guidance=scene.guidance)
-
-    def _encode_together(self, pictures: Sequence[Tensor]) -> Tensor:
-        """Latents of what one request shows the UNet, one behind the other: [1, 4 or 8, h, w]."""
-        # In one batch, as in the reference: each alone would come out otherwise in the last digits.
-        batch = torch.stack([self._upload(picture) for picture in pictures])
-        return self._encode(self._networks.vae, batch).flatten(0, 1)[None]
-
-    def _encode_all(self, pictures: Sequence[Tensor]) -> Tensor:
-        return vae.encode(self._encode, self._networks.vae, [self._upload(picture) for picture in pictures])
-
-    def _draw(self, step_range: StepRange, start: Tensor | None, conditions: Conditions, scene: _Scene) -> Decoded:
-        """Denoise one pass and decode it: [n, height, width, 3] of 8 bits.
-
-        `start` holds a row for each picture, None is noise.
-        """
-        networks = self._networks
-        scheduler = make_scheduler(step_range, networks.device)
-        # The start noise is drawn in the text's precision, as the reference does: in another it would differ.
-        latents = scene.noise.draw(conditions.cond_latents.shape[2:], conditions.cond_latents.dtype)
+    def _denoise(self, steps: StepRange, start: Tensor | None, conditions: Conditions, inputs: Batch) -> Tensor:
+        """One pass: latents [n, 4, h, w] from noise, or from the latents `start`, a row for every image (section 9)."""
+        scheduler = make_scheduler(steps, self._networks.device)
+        # Start noise is sampled in the text embeddings' dtype, as in the reference: another dtype gives other noise.
+        latents = inputs.noise.draw(conditions.cond_latents.shape[2:], conditions.cond_latents.dtype)
         if start is not None:
             latents = add_noise(scheduler, start.to(latents.dtype), latents)
-        denoised = denoise(self._predict, scene.unet, scheduler, latents, conditions, scene.noise, scene.report)
-        return vae.decode(self._decode, networks.vae, denoised)
+        return denoise(self._predict, inputs.unet, scheduler, latents, conditions, inputs.noise, inputs.on_step)
+
+    def _encode_images(self, images: Sequence[Tensor]) -> Tensor:
+        return vae.encode(self._encode, self._networks.vae, [self._upload(image) for image in images])
+
+    def _embed(self, chunks: prompt.Chunks) -> Tensor:
+        return self._texts.get_or_create(str(chunks), lambda: prompt.encode(self._networks.text_encoder, chunks))
+
+    def _pinned(self, image: Tensor) -> Tensor:
+        """The image in page-locked memory for asynchronous uploads, if the device is a GPU."""
+        return image.pin_memory() if self._networks.device.type == "cuda" else image
+
+    def _upload(self, image: Tensor) -> Tensor:
+        return image.to(self._networks.device, non_blocking=True)
 
 
-def unused_roles(_options: LoadOptions) -> set[str]:
-    """No role is left out: what there is, is used."""
+def expand(rows: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """Repeat the row [1, …] of each request for its number of images, and concatenate: [images, …]."""
+    return torch.cat([row.expand(count, *row.shape[1:]) for row, count in zip(rows, counts, strict=True)])
+
+
+def unused_roles(_options: Options) -> set[str]:
+    """Roles that `load` skips with these options: none."""
     return set()
 
 
-def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAULT_OPTIONS) -> IcLight:
+def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> IcLight:
     """Load the model onto `device`; raises `WeightsError`."""
     return IcLight(load_networks(weights, device), options, execution_for(device, options.compile))
 
 
 def _counter(on_step: OnStep, total: int) -> Callable[[], None]:
-    """Count the steps of both passes as one."""
+    """A callback without arguments that counts the steps of both passes as 1 to `total`."""
     numbers = count(1)
     return lambda: on_step(next(numbers), total)
-
-
-def _tensor(picture: Rgb) -> Tensor:
-    """The same memory as a tensor."""
-    return torch.from_numpy(picture)

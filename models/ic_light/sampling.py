@@ -32,45 +32,42 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "timestep_spacing": "linspace",
     "steps_offset": 1,
 }
-"""The solver's settings: everything that matters is pinned against changes of the library's defaults.
-
-The betas are linear, unlike the base model's own.
-"""
+"""Scheduler settings, pinned against changes of the library's defaults. Betas are linear, unlike SD1.5's own."""
 _LATENT_CHANNELS: Final = 4
 
 
 @dataclass(frozen=True)
 class StepRange:
-    """Which part of a schedule a pass walks: the schedule's length in steps and the index of the first one taken."""
+    """The part of a schedule that a pass takes: the schedule's length in steps, and the index of the first step."""
 
     length: int
     begin: int
 
     @property
     def evaluations(self) -> int:
-        """Number of denoise steps that the pass takes."""
+        """Number of denoise steps of the pass."""
         return self.length - self.begin
 
 
 def full_range(steps: int) -> StepRange:
-    """The step_range of a pass that starts from pure noise."""
+    """All steps: a pass that starts from noise."""
     return StepRange(length=steps, begin=0)
 
 
 def partial_range(steps: int, strength: float) -> StepRange:
-    """The step_range of a pass that starts from a picture: about `steps` steps at the end of a longer schedule.
+    """About `steps` steps at the end of a longer schedule: a pass that starts from an image.
 
-    `strength` in 0..1 is the part of the schedule that is walked. At least one step is taken, where the reference
-    fails for some combinations with `steps` 1.
+    `strength` in 0..1 is the part of the schedule that is taken, at least one step; the reference fails for some
+    strengths with `steps` 1.
     """
     length = round(steps / strength)
     return StepRange(length=length, begin=length - max(1, min(int(length * strength), length)))
 
 
 def make_scheduler(step_range: StepRange, device: torch.device) -> Any:
-    """Make the SDE DPM-Solver++ (2M) of one pass, standing at the step_range's first step.
+    """The SDE DPM-Solver++ (2M) of one pass, set to the first step of `step_range`.
 
-    Steps go by index: at low noise long schedules repeat integer timesteps.
+    Driven by index: long schedules repeat integer timesteps at low noise.
     """
     scheduler = DPMSolverMultistepScheduler(**SETTINGS)
     scheduler.set_timesteps(step_range.length, device=device)
@@ -79,27 +76,27 @@ def make_scheduler(step_range: StepRange, device: torch.device) -> Any:
 
 
 def add_noise(scheduler: Any, latents: Tensor, noise: Tensor) -> Tensor:
-    """Mix latents [n, 4, h, w] with noise of the same shape to the level of the scheduler's first step."""
+    """Add noise to latents [n, 4, h, w] at the level of the scheduler's first step."""
     first = scheduler.timesteps[scheduler.begin_index]
     return torch.as_tensor(scheduler.add_noise(latents, noise, first.expand(len(latents))))
 
 
 class Noise:
-    """One running generator per request: every draw covers all its pictures, in the order in which they are used.
+    """The random generator of one request; every sample covers all its images (section 12).
 
-    The stream depends on the number of pictures and on the kind of `source`, the device that draws it. Drawn on the
-    CPU it is the same whatever `device` computes with it.
+    The stream depends on the number of images and on the type of `source`, the device of the generator. From the CPU
+    it is the same for every compute device.
     """
 
     def __init__(self, seed: int, count: int, device: torch.device, source: torch.device | None = None) -> None:
-        """Seed the stream of `count` pictures with `seed` in 0..2^53-1; `source` is `device` if not given."""
+        """Seed the generator of `count` images, `seed` in 0..2^53-1; `source` is `device` by default."""
         self._source = device if source is None else source
         self._generator = torch.Generator(self._source).manual_seed(seed)
         self._count = count
         self._device = device
 
     def draw(self, size: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Draw the next standard normal [count, 4, height, width]; `size` is (height, width) in latent pixels."""
+        """Sample the next standard normal [count, 4, height, width]; `size` is (height, width) in latents."""
         shape = (self._count, _LATENT_CHANNELS, *size)
         # In another precision the CPU's stream would be another one, and precision depends on the device.
         drawn = torch.float32 if self._source.type == "cpu" else dtype
@@ -107,12 +104,12 @@ class Noise:
 
 
 class BatchNoise:
-    """The streams of several requests that are drawn together: each draws its own, and the rows are put together."""
+    """The noise of a batch: each request samples from its own generator, and the rows are concatenated."""
 
     def __init__(self, streams: Sequence[Noise]) -> None:
-        """Take the streams, in the order of the requests."""
+        """`streams` in the order of the requests."""
         self._streams = streams
 
     def draw(self, size: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Draw the next standard normal [pictures of all requests, 4, height, width]."""
+        """Sample the next standard normal [images of all requests, 4, height, width]."""
         return torch.cat([stream.draw(size, dtype) for stream in self._streams])

@@ -1,4 +1,4 @@
-"""What is compiled and recorded before the first request."""
+"""Compilation and graph capture before the first request."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from torch import Tensor
 
 from models.ic_light.networks import Networks
 from models.ic_light.params import Params
+from models.ic_light.vae import LATENT_SCALE
 from models.outcomes import Decoded
 from models.runtime.runner import Runner
 from models.runtime.unet import text_contexts, time_shifts
 
 _CHUNK: Final = 77
-_SIDE: Final = 8
-"""Pixels to a latent, along each side."""
 
 
 class _Size(NamedTuple):
-    """Rows of a batch, height and width of its latents, chunks of its texts."""
+    """UNet rows, latent height and width, and text chunks of a batch."""
 
     rows: int
     height: int
@@ -29,33 +28,33 @@ class _Size(NamedTuple):
 
 _SMALL: Final = _Size(rows=2, height=40, width=56, chunks=1)
 _LARGE: Final = _Size(rows=6, height=48, width=64, chunks=2)
-"""Two sizes that differ in everything: what is equal in both is compiled as fixed, and so is one row."""
+"""Two sizes that differ in every dimension: equal dimensions are compiled as static, and so is a batch of one row."""
 
 
 class WarmUp:
-    """Shows the runners of a pipeline what they will meet."""
+    """Compiles and captures the runners of a pipeline."""
 
     def __init__(
         self, networks: Networks, predict: Runner[Tensor], encode: Runner[Tensor], decode: Runner[Decoded]
     ) -> None:
-        """Take the pipeline's parts."""
+        """Use the runners of the pipeline."""
         self._networks, self._predict, self._encode, self._decode = networks, predict, encode, decode
 
     def compile(self) -> None:
-        """Compile for pictures of any size and number, with guidance or without, and texts of any length."""
+        """Compile for any image size and count, with and without guidance, and any text length."""
         for unet in self._unets():
             for sizes in ((_SMALL, _LARGE), (_SMALL._replace(rows=1), _LARGE._replace(rows=1))):
                 self._predict.compile(unet, *(self._inputs(unet, size) for size in sizes))
         vae = self._networks.vae
-        for seen in range(1, 1 + len(self._unets())):  # the foreground, and a background
-            self._encode.compile(vae, *((self._picture(size).repeat(seen, 1, 1, 1),) for size in (_SMALL, _LARGE)))
+        for layers in range(1, 1 + len(self._unets())):  # foreground, and background
+            self._encode.compile(vae, *((self._picture(size).repeat(layers, 1, 1, 1),) for size in (_SMALL, _LARGE)))
         self._decode.compile(vae, *((self._latents(size),) for size in (_SMALL, _LARGE)))
 
     def record(self) -> None:
-        """Record what a default request needs in its two passes."""
+        """Capture the graphs of both passes of a default request."""
         params = Params.model_validate({"subject_image": "-", "prompt": "-"})
         for width, height in ((params.width, params.height), params.output_size):
-            size = _Size(rows=2, height=height // _SIDE, width=width // _SIDE, chunks=1)
+            size = _Size(rows=2, height=height // LATENT_SCALE, width=width // LATENT_SCALE, chunks=1)
             for unet in self._unets():
                 self._predict.capture(unet, *self._inputs(unet, size))
             self._encode.capture(self._networks.vae, self._picture(size))
@@ -71,7 +70,7 @@ class WarmUp:
         return batch, time_shifts(unet, torch.tensor([0], device=device))[0], text_contexts(unet, text)
 
     def _picture(self, size: _Size) -> Tensor:
-        shape = (1, _SIDE * size.height, _SIDE * size.width, 3)
+        shape = (1, LATENT_SCALE * size.height, LATENT_SCALE * size.width, 3)
         return torch.zeros(shape, dtype=torch.uint8, device=self._networks.device)
 
     def _latents(self, size: _Size) -> Tensor:

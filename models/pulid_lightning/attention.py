@@ -20,15 +20,13 @@ from torch import Tensor
 from models.errors import WeightsError
 from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.identity.encoder import BODY_TOKENS, Identity
+from models.pulid_lightning.options import BodyWeighting
 from models.runtime.unet import TextContext, attention, cross_attentions, repeat, split_heads
 
 FaceStyle = Literal["high-fidelity", "stylized"]
 OrthoMode = Literal["neutral", "ortho", "ortho_v2"]
 """How much of the identity's projection onto the text's attention is subtracted: none, all, or all but the attention
 weight of the body tokens."""
-BodyWeighting = Literal["comfyui", "official"]
-"""Attention weight of the body tokens in `ortho_v2`: `comfyui`, which the hosted model runs, averages over queries and
-uses full-width scores; `official`, PuLID's own code, is per query and averages over heads."""
 WEIGHT: Final = 0.8
 _PROCESSOR: Final = ".processor"
 _ALIGNED: Final = 8

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import torch
 from torch import Tensor, nn
 
-from models.pipeline import CheckpointMemory
+from models.pulid_lightning.options import CheckpointMemory
 from models.pulid_lightning.single_file import SingleFile
 from models.pulid_lightning.text_encoder import Encode, penultimate
 from models.runtime.load import for_device, load_part

@@ -1,4 +1,4 @@
-"""From requests to what the UNet is told of them, computed once for all evaluations of a run."""
+"""Prepared requests, and the UNet's conditions that are computed from them once per run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from models.pulid_lightning.adapter import Projection
-from models.pulid_lightning.attention import METHODS, BodyWeighting, identity_contexts, layer_numbers
+from models.pulid_lightning.attention import METHODS, identity_contexts, layer_numbers
 from models.pulid_lightning.checkpoints import Checkpoint
 from models.pulid_lightning.identity.encoder import Identity
 from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.identity.face import FoundFace
+from models.pulid_lightning.options import BodyWeighting
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.sampler import STEPS, initial_latents, karras_sigmas, precompute_noise, sigma_steps
 from models.pulid_lightning.sdxl import LATENT_CHANNELS, LATENT_SCALE, Conditions, time_ids, timestep_shifts
@@ -23,67 +24,12 @@ from models.runtime.lru import LRUCache
 from models.runtime.unet import added_embedding, cross_attentions, repeat, rows_of_pictures, text_contexts
 
 REMEMBERED_FACES: Final = 64
-"""How many pictures' faces are kept in memory, a megabyte each."""
+"""Faces cached in host memory, 1 MB each."""
 _REMEMBERED_PROMPTS: Final = 64
-"""How many prompts' embeddings are kept on the device, a third of a megabyte for every 75 tokens."""
+"""Text embeddings cached on the device, 0.3 MB for every 75 tokens."""
 SIGMAS: Final = karras_sigmas(STEPS)
 SIGMA_STEPS: Final = sigma_steps(SIGMAS)
 """The steps that add noise."""
-
-
-class Conditioner:
-    """Embeds prompts and faces, and remembers the latest of both."""
-
-    def __init__(
-        self,
-        extractor: IdentityExtractor,
-        unet: Any,
-        projections: Mapping[int, Projection],
-        body_weighting: BodyWeighting,
-        device: torch.device,
-    ) -> None:
-        """Take the adapter's `projections`; `unet` is any of the checkpoints'. Raises `WeightsError` if they differ."""
-        self._extractor, self._body_weighting, self._device = extractor, body_weighting, device
-        self._projections = [projections[layer] for layer in layer_numbers(unet, projections)]
-        self._identities: LRUCache[Identity] = LRUCache(REMEMBERED_FACES)
-        self._texts: LRUCache[TextEmbeddings] = LRUCache(_REMEMBERED_PROMPTS)
-
-    def __call__(self, batch: Sequence[Prepared], checkpoint: Checkpoint) -> Conditions:
-        """The conditions of requests of one checkpoint, size and face style."""
-        unet, params = checkpoint.unet, batch[0].params
-        prompts = [self._embed(checkpoint, params.checkpoint_model, tokens) for tokens in _branches(batch)]
-        text, bias = stack_prompts(prompts)
-        rows = rows_of_pictures([request.params.number_of_images for request in batch] * 2, self._device)
-        sizes = time_ids(params.output_size, len(prompts), self._device)
-        added = repeat(added_embedding(unet, text.pooled, sizes), rows)
-        contexts = identity_contexts(
-            text_contexts(unet, text.tokens, bias, rows),
-            [self._identify(request) for request in batch],
-            self._projections,
-            [layer.heads for layer in cross_attentions(unet)],
-            replace(METHODS[params.face_style], body_weighting=self._body_weighting),
-            rows,
-        )
-        return Conditions(contexts, timestep_shifts(unet, SIGMAS, added))
-
-    def forget(self) -> None:
-        """Compute every embedding anew from here on."""
-        self._identities.clear()
-        self._texts.clear()
-
-    def _identify(self, request: Prepared) -> Identity:
-        return self._identities.get_or_create(request.image_hash, lambda: self._extractor.extract(request.face))
-
-    def _embed(self, checkpoint: Checkpoint, name: str, tokens: PromptTokens) -> TextEmbeddings:
-        return self._texts.get_or_create(
-            f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g)
-        )
-
-
-def _branches(batch: Sequence[Prepared]) -> Iterator[PromptTokens]:
-    """The negative prompts of all requests, then the others: the order of the UNet's rows."""
-    yield from (request.negative_prompt for request in batch)
-    yield from (request.prompt for request in batch)
 
 
 @dataclass(frozen=True)
@@ -108,3 +54,58 @@ def sample_noise(params: Params) -> tuple[Tensor, Tensor]:
     width, height = params.output_size
     shape = params.number_of_images, LATENT_CHANNELS, height // LATENT_SCALE, width // LATENT_SCALE
     return initial_latents(shape, params.seed, SIGMAS[0]), precompute_noise(shape, params.seed, SIGMAS)
+
+
+class Conditioner:
+    """Computes text embeddings and ID tokens, with a cache of the most recent of both."""
+
+    def __init__(
+        self,
+        extractor: IdentityExtractor,
+        unet: Any,
+        projections: Mapping[int, Projection],
+        body_weighting: BodyWeighting,
+        device: torch.device,
+    ) -> None:
+        """`projections` of the adapter, for any checkpoint's `unet`. Raises `WeightsError` if they do not match."""
+        self._extractor, self._body_weighting, self._device = extractor, body_weighting, device
+        self._projections = [projections[layer] for layer in layer_numbers(unet, projections)]
+        self._identities: LRUCache[Identity] = LRUCache(REMEMBERED_FACES)
+        self._texts: LRUCache[TextEmbeddings] = LRUCache(_REMEMBERED_PROMPTS)
+
+    def __call__(self, batch: Sequence[Prepared], checkpoint: Checkpoint) -> Conditions:
+        """Conditions of requests that agree in checkpoint, size and face style."""
+        unet, params = checkpoint.unet, batch[0].params
+        prompts = [self._embed(checkpoint, params.checkpoint_model, tokens) for tokens in _branches(batch)]
+        text, bias = stack_prompts(prompts)
+        rows = rows_of_pictures([request.params.number_of_images for request in batch] * 2, self._device)
+        sizes = time_ids(params.output_size, len(prompts), self._device)
+        added = repeat(added_embedding(unet, text.pooled, sizes), rows)
+        contexts = identity_contexts(
+            text_contexts(unet, text.tokens, bias, rows),
+            [self._identify(request) for request in batch],
+            self._projections,
+            [layer.heads for layer in cross_attentions(unet)],
+            replace(METHODS[params.face_style], body_weighting=self._body_weighting),
+            rows,
+        )
+        return Conditions(contexts, timestep_shifts(unet, SIGMAS, added))
+
+    def clear_caches(self) -> None:
+        """Drop all cached embeddings."""
+        self._identities.clear()
+        self._texts.clear()
+
+    def _identify(self, request: Prepared) -> Identity:
+        return self._identities.get_or_create(request.image_hash, lambda: self._extractor.extract(request.face))
+
+    def _embed(self, checkpoint: Checkpoint, name: str, tokens: PromptTokens) -> TextEmbeddings:
+        return self._texts.get_or_create(
+            f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g)
+        )
+
+
+def _branches(batch: Sequence[Prepared]) -> Iterator[PromptTokens]:
+    """Prompts in the order of the UNet's rows: the negative ones of all requests, then the positive ones."""
+    yield from (request.negative_prompt for request in batch)
+    yield from (request.prompt for request in batch)

@@ -1,4 +1,4 @@
-"""The stages of `pulid-lightning` in order (PuLID specification section 1)."""
+"""PuLID-Lightning: identity and prompt conditions, DPM++ SDE sampling, decoding (PuLID specification section 1)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from models.errors import InputRefused, NonFiniteResult, WeightsError
 from models.imaging.decode import decode, to_pixels
 from models.outcomes import outcomes
-from models.pipeline import DEFAULT_OPTIONS, ExecutionReport, LoadOptions, OnStep, Outcome, Pipeline
+from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.pulid_lightning.adapter import Projection, read_adapter
-from models.pulid_lightning.attention import BodyWeighting, check_projections
+from models.pulid_lightning.attention import check_projections
 from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of, serving_dtype
 from models.pulid_lightning.conditions import REMEMBERED_FACES, SIGMA_STEPS, SIGMAS, Conditioner, Prepared, sample_noise
 from models.pulid_lightning.identity.bisenet import load_bisenet
@@ -22,6 +22,7 @@ from models.pulid_lightning.identity.encoder import IdentityEncoder
 from models.pulid_lightning.identity.eva_clip import load_eva_clip
 from models.pulid_lightning.identity.extractor import IdentityExtractor, check_widths, load_encoder
 from models.pulid_lightning.identity.face import FaceFinder, FoundFace
+from models.pulid_lightning.options import BodyWeighting, Options
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.prompt import Tokenizer, tokenize
 from models.pulid_lightning.sampler import PrecomputedNoise, sample
@@ -40,11 +41,12 @@ from models.weights.installed import WeightSet
 Part = TypeVar("Part")
 
 _ALWAYS_NEGATIVE: Final = "nsfw, nude, "
+_DEFAULT_OPTIONS: Final = Options()
 _STAGES: Final = ("the latents", "the decoded picture")
 
 
 class PulidLightning(Pipeline[Params, Prepared]):
-    """All weights of the endpoint, on one device."""
+    """The loaded model, on one device. The only state between calls: cached faces, identities and text embeddings."""
 
     def __init__(
         self,
@@ -57,40 +59,41 @@ class PulidLightning(Pipeline[Params, Prepared]):
         body_weighting: BodyWeighting = "comfyui",
         execution: Execution = EAGER,
     ) -> None:
-        """Take what `load` has loaded."""
-        self._faces, self._tokenizers, self._checkpoints, self._device = faces, tokenizers, checkpoints, device
-        self._found: LRUCache[FoundFace] = LRUCache(REMEMBERED_FACES)
+        """Wrap loaded networks; see `load`."""
+        self._face_finder, self._tokenizers = faces, tokenizers
+        self._checkpoints, self._device = checkpoints, device
+        self._faces: LRUCache[FoundFace] = LRUCache(REMEMBERED_FACES)
         self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device)
         self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
         self._is_eager = execution == EAGER
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The checkpoints that are loaded."""
+        """Names of the loaded checkpoints."""
         return self._checkpoints.names
 
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:
-        """Decode the picture, find its largest face, tokenise both prompts.
+        """Decode the image, detect its largest face, tokenise both prompts, sample all noise.
 
-        A picture that was seen lately is neither decoded nor searched again. Raises `UnreadableImage`, `NoFaceFound`,
-        and `InputRefused` for a checkpoint that is not loaded.
+        Faces are cached by the hash of the file. Raises `UnreadableImage`, `NoFaceFound`, and `InputRefused` for a
+        checkpoint that is not loaded.
         """
         if params.variant not in self.variants:
             raise InputRefused(f"checkpoint_model cannot be served: {params.variant} is not loaded.")
         file = images["face_image"]
-        picture = hashlib.sha256(file).hexdigest()
-        face = self._found.get_or_create(picture, lambda: self._find(file))
+        image_hash = hashlib.sha256(file).hexdigest()
+        face = self._faces.get_or_create(image_hash, lambda: self._face_finder.find(to_pixels(decode(file))))
         prompts = self._tokenize(params.prompt), self._tokenize(_ALWAYS_NEGATIVE + params.negative_prompt)
-        return Prepared(params, picture, face, *prompts, *sample_noise(params))
+        return Prepared(params, image_hash, face, *prompts, *sample_noise(params))
 
     def batch_key(self, prepared: Prepared) -> Hashable:
-        """Checkpoint, size and face style: whatever else is asked for may differ from row to row."""
+        """Checkpoint, size and face style; everything else may differ between the rows of a batch."""
         params = prepared.params
         return params.checkpoint_model, params.output_size, params.face_style
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Compile for all sizes, record what a default request needs of each checkpoint, and draw one."""
+        """Compile for all sizes; for each checkpoint capture the graphs of a default request and run one."""
         if self._is_eager:
             return
         warm_up = WarmUp(self._tokenize, self._conditions, self._predict, self._decode)
@@ -106,36 +109,39 @@ class PulidLightning(Pipeline[Params, Prepared]):
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
-        """Draw the pictures; `on_step` counts the evaluations of the UNet, seven for all pictures together."""
+        """Activate the checkpoint, compute conditions, sample, decode; 7 UNet evaluations for the whole batch."""
         checkpoint = self._checkpoints.activate(batch[0].params.checkpoint_model)
-        latents = torch.cat([prepared.latents for prepared in batch]).to(self._device)
-        noise = PrecomputedNoise(SIGMA_STEPS, torch.cat([prepared.noise for prepared in batch], 1).to(self._device))
-        denoise = denoiser(self._predict, checkpoint.unet, self._conditions(batch, checkpoint))
-        decoded = decode_latents(
-            self._decode, checkpoint.vae, sample(denoise, latents, SIGMAS, noise, throttled(on_step, self._device))
-        )
-        drawn = outcomes(*decoded, _STAGES, [prepared.params.number_of_images for prepared in batch])
-        if any(isinstance(outcome, NonFiniteResult) for outcome in drawn):
-            self._conditions.forget()  # a passing fault of the device must not stay in an embedding
-        return drawn
 
-    def _find(self, file: bytes) -> FoundFace:
-        return self._faces.find(to_pixels(decode(file)))
+        # ID tokens, text embeddings and size conditions (sections 3 to 6).
+        conditions = self._conditions(batch, checkpoint)
+
+        # Sampling (section 7); all noise was sampled on the CPU by `prepare`.
+        start = torch.cat([request.latents for request in batch]).to(self._device)
+        noise = PrecomputedNoise(SIGMA_STEPS, torch.cat([request.noise for request in batch], 1).to(self._device))
+        denoise = denoiser(self._predict, checkpoint.unet, conditions)
+        latents = sample(denoise, start, SIGMAS, noise, throttled(on_step, self._device))
+
+        # Decoding (section 8).
+        decoded = decode_latents(self._decode, checkpoint.vae, latents)
+        results = outcomes(*decoded, _STAGES, [request.params.number_of_images for request in batch])
+        if any(isinstance(result, NonFiniteResult) for result in results):
+            self._conditions.clear_caches()  # a transient device fault must not stay in a cached embedding
+        return results
 
     def _tokenize(self, prompt: str) -> PromptTokens:
         return PromptTokens(*(tokenize(prompt, tokenizer) for tokenizer in self._tokenizers))
 
 
-def unused_roles(options: LoadOptions) -> set[str]:
-    """Roles of the checkpoints that the operator does not want: their files need not be there, nor be sound."""
+def unused_roles(options: Options) -> set[str]:
+    """Roles of the checkpoints that are not chosen: their files may be missing or damaged."""
     wanted = options.checkpoints or Params.variants
     return {role_of(name) for name in Params.variants if name not in wanted}
 
 
-def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAULT_OPTIONS) -> PulidLightning:
+def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> PulidLightning:
     """Load every network onto `device`, the checkpoints last; raises `WeightsError`.
 
-    Noise is drawn on the CPU whatever the options say.
+    Noise is always sampled on the CPU.
     """
 
     def part(role: str, load: Callable[[Path], Part]) -> Part:
@@ -150,11 +156,11 @@ def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAUL
         check_widths(encoder, eva)
         extractor = IdentityExtractor(parser, eva, encoder, device)
     # Last, for they go by the memory that is left.
-    checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.checkpoint_memory)
+    checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.unet_memory)
     with file_errors(weights["pulid_adapter"]):
         check_projections(checkpoints.unets[0], projections)
     if options.fp8:
-        require_fp8(device, options.checkpoint_memory)
+        require_fp8(device)
         for unet in checkpoints.unets:
             quantise(unet)
     return PulidLightning(
@@ -164,7 +170,7 @@ def load(weights: WeightSet, device: torch.device, options: LoadOptions = DEFAUL
         projections=projections,
         checkpoints=checkpoints,
         device=device,
-        body_weighting=options.pulid_body_share,
+        body_weighting=options.pulid_body_weighting,
         execution=execution_for(device, options.compile),
     )
 
@@ -183,8 +189,8 @@ def _load_adapter(path: Path, device: torch.device) -> tuple[IdentityEncoder, di
     return encoder, projections
 
 
-def _chosen(weights: WeightSet, options: LoadOptions) -> Sequence[str]:
-    """The checkpoints to load: those that the operator names, else all that there are."""
+def _chosen(weights: WeightSet, options: Options) -> Sequence[str]:
+    """The checkpoints to load: those of the options, else all that are installed."""
     if options.checkpoints:
         return options.checkpoints
     if found := [name for name in Params.variants if role_of(name) in weights.paths]:

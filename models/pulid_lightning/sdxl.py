@@ -1,4 +1,4 @@
-"""SDXL at work: conditions, predicting noise, decoding latents (PuLID specification sections 7 and 8)."""
+"""SDXL: size conditions, noise prediction with guidance, VAE decoding (PuLID specification sections 6 to 8)."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from models.weights.folder import Folder
 
 LATENT_CHANNELS: Final = 4
 LATENT_SCALE: Final = 8
-"""Pixels to a latent, along each side."""
+"""Pixels per latent along each side."""
 GUIDANCE: Final = 1.2
 _END: Final = "<|endoftext|>"
 _SECOND_PADDING: Final = 0
-"""Token id with which the second text encoder's rows are filled up (PuLID specification section 6)."""
+"""Padding token id of the second text encoder (PuLID specification section 6)."""
 
 
 Predict = Callable[[Any, Tensor, Tensor, tuple[IdentityContext, ...]], Tensor]
-"""A UNet, its input, the shift of the timestep and the contexts give the predicted noise [rows, 4, h, w]."""
+"""(UNet, input, time shift, contexts) -> predicted noise [rows, 4, h, w]."""
 
 
 Decode = Callable[[Any, Tensor], Decoded]
-"""A VAE and the latents of one picture give the picture."""
+"""(VAE, latents of one image) -> the image."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What n pictures are to show, for the UNet's batch: n unconditional rows, then n conditional ones.
+    """Conditions of n images in the UNet's batch: n unconditional rows, then n conditional ones.
 
-    `contexts`: one for each cross-attention. `shifts`: what each timestep that is evaluated adds, [2n, channels].
+    `contexts`: one per cross-attention. `shifts`: time and size embedding [2n, channels] of each evaluated timestep.
     """
 
     contexts: tuple[IdentityContext, ...]
@@ -69,24 +69,24 @@ def load_tokenizers(config: Folder) -> tuple[Tokenizer, Tokenizer]:
 
 
 def time_ids(size: tuple[int, int], rows: int, device: torch.device) -> Tensor:
-    """Sizes as the UNet is told them [rows, 6]; `size` is (width, height) in px, of the pictures as they are drawn."""
+    """SDXL's size conditions [rows, 6]; `size` is the (width, height) of the images in px."""
     width, height = size
     return torch.tensor([[height, width, 0, 0, height, width]], device=device).expand(rows, -1)
 
 
 def timestep_shifts(unet: Any, sigmas: Tensor, added: Tensor) -> dict[int, Tensor]:
-    """For every timestep that sampling along `sigmas` evaluates, what it adds: [rows, channels]."""
+    """Time and size embedding [rows, channels] of each timestep that sampling along `sigmas` evaluates."""
     timesteps = [timestep_of(sigma) for sigma in evaluated_sigmas(sigmas)]
-    # Whole timesteps, where diffusers' own schedulers would pass fractions.
+    # Integer timesteps, where diffusers' schedulers would pass fractional ones.
     return dict(zip(timesteps, time_shifts(unet, torch.tensor(timesteps, device=added.device), added), strict=True))
 
 
 def denoiser(predict: Predict, unet: Any, conditions: Conditions) -> Denoise:
-    """The UNet with guidance, as a function of latents [n, 4, h, w] (float32) and sigma."""
+    """The UNet with guidance as a function of float32 latents [n, 4, h, w] and sigma."""
 
     def denoise(latents: Tensor, sigma: Tensor) -> Tensor:
         scaled = (latents / (sigma**2 + 1).sqrt()).to(unet.dtype)
-        # One batch for both branches: twice the rows cost less than twice the calls.
+        # Both branches in one batch: 2n rows in one call are faster than two calls.
         noise = predict(unet, torch.cat((scaled, scaled)), conditions.shifts[timestep_of(sigma)], conditions.contexts)
         uncond, cond = noise.float().chunk(2)
         guided: Tensor = uncond + GUIDANCE * (cond - uncond)
@@ -96,13 +96,13 @@ def denoiser(predict: Predict, unet: Any, conditions: Conditions) -> Denoise:
 
 
 def decode_picture(vae: Any, latents: Tensor) -> Decoded:
-    """Decode latents [1, 4, h, w] (float32) to a picture [1, 8h, 8w, 3] of 8 bits; a `Decode`."""
+    """Decode float32 latents [1, 4, h, w] to a uint8 image [1, 8h, 8w, 3]; a `Decode`."""
     decoded: Tensor = vae.decoder(vae.post_quant_conv((latents / vae.config.scaling_factor).to(vae.dtype)))
     unit = ((decoded.float() + 1) / 2).clamp(0, 1)
-    # Truncated, not rounded: as the reference writes its pictures.
+    # Truncated, not rounded, as in the reference.
     return Decoded((unit * 255).to(torch.uint8).permute(0, 2, 3, 1), non_finite(latents, decoded))
 
 
 def decode_latents(decode: Decode, vae: Any, latents: Tensor) -> Decoded:
-    """Decode latents [n, 4, h, w] to pictures [n, 8h, 8w, 3], one after the other to bound memory."""
+    """Decode latents [n, 4, h, w] to images [n, 8h, 8w, 3], one by one to bound the memory."""
     return joined([decode(vae, row) for row in torch.split(latents, 1)])

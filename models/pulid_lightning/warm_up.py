@@ -1,4 +1,4 @@
-"""What is compiled and recorded before the first request, with requests that nobody made."""
+"""Compilation and graph capture before the first request, with synthetic requests."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from models.runtime.runner import Runner
 Tokenise = Callable[[str], PromptTokens]
 _SMALL: Final[dict[str, Any]] = {"width": 288, "height": 416, "number_of_images": 2, "face_style": "high-fidelity"}
 _LARGE: Final[dict[str, Any]] = {"width": 352, "height": 544, "number_of_images": 3, "face_style": "stylized"}
-"""Two kinds of requests in which all sizes differ, also from each other: equal ones would be taken for one."""
+"""Two requests that differ in every dimension, and whose dimensions differ from each other: equal dimensions would be
+compiled as one symbol."""
 _EQUAL: Final = ((1, 1), (2, 2))
 _UNEQUAL: Final = ((1, 2), (1, 3))
-"""How many chunks of tokens the negative prompt and the prompt have, in one of either kind."""
+"""Chunks of tokens of (negative prompt, prompt) for `_SMALL` and for `_LARGE`."""
 
 
 class WarmUp:
-    """Shows the runners of a pipeline what they will meet."""
+    """Compiles and captures the runners of a pipeline."""
 
     def __init__(
         self, tokenise: Tokenise, conditions: Conditioner, predict: Runner[Tensor], decode: Runner[Decoded]
     ) -> None:
-        """Take the pipeline's parts."""
+        """Use the parts of the pipeline."""
         self._tokenise, self._conditions, self._predict, self._decode = tokenise, conditions, predict, decode
 
     def compile(self, checkpoint: Checkpoint, name: str) -> None:
-        """Compile for pictures of any size and number, texts of any length, and both face styles."""
+        """Compile for any image size and count, any text length, and both face styles."""
         kinds = [default_of(name).model_copy(update=kind) for kind in (_SMALL, _LARGE)]
         for chunks in (_EQUAL, _UNEQUAL):
             small, large = (self.request(params, *count) for params, count in zip(kinds, chunks, strict=True))
@@ -46,22 +47,22 @@ class WarmUp:
         self._decode.compile(checkpoint.vae, *latents)
 
     def record(self, checkpoint: Checkpoint, name: str) -> None:
-        """Record what a default request needs of this very checkpoint."""
+        """Capture the graphs of a default request for this checkpoint."""
         request = self.request(default_of(name))
         self._predict.capture(checkpoint.unet, *self._inputs(request, checkpoint))
         self._decode.capture(checkpoint.vae, request.latents.to(checkpoint.vae.device))
 
     def request(self, params: Params, negative: int = 1, positive: int = 1) -> Prepared:
-        """A request whose prompts have so many chunks of tokens, with a face that is black."""
+        """A request with prompts of `negative` and `positive` chunks of tokens, and a black face crop."""
         face = FoundFace(np.zeros((CROP_SIDE, CROP_SIDE, 3), np.uint8), np.zeros(512, np.float32))
         return Prepared(params, "", face, self._words(positive), self._words(negative), *sample_noise(params))
 
     def _words(self, chunks: int) -> PromptTokens:
-        """A prompt with so many chunks of tokens."""
+        """A prompt of `chunks` chunks of tokens."""
         return self._tokenise(" ".join(["a"] * (CHUNK * (chunks - 1) + 1)))
 
     def _inputs(self, request: Prepared, checkpoint: Checkpoint) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
-        """What the UNet is given in the first evaluation."""
+        """Inputs of the first UNet evaluation."""
         conditions = self._conditions([request], checkpoint)
         latents = request.latents.to(checkpoint.unet.device, checkpoint.unet.dtype)
         return latents.repeat(2, 1, 1, 1), conditions.shifts[timestep_of(SIGMAS[0])], conditions.contexts

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import DeviceUnfit
-from models.pipeline import CheckpointMemory
 
 FLOAT8: Final = torch.float8_e4m3fn
 _LARGEST: Final = torch.finfo(FLOAT8).max
@@ -46,10 +45,8 @@ class Float8Linear(nn.Module):
         return product if self.bias is None else product + self.bias
 
 
-def require_fp8(device: torch.device, memory: CheckpointMemory) -> None:
-    """Raise `DeviceUnfit` unless UNets can be quantised on `device`, with checkpoints that wait in `memory`."""
-    if memory == "host":
-        raise DeviceUnfit("FACELIGHT_FP8 needs FACELIGHT_CHECKPOINT_MEMORY=device: weights that wait are not rounded.")
+def require_fp8(device: torch.device) -> None:
+    """Raise `DeviceUnfit` unless `device` multiplies in float8."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < _CAPABILITY:
         raise DeviceUnfit("FACELIGHT_FP8 needs a GPU of compute capability 8.9 or more, such as Ada's or Hopper's.")
 

@@ -1,4 +1,4 @@
-"""Bringing weights from files into networks: mapped into memory, never copied there, straight to the device."""
+"""Loading weight files into networks: memory-mapped, never copied on the host, moved straight to the device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MEGABYTE: Final = 1e6
 
 
 def load_part(name: str, load: Callable[..., Loaded], *paths: Path) -> Loaded:
-    """Call `load` with `paths`, and tell the log how many bytes they hold and how many seconds it took.
+    """Call `load` with `paths`, and log their size in MB and the time in seconds.
 
     Whatever is raised over them becomes a `WeightFileError` that names them; see `file_errors` for what passes.
     """

@@ -1,4 +1,4 @@
-"""How ONNX networks run beside torch."""
+"""Session options for ONNX networks that run beside torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ERROR: Final = 3
 def session_options() -> onnxruntime.SessionOptions:
     """Options whose idle threads sleep: spinning, they would take the cores that denoising needs.
 
-    Of its own accord the runtime tells errors only: its warnings are for those who export networks.
+    Only errors are logged: the runtime's warnings are for those who export networks.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERROR

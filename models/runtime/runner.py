@@ -15,7 +15,8 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import torch
 
 from models.errors import CompilationFailed
-from models.pipeline import Compile, ExecutionMode, ExecutionReport
+from models.options import Compile
+from models.pipeline import ExecutionMode, ExecutionReport
 from models.runtime.compiler import Compiler, mark_dynamic
 from models.runtime.cuda_graphs import CapturedGraph, CudaGraphCapturer, GraphCapturer
 from models.runtime.tree import Pytree, input_signature, to_inference_contiguous, tree_map

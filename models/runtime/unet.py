@@ -18,9 +18,9 @@ from torch import Tensor
 from models.errors import WeightsError
 
 Context = TypeVar("Context")
-"""What one cross-attention looks at; a tuple of tensors."""
+"""Keys and values of one cross-attention; a tuple of tensors."""
 Attend = Callable[[Tensor, Context, int], Tensor]
-"""Queries [rows, tokens, width], a context and the number of heads give what is attended to [rows, tokens, width]."""
+"""Queries [rows, tokens, width], a context and the number of heads give the output [rows, tokens, width]."""
 _SUPPORTED: Final = {
     "act_fn": "silu",
     "addition_embed_type": (None, "text_time"),
@@ -193,20 +193,20 @@ def _project(layer: Any, tokens: Tensor) -> Tensor:
 
 def _layer(layer: Any, x: Tensor, contexts: Iterator[Context], attend: Attend[Context]) -> Tensor:
     if layer.only_cross_attention:
-        x = x + _look_elsewhere(layer.attn1, layer.norm1(x), next(contexts), attend)
+        x = x + _cross_attention(layer.attn1, layer.norm1(x), next(contexts), attend)
     else:
-        x = x + _look_around(layer.attn1, layer.norm1(x))
-    x = x + _look_elsewhere(layer.attn2, layer.norm2(x), next(contexts), attend)
+        x = x + _self_attention(layer.attn1, layer.norm1(x))
+    x = x + _cross_attention(layer.attn2, layer.norm2(x), next(contexts), attend)
     hidden, gate = layer.ff.net[0].proj(layer.norm3(x)).chunk(2, -1)
     outcome: Tensor = x + layer.ff.net[2](hidden * F.gelu(gate))
     return outcome
 
 
-def _look_around(layer: Any, x: Tensor) -> Tensor:
+def _self_attention(layer: Any, x: Tensor) -> Tensor:
     attended: Tensor = layer.to_out[0](attention(layer.to_q(x), layer.to_k(x), layer.to_v(x), layer.heads))
     return attended
 
 
-def _look_elsewhere(layer: Any, x: Tensor, context: Context, attend: Attend[Context]) -> Tensor:
+def _cross_attention(layer: Any, x: Tensor, context: Context, attend: Attend[Context]) -> Tensor:
     attended: Tensor = layer.to_out[0](attend(layer.to_q(x), context, layer.heads))
     return attended

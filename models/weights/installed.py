@@ -129,6 +129,11 @@ class WeightSet:
         except KeyError:
             raise WeightsError(f"The weights have no role {role!r}.") from None
 
+    @classmethod
+    def empty(cls) -> WeightSet:
+        """The weights of a model that has no weight files."""
+        return cls("real", {}, frozenset())
+
     def folder(self, role: str) -> Folder:
         """The recorded files of a role that is a folder; raises `WeightsError` if the set lacks it."""
         path = self[role]

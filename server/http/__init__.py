@@ -1,1 +1,1 @@
-"""The HTTP protocol around the application: server, parser, limits of connections and bodies, draining."""
+"""The HTTP protocol around the application: server, limits of connections and bodies, draining."""

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from models.catalog import Model
+from models.model import Model
 from models.params import CommonParams
 from server.errors import InvalidParameters
 from server.intake.body import Body

@@ -15,7 +15,8 @@ from fastapi.responses import JSONResponse, Response
 from redis.exceptions import RedisError
 from starlette.requests import ClientDisconnect
 
-from models.catalog import MODELS, Model
+from models.catalog import MODELS
+from models.model import Model
 from server import responses
 from server.dependencies import (
     AccountsDep,

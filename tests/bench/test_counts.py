@@ -12,8 +12,7 @@ from bench import cpu
 from bench.counts import roofline, roofline_small
 from bench.counts.counting import META, flop, operators
 from bench.counts.graphs import GraphCounter
-from bench.full_size import ic_light as full_b
-from bench.full_size import pulid_lightning as full_a
+from bench.full_size import ic_light, pulid_lightning
 from bench.full_size.networks import ic_light_parts, pulid_parts
 from bench.report import Record
 from models.runtime.runner import Runner
@@ -24,17 +23,17 @@ def empty(*shape: int) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def portraits():
+def pulid():
     return pulid_parts(META, reduced=False)
 
 
 @pytest.fixture(scope="module")
-def scenes():
+def relighting():
     return ic_light_parts(META, reduced=False)
 
 
-def test_the_formulas_of_sdxl_are_what_it_does(portraits):
-    unet, vae = portraits.unet, portraits.vae
+def test_the_formulas_of_sdxl_are_what_it_does(pulid):
+    unet, vae = pulid.unet, pulid.vae
     told = {"text_embeds": empty(2, 1280), "time_ids": empty(2, 6)}
     done = flop(
         lambda: unet(empty(2, 4, 64, 48), empty(2), encoder_hidden_states=empty(2, 77, 2048), added_cond_kwargs=told)
@@ -44,12 +43,12 @@ def test_the_formulas_of_sdxl_are_what_it_does(portraits):
     assert least <= done <= 1.001 * least  # the rest are embeddings of the timestep
     assert roofline.vae_decode(vae.config, 64, 48) == flop(lambda: vae.decode(empty(1, 4, 64, 48)))
     ids = torch.zeros(1, 77, dtype=torch.long, device=META)
-    for encoder in (portraits.clip_l, portraits.clip_g):
+    for encoder in (pulid.clip_l, pulid.clip_g):
         assert roofline.text_encoder(encoder.config.to_dict()) == flop(lambda encoder=encoder: encoder(ids))
 
 
-def test_the_formulas_of_stable_diffusion_are_what_it_does(scenes):
-    unet, vae = scenes.unet, scenes.vae
+def test_the_formulas_of_stable_diffusion_are_what_it_does(relighting):
+    unet, vae = relighting.unet, relighting.vae
     done = flop(lambda: unet(empty(2, 8, 80, 64), empty(2), encoder_hidden_states=empty(2, 77, 768)))
     least = 2 * (roofline.evaluation(unet.config, 80, 64, 77) + roofline.contexts(unet.config, 77))
     assert least <= done <= 1.001 * least
@@ -58,8 +57,12 @@ def test_the_formulas_of_stable_diffusion_are_what_it_does(scenes):
 
 def test_the_formulas_of_the_small_networks_are_what_they_do():
     with META:
-        parser, tower, encoder = full_a.face_parser(), full_a.vision_tower(), full_a.id_encoder()
-        matting = full_b.rmbg()
+        parser, tower, encoder = (
+            pulid_lightning.face_parser(),
+            pulid_lightning.vision_tower(),
+            pulid_lightning.id_encoder(),
+        )
+        matting = ic_light.rmbg()
     assert roofline_small.bisenet(512, 512) == flop(lambda: parser(empty(1, 3, 512, 512)))
     assert roofline_small.eva_tower() == flop(lambda: tower(empty(1, 3, 336, 336)))
     assert roofline_small.id_encoder() == flop(lambda: encoder(empty(1, 1280), [empty(1, 577, 1024)] * 5))
@@ -102,9 +105,9 @@ def test_the_command_leaves_a_report(tmp_path, monkeypatch, capsys):
     record = Record.model_validate_json(path.read_text())
     assert record.complete
     rows = {row.name: row for row in record.rows}
-    assert rows["pulid-lightning: operators ours / R1"].reached
-    assert rows["ic-light: operators ours / R1"].value < 1
-    assert "| pulid-lightning: operators ours / R1 |" in capsys.readouterr().out
+    assert rows["pulid-lightning: operators ours / diffusers"].reached
+    assert rows["ic-light: operators ours / diffusers"].value < 1
+    assert "| pulid-lightning: operators ours / diffusers |" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -30,15 +30,15 @@ def check_sound(record: Record) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_portraits_are_measured_against_both_baselines_and_the_floor(tmp_path):
+def test_pulid_is_measured_against_both_baselines_and_the_roofline(tmp_path):
     record = measured(tmp_path, "--only", "a", "--budget-s", "280")
     values = check_sound(record)
     assert record.what == "gpu-a-reduced"
-    assert values["pulid-lightning: request, floor"] > 0
-    assert values["pulid-lightning: request, ours / floor"] >= 1
-    assert values["pulid-lightning: evaluation at 32x32, R1 / ours"] > 0
+    assert values["pulid-lightning: request, roofline"] > 0
+    assert values["pulid-lightning: request, ours / roofline"] >= 1
+    assert values["pulid-lightning: evaluation at 32x32, diffusers / ours"] > 0
     # In single precision both are as far from double precision as rounding brings them.
-    for way in ("ours", "R1"):
+    for way in ("ours", "diffusers"):
         assert 0 < values[f"pulid-lightning: latents of pass 1, distance to float64, {way}"] < 1e-4
     # Narrow networks on a processor show nothing of a device's goals.
     assert all(row.goal is None for row in record.rows)
@@ -51,7 +51,7 @@ def test_a_run_that_is_cut_off_leaves_what_it_has(tmp_path):
 
 
 @pytest.mark.slow
-def test_scenes_are_measured_against_both_baselines_and_the_floor(tmp_path):
+def test_ic_light_is_measured_against_both_baselines_and_the_roofline(tmp_path):
     values = check_sound(measured(tmp_path, "--only", "b"))
     for number in (1, 2):
         assert 0 < values[f"ic-light: latents of pass {number}, distance to float64, ours"] < 1e-2
@@ -69,12 +69,12 @@ def test_stages_are_taken_apart(tmp_path):
 @pytest.mark.slow
 def test_the_compiled_baseline_is_measured_beside_ours(tmp_path):
     values = check_sound(measured(tmp_path, "--only", "ref", "--backend", "eager"))
-    assert values["pulid-lightning: request, R2 / ours"] > 0
-    assert values["ic-light: request, R2 / ours"] > 0
+    assert values["pulid-lightning: request, diffusers_compiled / ours"] > 0
+    assert values["ic-light: request, diffusers_compiled / ours"] > 0
 
 
 def test_a_baseline_that_does_not_compile_is_told_and_the_run_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu.Session, "_scenes", property(lambda self: self._portraits))
+    monkeypatch.setattr(gpu.Session, "_ic_light", property(lambda self: self._pulid))
     record = measured(tmp_path, "--only", "ref", "--backend", "no-such-compiler")
     assert record.complete
     failed = [row for row in record.rows if row.value is None]

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from bench.machine import command_line
-from bench.report import Interrupted, Record, Report, meets, table
+from bench.report import Interrupted, Record, Report, Row, meets, table
 
 
 def read(path: Path) -> Record:
@@ -125,6 +125,15 @@ def test_files_of_another_form_are_refused(tmp_path: Path):
     ):
         with pytest.raises(ValidationError):
             Record.model_validate(broken)
+
+
+def test_results_with_the_names_of_old_are_read(tmp_path: Path):
+    with Report("sum", folder=tmp_path) as report:
+        for name in ("request, R0 / ours", "request, R1", "R2 is ready after", "request, floor", "R10"):
+            report.record.rows.append(Row.model_construct(name=name, value=1.0, unit="ms"))
+    names = [row.name for row in read(report.path).rows]
+    assert names[:2] == ["request, reference / ours", "request, diffusers"]
+    assert names[2:] == ["diffusers_compiled is ready after", "request, roofline", "R10"]
 
 
 def test_the_command_names_no_place_of_this_machine():

@@ -25,6 +25,8 @@ REQUIREMENTS = [
     )
 ]
 STABLE_BASES = {"pydantic", "pydantic-settings", "torch", "typing-extensions"}
+DISTRIBUTIONS = {"pythonjsonlogger": "python-json-logger"}
+"""By the name that is imported, where it is another."""
 every_lock = pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
 
 
@@ -93,7 +95,7 @@ def test_what_is_subclassed_is_bounded() -> None:
     paths = [path for room in ("cli", "server", "workers", "models") for path in (REPOSITORY / room).rglob("*.py")]
     bases = {base for path in paths for base in foreign_bases(path)}
     foreign = bases - sys.stdlib_module_names - {"cli", "server", "workers", "models"}
-    packages = {base.replace("_", "-") for base in foreign} - STABLE_BASES
+    packages = {DISTRIBUTIONS.get(base, base.replace("_", "-")) for base in foreign} - STABLE_BASES
     assert packages >= {"uvicorn", "rq"}
     for package in packages:
         bounds = upper_bounds(package)

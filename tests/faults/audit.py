@@ -1,4 +1,4 @@
-"""The books of a cluster: every accepted request ended exactly once, and its pictures come from one run."""
+"""The audit of a cluster: every accepted request ended exactly once, and its pictures come from one run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tests.faults.audit_log import RequestLifecycle, read_audit_log
 from tests.faults.caller import Caller, colour_of
-from tests.faults.ledger import Life, read_ledger
 from tests.faults.redis_member import RedisMember
 from tests.faults.runs import RunLog
 
@@ -16,10 +16,10 @@ LASTING = re.compile(r"facelight:(key:.+|key-digests|open|workers)|rq:(queues|wo
 
 
 def audit(redis: RedisMember, caller: Caller, runs: RunLog | None) -> list[str]:
-    """Sentences about what does not balance. With `runs`, every picture is fetched and traced to its run."""
-    ledger = read_ledger(redis.append_only_file)
-    complaints = [complaint for request_id, life in ledger.items() for complaint in _of_life(request_id, life)]
-    complaints += [f"{found} was accepted and is nowhere" for found in caller.accepted if found not in ledger]
+    """What is inconsistent, one message each. With `runs`, every picture is fetched and traced to its run."""
+    lifecycles = read_audit_log(redis.append_only_file)
+    complaints = [words for request_id, found in lifecycles.items() for words in _of_lifecycle(request_id, found)]
+    complaints += [f"{found} was accepted and is nowhere" for found in caller.accepted if found not in lifecycles]
     complaints += [f"the key {key} never expires" for key in lasting_keys(redis.client) if not LASTING.fullmatch(key)]
     if runs is not None:
         painted = {run.run: run.label for run in runs.all() if run.painted is not None}
@@ -35,11 +35,11 @@ def lasting_keys(client: Any) -> Iterator[str]:
             yield key.decode()
 
 
-def _of_life(request_id: str, life: Life) -> Iterator[str]:
-    if life.ends != 1:
-        yield f"{request_id} ended {life.ends} times: {' '.join(life.states)}"
-    if life.moved_on:
-        yield f"{request_id} went on after its end: {' '.join(life.states)}"
+def _of_lifecycle(request_id: str, lifecycle: RequestLifecycle) -> Iterator[str]:
+    if lifecycle.ends != 1:
+        yield f"{request_id} ended {lifecycle.ends} times: {' '.join(lifecycle.states)}"
+    if lifecycle.changed_after_end:
+        yield f"{request_id} went on after its end: {' '.join(lifecycle.states)}"
 
 
 def _of_pictures(request_id: str, label: str, caller: Caller, painted: dict[str, str]) -> Iterator[str]:
@@ -48,6 +48,6 @@ def _of_pictures(request_id: str, label: str, caller: Caller, painted: dict[str,
     pictures = caller.pictures(request_id)
     colours = {colour_of(picture) for picture in pictures if picture is not None}
     if None in pictures:
-        yield f"{request_id} is COMPLETED, and a picture of it cannot be had"
+        yield f"{request_id} is COMPLETED, and one of its pictures cannot be fetched"
     elif len(colours) != 1 or painted.get(colours.pop()) != label:
         yield f"{request_id} shows pictures that are not of one run of its own"

@@ -1,4 +1,4 @@
-"""What a request asks the played pipelines of these tests to do. It travels in the prompt."""
+"""What a request asks the fake pipelines of these tests to do. It travels in the prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole installation for one fault: Redis, gateways and workers as processes, and the books that must balance."""
+"""A whole installation for one fault: Redis, gateways and workers as processes, and the audit of all its requests."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Cluster:
                 member.end()
 
     def audit(self, *, pictures: bool = True) -> list[str]:
-        """What is wrong with the books now that all is over; see `tests.faults.audit`."""
+        """What the audit finds now; see `tests.faults.audit`."""
         return audit(self.redis, self.caller, self.runs if pictures else None)
 
     def _has_ended(self, request_id: str) -> bool:

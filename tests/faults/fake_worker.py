@@ -1,6 +1,6 @@
-"""`python -m tests.faults.fake_worker`: a worker process as it is, but for its models, which only play.
+"""`python -m tests.faults.fake_worker`: a worker process with fake models.
 
-Everything else is real: RQ, the task, heartbeat, watchdog, store. Starts in half a second, for nothing imports torch
+Everything else is real: RQ, the stages, heartbeat, watchdog, store. Starts in half a second, for nothing imports torch
 unless a request asks for one of its errors.
 """
 
@@ -33,7 +33,7 @@ _SIDE = 16
 
 
 @dataclass(frozen=True)
-class Played:
+class FakeRequest:
     """One request, prepared."""
 
     behaviour: Behaviour
@@ -41,7 +41,7 @@ class Played:
     pictures: int
 
 
-class PlayedPipeline(Pipeline[CommonParams, Played]):
+class FakePipeline(Pipeline[CommonParams, FakeRequest]):
     """Does what the prompt asks for; paints pictures of one colour, another one in every run."""
 
     def __init__(self, variants: tuple[str, ...], runs: RunLog) -> None:
@@ -53,15 +53,15 @@ class PlayedPipeline(Pipeline[CommonParams, Played]):
         """All that the model's parameters know."""
         return self._variants
 
-    def prepare(self, params: Any, images: Mapping[str, bytes]) -> Played:
+    def prepare(self, params: Any, images: Mapping[str, bytes]) -> FakeRequest:
         """Read the prompt."""
-        return Played(Behaviour.from_prompt(params.prompt), params.seed, params.number_of_images)
+        return FakeRequest(Behaviour.from_prompt(params.prompt), params.seed, params.number_of_images)
 
-    def batch_key(self, prepared: Played) -> tuple[int, float]:
+    def batch_key(self, prepared: FakeRequest) -> tuple[int, float]:
         """Requests that take the same steps."""
         return prepared.behaviour.steps, prepared.behaviour.step_ms
 
-    def run(self, batch: Sequence[Played], on_step: OnStep) -> list[Pixels]:
+    def run(self, batch: Sequence[FakeRequest], on_step: OnStep) -> list[Pixels]:
         """Take the steps, and come to the ends that were asked for; everything is noted as it happens."""
         runs = [self._begin(prepared) for prepared in batch]
         behaviour = batch[0].behaviour
@@ -73,12 +73,12 @@ class PlayedPipeline(Pipeline[CommonParams, Played]):
             on_step(step, behaviour.steps)
         return [self._end(prepared, run) for prepared, run in zip(batch, runs, strict=True)]
 
-    def _begin(self, prepared: Played) -> str:
+    def _begin(self, prepared: FakeRequest) -> str:
         run = secrets.token_hex(3)
         self._runs.note("begin", run, label=prepared.behaviour.label, seed=prepared.seed, pid=os.getpid())
         return run
 
-    def _end(self, prepared: Played, run: str) -> Pixels:
+    def _end(self, prepared: FakeRequest, run: str) -> Pixels:
         behaviour = prepared.behaviour
         earlier = self._runs.count(behaviour.label) - 1 if behaviour.on_runs is not None else 0
         if behaviour.on_runs is None or earlier < behaviour.on_runs:
@@ -87,12 +87,12 @@ class PlayedPipeline(Pipeline[CommonParams, Played]):
         return np.full((prepared.pictures, _SIDE, _SIDE, 3), tuple(bytes.fromhex(run)), np.uint8)
 
 
-class PlayedModels:
-    """Stands in for `LoadedModels`: the same public names, nothing to load."""
+class FakeModels:
+    """Takes the place of `LoadedModels`: the same public names, nothing to load."""
 
     def __init__(self, worker: str, settings: WorkerSettings) -> None:
         runs = RunLog(settings.data_dir)
-        self.pipelines = {slug: PlayedPipeline(MODELS[slug].params.variants, runs) for slug in settings.models}
+        self.pipelines = {slug: FakePipeline(MODELS[slug].params.variants, runs) for slug in settings.models}
         self._report = WorkerReport(worker, "cpu", {slug: _report(self.pipelines[slug]) for slug in self.pipelines})
 
     def report(self) -> WorkerReport:
@@ -104,7 +104,7 @@ class PlayedModels:
         on_change()
 
 
-def _report(pipeline: PlayedPipeline) -> ModelReport:
+def _report(pipeline: FakePipeline) -> ModelReport:
     return ModelReport(ModelState.READY, weights="demo", variants=pipeline.variants)
 
 
@@ -146,7 +146,7 @@ def main() -> None:
     fake_clock.install("worker")
     settings = read_settings(WorkerSettings)
     configure_logging("worker", settings.log_level, settings.log_format)
-    status = serve(settings, PlayedModels)
+    status = serve(settings, FakeModels)
     if status == DEVICE_BROKEN:
         os._exit(status)  # as `python -m workers` does
     sys.exit(status)

@@ -16,7 +16,7 @@ from tests.faults.waiting import until
 
 
 class RedisMember(Member):
-    """The settings of `facelight serve`, but that the file is never rewritten: it is the ledger of every step."""
+    """The settings of `facelight serve`, but that the append-only file is never rewritten: it is the audit log."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "redis.socket"

@@ -1,4 +1,4 @@
-"""What the played pipelines did: a file to which every worker process adds a line per event."""
+"""What the fake pipelines did: a file to which every worker process adds a line per event."""
 
 from __future__ import annotations
 

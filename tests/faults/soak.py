@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from threading import Event, Thread
 
 from tests.faults.audit import lasting_keys
+from tests.faults.audit_log import read_audit_log
 from tests.faults.behaviour import Behaviour
 from tests.faults.caller import Answer
 from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.ledger import read_ledger
 from tests.faults.load import SteadyLoad
 from tests.faults.report import line, publish
 from tests.faults.waiting import until
@@ -55,13 +55,13 @@ class Memory:
 
 
 def soak(minutes: float, rate: float, finding: Finding) -> None:
-    """Submit and ask steadily, kill a worker every 20 s, then look at books, memory, disk and keys."""
+    """Submit and ask steadily, kill a worker every 20 s, then check audit log, memory, disk and keys."""
     gateway, redis = Memory(), Memory()
     with cluster(workers=3, result_ttl_s=_TTL_S, request_ttl_s=_TTL_S * 2) as made:
         with _load(made, rate), _sampled(made, gateway, redis):
             kills = _kill_for(made, minutes * 60)
         made.settled(timeout_s=120)
-        lives = read_ledger(made.redis.append_only_file)
+        lives = read_audit_log(made.redis.append_only_file)
         finding.trials = len(made.caller.accepted)
         failed = [found for found in made.caller.accepted if found in lives and lives[found].states[-1] == "FAILED"]
         finding.blame(*made.audit(pictures=False), *[f"{found} is FAILED" for found in failed])

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.catalog import MODELS, Model
+from models.catalog import MODELS
 from models.ic_light.params import SIDES
 from models.ic_light.params import Params as IcLight
+from models.model import Model
 from models.params import CommonParams
 from models.pulid_lightning.params import Params as Pulid
 

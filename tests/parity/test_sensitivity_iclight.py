@@ -40,7 +40,9 @@ def cond_first(latents: Tensor, cond_latents: Tensor) -> Tensor:
     return torch.cat((cond_latents, latents), dim=1)
 
 
-def unscaled(model: IcLight, *given: Any, conditions: Callable[..., Conditions] = IcLight._conditions) -> Conditions:
+def unscaled(
+    model: IcLight, *given: Any, conditions: Callable[..., Conditions] = IcLight._encode_conditions
+) -> Conditions:
     """Foreground latents as the encoder leaves them."""
     right = conditions(model, *given)
     return replace(right, cond_latents=right.cond_latents / model._networks.vae.config.scaling_factor)
@@ -85,7 +87,7 @@ WRONG: Final[dict[str, tuple[str, Wrong]]] = {
     "scheduler dpmsolver++ (no SDE)": (CASE, setting("algorithm_type", "dpmsolver++")),
     "image norm /127.5": (OPERATIONS, constant(vae, "GREY", 127.5)),
     "concat order fg,noise": (CASE, constant(denoise, "unet_input", cond_first)),
-    "fg latents not scaled": (CASE, constant(IcLight, "_conditions", unscaled)),
+    "fg latents not scaled": (CASE, constant(IcLight, "_encode_conditions", unscaled)),
     "offset not added": (CASE, constant(networks, "merge", base_alone)),
     "merge in fp16": (CASE, constant(networks, "merge", merged_in_half)),
     "round instead of truncate to u8": (OPERATIONS, constant(vae, "DECODED_SHIFT", 128.0)),

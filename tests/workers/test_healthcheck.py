@@ -33,11 +33,11 @@ def test_a_living_worker_of_this_host_passes(redis_url: str) -> None:
     assert result.stdout == f"{HOST}-7-0a1b2c: ic-light loading\n"
 
 
-def test_without_one_the_probe_fails(redis_url: str) -> None:
+def test_without_one_the_check_fails(redis_url: str) -> None:
     WorkerRegistry(Redis.from_url(redis_url), 60).heartbeat(report("elsewhere-7-0a1b2c"))
     result = probe(redis_url)
     assert result.returncode == 1
-    assert "no living worker" in result.stderr
+    assert "no live worker" in result.stderr
 
 
 def test_without_redis_the_probe_fails_in_one_line() -> None:

@@ -1,4 +1,4 @@
-"""Loading the models a worker serves, and saying how far it is."""
+"""Loads and warms up the models that a worker serves, and reports their state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from models.catalog import MODELS
 from models.errors import CompilationFailed, DeviceUnfit, WeightsError
-from models.pipeline import LoadOptions, Pipeline
+from models.model import Model
+from models.options import ModelOptions
+from models.pipeline import Pipeline
 from models.runtime.kernel_cache import set_cache_dirs, stop_compile_workers
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import INSTALLED_NAME, WeightSet
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _KERNELS: Final = "compiled"
-_ADVICE: Final = "FACELIGHT_MODELS, FACELIGHT_CHECKPOINTS and FACELIGHT_CHECKPOINT_MEMORY choose what is kept there."
+_TOO_SMALL: Final = "The memory of {} is too small for {}. FACELIGHT_MODELS chooses which models are loaded. {}"
 
 
 class LoadedModels:
@@ -43,8 +45,8 @@ class LoadedModels:
         return WorkerReport(self._worker, self._device, self._reports)
 
     def load(self, on_change: Callable[[], None]) -> None:
-        """Load one model after the other; a model whose weights are amiss does not keep the others from serving."""
-        # Before diffusers: it loads the compiler, which chooses a place itself where none is named.
+        """Load one model after the other; one that cannot be loaded does not keep the others from being served."""
+        # Before diffusers: it imports the compiler, which sets default folders where none are named.
         set_cache_dirs(self._settings.data_dir / _KERNELS)
         from diffusers.utils.logging import disable_progress_bar
 
@@ -52,24 +54,23 @@ class LoadedModels:
         device = pick_device(self._settings.device)
         self._device = str(device)
 
-        def tell(slug: str, report: ModelReport) -> None:
+        def publish(slug: str, report: ModelReport) -> None:
             self._reports = {**self._reports, slug: report}
             on_change()
 
-        for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].flexible):
-            tell(slug, self._load_one(slug, device, partial(tell, slug)))
+        for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].adapts_to_memory):
+            publish(slug, self._load_one(slug, device, partial(publish, slug)))
         stop_compile_workers()
 
-    def _load_one(self, slug: str, device: torch.device, tell: Callable[[ModelReport], None]) -> ModelReport:
+    def _load_one(self, slug: str, device: torch.device, publish: Callable[[ModelReport], None]) -> ModelReport:
         import torch
 
-        began, options = time.monotonic(), self._options()
+        began, model, options = time.monotonic(), MODELS[slug], self._settings.options_of(slug)
         try:
-            root = ensure_weights(self._settings)
-            weights = WeightSet.open(root, slug, self._hashes, skip=MODELS[slug].unused_roles(options))
-            pipeline = MODELS[slug].load(weights, device, options)
+            weights = self._open_weights(model, options) if model.needs_weights else WeightSet.empty()
+            pipeline = model.load(weights, device, options)
             loaded = time.monotonic()
-            tell(ModelReport(ModelState.LOADING, detail="warming up"))
+            publish(ModelReport(ModelState.LOADING, detail="warming up"))
             pipeline.warm_up()
         except (WeightsError, OSError) as error:
             return _failed(slug, f"cannot load: {error}")
@@ -80,10 +81,10 @@ class LoadedModels:
                 raise
             return _failed(slug, f"{error}. FACELIGHT_COMPILE=auto serves without compiling what cannot be compiled.")
         except torch.OutOfMemoryError as error:
-            return _failed(slug, f"The memory of {device} is too small for {slug}. {_ADVICE}", error)
+            return _failed(slug, _TOO_SMALL.format(device, slug, model.memory_hint), error)
         except MemoryError as error:
-            return _failed(slug, f"The memory of this host is too small for {slug}. {_ADVICE}", error)
-        # Broad, since a defect in one model's code is no reason to serve none; but a broken device is one to end.
+            return _failed(slug, _TOO_SMALL.format("this host", slug, model.memory_hint), error)
+        # Broad: after a defect in one model's code the others are served; a broken device must end the process.
         except Exception as error:
             if is_broken_device(error):
                 raise
@@ -98,7 +99,7 @@ class LoadedModels:
         if execution.fallback:
             _log.warning("%s falls back to %s execution: %s", slug, execution.mode, execution.fallback)
         if weights.kind == "demo":
-            _log.warning("%s runs on demo weights. %s", slug, MODELS[slug].demo_note)
+            _log.warning("%s runs on demo weights. %s", slug, model.demo_note)
         return ModelReport(
             ModelState.READY,
             weights.kind,
@@ -109,16 +110,9 @@ class LoadedModels:
             fallback=execution.fallback,
         )
 
-    def _options(self) -> LoadOptions:
-        return LoadOptions(
-            cpu_noise=self._settings.cpu_noise,
-            pulid_body_share=self._settings.pulid_body_share,
-            checkpoints=self._settings.checkpoints,
-            # Weights that wait in the host's memory are not rounded, so with float8 none may.
-            checkpoint_memory="device" if self._settings.fp8 else self._settings.checkpoint_memory,
-            compile=self._settings.compile,
-            fp8=self._settings.fp8,
-        )
+    def _open_weights(self, model: Model, options: ModelOptions) -> WeightSet:
+        root = ensure_weights(self._settings)
+        return WeightSet.open(root, model.slug, self._hashes, skip=model.unused_roles(options))
 
 
 def _failed(slug: str, detail: str, error: BaseException | None = None) -> ModelReport:
@@ -129,12 +123,12 @@ def _failed(slug: str, detail: str, error: BaseException | None = None) -> Model
 def pick_device(wanted: str) -> torch.device:
     """The torch device that the settings name; `auto` is the first GPU, or the CPU without one.
 
-    Raises what torch raises of a device that is not there.
+    Raises torch's own error if there is no such device.
     """
     import torch
 
     device = torch.device(wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-    torch.zeros(1, device=device)  # or else the first file that goes there would seem to be damaged
+    torch.zeros(1, device=device)  # else the first weight file moved there would be reported as damaged
     return device
 
 

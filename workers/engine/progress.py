@@ -1,4 +1,4 @@
-"""Progress of the requests in flight: written to Redis, and cancellations read from it, without delaying the stages.
+"""Progress of the requests in flight: written to Redis, and cancellations read from it, on a thread of its own.
 
 The time that a request may compute is counted here too.
 """

@@ -1,1 +1,1 @@
-"""All that lies in Redis: records, queues, issued keys, live workers. The gateway imports this package too."""
+"""State in Redis: request records and queues, API keys, the worker registry. Gateway and workers import it."""

@@ -3,12 +3,12 @@
 With health checks, redis-py waits for a silent Redis (retries + 1)² times its time-out: two minutes for 4 retries and
 5 s (`findings/redis_py_health_checks_square_retries.sh`). So both are off, and a command is tried again in one place:
 
-a connection broke        again for about a second; every command may be sent twice
-no answer for `ANSWER_S`  once more, on a new connection: the old one may have been dead for long
-neither helped            the circuit breaker opens: no call waits any more; one at a time tries whether Redis answers
+connection error           retried for about a second; every command may reach Redis twice
+no reply for `ANSWER_S`    retried once, on a new connection: the old one may be half-open
+retries failed             the circuit breaker opens: commands fail at once, except one at a time that probes Redis
 
-What one call of the gateway waits in all, over all of its commands, is bounded by `wait_budget`. RQ's connection, which
-is meant to block, comes from `connect_blocking`; that of the listener is in `server.completion`.
+`wait_budget` bounds the wait of one request to the gateway over all of its commands. RQ's connection, which blocks on
+purpose, comes from `connect_blocking`; that of the pub/sub listener is in `server.completion`.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from redis.retry import Retry
 Answer = TypeVar("Answer")
 _log = logging.getLogger(__name__)
 ANSWER_S: Final = 1.5
-"""How long a connection may take to be made, and a command to be answered."""
+"""Time-out of a connect, and of a reply."""
 _COMMAND_S: Final = 2 * ANSWER_S
-"""No further attempt at a command begins after so long."""
+"""No retry of a command begins after so long."""
 CALL_S: Final = 3.0
-"""What a call of the gateway waits for Redis in all, and `ANSWER_S` more at most: less than the 5 s of the docs."""
+"""Wait budget of one request to the gateway; it may overrun by `ANSWER_S`, which stays below the documented 5 s."""
 _RECONNECT_S: Final = 1.0
-"""A broken connection is tried anew for so long: Redis may be starting again."""
+"""A lost connection is retried for so long: Redis may be restarting."""
 _TRIAL_PAUSE_S: Final = 0.25
-"""While the circuit breaker is open, the pause between two calls that try Redis."""
+"""Pause between two probes while the circuit breaker is open."""
 _PAUSE_S: Final = 0.5
 _CLOCK_INTERVAL_S: Final = 60.0
 _CLOCK_RETRY_S: Final = 5.0
 _UNABLE: Final = ("OOM command", "MISCONF", "READONLY", "read only replica", "used memory > 'maxmemory'")
-"""What answers say of a Redis that is there and cannot write now: full, without a disk, a replica."""
+"""Error replies of a Redis that is up and cannot write now: full, without a disk, a replica."""
 
 
 @dataclass
@@ -60,9 +60,9 @@ _budget: ContextVar[_Budget | None] = ContextVar("redis_wait_budget", default=No
 
 @contextmanager
 def wait_budget(seconds: float) -> Iterator[None]:
-    """Bound what all commands of the block wait for Redis together, also those in threads that it calls.
+    """Bound the total wait for Redis of all commands in the block, those in threads it calls included.
 
-    When it is used up, commands raise redis-py's TimeoutError without being sent. One that has begun may take
+    When it is used up, commands raise redis-py's TimeoutError without being sent. One that was sent may take
     `ANSWER_S` more.
     """
     token = _budget.set(_Budget(seconds))
@@ -73,9 +73,9 @@ def wait_budget(seconds: float) -> Iterator[None]:
 
 
 def connect(url: str) -> Redis:
-    """Connect lazily; answers are bytes, as RQ needs them. May be used by many threads.
+    """A lazily connected, thread-safe client; replies are bytes.
 
-    No command takes longer than about 3 s, and none waits while Redis is known not to answer. Every command may reach
+    No command takes longer than about 3 s, and none waits while the circuit breaker is open. Every command may reach
     Redis twice.
     """
     client: Redis = _Client.from_url(url, **_options(ANSWER_S, Retry(NoBackoff(), 0)))
@@ -83,11 +83,11 @@ def connect(url: str) -> Redis:
 
 
 def connect_blocking(url: str, answer_s: float) -> Redis:
-    """Connect lazily, for commands that wait in Redis: none takes longer than about `answer_s` seconds to fail.
+    """A lazily connected client for blocking commands: none takes longer than about `answer_s` seconds to fail.
 
     RQ raises a shorter time-out than its own `connection_timeout`, so `answer_s` is to be that.
     """
-    # Broken connections only: to wait a second time is left to RQ's loop, which can be told to end in between.
+    # Connection errors only: after a time-out RQ's loop blocks again, and can handle SIGTERM in between.
     retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 3, supported_errors=(RedisConnectionError,))
     client: Redis = Redis.from_url(url, **_options(answer_s, retry))
     return client
@@ -107,7 +107,7 @@ def _options(answer_s: float, retry: Retry) -> dict[str, Any]:
 
 
 class _CircuitBreaker:
-    """Whether Redis did not answer lately, as all threads of a client have found out together."""
+    """Whether Redis fails to reply, as all threads of a client observe together."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -115,9 +115,9 @@ class _CircuitBreaker:
         self.is_open = False
 
     def admit(self) -> bool:
-        """Let a call through: True as usual, False as the one that tries whether Redis is back.
+        """Admit a command: True if the breaker is closed, False if the command is the probe of an open one.
 
-        Raises redis-py's TimeoutError if it is not to wait.
+        Raises redis-py's TimeoutError for all others.
         """
         if not self.is_open:
             return True
@@ -128,35 +128,35 @@ class _CircuitBreaker:
             return False
 
     def answered(self) -> None:
-        """Redis has answered, whatever it said."""
+        """Redis replied, be it with an error: close the breaker."""
         if self.is_open:
             self.is_open = False
             _log.info("Redis answers again")
 
     def failed(self, error: RedisError) -> None:
-        """All attempts of a call were in vain."""
+        """All attempts of a command failed: open the breaker."""
         with self._lock:
             if not self.is_open:
-                _log.info("Redis does not answer (%s); calls do not wait for it until it does", error)
+                _log.info("Redis does not answer (%s); commands fail at once until it does", error)
             self.is_open = True
             self._trial_at = time.monotonic() + _TRIAL_PAUSE_S
 
 
 class _Client(Redis):
-    """Sends commands again, within bounds; see the module."""
+    """Retries commands within bounds; see the module."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._breaker = _CircuitBreaker()
         super().__init__(*args, **options)
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send a command as often as the bounds allow, and return its answer."""
+        """Send a command, with retries as far as the bounds allow, and return its reply."""
         budget = _budget.get()
         if budget is not None and budget.left_s <= 0:
-            raise RedisTimeoutError("this call has waited for Redis for too long")
-        as_usual = self._breaker.admit()
+            raise RedisTimeoutError("the wait budget for Redis is used up")
+        is_closed = self._breaker.admit()
         began = time.monotonic()
-        until = began + min(_COMMAND_S, budget.left_s if budget else math.inf) if as_usual else began
+        until = began + min(_COMMAND_S, budget.left_s if budget else math.inf) if is_closed else began
         try:
             answer = self._attempts(began, until, args, options)
         except (RedisConnectionError, RedisTimeoutError) as error:
@@ -217,9 +217,9 @@ class SharedClock:
 
 
 def retry_until_available(step: Callable[[], Answer], patience_s: float = math.inf) -> Answer:
-    """Take a step that must not be lost, again and again while Redis is away; it must bear being taken twice.
+    """Run an idempotent step, and retry it during an outage of Redis for up to `patience_s`.
 
-    Raises the last error when `patience_s` are over, and at once what waiting does not help against.
+    Raises the last error after that, and at once an error that is no outage.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -233,11 +233,11 @@ def retry_until_available(step: Callable[[], Answer], patience_s: float = math.i
 
 
 def is_outage(error: RedisError) -> bool:
-    """Whether Redis is to blame for an error, not what it was asked: the same may succeed later."""
+    """Whether an error is Redis' own, not the command's: the same may succeed later."""
     away = isinstance(error, (RedisConnectionError, RedisTimeoutError))
     return away or any(words in str(error) for words in _UNABLE)
 
 
 def decode(value: object) -> str:
-    """One answer of Redis as text."""
+    """One reply of Redis as text."""
     return value.decode() if isinstance(value, bytes) else str(value)

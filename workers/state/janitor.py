@@ -1,11 +1,11 @@
 """Repairs what crashes leave behind, and removes what has expired.
 
-record PROCESSING, its worker is dead, or at something else  → queued again, or FAILED after the last attempt
-requests wait, and there are too few tokens, or far too many → tokens added, or removed
-record QUEUED, stands nowhere                                → put before all others
-record QUEUED for longer than `request_ttl_s`                → FAILED
-id on the list of unfinished requests, record gone           → taken off the list
-file in the store, expired                                   → removed
+record PROCESSING, its worker dead or without it     → requeued, or FAILED after the last attempt
+wakeups fewer than waiting requests, or far more     → added, or removed
+record QUEUED, in no queue                           → enqueued at the front
+record QUEUED for longer than `request_ttl_s`        → FAILED
+id in the list of unfinished requests, record gone   → removed from the list
+file in the store, expired                           → removed
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from workers.store.base import Store
 
 _log = logging.getLogger(__name__)
 _AUDITED: Final = 1000
-"""Unfinished requests that one round looks at; the next goes on where it ended."""
-_SWEEP_INTERVAL_S: Final = 60.0
+"""Unfinished requests that one round checks; the next continues behind them."""
+_PURGE_INTERVAL_S: Final = 60.0
 
 
 @dataclass
 class Janitor:
-    """Every round is bounded, repeats safely and may run anywhere; one round at a time is enough for one Redis."""
+    """Every round is bounded and idempotent, and may run in any process; one at a time suffices for one Redis."""
 
     records: Records
     store: Store
     registry: WorkerRegistry
     max_attempts: int
     _audited: int = field(default=0, init=False)
-    _next_sweep: float = field(default=0.0, init=False)
-    _silence_counts_from: float = field(default=0.0, init=False)
-    """By the monotonic clock. While Redis was away no worker could say that it lives."""
+    _next_purge: float = field(default=0.0, init=False)
+    _stale_from: float = field(default=0.0, init=False)
+    """Monotonic time before which no worker is presumed dead: during an outage of Redis none could send heartbeats."""
 
     def run_once(self) -> None:
         """Do one round."""
@@ -50,40 +50,40 @@ class Janitor:
             self._audit()
             self._reconcile_wakeups()
         except RedisError:
-            self._silence_counts_from = time.monotonic() + self.registry.ttl_s
+            self._stale_from = time.monotonic() + self.registry.ttl_s
             raise
-        if time.monotonic() >= self._next_sweep:
-            self._next_sweep = time.monotonic() + _SWEEP_INTERVAL_S
+        if time.monotonic() >= self._next_purge:
+            self._next_purge = time.monotonic() + _PURGE_INTERVAL_S
             self.store.purge_expired()
 
     def _requeue_abandoned(self) -> None:
         running = self.records.running()
-        at_work = {worker.name: worker.requests for worker in self.registry.live_workers()} if running else {}
+        in_flight = {worker.name: worker.requests for worker in self.registry.live_workers()} if running else {}
         for request_id in running:
             record = self._readable(request_id)
-            if record and record.status is Status.PROCESSING and self._is_abandoned(record, at_work):
+            if record and record.status is Status.PROCESSING and self._is_abandoned(record, in_flight):
                 self._requeue_or_fail(record)
 
-    def _is_abandoned(self, record: Record, at_work: Mapping[str, Sequence[str]]) -> bool:
-        """Whether its worker is dead, or knows nothing of it for longer than a report needs to arrive."""
-        if record.worker not in at_work:
-            return time.monotonic() >= self._silence_counts_from
-        unknown = record.request_id not in at_work[record.worker]
+    def _is_abandoned(self, record: Record, in_flight: Mapping[str, Sequence[str]]) -> bool:
+        """Whether its worker is presumed dead, or has sent heartbeats since then that do not list the request."""
+        if record.worker not in in_flight:
+            return time.monotonic() >= self._stale_from
+        unknown = record.request_id not in in_flight[record.worker]
         return unknown and self.records.now() - (record.started_at or 0.0) > self.registry.ttl_s
 
     def _requeue_or_fail(self, record: Record) -> None:
         if record.attempt >= self.max_attempts and not record.cancel_requested:
-            _log.error("%s failed: its workers died %d times", record.request_id, record.attempt)
+            _log.error("failed: its worker died in each of %d attempts", record.attempt, extra=_of(record.request_id))
             self.records.fail(record, f"The worker died on this request, {record.attempt} times in a row.")
         elif self.records.requeue(record):
-            _log.warning("%s is queued again: worker %s died on it", record.request_id, record.worker)
+            _log.warning("requeued: worker %s is presumed dead", record.worker, extra=_of(record.request_id))
         self._drop_images_if_ended(record.request_id)
 
     def _audit(self) -> None:
         audit = self.records.audit(self._audited, _AUDITED)
         self._audited = 0 if audit.seen < _AUDITED else self._audited + _AUDITED
         for request_id in audit.repaired:
-            _log.warning("%s was repaired", request_id)
+            _log.warning("repaired: record and lists did not agree, or it was overdue", extra=_of(request_id))
             self._drop_images_if_ended(request_id)
 
     def _reconcile_wakeups(self) -> None:
@@ -96,7 +96,7 @@ class Janitor:
         try:
             return self.records.get(request_id)
         except (ValueError, KeyError) as error:
-            _log.error("the record of %s is damaged: %r", request_id, error)
+            _log.error("the record is damaged: %r", error, extra=_of(request_id))
             return None
 
     def _drop_images_if_ended(self, request_id: str) -> None:
@@ -104,3 +104,8 @@ class Janitor:
         if record and record.status.is_final:
             for name in record.stored_images.values():
                 self.store.delete(name)
+
+
+def _of(request_id: str) -> dict[str, str]:
+    """The request that a line of the log concerns; see `workers.logs`."""
+    return {"request_id": request_id}

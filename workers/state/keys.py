@@ -1,9 +1,9 @@
 """API keys that the operator issues: what each may do, and how the gateway recognises one.
 
 Redis holds, without expiry, one hash per key (`facelight:key:<id>`) and one of all digests (`facelight:key-digests`,
-digest → id). The secret itself is told once, to the one who asks for the key; kept is its SHA-256, which is enough for
-256 random bits. Requests belong to a key's id, which stays the same when its secret is rotated. No two keys have the
-same name, but for those of versions that did not look.
+digest → id). A secret is returned once, when it is issued; Redis holds its SHA-256, enough for 256 random bits.
+Requests belong to a key's id, which a rotation of the secret does not change. Names are unique, except those from
+versions that did not check.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workers.state.scripts import IdempotentScript, load_script
 
 _DIGESTS: Final = "facelight:key-digests"
 PREFIX: Final = "facelight:key:"
-"""Of the hashes' names. Whoever takes a request's price from a key, or gives it back, does so in field `credits`."""
+"""Prefix of the hashes. Requests are charged to, and refunded to, field `credits`."""
 _SECRET: Final = re.compile(r"fl_(?P<random>[0-9a-f]{64})(?P<checksum>[0-9a-f]{8})")
 
 
@@ -51,7 +51,7 @@ class Key:
 
 
 class Changes(TypedDict, total=False):
-    """What may be changed about a key; what is absent stays as it is."""
+    """Changes of a key; an absent field stays as it is."""
 
     scopes: Sequence[str]
     rate: int | None
@@ -72,7 +72,7 @@ class Keys:
     def add(
         self, name: str, scopes: Sequence[str] = (), rate: int | None = None, credits: float | None = None
     ) -> tuple[Key, str]:
-        """Issue a key; returns it with its secret, which nobody can read again. Raises `NameTaken`."""
+        """Issue a key; returns it with its secret, which cannot be read again. Raises `NameTaken`."""
         key_id, secret = f"key_{secrets.token_hex(8)}", new_secret()
         fields = _fields({"scopes": scopes, "rate": rate, "credits": credits})
         taken, raw = self._add(args=[key_id, digest_of(secret), name, *fields])
@@ -86,7 +86,7 @@ class Keys:
             return None
         digest = digest_of(secret)
         raw = _pairs(self._find(keys=[_DIGESTS], args=[digest, PREFIX]))
-        # Redis' index only nominates a key; what lets it in is this comparison, whose time says nothing.
+        # The index in Redis only finds a candidate; this constant-time comparison authenticates it.
         return _parse(raw) if hmac.compare_digest(raw.get("digest", ""), digest) else None
 
     def get(self, key_id: str) -> Key | None:
@@ -100,14 +100,14 @@ class Keys:
         return sorted((key for key_id in ids if (key := self.get(key_id))), key=lambda key: (key.created_at, key.id))
 
     def revoke(self, id_or_name: str) -> str | None:
-        """Make a key worthless for ever. Its requests run to their end.
+        """Revoke a key for good. Its requests are still served.
 
         Returns its id; None if there is no such key. Raises `NameAmbiguous`, as do the methods below.
         """
         return _only(self._revoke(args=[id_or_name]), id_or_name)
 
     def rotate(self, id_or_name: str) -> str | None:
-        """Give a key a new secret, which is returned; the old one is worthless now. None if there is no such key."""
+        """Replace a key's secret, invalidating it at once, and return the new one. None if there is no such key."""
         secret = new_secret()
         return secret if _only(self._rotate(args=[id_or_name, digest_of(secret)]), id_or_name) else None
 
@@ -140,13 +140,13 @@ def new_secret() -> str:
 
 
 def is_well_formed(secret: str) -> bool:
-    """Whether this could be a key's secret: tells a mistyped or a cut one without asking anybody."""
+    """Whether this could be a key's secret by form and checksum: detects a mistyped or truncated one offline."""
     found = _SECRET.fullmatch(secret)
     return found is not None and found["checksum"] == _checksum(found["random"])
 
 
 def digest_of(secret: str) -> str:
-    """What is kept of a secret: its SHA-256 in hexadecimal digits."""
+    """The digest that is stored of a secret: its SHA-256 in hexadecimal digits."""
     return sha256(secret.encode()).hexdigest()
 
 
@@ -159,7 +159,7 @@ def _key(key_id: str) -> str:
 
 
 def _fields(changes: Changes) -> list[str]:
-    """Names and values in turn, as Redis takes them."""
+    """Alternating names and values, as HSET takes them."""
     values: dict[str, str] = {}
     if "scopes" in changes:
         values["scopes"] = ",".join(changes["scopes"])
@@ -170,7 +170,7 @@ def _fields(changes: Changes) -> list[str]:
 
 
 def _pairs(raw: Any) -> dict[str, str]:
-    """A hash as a script returns it: names and values in turn."""
+    """A hash as a script returns it: alternating names and values."""
     words = [decode(word) for word in raw]
     return dict(zip(words[::2], words[1::2], strict=True))
 

@@ -1,4 +1,4 @@
-"""What a request record holds, and what belongs to it."""
+"""The request record as dataclasses, and how it is read from Redis. The repository is `workers.state.records`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Record:
     """Which variant of its model the request needs."""
     status: Status = Status.QUEUED
     attempt: int = 0
-    """How often a worker has begun on it."""
+    """How often a worker has claimed it."""
     worker: str = ""
     created_at: float = 0.0
     queued_at: float = 0.0
@@ -60,11 +60,11 @@ class Record:
     finished_at: float | None = None
     inference_time: float | None = None
     step: int = 0
-    """How many of `total` denoise steps the worker had done a moment ago; both 0 before the first."""
+    """Denoise steps that were done at the last report, of `total`; both 0 before the first."""
     total: int = 0
     cancel_requested: bool = False
     cost: float = 0.0
-    """Credits that were taken for it; given back if it FAILED."""
+    """Credits that were charged; refunded if it FAILED."""
     outputs: tuple[Output, ...] = field(default=())
     error: str | None = None
 
@@ -87,7 +87,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Result:
-    """The pictures of a request that a worker is at, and the computing time that they took in seconds."""
+    """The outputs of a request that a worker completes, and their computing time in seconds."""
 
     record: Record
     outputs: tuple[Output, ...]
@@ -95,13 +95,13 @@ class Result:
 
     @property
     def json(self) -> str:
-        """The pictures, as they stand in the record."""
+        """The outputs as the record holds them."""
         return json.dumps([vars(output) for output in self.outputs])
 
 
 @dataclass(frozen=True)
 class Idempotency:
-    """What a caller sends to have a request made once only: a key, and the digest of everything that was asked for."""
+    """An Idempotency-Key, and the fingerprint (a digest) of the whole request that came with it."""
 
     key: str
     fingerprint: str
@@ -109,7 +109,7 @@ class Idempotency:
 
 @dataclass(frozen=True)
 class QueueLimits:
-    """How many requests may wait for one model: of all owners, of one owner. None: any number."""
+    """Most requests that may be QUEUED for one model: of all owners, of one owner. None: no limit."""
 
     queue: int | None = None
     per_owner: int | None = None
@@ -117,7 +117,7 @@ class QueueLimits:
 
 @dataclass(frozen=True)
 class Audit:
-    """What `Records.audit` saw: how many requests, and the ids of those it had to end or mend."""
+    """Result of `Records.audit`: how many requests were checked, and the ids of those it ended or repaired."""
 
     seen: int
     repaired: tuple[str, ...]

@@ -1,13 +1,13 @@
 """The request record: the only truth of a request's state.
 
-    QUEUED ──take──→ PROCESSING ──complete──→ COMPLETED
-      ↑  │                │  └─────fail─────→ FAILED
-      │  └─────cancel─────│────────────────→ FAILED
+    QUEUED ──claim──→ PROCESSING ──complete──→ COMPLETED
+      ↑  │                │  └──────fail─────→ FAILED
+      │  └─────cancel─────│─────────────────→ FAILED
       └──────requeue──────┘
 
-Every arrow is one atomic step in Redis (`workers.state.scripts`) that checks the state, the attempt and the worker it
-starts from, so a worker that was given up for dead cannot overwrite what its successor wrote. Every step may be sent
-twice, as happens when its answer gets lost. COMPLETED and FAILED are final. Times are Redis' own.
+Every arrow is one atomic, idempotent state transition in Redis (`lua/*.lua`) that checks the state, the attempt and the
+worker it starts from, so a worker that was presumed dead cannot overwrite what its successor wrote. COMPLETED and
+FAILED are final. Times are by Redis' clock.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from workers.state.record import (
 from workers.state.scripts import OVERDUE, IdempotentScript, load_script
 
 _log = logging.getLogger(__name__)
-_OVERDUE_LIVES_S: Final = 600
-"""An unfinished record outlives the time it may wait by so much, so that the janitor can end it in words."""
+_OVERDUE_TTL_S: Final = 600
+"""An unfinished record outlives the longest wait by so much, so that the janitor can end it with an error."""
 
 _MAX_WAKEUPS_ADDED: Final = 200
 """By one call of `reconcile_wakeups`."""
@@ -48,7 +48,7 @@ _MAX_SURPLUS_WAKEUPS: Final = 100
 
 
 class Records:
-    """All request records in one Redis, and the order in which they are served.
+    """All request records in one Redis, their fair queues and the wakeups beside them.
 
     A finished record expires `result_ttl_s` after its end. One that has waited `request_ttl_s` is ended by `audit`.
     """
@@ -57,7 +57,7 @@ class Records:
         self._redis = redis
         self._result_ttl_s = result_ttl_s
         self._request_ttl_s = request_ttl_s
-        self._open_ttl_s = request_ttl_s + _OVERDUE_LIVES_S
+        self._open_ttl_s = request_ttl_s + _OVERDUE_TTL_S
         self._create = redis.register_script(load_script("create"))
         self._claim = redis.register_script(load_script("claim"))
         self._finish_script = redis.register_script(load_script("finish"))
@@ -79,12 +79,11 @@ class Records:
         limits: QueueLimits = NO_LIMITS,
         batch_hint: str = "",
     ) -> str:
-        """Put a new request into the queue, take its credits, call a worker.
+        """Enqueue a new request, charge its credits and add a wakeup.
 
-        Returns the id of the request that stands for it.
-        Requests that wait for one variant and have the same `batch_hint` may be drawn together; with none it is drawn
-        alone. That is another one if a call with the same Idempotency-Key was there before. Raises `QueueFull`,
-        `OutOfCredits` or `IdempotencyConflict`, and nothing has changed then.
+        Returns the id of the request that represents the call: an earlier one if a call with the same Idempotency-Key
+        created that. Requests in one queue with the same `batch_hint` may be executed in one batch; without, a request
+        is executed alone. Raises `QueueFull`, `OutOfCredits` or `IdempotencyConflict`, and changes nothing then.
         """
         keys = [_key(request_id), f"{KEY_PREFIX}{owner}"]
         fingerprint = ""
@@ -104,22 +103,22 @@ class Records:
         raise _queue_full(slug, limits, of_owner=verdict == "owner is full")
 
     def check_room(self, slug: str, owner: str, limits: QueueLimits) -> None:
-        """Raise `QueueFull` if `create` would now: told before pictures are fetched."""
+        """Raise `QueueFull` if `create` would now, before pictures are fetched."""
         if limits.queue is not None and self.depth(slug) >= limits.queue:
             raise _queue_full(slug, limits, of_owner=False)
         if limits.per_owner is not None and self._depth_of_owner(slug, owner) >= limits.per_owner:
             raise _queue_full(slug, limits, of_owner=True)
 
     def depth(self, slug: str) -> int:
-        """How many requests wait for a worker, for any variant of a model."""
+        """How many requests of a model are QUEUED, over all its variants."""
         return sum(self.waiting(slug, variant) for variant in _variants(slug))
 
     def waiting(self, slug: str, variant: str) -> int:
-        """How many requests wait for a worker that serves a variant of a model."""
+        """How many requests are QUEUED for one variant of a model."""
         return int(self._redis.zcard(f"facelight:waiting:{slug}:{variant}"))
 
     def get(self, request_id: str) -> Record | None:
-        """Read a record; None if there is none, or no more."""
+        """The record of a request; None if there is none or it has expired."""
         raw = self._redis.hgetall(_key(request_id))
         return parse_record(request_id, {decode(name): decode(value) for name, value in raw.items()}) if raw else None
 
@@ -145,23 +144,23 @@ class Records:
             keys=[f"facelight:claimed:{worker}"],
             args=[worker, claim_id, self._open_ttl_s, max_size, wakeup, int(first_attempt_only), *where],
         )
-        parsed = [self._begun(decode(request_id), list(map(decode, words)), worker) for request_id, words in claimed]
+        parsed = [self._claimed(decode(request_id), list(map(decode, words)), worker) for request_id, words in claimed]
         return [record for record in parsed if record is not None]
 
-    def _begun(self, request_id: str, words: list[str], worker: str) -> Record | None:
+    def _claimed(self, request_id: str, words: list[str], worker: str) -> Record | None:
         raw = dict(zip(words[::2], words[1::2], strict=True))
         try:
             return parse_record(request_id, raw)
         except (ValueError, KeyError):
-            _log.exception("the record of %s is damaged", request_id)
+            _log.exception("the record is damaged", extra={"request_id": request_id})
             words = ["error", "The request's record was damaged.", "inference_time", "0"]
             self._finish([[request_id, Status.PROCESSING, raw["attempt"], worker, Status.FAILED, *words]])
             return None
 
     def report(self, record: Record, step: int, total: int) -> bool:
-        """Note how far the worker is; returns whether the request is to be ended because its caller wishes so."""
+        """Record the progress of an attempt, in denoise steps; returns whether its caller has cancelled the request."""
         return bool(
-            self._report(keys=[_key(record.request_id)], args=[*_at_work(record), self._open_ttl_s, step, total])
+            self._report(keys=[_key(record.request_id)], args=[*_in_flight(record), self._open_ttl_s, step, total])
         )
 
     def complete(self, results: Sequence[Result]) -> list[bool]:
@@ -170,7 +169,7 @@ class Records:
         Returns for each whether it is COMPLETED: False if it was cancelled, or belongs to another attempt by now.
         """
         ended = self._finish(
-            _ending(one.record, _at_work(one.record), Status.COMPLETED, "outputs", one.json, one.inference_time)
+            _transition(one.record, _in_flight(one.record), Status.COMPLETED, "outputs", one.json, one.inference_time)
             for one in results
         )
         return [
@@ -179,45 +178,45 @@ class Records:
         ]
 
     def fail(self, record: Record, error: str, inference_time: float = 0.0) -> bool:
-        """From the state, attempt and worker that `record` shows to FAILED, with a sentence for the caller.
+        """To FAILED from the state, attempt and worker of `record`, with an error message for the caller.
 
-        Its credits are given back. False if the request has moved on meanwhile.
+        Its credits are refunded. False if the request is in another state or attempt by now.
         """
-        must_be = [record.status, record.attempt, record.worker]
-        (ended,) = self._finish([_ending(record, must_be, Status.FAILED, "error", error, inference_time)])
+        expected = [record.status, record.attempt, record.worker]
+        (ended,) = self._finish([_transition(record, expected, Status.FAILED, "error", error, inference_time)])
         return ended or self._already_applied(record, Status.FAILED, error=error)
 
     def requeue(self, record: Record) -> bool:
-        """PROCESSING back to QUEUED, before all others, because the worker died.
+        """PROCESSING back to QUEUED, at the front of its queue, because the worker is presumed dead.
 
-        False if the request has moved on meanwhile, or was cancelled: it is FAILED then.
+        False if the request is in another state or attempt by now, or was cancelled: it is FAILED then.
         """
         return bool(
             self._requeue(
                 keys=[_key(record.request_id)],
-                args=[record.request_id, *_at_work(record), self._open_ttl_s, self._result_ttl_s],
+                args=[record.request_id, *_in_flight(record), self._open_ttl_s, self._result_ttl_s],
             )
         )
 
     def cancel(self, request_id: str) -> Record | None:
-        """End a request that waits, have a worker end one that it is at, leave a finished one as it is.
+        """QUEUED to FAILED; a PROCESSING request is marked, for its worker to end. A finished one stays as it is.
 
-        Returns the record as it is now; None if there is none.
+        Returns the record after that; None if there is none.
         """
         self._cancel(keys=[_key(request_id)], args=[request_id, self._result_ttl_s, self._open_ttl_s])
         return self.get(request_id)
 
     def running(self) -> list[str]:
-        """Ids of the requests that workers have in hand, or had when they died."""
+        """Ids of the requests that are in flight in workers, dead ones included."""
         return [decode(request_id) for request_id in self._redis.hkeys("facelight:running")]
 
     def audit(self, start: int, count: int) -> Audit:
-        """Look at `count` unfinished requests, from number `start` on (0: the oldest), and mend what does not fit.
+        """Check `count` unfinished requests, from rank `start` on (0: the oldest), against the lists they belong in.
 
-        Puts back what stands nowhere, forgets what has expired, ends what has waited for too long.
+        Enqueues a QUEUED request that is in no queue, removes ids of expired records, fails what is overdue.
         """
-        lives = [self._open_ttl_s, self._result_ttl_s, self._request_ttl_s]
-        seen, repaired = self._audit(args=[start, count, *lives, OVERDUE])
+        ttls = [self._open_ttl_s, self._result_ttl_s, self._request_ttl_s]
+        seen, repaired = self._audit(args=[start, count, *ttls, OVERDUE])
         return Audit(int(seen), tuple(map(decode, repaired)))
 
     def reconcile_wakeups(self, queue_key: QueueKey) -> int:
@@ -242,7 +241,7 @@ class Records:
         return list(map(bool, self._finish_script(keys=keys, args=[self._result_ttl_s, *words])))
 
     def _already_applied(self, before: Record, status: Status, **fields: object) -> bool:
-        """Whether a step whose answer got lost was taken after all: the record holds what it would have written."""
+        """Whether the record holds what a transition would have written: it was applied, and its reply got lost."""
         now = self.get(before.request_id)
         expected = {"status": status, "attempt": before.attempt, "worker": before.worker, **fields}
         return now is not None and all(getattr(now, name) == value for name, value in expected.items())
@@ -254,12 +253,15 @@ def _queue_full(slug: str, limits: QueueLimits, *, of_owner: bool) -> QueueFull:
     return QueueFull(f"{limits.queue} requests are waiting for {slug} already.")
 
 
-def _ending(record: Record, must_be: list[Any], to: Status, field: str, value: str, inference_time: float) -> list[Any]:
-    return [record.request_id, *must_be, to, field, value, "inference_time", repr(inference_time)]
+def _transition(
+    record: Record, expected: list[Any], to: Status, field: str, value: str, inference_time: float
+) -> list[Any]:
+    """Arguments of `finish.lua` for one record."""
+    return [record.request_id, *expected, to, field, value, "inference_time", repr(inference_time)]
 
 
-def _at_work(record: Record) -> list[Any]:
-    """State, attempt and worker that a record has while the worker that took it is at it."""
+def _in_flight(record: Record) -> list[Any]:
+    """State, attempt and worker of a record while the worker that claimed it processes it."""
     return [Status.PROCESSING, record.attempt, record.worker]
 
 

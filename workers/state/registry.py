@@ -1,7 +1,7 @@
-"""Which workers are alive, and what they can serve.
+"""The registry of live workers, and what each can serve.
 
-A worker writes one key that expires by itself unless it is written again. Nobody else ever writes it. The names of
-all workers stand in a set, so that nobody has to search Redis for them.
+A worker's heartbeat writes its report to a key of its own, which expires unless the next heartbeat comes in time. A set
+holds the names of all workers, so that no scan is needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAMES: Final = "facelight:workers"
 
 
 class ModelState(StrEnum):
-    """How far a worker is with one model."""
+    """State of one model in one worker."""
 
     LOADING = "loading"
     READY = "ready"
@@ -31,7 +31,7 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What a worker says of one model.
+    """What a worker reports of one model.
 
     Its state, the kind of weights (`demo` or `real`), why it failed or how far it is, the variants of the model that it
     serves, the seconds that loading and warming up took, how its networks are executed (`eager`, `compiled` or
@@ -50,17 +50,17 @@ class ModelReport:
 
 @dataclass(frozen=True)
 class WorkerReport:
-    """What a worker says of itself."""
+    """What a worker reports of itself."""
 
     name: str
     device: str
     models: Mapping[str, ModelReport]
     requests: tuple[str, ...] = ()
-    """Ids of the requests that it has in hand: one in work, some behind it, some ahead."""
+    """Ids of the requests in flight: executed, prefetched and being published."""
 
 
 class WorkerRegistry:
-    """The living workers of one Redis."""
+    """The live workers of one Redis."""
 
     def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
@@ -69,22 +69,22 @@ class WorkerRegistry:
         self._reports = redis.register_script(load_script("live_workers"))
 
     def heartbeat(self, report: WorkerReport) -> None:
-        """Say that the worker lives, for the next `ttl_s` seconds."""
+        """Register the worker, or renew it, for the next `ttl_s` seconds."""
         self._heartbeat(
             keys=[_PREFIX + report.name, _NAMES], args=[json.dumps(asdict(report)), self.ttl_s, report.name]
         )
 
     def deregister(self, name: str) -> None:
-        """Say that the worker has ended."""
+        """Remove a worker that ends."""
         self._redis.delete(_PREFIX + name)
         self._redis.srem(_NAMES, name)
 
     def live_workers(self) -> list[WorkerReport]:
-        """Reports of all living workers, by name."""
+        """Reports of all live workers, by name; names of stale ones are removed."""
         names, raws = self._reports(keys=[_NAMES], args=[_PREFIX])
         found = dict(sorted(zip(map(decode, names), raws, strict=True)))
-        if silent := [name for name, raw in found.items() if raw is None]:
-            self._redis.srem(_NAMES, *silent)  # one that lives after all is back with its next announcement
+        if stale := [name for name, raw in found.items() if raw is None]:
+            self._redis.srem(_NAMES, *stale)  # a live one comes back with its next heartbeat
         return [_parse(raw) for raw in found.values() if raw is not None]
 
 

@@ -20,7 +20,7 @@ _REFUSALS: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno
 
 
 class FolderStore(Store):
-    """Files in folders named by the first two characters of their names, so that none of them grows too long."""
+    """Files in subfolders named by the first two characters of their names, to keep folders small."""
 
     def __init__(self, root: Path, clock: Callable[[], float]) -> None:
         super().__init__(clock)
@@ -28,7 +28,7 @@ class FolderStore(Store):
 
     def open(self, found: StoredFile, start: int, length: int) -> Iterator[bytes] | None:
         """See `Store.open`."""
-        with _translated():
+        with _map_errors():
             try:
                 file = self._path(found.name).open("rb")
             except FileNotFoundError:
@@ -37,48 +37,48 @@ class FolderStore(Store):
 
     def purge_expired(self) -> int:
         """See `Store.purge_expired`."""
-        with _translated():
+        with _map_errors():
             return sum(_remove(path) for path in self._root.glob("??/*") if self._is_old(path))
 
     def _is_old(self, path: Path) -> bool:
-        """By the name that it has, or was to have; what has no such name does not belong here, and goes in time."""
+        """By its name, or the name a partial file was written for; a foreign file goes after a day."""
         name = path.name.removeprefix(".")
         return self._is_purgeable(name) if is_name(name) else _age_s(path) > _STRAY_S
 
     @contextmanager
     def _written(self, name: str, data: bytes) -> Iterator[None]:
-        """Under a temporary name first, so that readers see the whole file or none.
+        """Write under a temporary name and rename, so that readers see the whole file or none.
 
-        It is synchronised under its own name, which thereby is as durable as what it stands for.
+        fsync follows the rename, so that it covers the name too.
         """
         path = self._path(name)
-        draft = path.with_name(f".{name}")
-        with _translated():
-            file = _begin(draft)
+        partial = path.with_name(f".{name}")
+        with _map_errors():
+            file = _begin(partial)
         with file:
-            with _translated(), _removed_on_error(draft):
+            with _map_errors(), _removed_on_error(partial):
                 _write_all(file, data)
-                draft.rename(path)
+                partial.rename(path)
             yield
-            with _translated(), _removed_on_error(path):
+            with _map_errors(), _removed_on_error(path):
                 os.fsync(file.fileno())
 
     def _size(self, name: str) -> int | None:
-        with _translated():
+        with _map_errors():
             try:
                 return self._path(name).stat().st_size
             except FileNotFoundError:
                 return None
 
     def _read(self, name: str) -> bytes | None:
-        with _translated():
+        with _map_errors():
             try:
                 return self._path(name).read_bytes()
             except FileNotFoundError:
                 return None
 
     def _remove(self, name: str) -> None:
-        with _translated():
+        with _map_errors():
             self._path(name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
@@ -86,8 +86,8 @@ class FolderStore(Store):
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Say in this room's errors what the disk complains about."""
+def _map_errors() -> Iterator[None]:
+    """Map errors of the file system to `StoreRefused` and `StoreUnavailable`."""
     try:
         yield
     except OSError as error:
@@ -96,9 +96,9 @@ def _translated() -> Iterator[None]:
 
 
 def _begin(path: Path) -> FileIO:
-    """Open a new file; its folder is made if this is the first in it.
+    """Open a new file, and create its folder if this is the first in it.
 
-    It has no buffer: one that cannot be written would be tried, and complain, once more when the file is closed.
+    Unbuffered: a buffer that cannot be flushed would raise again when the file is closed.
     """
     try:
         return path.open("wb", buffering=0)
@@ -108,7 +108,7 @@ def _begin(path: Path) -> FileIO:
 
 
 def _write_all(file: FileIO, data: bytes) -> None:
-    """What has room is written before the disk complains."""
+    """Repeat short writes, as an unbuffered file may write less than it is given."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
@@ -125,7 +125,7 @@ def _removed_on_error(path: Path) -> Iterator[None]:
 
 
 def _chunks(file: BinaryIO, start: int, length: int) -> Iterator[bytes]:
-    with file, _translated():
+    with file, _map_errors():
         file.seek(start)
         left = length
         while left and (chunk := file.read(min(_CHUNK, left))):
@@ -144,6 +144,6 @@ def _age_s(path: Path) -> float:
 def _remove(path: Path) -> bool:
     try:
         path.unlink()
-    except FileNotFoundError:  # another process swept it first
+    except FileNotFoundError:  # another process purged it first
         return False
     return True

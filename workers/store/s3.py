@@ -1,6 +1,6 @@
 """The result store in a bucket of Amazon S3, or of a server that speaks its protocol.
 
-Where the server is and who asks is said by boto3's own variables and files (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
+boto3's own variables and files name the endpoint and the credentials (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
 AWS_DEFAULT_REGION, a role of the machine, …). Objects of other names below the same prefix are left alone.
 """
 
@@ -29,15 +29,15 @@ from workers.store.base import Store, StoredFile
 _log = logging.getLogger(__name__)
 _CHUNK: Final = 256 * 1024
 _MISSING: Final = {"NoSuchKey", "404"}
-"""How S3 says that there is no such object: to GET, and to HEAD, whose answer has no body to say more."""
-_PASSING: Final = (
+"""Error codes of a missing object: of GET, and of HEAD, whose response has no body with a code."""
+_TRANSIENT: Final = (
     BotoConnectionError,
     CredentialRetrievalError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
 )
-"""What may be well a moment later, unlike boto3's other errors: no credentials, a malformed address, …"""
+"""Errors that may pass by themselves, unlike boto3's others: no credentials, a malformed endpoint, …"""
 _FRAMED: Final = (
     "The file is in them, between a trailing checksum's frames (aws-chunked): boto3 sends these over https, and this "
     "server does not know them. Set AWS_REQUEST_CHECKSUM_CALCULATION=when_required."
@@ -66,69 +66,69 @@ class S3Store(Store):
     def open(self, found: StoredFile, start: int, length: int) -> Iterator[bytes] | None:
         """See `Store.open`."""
         part = f"bytes={start}-{start + length - 1}"
-        answer = self._get(found.name, Range=part)
-        return self._chunks(answer["Body"]) if answer else None
+        response = self._get(found.name, Range=part)
+        return self._chunks(response["Body"]) if response else None
 
     def purge_expired(self) -> int:
         """See `Store.purge_expired`. A page of the listing, up to 1000 objects, is removed by one call."""
-        with self._translated():
+        with self._map_errors():
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
             return sum(self._remove_expired(page.get("Contents", ())) for page in pages)
 
-    def _probe(self) -> None:
-        with self._translated():  # an answer to a listing says what is wrong in more words than the others
+    def _round_trip(self) -> None:
+        with self._map_errors():  # a listing has the most detailed error
             self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
-        super()._probe()
+        super()._round_trip()
 
-    def _complaint(self, name: str, written: bytes) -> str:
+    def _compare(self, name: str, written: bytes) -> str:
         try:
-            complaint = super()._complaint(name, written)
+            difference = super()._compare(name, written)
         except StoreUnavailable as error:
             if not isinstance(error.__cause__, FlexibleChecksumError):
                 raise
-            complaint = f"what was written comes back changed: {error.__cause__}."
-        return complaint and f"bucket {self._bucket}: {complaint}"
+            difference = f"what was written comes back changed: {error.__cause__}."
+        return difference and f"bucket {self._bucket}: {difference}"
 
     def _cause(self, written: bytes, read: bytes) -> str:
         return _FRAMED if written in read else super()._cause(written, read)
 
     @contextmanager
     def _written(self, name: str, data: bytes) -> Iterator[None]:
-        with self._translated():
+        with self._map_errors():
             self._s3.put_object(**self._object(name), Body=data)
         yield
 
     def _size(self, name: str) -> int | None:
-        with self._translated():
-            answer = self._unless_missing(self._s3.head_object, name)
-            return int(answer["ContentLength"]) if answer else None
+        with self._map_errors():
+            response = self._unless_missing(self._s3.head_object, name)
+            return int(response["ContentLength"]) if response else None
 
     def _read(self, name: str) -> bytes | None:
-        answer = self._get(name)
-        return b"".join(self._chunks(answer["Body"])) if answer else None
+        response = self._get(name)
+        return b"".join(self._chunks(response["Body"])) if response else None
 
     def _remove(self, name: str) -> None:
-        with self._translated():
+        with self._map_errors():
             self._s3.delete_object(**self._object(name))
 
     def _get(self, name: str, **options: str) -> dict[str, Any] | None:
-        with self._translated():
+        with self._map_errors():
             return self._unless_missing(self._s3.get_object, name, **options)
 
     def _unless_missing(self, operation: Any, name: str, **options: str) -> dict[str, Any] | None:
         try:
-            answer: dict[str, Any] = operation(**self._object(name), **options)
+            response: dict[str, Any] = operation(**self._object(name), **options)
         except ClientError as error:
             if error.response["Error"].get("Code") in _MISSING:
                 return None
             raise
-        return answer
+        return response
 
     def _object(self, name: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + name}
 
     def _chunks(self, body: Any) -> Iterator[bytes]:
-        with closing(body), self._translated():
+        with closing(body), self._map_errors():
             yield from body.iter_chunks(_CHUNK)
 
     def _remove_expired(self, listed: Any) -> int:
@@ -136,14 +136,14 @@ class S3Store(Store):
         expired = [{"Key": self._prefix + name} for name in names if self._is_purgeable(name)]
         if not expired:
             return 0
-        answer = self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": expired, "Quiet": True})
-        if errors := answer.get("Errors", ()):
+        response = self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": expired, "Quiet": True})
+        if errors := response.get("Errors", ()):
             _log.error("%d expired files cannot be removed: %s", len(errors), errors[0].get("Message"))
         return len(expired) - len(errors)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Say in this room's errors what S3, or the way to it, complains about."""
+    def _map_errors(self) -> Iterator[None]:
+        """Map errors of S3 and of boto3 to `StoreRefused` and `StoreUnavailable`."""
         try:
             yield
         except ClientError as error:
@@ -151,5 +151,5 @@ class S3Store(Store):
             kind = StoreRefused if status < 500 and status != 429 else StoreUnavailable
             raise kind(f"bucket {self._bucket}: {error}") from error
         except BotoCoreError as error:
-            kind = StoreUnavailable if isinstance(error, _PASSING) else StoreRefused
+            kind = StoreUnavailable if isinstance(error, _TRANSIENT) else StoreRefused
             raise kind(f"bucket {self._bucket}: {error}") from error

@@ -36,7 +36,7 @@ def different(first: Rgb, second: Rgb) -> CheckResult:
 def agree(first: Rgb, second: Rgb, seeds: tuple[int, int]) -> CheckResult:
     """Whether both API versions gave the same image and reported the same seed."""
     if seeds[0] != seeds[1]:
-        return passed_if(AGREE, False, f"The responses name different seeds, {seeds[0]} and {seeds[1]}.")
+        return passed_if(AGREE, False, f"The responses report different seeds, {seeds[0]} and {seeds[1]}.")
     return same(first, second, AGREE)
 
 

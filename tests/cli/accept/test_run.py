@@ -12,9 +12,11 @@ from cli.accept import RequestFailed
 from cli.accept.client import ImageRequest, ImageResponse
 from cli.accept.luma import Rgb
 from cli.accept.photos import CUP, PHOTOS
+from cli.accept.pulid_lightning import CHECKPOINTS
 from cli.accept.result import CheckResult, Outcome, overall
 from cli.accept.run import ALL_ANSWERED, ScenarioResult, run_scenarios
-from cli.accept.scenario import CHECKPOINTS, FIRST_SEED, FULL, QUICK, Scope, Sizes
+from cli.accept.scenario import FIRST_SEED, Scope, Sizes
+from cli.accept.scenarios import MODELS as SCENARIOS
 from cli.accept.scenarios import all_scenarios
 from models.catalog import MODELS
 from tests.cli.accept.pictures import fitted, noise, relit, response
@@ -28,9 +30,14 @@ SMALL = {
 PERSON = np.eye(512, dtype=np.float32)[0]
 
 
-def scope(**changes: object) -> Scope:
-    usual = Scope(seeds=1, sizes=SMALL, photos=PHOTOS, skip_reasons={}, recogniser=lambda picture: PERSON)
-    return replace(usual, **changes)
+def scopes(**changes: object) -> dict[str, Scope]:
+    """The scope of every model, with `changes`."""
+    return {
+        slug: replace(
+            Scope(1, SMALL[slug], PHOTOS, None, lambda picture: PERSON, MODELS[slug].params.variants), **changes
+        )
+        for slug in MODELS
+    }
 
 
 def good(request: ImageRequest) -> Rgb:
@@ -42,7 +49,7 @@ def good(request: ImageRequest) -> Rgb:
 
 
 def run(generate: Callable[[ImageRequest], Rgb], **changes: object) -> list[ScenarioResult]:
-    scenarios = list(all_scenarios(scope(**changes), READY))
+    scenarios = list(all_scenarios(scopes(**changes), READY))
     return list(run_scenarios(scenarios, lambda request: response(request, generate(request)), lambda _line: None))
 
 
@@ -159,7 +166,7 @@ def test_another_person_fails_and_a_missing_recogniser_skips(recogniser: object,
 
 
 def test_on_demo_weights_content_checks_are_skipped():
-    found = run(generate_noise, skip_reasons=dict.fromkeys(MODELS, "demo"))
+    found = run(generate_noise, skip_reason="demo")
     assert not failures(found)
     passed = {result.title for one in found for result in one.results if result.outcome is Outcome.PASSED}
     assert passed == {
@@ -174,7 +181,7 @@ def test_on_demo_weights_content_checks_are_skipped():
 
 
 def test_only_checkpoints_that_the_server_keeps_are_requested():
-    scenarios = list(all_scenarios(scope(checkpoints=["realistic"]), {"pulid-lightning": READY["pulid-lightning"]}))
+    scenarios = list(all_scenarios(scopes(variants=["realistic"]), {"pulid-lightning": READY["pulid-lightning"]}))
     assert {request.params["checkpoint_model"] for scenario in scenarios for request in scenario.requests} == {
         "realistic"
     }
@@ -185,7 +192,7 @@ def test_only_checkpoints_that_the_server_keeps_are_requested():
 
 def test_a_model_that_is_not_served_has_failed():
     health = {**READY, "ic-light": {"ready": False, "weights": None, "detail": "a file is missing"}}
-    scenarios = [scenario for scenario in all_scenarios(scope(), health) if scenario.slug == "ic-light"]
+    scenarios = [scenario for scenario in all_scenarios(scopes(), health) if scenario.slug == "ic-light"]
     (found,) = run_scenarios(scenarios, pytest.fail, lambda _line: None)
     (result,) = found.results
     assert result.outcome is Outcome.FAILED
@@ -199,7 +206,7 @@ def test_a_failed_request_fails_its_scenario_and_no_other():
         return response(request, good(request))
 
     lines: list[str] = []
-    found = list(run_scenarios(list(all_scenarios(scope(), READY)), generate, lines.append))
+    found = list(run_scenarios(list(all_scenarios(scopes(), READY)), generate, lines.append))
     assert failures(found) == {("pulid-lightning", ALL_ANSWERED)}
     refused = [one for one in found if one.scenario.title.endswith("stylized")]
     results: list[CheckResult] = [result for one in refused for result in one.results]
@@ -208,10 +215,16 @@ def test_a_failed_request_fails_its_scenario_and_no_other():
     assert any("Same person (1.00, at least 0.40)" in line for line in lines)
 
 
-@pytest.mark.parametrize("sizes", [FULL, QUICK])
-def test_every_request_is_valid_and_its_size_known(sizes: dict[str, Sizes]):
-    for scenario in all_scenarios(scope(sizes=sizes, seeds=2), READY):
+@pytest.mark.parametrize("kind", ["full", "quick"])
+def test_every_request_is_valid_and_its_size_known(kind: str):
+    planned = {slug: replace(scope, sizes=getattr(SCENARIOS[slug], kind), seeds=2) for slug, scope in scopes().items()}
+    for scenario in all_scenarios(planned, READY):
         for request in scenario.requests:
             params = MODELS[request.slug].params.model_validate(request.body)
             assert params.output_size == request.output_size
             assert set(request.params) <= set(MODELS[request.slug].params.model_fields)
+
+
+def test_a_model_without_scenarios_is_skipped():
+    (found,) = run_scenarios(list(all_scenarios({}, {"other": READY["ic-light"]})), pytest.fail, lambda _line: None)
+    assert [result.outcome for result in found.results] == [Outcome.SKIPPED]

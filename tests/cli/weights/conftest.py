@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from huggingface_hub import constants
 
-from cli.weights.download import Network, Patience
+from cli.weights.download import Network, RetryPolicy
 from tests.cli.weights.hub import Hub
 
 TOKEN = "hf_secret"
@@ -27,4 +27,4 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.fixture
 def network(hub: Hub) -> Network:
     """A client of `hub` that waits for nothing."""
-    return Network(Patience(attempts=3, pause_s=0.01))
+    return Network(RetryPolicy(attempts=3, pause_s=0.01))

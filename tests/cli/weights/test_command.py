@@ -224,10 +224,13 @@ def test_servers_that_fail_now_and_then_are_borne(small: Operator):
 
 
 def test_damage_on_the_way_is_reported_with_both_hashes_and_repaired_by_another_run(small: Operator):
-    due = read_lock(small.lock).named("ic-light-fc").files[0].sha256
+    expected = read_lock(small.lock).named("ic-light-fc").files[0].sha256
     small.hub.faults["iclight_sd15_fc.safetensors"].append(Fault(flip=1_000_000))
     said = small.run("fetch", "--accept-licence", status=2)
-    assert "ic-light-fc: iclight_sd15_fc.safetensors came damaged: sha256 " in said and f"where {due} is due" in said
+    assert (
+        "ic-light-fc: iclight_sd15_fc.safetensors came damaged: sha256 " in said
+        and f"where {expected} is expected" in said
+    )
     assert said.endswith("facelight: 1 of 2 files could not be fetched; the others are kept.\n")
     assert small.states() == {"ic-light-fc": "absent", "rmbg-1.4": "verified", "isnet-general-use": "absent"}
     assert "all verified" in small.run("fetch", "--accept-licence")
@@ -453,7 +456,7 @@ def test_on_a_terminal_one_is_asked(small: Operator, answer: str, state: str):
 def test_for_commercial_use_others_are_chosen(operator: Operator):
     said = operator.run("fetch", "--only", "ic-light", "--commercial")
     assert "may not be used commercially" not in said
-    matting = operator.states(place="matting")
+    matting = operator.states(slot="matting")
     assert (matting["birefnet-general"], matting["rmbg-1.4"]) == ("verified", "absent")
 
 
@@ -491,8 +494,8 @@ def test_demo_weights_are_built_where_they_are_wanted(operator: Operator, demo_w
 
 def test_demo_weights_need_no_place_for_compiled_kernels(operator: Operator, demo_weights: Path):
     """Torch makes the folder that the image names: in a read-only tree it cannot."""
-    places = {name: str(operator.lock / "cache") for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
-    assert f"demo weights found in {demo_weights}" in operator.run("demo", str(demo_weights), **places)
+    slots = {name: str(operator.lock / "cache") for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
+    assert f"demo weights found in {demo_weights}" in operator.run("demo", str(demo_weights), **slots)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def names(hub: Hub, method: str = "GET") -> list[str]:
 
 
 def test_the_hub_tells_size_and_hash_of_large_files_and_the_git_hash_of_small_ones(hub: Hub, network: Network):
-    large, small = network.published(item(on_hub(hub, "large"))), network.published(item(on_hub(hub, "small", b"{}")))
+    large, small = network.info(item(on_hub(hub, "large"))), network.info(item(on_hub(hub, "small", b"{}")))
     assert (large.size, large.sha256, large.git_sha1) == (len(DATA), sha256(DATA), None)
     assert (small.size, small.sha256, small.git_sha1) == (2, None, git_sha1(b"{}"))
 
@@ -98,7 +98,7 @@ def test_nothing_is_asked_of_a_complete_file(hub: Hub, network: Network, part: P
 
 
 def test_the_token_is_shown_to_the_hub_and_to_nobody_else(hub: Hub, network: Network, part: Path, tmp_path: Path):
-    network.published(item(on_hub(hub, "w")))
+    network.info(item(on_hub(hub, "w")))
     network.fetch(item(on_hub(hub, "w")), part, lambda count: None)
     network.fetch(item(on_server(hub, "plain")), tmp_path / "other", lambda count: None)
     shown = {(seen.host.split(":")[0], seen.headers.get("authorization")) for seen in hub.seen}
@@ -126,7 +126,7 @@ def test_a_file_that_the_hub_lacks_is_told_before_anything_comes(hub: Hub, netwo
     entry = on_hub(hub, "w")
     hub.files.clear()
     with pytest.raises(WeightsError, match=r"w\.safetensors cannot be fetched: .* answers 404"):
-        network.published(item(entry))
+        network.info(item(entry))
 
 
 def test_a_server_that_is_no_hub_is_called_so(hub: Hub, network: Network):
@@ -134,7 +134,7 @@ def test_a_server_that_is_no_hub_is_called_so(hub: Hub, network: Network):
     hub.plain.update(hub.files)
     hub.files.clear()
     with pytest.raises(WeightsError, match="HF_ENDPOINT"):
-        network.published(item(entry))
+        network.info(item(entry))
 
 
 def test_a_server_that_is_not_there(hub: Hub, network: Network, part: Path, monkeypatch: pytest.MonkeyPatch):
@@ -142,7 +142,7 @@ def test_a_server_that_is_not_there(hub: Hub, network: Network, part: Path, monk
     dead = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", dead)
     with pytest.raises(WeightsError, match=r"w: w\.safetensors cannot be fetched: .*3 times in a row"):
-        network.published(entry)
+        network.info(entry)
     with pytest.raises(WeightsError, match="3 times in a row"):
         network.fetch(entry, part, lambda count: None)
 
@@ -151,9 +151,9 @@ def test_a_transfer_can_be_stopped(hub: Hub, network: Network, part: Path):
     class Enough(Exception):
         pass
 
-    def advance(count: int) -> None:
+    def on_bytes(count: int) -> None:
         raise Enough
 
     with pytest.raises(Enough):
-        network.fetch(item(on_hub(hub, "w")), part, advance)
+        network.fetch(item(on_hub(hub, "w")), part, on_bytes)
     assert 0 < part.stat().st_size < len(DATA)

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from cli.weights.download import Network
-from cli.weights.fetch import Report, fetch, leftovers, missing
+from cli.weights.fetch import Report, fetch, missing, unused_files
 from cli.weights.state import installed_in, state_of
-from cli.weights.transfers import PARTS, sole_user
+from cli.weights.transfers import PARTS, exclusive_lock
 from models.errors import WeightsError
 from models.weights.hashes import HashCache
 from models.weights.installed import read_installed, write_installed
@@ -57,7 +57,7 @@ def folder(tmp_path: Path, network: Network) -> Folder:
 
 
 def cut_off(hub: Hub, name: str) -> None:
-    """Let a transfer begin, and fail as often as `network` has patience."""
+    """Let a download begin, and fail in all attempts of `network`."""
     hub.faults[name] += [Fault(cut_after=200_000), Fault(status=500), Fault(status=500)]
 
 
@@ -84,7 +84,7 @@ def test_a_small_file_of_the_hub_is_checked_by_its_git_hash(hub: Hub, folder: Fo
     other = on_hub(hub, "other", b'{"a": 2}', pinned=False)
     (failure,) = folder.fetch(other).failures
     assert failure.startswith("other: other.safetensors came damaged: git hash ")
-    assert f"where {'f' * 40} is due; it was deleted" in failure
+    assert f"where {'f' * 40} is expected; it was deleted" in failure
     assert folder.recorded == ["small"]
 
 
@@ -103,7 +103,7 @@ def test_a_flipped_byte_is_found_and_the_file_deleted(hub: Hub, folder: Folder, 
 def test_a_truncated_file_is_found_and_deleted(hub: Hub, folder: Folder):
     hub.faults["one.onnx"].append(Fault(truncate=1000))
     (failure,) = folder.fetch(on_server(hub, "one")).failures
-    assert "came with 1,000 bytes where 307,200 are due; it was deleted" in failure
+    assert "came with 1,000 bytes where 307,200 are expected; it was deleted" in failure
     assert folder.parts == [] and folder.recorded == []
 
 
@@ -111,7 +111,7 @@ def test_another_file_than_the_lock_names_is_not_even_fetched(hub: Hub, folder: 
     entry = on_hub(hub, "one")
     hub.put("some/repo", "main", "one.safetensors", OTHER)
     (failure,) = folder.fetch(entry).failures
-    assert f"is another file than the lock names: sha256 {sha256(OTHER)} where {sha256(DATA)} is due" in failure
+    assert f"is another file than the lock names: sha256 {sha256(OTHER)} where {sha256(DATA)} is expected" in failure
     assert hub.sent() == 0
 
 
@@ -180,7 +180,7 @@ def test_a_choice_replaces_the_one_before_and_its_files_are_named(hub: Hub, fold
     folder.fetch(first, on_hub(hub, "base", b"base"))
     folder.fetch(second)
     assert folder.recorded == ["base", "two"]
-    assert leftovers(folder.root) == {"one/one.safetensors": len(DATA)}
+    assert unused_files(folder.root) == {"one/one.safetensors": len(DATA)}
 
 
 def test_a_newer_lock_makes_a_weight_outdated(hub: Hub, folder: Folder):
@@ -242,10 +242,10 @@ def test_of_an_archive_only_the_listed_members_are_written(hub: Hub, folder: Fol
     [
         (zipped(other=DATA), "has no member in/a"),
         (zipped(in_a=DATA + b"x"), "in/a has 307,201 bytes, 307,200 are allowed"),
-        (zipped(in_a=OTHER), f"in/a is damaged: .*{sha256(DATA)} is due"),
+        (zipped(in_a=OTHER), f"in/a is damaged: .*{sha256(DATA)} is expected"),
         (b"no archive", "not a zip file"),
     ],
-    ids=["lacking", "too large", "another", "no zip"],
+    ids=["unfilled", "too large", "another", "no zip"],
 )
 def test_a_wrong_archive_is_refused(hub: Hub, folder: Folder, archive: bytes, reason: str):
     report = folder.fetch(in_archive(hub, archive, file("pack/a", DATA, "in/a")))
@@ -277,9 +277,13 @@ def test_demo_weights_are_not_mixed_with_real_ones(hub: Hub, folder: Folder):
 
 
 def test_a_folder_is_filled_by_one_process_at_a_time(tmp_path: Path):
-    with sole_user(tmp_path / "new"), pytest.raises(WeightsError, match="Another process"), sole_user(tmp_path / "new"):
+    with (
+        exclusive_lock(tmp_path / "new"),
+        pytest.raises(WeightsError, match="Another process"),
+        exclusive_lock(tmp_path / "new"),
+    ):
         pass
-    with sole_user(tmp_path / "new"):
+    with exclusive_lock(tmp_path / "new"):
         pass
 
 

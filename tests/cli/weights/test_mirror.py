@@ -10,8 +10,7 @@ import pytest
 
 from cli.weights.download import Network
 from cli.weights.fetch import Report, fetch
-from cli.weights.fill_mirror import fill_mirror
-from cli.weights.mirror import SUMS_NAME, Mirror
+from cli.weights.mirror import SUMS_NAME, Mirror, fill_mirror
 from models.errors import WeightsError
 from models.weights.hashes import HashCache
 from models.weights.lock import Weight

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from cli.weights.pickles import convert
+from cli.weights.install import convert
 from models.errors import WeightFileError, WeightsError
 from tests.models.weights.wrong_files import CHANCE, HTML
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli.weights.selection import Wishes, place_of, select
+from cli.weights.selection import SelectionOptions, select, slot_of
 from models.errors import WeightsError
 from models.weights.installed import InstalledWeight
 from models.weights.lock import Lock, Weight
@@ -36,8 +36,8 @@ def installed(name: str) -> InstalledWeight:
     return InstalledWeight(name=name, role=role, path=name, used_by=["ic-light"], licence="MIT", files=[])
 
 
-def chosen(*kept: str, **wishes: object) -> list[str]:
-    return [weight.name for weight in select(LOCK, map(installed, kept), Wishes(**wishes)).weights]
+def chosen(*kept: str, **options: object) -> list[str]:
+    return [weight.name for weight in select(LOCK, map(installed, kept), SelectionOptions(**options)).weights]
 
 
 def test_defaults_are_taken_and_what_has_none_is_not():
@@ -53,7 +53,7 @@ def test_a_named_weight_replaces_the_default_of_its_role():
 
 
 def test_matting_roles_drop_each_other():
-    assert {place_of(role) for role in ("rmbg", "matting_onnx_birefnet", "matting_onnx_isnet")} == {"matting"}
+    assert {slot_of(role) for role in ("rmbg", "matting_onnx_birefnet", "matting_onnx_isnet")} == {"matting"}
     assert chosen(use=["isnet"]) == ["base", "isnet", "face"]
 
 
@@ -63,17 +63,17 @@ def test_an_earlier_choice_is_kept():
 
 
 def test_commercial_use_takes_what_is_allowed_and_tells_what_is_lacking():
-    selection = select(LOCK, [], Wishes(commercial=True))
+    selection = select(LOCK, [], SelectionOptions(commercial=True))
     assert [weight.name for weight in selection.weights] == ["base", "birefnet"]
-    assert {place: [weight.name for weight in found] for place, found in selection.lacking.items()} == {
+    assert {slot: [weight.name for weight in found] for slot, found in selection.unfilled.items()} == {
         "face_analysis": ["face", "face-too"]
     }
 
 
 def test_a_named_weight_is_the_operators_own_responsibility():
-    selection = select(LOCK, [installed("isnet")], Wishes(commercial=True, use=["face"]))
+    selection = select(LOCK, [installed("isnet")], SelectionOptions(commercial=True, use=["face"]))
     assert [weight.name for weight in selection.weights] == ["base", "isnet", "face"]
-    assert not selection.lacking
+    assert not selection.unfilled
 
 
 def test_an_earlier_choice_without_permission_is_not_kept_for_commercial_use():
@@ -81,13 +81,13 @@ def test_an_earlier_choice_without_permission_is_not_kept_for_commercial_use():
 
 
 @pytest.mark.parametrize(
-    ("wishes", "reason"),
+    ("options", "reason"),
     [
         ({"use": ["nothing"]}, "no weight 'nothing'"),
         ({"use": ["rmbg", "isnet"]}, "rmbg and isnet exclude each other"),
         ({"use": ["face"], "only": "ic-light"}, "face is not used by ic-light but by pulid-lightning"),
     ],
 )
-def test_impossible_choices_are_refused(wishes: dict[str, object], reason: str):
+def test_impossible_choices_are_refused(options: dict[str, object], reason: str):
     with pytest.raises(WeightsError, match=reason):
-        chosen(**wishes)
+        chosen(**options)

@@ -49,16 +49,16 @@ def _measured(cases: list[ElementTree.Element]) -> Iterator[str]:
 FAULTS = (
     Fault(
         "F16",
-        "image URLs that lead inside",
-        "a corpus of schemes, encodings, IPv6 forms, redirects and rebinding names through the door of a gateway",
+        "image URLs that point to internal hosts",
+        "a corpus of schemes, encodings, IPv6 forms, redirects and rebinding names, sent to a gateway",
         "100 % refused with 400, zero packets to private peers",
         tests_of("refused", "tests/server/intake/test_ssrf.py"),
     ),
     Fault(
         "F17",
-        "pictures made to hurt",
-        "decompression bombs, cut and damaged files, hostile metadata",
-        "refused in words; memory rises by 200 MB at most",
+        "malicious images",
+        "decompression bombs, truncated and damaged files, hostile metadata",
+        "refused with a message; memory rises by 200 MB at most",
         tests_of("bounded", "tests/server/intake/test_bombs.py"),
     ),
     Fault(

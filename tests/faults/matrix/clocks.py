@@ -99,15 +99,15 @@ FAULTS = (
     Fault(
         "F15",
         "results expire",
-        "a life of 3 s for real, and the stamps of results that live 1 h as shipped",
-        "200 before, 404 after, 3600 ± 5 s, file gone",
+        "a TTL of 3 s waited for, and the timestamps of results with the default TTL of 1 h",
+        "200 before, 404 after, 3600 ± 5 s, file deleted",
         expired,
     ),
     Fault(
         "F19",
         "clocks jump",
         "the wall clock of gateway or worker moved by ± 1 h in the middle of a job",
-        "nothing expires early, nothing is abandoned",
+        "nothing expires early, no request is presumed lost",
         jumps,
     ),
 )

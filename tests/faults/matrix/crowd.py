@@ -78,7 +78,7 @@ def _overfill(made: Cluster, seconds: float, finding: Finding) -> int:
 FAULTS = (
     Fault(
         "F20",
-        "ten thousand requests wait",
+        "ten thousand requests are queued",
         f"filled through HTTP, one gateway, the client on the same cores; then {_STATUSES_PER_S:.0f} statuses and "
         f"{_SUBMITS_PER_S:.0f} submissions per second, waiting included; then a worker serves all of them",
         "status p99 ≤ 50 ms, submit p99 ≤ 100 ms, 429 with Retry-After past the limit, memory flat",

@@ -44,7 +44,7 @@ def memory_runs_out(full: bool, finding: Finding) -> None:
             _run_out(made, on_runs, finding)
         finding.blame(*made.audit())
         finding.blame(unless(made.workers[0].alive and made.workers[0].pid == pid, "the worker ended"))
-    finding.figure = "one more run in the same process each time, 0 restarts, the next request completed"
+    finding.figure = "one retry in the same process each time, 0 restarts, the next request completed"
 
 
 def _run_out(made: Cluster, on_runs: int | None, finding: Finding) -> None:
@@ -87,23 +87,23 @@ def _submit(made: Cluster, ending: Ending, on_runs: int | None) -> tuple[str, st
 FAULTS = (
     Fault(
         "F3",
-        "the device breaks under a request",
+        "the device fails during a request",
         "torch's own AcceleratorError from the run, on the first run only and on every run",
-        "the process leaves; run once more in another one, then FAILED",
+        "the process ends; retried once in another process, then FAILED",
         broken_device,
     ),
     Fault(
         "F4",
         "the device's memory runs out",
         "torch's own OutOfMemoryError from the run, on the first run only and on every run",
-        "one more run in place, then FAILED in plain words; 0 restarts",
+        "retried once in the same process, then FAILED with a message; 0 restarts",
         memory_runs_out,
     ),
     Fault(
         "F5",
-        "a run never comes back",
+        "a run hangs",
         "an endless loop without steps",
-        "the process is ended at deadline + 10 s, ± 2 s; run once more, then FAILED",
+        "the process is ended at deadline + 10 s, ± 2 s; retried once, then FAILED",
         hung,
     ),
 )

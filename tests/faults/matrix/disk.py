@@ -25,7 +25,10 @@ def full_disk(full: bool, finding: Finding) -> None:
         drafts = list((folder / "store").rglob(".*"))
         finding.blame(*made.audit(), *[f"a draft was left: {draft.name}" for draft in drafts])
         finding.blame(*[f"{member.name} ended" for member in (*made.workers, *made.gateways) if not member.alive])
-    finding.figure = "the running request FAILED in words, submissions got 503, all well once there was room; 0 crashes"
+    finding.figure = (
+        "the running request FAILED with a message, submissions got 503, requests completed once there was space; "
+        "0 crashes"
+    )
 
 
 def _fill_and_free(made: Cluster, folder: Path, finding: Finding) -> None:

@@ -9,11 +9,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
+from tests.faults.audit_log import read_audit_log
 from tests.faults.behaviour import Behaviour
 from tests.faults.caller import Answer, body_for
 from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.ledger import read_ledger
 from tests.faults.load import SteadyLoad
 from tests.faults.members import ends_of
 from tests.faults.waiting import until
@@ -95,7 +95,7 @@ def killed_gateway(full: bool, finding: Finding) -> None:
             seconds = until(lambda: _unended(made) == 0, "every record to end", 60, pause_s=0.2)
             slowest = max(slowest, seconds)
             finding.trial(unless(seconds <= _REPAIR_S, f"the last request ended {seconds:.0f} s after the kill"))
-        unanswered = len(set(read_ledger(made.redis.append_only_file)) - set(made.caller.accepted))
+        unanswered = len(set(read_audit_log(made.redis.append_only_file)) - set(made.caller.accepted))
         finding.blame(*made.audit(pictures=False))
     finding.figure = (
         f"{len(made.caller.accepted)} accepted and {unanswered} unanswered requests, all ended within {slowest:.1f} s"
@@ -103,7 +103,7 @@ def killed_gateway(full: bool, finding: Finding) -> None:
 
 
 def _unended(made: Cluster) -> int:
-    lives = read_ledger(made.redis.append_only_file).values()
+    lives = read_audit_log(made.redis.append_only_file).values()
     return sum(life.ends == 0 for life in lives)
 
 
@@ -138,21 +138,21 @@ def _submit_fifty_times(made: Cluster, key: str, finding: Finding) -> None:
 FAULTS = (
     Fault(
         "F9",
-        "a gateway is told to end under load",
-        "SIGTERM to one of two gateways, a client that asks for readiness, v2 and v1 calls",
+        "a gateway is terminated under load",
+        "SIGTERM to one of two gateways, a client that polls readiness, v2 and v1 calls",
         "0 connection resets of 1,000 calls; every accepted request answered",
         drained,
     ),
     Fault(
         "F11",
         "the gateway is killed between its writes",
-        "SIGKILL at a random moment with 8 submissions on their way",
-        "each is refused or ends; whatever was left is repaired within 30 s",
+        "SIGKILL at a random moment with 8 submissions in flight",
+        "each is refused or reaches a final state; inconsistencies are repaired within 30 s",
         killed_gateway,
     ),
     Fault(
         "F12",
-        "one submission arrives fifty times at once",
+        "one submission is sent fifty times concurrently",
         "50 threads, 2 gateways, one Idempotency-Key",
         "50/50 the same request, one run; another body 409",
         duplicates,

@@ -23,7 +23,7 @@ def garbage(full: bool, finding: Finding) -> None:
                 _feed(made, put, f"garbage-{round_}-{number}", finding)
         finding.blame(unless(not (made.folder / "touched").exists(), "a forged job ran code of its own"))
         finding.blame(*made.audit())
-    finding.figure = f"{len(_GARBAGE)} kinds; no worker ended, nothing forged was run, honest jobs went on"
+    finding.figure = f"{len(_GARBAGE)} kinds; no worker ended, no forged job was run, valid jobs completed"
     return finding
 
 
@@ -108,9 +108,9 @@ _GARBAGE = (
 FAULTS = (
     Fault(
         "JUNK",
-        "garbage stands in the queue",
+        "the queue holds malformed jobs",
         "job hashes that are missing, of other types, noise, pickles, foreign functions, odd arguments",
-        "no worker ends, nothing forged runs, honest jobs go on",
+        "no worker ends, no forged job runs, valid jobs complete",
         garbage,
     ),
 )

@@ -111,15 +111,15 @@ FAULTS = (
     Fault(
         "F13",
         "requests are cancelled",
-        f"DELETE of waiting, running (steps of {_STEP_MS:.0f} ms) and finished requests",
-        "waiting ≤ 1 s, running ≤ 1 step + 1 s, finished unchanged",
+        f"DELETE of queued, running (steps of {_STEP_MS:.0f} ms) and finished requests",
+        "queued ≤ 1 s, running ≤ 1 step + 1 s, finished unchanged",
         cancelled,
     ),
     Fault(
         "F14",
-        "a client leaves during a v1 call",
+        "a client disconnects during a v1 call",
         "the socket closed in the middle of the run, without and with an Idempotency-Key",
-        "device idle ≤ 2 s after it left; with a key the request goes on",
+        "device idle ≤ 2 s after the disconnect; with a key the request completes",
         hung_up,
     ),
 )

@@ -171,7 +171,7 @@ def cut_off(full: bool, finding: Finding) -> None:
         spent = 1_000_000 - (left.credits or 0) if left else -1
         pictures = sum(len(made.caller.result(found).get("images", ())) for found in _all_requests(made))
         finding.blame(unless(spent == pictures, f"{spent} credits were taken for {pictures} pictures"))
-    finding.figure = f"{_sum_up(made, load)}; {spent:.0f} credits paid for {pictures} pictures"
+    finding.figure = f"{_sum_up(made, load)}; {spent:.0f} credits charged for {pictures} pictures"
 
 
 def _all_requests(made: Cluster) -> list[str]:
@@ -198,7 +198,7 @@ FAULTS = (
     Fault(
         "F6",
         "Redis dies",
-        "redis-server killed (SIGKILL) and told to end (SIGTERM) in turn, away for up to 5 s, a third of them as a "
+        "redis-server killed (SIGKILL) and terminated (SIGTERM) in turn, down for up to 5 s, a third of them while a "
         "result is stored, 10 requests per second",
         "≥ 50; 0 accepted requests lost; 503 with Retry-After meanwhile; recovery p99 ≤ 10 s",
         restarted,
@@ -206,24 +206,24 @@ FAULTS = (
     Fault(
         "F7",
         "Redis is full",
-        "maxmemory below what it holds (noeviction), while jobs run for longer than a heartbeat lives",
-        "submissions 503, running jobs finish, reads work",
+        "maxmemory below its used memory (noeviction), while jobs run for longer than the heartbeat TTL",
+        "submissions 503, running jobs complete, reads work",
         full_redis,
     ),
     Fault(
         "PAUSE",
         "Redis does not answer",
-        "connections stay open and nothing passes for 5 to 60 s, then redis-server is stopped (SIGSTOP) for as long, "
+        "connections stay open and no data passes for 5 to 60 s, then redis-server is stopped (SIGSTOP) for as long, "
         "10 requests per second",
-        "0 accepted requests lost; calls end within 5 s, /health/ready within 2 s; no process ends; calls go on within "
-        "10 s",
+        "0 accepted requests lost; calls end within 5 s, /health/ready within 2 s; no process ends; calls succeed "
+        "again within 10 s",
         silent,
     ),
     Fault(
         "CUT",
         "connections to Redis break",
-        "all at once at random moments, with the answers in them, 20 requests per second of a metered key",
-        "0 lost, 0 doubled; credits paid = pictures made",
+        "all at once at random moments, with replies in flight, 20 requests per second of a metered key",
+        "0 lost, 0 duplicated; credits charged = pictures generated",
         cut_off,
     ),
 )

@@ -154,8 +154,8 @@ def _is_closed(found: socket.socket) -> bool:
 FAULTS = (
     Fault(
         "F18",
-        "peers take their time",
-        "8 pictures from a host that sends 2 bytes per second; 50 to 200 clients that never end their header",
+        "peers are slow",
+        "8 pictures from a host that sends 2 bytes per second; 50 to 200 clients that never complete their header",
         "slow pictures refused within 15 s, slow clients within 10 s; p99 of others as without (± 50 ms)",
         slow_peers,
     ),

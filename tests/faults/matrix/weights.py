@@ -65,8 +65,8 @@ FAULTS = (
     Fault(
         "F21",
         "a weight file is damaged",
-        "one bit flipped in a file of demo weights, a real worker booted",
-        "refuses to be ready and names the file",
+        "one bit flipped in a file of demo weights, a real worker started",
+        "is not ready and names the file",
         flipped,
     ),
 )

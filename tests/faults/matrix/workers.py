@@ -95,13 +95,13 @@ def _of_poison(made: Cluster, request_id: str, label: str, seconds: list[float])
     return unless(seconds[-1] <= _POISON_S, f"{request_id} failed after {seconds[-1]:.1f} s only")
 
 
-def told_to_end(full: bool, finding: Finding) -> None:
+def terminated(full: bool, finding: Finding) -> None:
     """SIGTERM to busy workers."""
     with cluster(workers=10 if full else 2, keep=False) as made:
         for _ in range(3 if full else 1):
             _end_all(made, finding)
         finding.blame(*made.audit())
-    finding.figure = "each ended with status 0 after its job; those who waited were served by the next workers"
+    finding.figure = "each ended with status 0 after its job; queued requests were completed by the next workers"
 
 
 def _end_all(made: Cluster, finding: Finding) -> None:
@@ -128,7 +128,7 @@ def stopped(full: bool, finding: Finding) -> None:
             _stop_half(made, finding)
         finding.blame(*made.audit(), *_leftovers(made))
         finding.blame(*[f"{worker.name} ended" for worker in made.workers if not worker.alive])
-    finding.figure = "the late result was thrown away each time: one end per request, no file left over"
+    finding.figure = "the late result was discarded each time: one completion per request, no file left over"
 
 
 def _stop_half(made: Cluster, finding: Finding) -> None:
@@ -171,28 +171,28 @@ FAULTS = (
         "F1",
         "a worker is killed in the middle of a job",
         "SIGKILL at a random moment of the job, settings as shipped",
-        "≥ 100; run again within 15 s; none lost, none doubled",
+        "≥ 100; retried within 15 s; none lost, none duplicated",
         killed,
     ),
     Fault(
         "F2",
-        "a request kills every worker it meets",
-        "SIGSEGV in the run, other requests before and behind it",
-        "FAILED after 2 runs at most, within 60 s; the others go on",
+        "a request kills every worker that claims it",
+        "SIGSEGV in the run, other requests queued before and after it",
+        "FAILED after at most 2 attempts, within 60 s; the others complete",
         poisoned,
     ),
     Fault(
         "F10",
-        "a busy worker is told to end",
-        "SIGTERM in the middle of a job while others wait",
-        "status 0; the job completes, those who wait stay QUEUED",
-        told_to_end,
+        "a busy worker is terminated",
+        "SIGTERM in the middle of a job while other requests are queued",
+        "exit status 0; the job completes, queued requests stay QUEUED",
+        terminated,
     ),
     Fault(
         "STOP",
-        "a worker freezes and comes back",
-        "SIGSTOP in the middle of a job, SIGCONT after another worker served its request",
-        "one end per request, no double result",
+        "a worker is suspended and resumed",
+        "SIGSTOP in the middle of a job, SIGCONT after another worker completed its request",
+        "one completion per request, no duplicate result",
         stopped,
     ),
 )

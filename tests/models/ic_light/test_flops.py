@@ -11,9 +11,9 @@ from transformers import CLIPTokenizer
 from bench.full_size import ic_light as full_size
 from models.ic_light.matting import RmbgMatting
 from models.ic_light.networks import Networks
+from models.ic_light.options import Options
 from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight, Prepared
-from models.pipeline import LoadOptions
 from models.weights.installed import WeightSet
 from tests.models.work import META, TERA, ReadAsZero, recorded, teraflops
 
@@ -53,7 +53,7 @@ def networks(weights: WeightSet) -> Networks:
 @pytest.fixture(scope="module")
 def model(networks: Networks) -> IcLight:
     # There is no generator of random numbers on the meta device.
-    return IcLight(networks, LoadOptions(cpu_noise=True))
+    return IcLight(networks, Options(cpu_noise=True))
 
 
 @pytest.fixture

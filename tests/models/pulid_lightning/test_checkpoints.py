@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models.errors import WeightsError
-from models.pipeline import LoadOptions
 from models.pulid_lightning import checkpoints
 from models.pulid_lightning.checkpoints import (
     WORKING_RESERVE,
@@ -22,6 +21,7 @@ from models.pulid_lightning.checkpoints import (
     load_checkpoints,
     role_of,
 )
+from models.pulid_lightning.options import Options
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
 from models.weights.installed import WeightSet
@@ -33,7 +33,7 @@ GIB = 1024**3
 
 @pytest.fixture(scope="module")
 def taking_turns(weights: WeightSet) -> PulidLightning:
-    return load(weights, CPU, LoadOptions(checkpoint_memory="host"))
+    return load(weights, CPU, Options(checkpoint_memory="host"))
 
 
 @pytest.fixture(scope="module")

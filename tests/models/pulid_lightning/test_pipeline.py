@@ -13,9 +13,9 @@ from skimage import data
 
 from models.catalog import MODELS
 from models.errors import InputRefused, NoFaceFound, UnreadableImage, WeightsError
-from models.pipeline import LoadOptions
 from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.identity.face import FaceFinder
+from models.pulid_lightning.options import Options
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
 from models.weights.installed import WeightSet
@@ -123,7 +123,7 @@ def test_a_face_is_looked_at_once(weights: WeightSet, portrait, png, monkeypatch
 
 
 def test_the_operator_may_choose_the_original_share(weights: WeightSet, portrait, png, usual: np.ndarray):
-    official = load(weights, torch.device("cpu"), LoadOptions(pulid_body_share="official"))
+    official = load(weights, torch.device("cpu"), Options(pulid_body_weighting="official"))
     prepared = official.prepare(Params(**SMALL), {"face_image": png(portrait)})
     assert not np.array_equal(official.run([prepared], lambda step, total: None)[0], usual)
 
@@ -183,7 +183,7 @@ def test_the_catalog_leads_here():
 
 
 def test_a_checkpoint_that_is_not_loaded_is_refused(weights: WeightSet, portrait, png):
-    pipeline = load(weights, torch.device("cpu"), LoadOptions(checkpoints=("artistic",)))
+    pipeline = load(weights, torch.device("cpu"), Options(checkpoints=("artistic",)))
     assert pipeline.variants == ("artistic",)
     with pytest.raises(InputRefused, match="checkpoint_model cannot be served"):
         pipeline.prepare(Params(**SMALL), {"face_image": png(portrait)})
@@ -193,7 +193,7 @@ def test_without_a_choice_all_checkpoints_that_there_are_are_loaded(weights: Wei
     paths = {role: path for role, path in weights.paths.items() if role != "sdxl_checkpoint_default"}
     assert load(WeightSet("demo", paths), torch.device("cpu")).variants == ("artistic", "realistic")
     with pytest.raises(WeightsError, match="sdxl_checkpoint_default"):
-        load(WeightSet("demo", paths), torch.device("cpu"), LoadOptions(checkpoints=("default",)))
+        load(WeightSet("demo", paths), torch.device("cpu"), Options(checkpoints=("default",)))
     none = {role: path for role, path in paths.items() if not role.startswith("sdxl_checkpoint")}
     with pytest.raises(WeightsError, match="sdxl_checkpoint_default, "):
         load(WeightSet("demo", none), torch.device("cpu"))

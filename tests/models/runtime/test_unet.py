@@ -83,9 +83,12 @@ def test_rows_of_one_picture_each_stay_as_they_are():
     assert repeat(tensor, None) is tensor
 
 
-def test_all_kinds_are_supported(networks):
+def test_the_kinds_of_both_models_are_supported(networks):
+    """What is accepted is what `evaluate` computes: both kinds, though they differ in the keys that are checked."""
     for unet in networks.values():
         check_supported(unet)
+    assert {unet.config["addition_embed_type"] for unet in networks.values()} == {None, "text_time"}
+    assert all(unet.config["act_fn"] == "silu" for unet in networks.values())
 
 
 @pytest.mark.parametrize(

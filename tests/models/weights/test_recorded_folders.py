@@ -16,7 +16,6 @@ from skimage import data
 from models.catalog import MODELS
 from models.errors import WeightFileError
 from models.ic_light.networks import MATTINGS
-from models.pipeline import LoadOptions
 from models.pulid_lightning.identity.face import FaceFinder
 from models.weights.installed import WeightSet, describe, read_installed, write_installed
 from tests.models.ic_light.test_matting_onnx import write_red
@@ -67,7 +66,7 @@ def put(root: Path, strangers: dict[str, bytes | str]) -> None:
 def test_what_is_not_recorded_is_told_of_and_makes_no_difference(
     demo_weights: Path, root: Path, caplog: pytest.LogCaptureFixture, slug: str
 ):
-    options = LoadOptions(checkpoints=("default",))
+    options = MODELS[slug].options.model_validate({"checkpoints": ("default",)})
     skip = MODELS[slug].unused_roles(options)
     usual = drawn(MODELS[slug].load(WeightSet.open(demo_weights, slug, skip=skip), CPU, options), slug)
     put(root, STRANGERS[slug])
@@ -104,7 +103,7 @@ def test_a_file_that_a_loader_wants_must_be_recorded(root: Path):
     others = [weight for weight in record.weights if weight.role != "sd15"]
     write_installed(root, [*others, base.model_copy(update={"files": files})], "demo")
     with pytest.raises(WeightFileError, match=r"sd15/vae/config\.json: not recorded in installed\.toml"):
-        MODELS["ic-light"].load(WeightSet.open(root, "ic-light"), CPU, LoadOptions())
+        MODELS["ic-light"].load(WeightSet.open(root, "ic-light"), CPU)
 
 
 def test_the_sizes_of_networks_are_recorded_ones_or_the_programs_own(root: Path):
@@ -114,7 +113,7 @@ def test_the_sizes_of_networks_are_recorded_ones_or_the_programs_own(root: Path)
     others = [weight for weight in record.weights if weight.role != "sdxl_config"]
     write_installed(root, [*others, config.model_copy(update={"files": files})], "demo")
     with pytest.raises(WeightFileError, match=r"tokenizer/.*its text encoder 49408"):
-        MODELS["pulid-lightning"].load(WeightSet.open(root, "pulid-lightning"), CPU, LoadOptions())
+        MODELS["pulid-lightning"].load(WeightSet.open(root, "pulid-lightning"), CPU)
 
 
 def test_an_onnx_network_reads_no_file_beside_it(tmp_path: Path):

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cli.weights.selection import place_of, places
+from cli.weights.selection import slot_of, slots
 from models.catalog import MODELS
 from models.ic_light.networks import MATTINGS
-from models.pipeline import LoadOptions
 from models.pulid_lightning import single_file
 from models.pulid_lightning.prompt import tokenize
 from models.pulid_lightning.sdxl import load_tokenizers
@@ -40,8 +39,8 @@ def ids(weight: Weight) -> str:
 
 
 def choices(slug: str) -> list[list[Weight]]:
-    """Ways to fill every place of a model, such that each weight is used in one of them."""
-    candidates = places(LOCK, slug).values()
+    """Ways to fill every slot of a model, such that each weight is used in one of them."""
+    candidates = slots(LOCK, slug).values()
     rounds = max(len(weights) for weights in candidates)
     return [[weights[min(number, len(weights) - 1)] for weights in candidates] for number in range(rounds)]
 
@@ -74,10 +73,10 @@ def test_it_is_used_by_models_that_there_are(weight: Weight):
 
 def test_every_place_has_one_default_unless_the_model_works_without_it():
     for slug in MODELS:
-        for place, candidates in places(LOCK, slug).items():
+        for slot, candidates in slots(LOCK, slug).items():
             optional = {weight.optional for weight in candidates}
-            assert len(optional) == 1, place
-            assert sum(weight.default for weight in candidates) == (0 if optional.pop() else 1), place
+            assert len(optional) == 1, slot
+            assert sum(weight.default for weight in candidates) == (0 if optional.pop() else 1), slot
 
 
 @pytest.mark.parametrize("weight", LOCK.weights, ids=ids)
@@ -107,9 +106,9 @@ def test_restrictions_are_explained(weight: Weight):
 
 
 def test_a_commercial_service_finds_a_weight_for_every_role_but_the_two_of_faces():
-    commercial = {place_of(weight.role) for weight in LOCK.weights if weight.commercial is True}
-    lacking = {place_of(weight.role) for weight in LOCK.weights} - commercial
-    assert lacking == {"face_parser", "face_analysis"}
+    commercial = {slot_of(weight.role) for weight in LOCK.weights if weight.commercial is True}
+    unfilled = {slot_of(weight.role) for weight in LOCK.weights} - commercial
+    assert unfilled == {"face_parser", "face_analysis"}
 
 
 @pytest.mark.parametrize("weight", LOCK.weights, ids=ids)
@@ -162,7 +161,7 @@ def test_loaders_open_the_files_of_the_lock_and_no_others(
     weights = WeightSet("real", lay_out(chosen, stand_ins, tmp_path))
     (tmp_path / "untouched").write_text("to see that not everything counts as opened")
     with opened(tmp_path) as files:
-        MODELS[slug].load(weights, CPU, LoadOptions())
+        MODELS[slug].load(weights, CPU)
     assert files == {file.path for weight in chosen for file in weight.files}
 
 
@@ -191,7 +190,7 @@ class Asked(dict[str, Path]):
 @pytest.mark.parametrize("slug", MODELS)
 def test_the_roles_are_those_that_loaders_ask_for(slug: str, stand_ins: dict[str, Path], tmp_path: Path):
     paths = Asked(lay_out(choices(slug)[0], stand_ins, tmp_path))
-    MODELS[slug].load(WeightSet("real", paths), CPU, LoadOptions())
+    MODELS[slug].load(WeightSet("real", paths), CPU)
     assert paths.roles == {weight.role for weight in LOCK.weights if slug in weight.used_by}
 
 

@@ -21,7 +21,7 @@ import models.pulid_lightning.checkpoints
 import models.pulid_lightning.pipeline
 from models.catalog import MODELS
 from models.errors import WeightFileError
-from models.pipeline import LoadOptions, Pipeline
+from models.pipeline import Pipeline
 from models.runtime.load import load_part
 from models.weights.hashes import HashCache
 from models.weights.installed import (
@@ -166,7 +166,7 @@ def usual(demo_weights: Path, onnx_matting: Path, tmp_path_factory: pytest.TempP
 
 
 def loaded(root: Path, slug: str) -> Pipeline[Any, Any]:
-    options = LoadOptions(checkpoints=("default", "artistic"))
+    options = MODELS[slug].options.model_validate({"checkpoints": ("default", "artistic")})
     weights = WeightSet.open(root, slug, HASHES, skip=MODELS[slug].unused_roles(options))
     return MODELS[slug].load(weights, CPU, options)
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from models.ic_light.conditioning import composite_on_grey, to_rgb
 from models.ic_light.networks import Networks, load_networks
+from models.ic_light.options import Options
 from models.ic_light.pipeline import IcLight
 from models.imaging.decode import decode
-from models.pipeline import LoadOptions
 from models.weights.installed import WeightSet
 
 KEPT: Final = Path(__file__).parents[2] / "golden" / "iclight"
@@ -68,7 +68,7 @@ class GoldenSet:
     @cached_property
     def model(self) -> IcLight:
         """The whole pipeline, with the random numbers of the CPU, as the golden values have them."""
-        return IcLight(self.networks, LoadOptions(cpu_noise=True))
+        return IcLight(self.networks, Options(cpu_noise=True))
 
     @cached_property
     def input_file(self) -> bytes:

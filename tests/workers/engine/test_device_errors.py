@@ -1,9 +1,10 @@
-"""Errors of the device are told from each other, and from those of a model."""
+"""Errors of the device are classified, and distinguished from defects of a model."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def test_a_broken_device(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=str)
-def test_memory_that_runs_out(error: Exception) -> None:
+def test_out_of_memory(error: Exception) -> None:
     assert (is_broken_device(error), is_out_of_memory(error)) == (False, True)
 
 
@@ -39,7 +40,7 @@ def test_defects_that_are_not_the_devices(error: Exception) -> None:
     assert (is_broken_device(error), is_out_of_memory(error)) == (False, False)
 
 
-def test_torch_is_not_loaded_to_look() -> None:
+def test_classifying_does_not_import_torch() -> None:
     program = (
         "import sys; from workers.engine.device_errors import *; "
         "free_device_memory(); is_broken_device(RuntimeError('x')); "
@@ -48,6 +49,22 @@ def test_torch_is_not_loaded_to_look() -> None:
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
-def test_freeing_without_a_device_does_no_harm() -> None:
+def test_freeing_without_a_device_does_not_touch_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """… which would initialise it. Garbage is collected all the same."""
+    emptied: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    cycle: list[object] = []
+    cycle.append(found := Cycle(cycle))
+    alive = weakref.ref(found)
+    del cycle, found
     free_device_memory()
-    assert not torch.cuda.is_initialized()
+    assert emptied == []
+    assert alive() is None
+
+
+class Cycle:
+    """Part of a reference cycle."""
+
+    def __init__(self, other: object) -> None:
+        self.other = other

@@ -104,7 +104,7 @@ def wait_for(records: Records, request_ids: list[str]) -> list[Record]:
     ],
     ids=["one model", "one checkpoint"],
 )
-def test_no_worker_takes_what_it_cannot_serve(
+def test_no_worker_claims_what_it_cannot_serve(
     redis_url: str, demo_weights: Path, tmp_path: Path, limits: dict[str, str], can_serve: Serves
 ) -> None:
     settings = GatewaySettings(redis_url=redis_url, data_dir=tmp_path)

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from models.catalog import MODELS
 from models.ic_light.pipeline import IcLight
-from models.pipeline import LoadOptions
 from models.pulid_lightning.pipeline import PulidLightning
 from models.weights.installed import WeightSet
 from server.settings import GatewaySettings
@@ -43,8 +42,13 @@ PHOTO = "data:image/png;base64," + base64.b64encode(png(data.astronaut())).decod
 
 @pytest.fixture(scope="module")
 def pipelines(demo_weights: Path) -> dict[str, Any]:
-    options = LoadOptions(checkpoints=("default",))
-    return {slug: MODELS[slug].load(WeightSet.open(demo_weights, slug), torch.device("cpu"), options) for slug in SMALL}
+    options = {"checkpoints": ("default",)}  # of pulid-lightning; ignored by the other
+    return {
+        slug: MODELS[slug].load(
+            WeightSet.open(demo_weights, slug), torch.device("cpu"), MODELS[slug].options.model_validate(options)
+        )
+        for slug in SMALL
+    }
 
 
 class Served:
@@ -68,7 +72,7 @@ class Served:
         pipeline.run = lambda batch, on_step: sizes.append(len(batch)) or run(batch, on_step)
         try:
             with stages(self.records, self.store, {slug: pipeline}) as (engine, _):
-                for _ in engine.serve(PLACES[slug], b"token"):
+                for _ in engine.serve(PLACES[slug], b"wakeup"):
                     engine.stop_claiming()
         finally:
             del pipeline.run
@@ -139,7 +143,7 @@ def tokens_of(pipeline: Any, text: str) -> set[int]:
         ("ic-light", "matting", torch.nan, "the subject's alpha"),
     ],
 )
-def test_a_damaged_weight_fails_the_request_in_words(
+def test_a_damaged_weight_fails_the_request_with_a_message(
     served: Served, caplog: pytest.LogCaptureFixture, slug: str, part: str, value: float, seen: str
 ) -> None:
     request_id = served.submit(slug)
@@ -158,7 +162,7 @@ def test_a_damaged_weight_fails_the_request_in_words(
 
 
 @pytest.mark.parametrize("slug", SMALL)
-def test_only_the_request_that_is_not_finite_fails_and_nothing_of_it_stays(served: Served, slug: str) -> None:
+def test_only_the_request_that_is_not_finite_fails_and_leaves_no_files(served: Served, slug: str) -> None:
     """One word's embedding is damaged: of two requests in one run one needs it. Then the weights are whole again."""
     pipeline = served.pipelines[slug]
     word = "zzyx"
@@ -201,5 +205,5 @@ def test_weights_within_ten_are_served(served: Served) -> None:
     assert served.ending(request_id)[:2] == (200, "COMPLETED")
 
 
-def test_ic_light_knows_no_weights(served: Served) -> None:
+def test_ic_light_has_no_prompt_weights(served: Served) -> None:
     served.submit("ic-light", prompt="a (man:1e30)")

@@ -1,4 +1,4 @@
-"""The stages of a worker overlap, batches fall apart where one of their members does, and order stays."""
+"""The stages of a worker overlap, a failing batch is retried one by one, and order is kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WAIT_S = 20.0
 
 
 class Staged(Pipeline[Params, str]):
-    """Notes what happens to whom, and on which thread; `act` is what a run does besides."""
+    """Records which request is in which stage on which thread; `act` is what a run does besides."""
 
     variants = ("foreground",)
 
@@ -37,7 +37,7 @@ class Staged(Pipeline[Params, str]):
         self.events: list[tuple[str, str]] = []
         self.threads: dict[str, set[str]] = {"prepare": set(), "run": set(), "finish": set()}
         self.runs: list[list[str]] = []
-        self.kin: dict[str, object] = {}
+        self.batch_keys: dict[str, object] = {}
 
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> str:
         self._note("prepare", params.prompt)
@@ -46,7 +46,7 @@ class Staged(Pipeline[Params, str]):
         return params.prompt
 
     def batch_key(self, prepared: str) -> Any:
-        return self.kin.get(prepared)
+        return self.batch_keys.get(prepared)
 
     def run(self, batch: Sequence[str], on_step: OnStep) -> list[Pixels]:
         self.runs.append(list(batch))
@@ -77,9 +77,9 @@ def submit(records: Records, store: Store, *names: str, batch_hint: str = "") ->
 
 
 def serve(records: Records, store: Store, pipeline: Staged, **options: int) -> None:
-    """Serve all that wait, called by the token of the first."""
+    """Serve all that wait, notified by the wakeup of the first."""
     with stages(records, store, {"ic-light": pipeline}, **options) as (engine, reporter):
-        for _ in engine.serve(PLACE, b"token"):
+        for _ in engine.serve(PLACE, b"wakeup"):
             pass
     assert reporter.request_ids == ()
 
@@ -88,11 +88,11 @@ def states(records: Records, *names: str) -> list[str]:
     return [record.status.name if (record := records.get(name)) else "" for name in names]
 
 
-def test_the_next_is_prepared_and_the_last_is_finished_while_one_runs(records: Records, store: Store) -> None:
+def test_the_next_is_prepared_and_the_last_published_while_one_executes(records: Records, store: Store) -> None:
     """No stage of the three could go on here if it waited for another."""
 
     def act(batch: Sequence[str], on_step: OnStep) -> None:
-        on_step(1, 2)  # about to end: the next may be taken
+        on_step(1, 2)  # nearly done: the next may be prefetched
         if batch == ["a"]:
             pipeline.await_event("prepare", "b")
         if batch == ["b"]:
@@ -117,7 +117,7 @@ def test_the_next_is_prepared_and_the_last_is_finished_while_one_runs(records: R
     assert all(name.startswith("publish") for name in pipeline.threads["finish"])
 
 
-def test_nothing_is_taken_ahead_of_a_run_that_will_last(records: Records, store: Store) -> None:
+def test_nothing_is_prefetched_long_before_a_run_ends(records: Records, store: Store) -> None:
     seen: list[list[str]] = []
 
     def act(batch: Sequence[str], on_step: OnStep) -> None:
@@ -136,7 +136,7 @@ def test_nothing_is_taken_ahead_of_a_run_that_will_last(records: Records, store:
     assert states(records, "a", "b") == ["COMPLETED"] * 2
 
 
-def test_requests_complete_in_their_order(records: Records, store: Store, redis: Redis) -> None:
+def test_requests_complete_in_the_order_of_their_claims(records: Records, store: Store, redis: Redis) -> None:
     """… though the second picture is stored long before the first."""
 
     class Uneven(Staged):
@@ -155,8 +155,8 @@ def test_requests_complete_in_their_order(records: Records, store: Store, redis:
     assert [name for run in pipeline.runs for name in run] == names
 
 
-def test_a_disk_that_hangs_holds_the_device_up_in_the_end(records: Records, store: Store) -> None:
-    """What is drawn and not stored is bounded."""
+def test_a_hanging_disk_blocks_the_device_at_the_limit_of_pending_results(records: Records, store: Store) -> None:
+    """What is executed and not stored is bounded."""
 
     class Hanging(Staged):
         def finish(self, params: Params, pixels: Pixels) -> list[bytes]:
@@ -171,13 +171,11 @@ def test_a_disk_that_hangs_holds_the_device_up_in_the_end(records: Records, stor
     drawn: list[int] = []
     threading.Timer(0.4, lambda: drawn.append(len(pipeline.runs))).start()
     serve(records, store, pipeline)
-    assert drawn == [13], "twelve wait for the disk, the next has nowhere to go"
+    assert drawn == [13], "twelve are pending, the next cannot be submitted"
     assert states(records, *names) == ["COMPLETED"] * 16
 
 
-def test_large_pictures_are_stored_before_many_more_are_drawn(
-    records: Records, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pending_bytes_are_bounded(records: Records, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     behind: list[int] = []
 
     class Counting(Staged):
@@ -195,17 +193,17 @@ def test_large_pictures_are_stored_before_many_more_are_drawn(
     names = [f"r{number:02}" for number in range(8)]
     submit(records, store, *names)
     serve(records, store, Counting())
-    assert max(behind) <= 3, "two are being stored, a third has been drawn"
+    assert max(behind) <= 3, "two are pending, a third has been executed"
     monkeypatch.setattr("workers.engine.publish.MAX_PENDING_BYTES", 1)
     submit(records, store, "one")
     serve(records, store, Counting())
-    assert states(records, *names, "one") == ["COMPLETED"] * 9, "one is always allowed"
+    assert states(records, *names, "one") == ["COMPLETED"] * 9, "one is always admitted"
 
 
 MANY = [f"r{number:02}" for number in range(32)]
 
 
-def test_requests_of_one_shape_are_drawn_together_while_many_wait(records: Records, store: Store) -> None:
+def test_requests_of_one_batch_hint_are_batched_while_many_wait(records: Records, store: Store) -> None:
     submit(records, store, *MANY, batch_hint="one")
     serve(records, store, pipeline := Staged())
     assert [name for run in pipeline.runs for name in run] == MANY
@@ -214,9 +212,9 @@ def test_requests_of_one_shape_are_drawn_together_while_many_wait(records: Recor
     assert states(records, *MANY) == ["COMPLETED"] * 32
 
 
-def test_what_is_no_kin_is_drawn_apart(records: Records, store: Store) -> None:
+def test_different_batch_keys_are_executed_separately(records: Records, store: Store) -> None:
     pipeline = Staged()
-    pipeline.kin = {"r02": "other", "r03": "other"}
+    pipeline.batch_keys = {"r02": "other", "r03": "other"}
     submit(records, store, *MANY, batch_hint="one")
     serve(records, store, pipeline)
     assert pipeline.runs[:2] == [["r00", "r01"], ["r02", "r03"]]
@@ -231,7 +229,7 @@ def test_one_that_is_refused_fails_alone(records: Records, store: Store) -> None
 
 
 @pytest.mark.parametrize("error", [ValueError("odd"), torch.OutOfMemoryError("CUDA out of memory.")], ids=type)
-def test_only_who_is_to_blame_fails(records: Records, store: Store, error: Exception) -> None:
+def test_only_the_request_at_fault_fails(records: Records, store: Store, error: Exception) -> None:
     def act(batch: Sequence[str], on_step: OnStep) -> None:
         if "r01" in batch:
             raise error
@@ -242,7 +240,7 @@ def test_only_who_is_to_blame_fails(records: Records, store: Store, error: Excep
     assert states(records, *MANY[:4]) == ["COMPLETED", "FAILED", "COMPLETED", "COMPLETED"]
 
 
-def test_together_they_take_too_long_and_alone_they_do_not(records: Records, store: Store) -> None:
+def test_a_batch_past_its_deadline_is_retried_one_by_one(records: Records, store: Store) -> None:
     def act(batch: Sequence[str], on_step: OnStep) -> None:
         if len(batch) > 1:
             time.sleep(1.1)
@@ -254,11 +252,11 @@ def test_together_they_take_too_long_and_alone_they_do_not(records: Records, sto
     record = records.get("r00")
     assert record is not None
     assert record.inference_time is not None
-    assert record.inference_time < 1, "the time of the run that was in vain is not its own"
+    assert record.inference_time < 1, "the time of the failed run does not count"
     assert pipeline.runs[:3] == [["r00", "r01"], ["r00"], ["r01"]]
 
 
-def test_one_of_a_batch_is_cancelled_at_once_and_the_others_go_on(records: Records, store: Store) -> None:
+def test_one_of_a_batch_is_cancelled_at_once_and_the_others_complete(records: Records, store: Store) -> None:
     seen: list[Any] = []
 
     def act(batch: Sequence[str], on_step: OnStep) -> None:
@@ -281,7 +279,7 @@ def test_one_of_a_batch_is_cancelled_at_once_and_the_others_go_on(records: Recor
     assert states(records, "r00", "r01", "r02", "r03") == ["COMPLETED", "FAILED", "COMPLETED", "COMPLETED"]
 
 
-def test_a_batch_of_which_all_are_cancelled_is_left(records: Records, store: Store) -> None:
+def test_a_run_whose_requests_are_all_cancelled_is_aborted(records: Records, store: Store) -> None:
     def act(batch: Sequence[str], on_step: OnStep) -> None:
         if "r00" in batch:
             for name in batch:
@@ -299,15 +297,15 @@ def test_a_batch_of_which_all_are_cancelled_is_left(records: Records, store: Sto
     assert states(records, *MANY[:3]) == ["FAILED", "FAILED", "COMPLETED"]
 
 
-def test_progress_is_told_of_all(records: Records, store: Store) -> None:
+def test_progress_of_all_requests_of_a_batch_is_reported(records: Records, store: Store) -> None:
     def act(batch: Sequence[str], on_step: OnStep) -> None:
         on_step(3, 25)
         deadline = time.monotonic() + WAIT_S
-        while told(batch) != [(3, 25)] * len(batch):
+        while reported(batch) != [(3, 25)] * len(batch):
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def told(batch: Sequence[str]) -> list[tuple[int, int]]:
+    def reported(batch: Sequence[str]) -> list[tuple[int, int]]:
         return [(record.step, record.total) for name in batch if (record := records.get(name))]
 
     submit(records, store, *MANY[:16], batch_hint="one")
@@ -316,8 +314,8 @@ def test_progress_is_told_of_all(records: Records, store: Store) -> None:
     assert states(records, *MANY[:16]) == ["COMPLETED"] * 16
 
 
-def test_who_was_tried_before_has_the_worker_to_itself(records: Records, store: Store) -> None:
-    """It may have killed its worker: nothing is taken beside it, and what was drawn before is stored first."""
+def test_a_retried_request_is_alone_in_its_worker(records: Records, store: Store) -> None:
+    """It may have killed its worker: nothing is claimed beside it, and pending results are published first."""
     submit(records, store, "tried", "before", "behind")
     tried = claim(records, *PLACE, "dead")
     assert tried is not None
@@ -336,7 +334,7 @@ def test_who_was_tried_before_has_the_worker_to_itself(records: Records, store: 
     assert seen == ["COMPLETED", "QUEUED"]
 
 
-def test_a_broken_device_leaves_all_in_hand_to_others(records: Records, store: Store) -> None:
+def test_a_broken_device_leaves_all_requests_in_flight_to_others(records: Records, store: Store) -> None:
     def act(batch: Sequence[str], on_step: OnStep) -> None:
         on_step(1, 1)
         pipeline.await_event("prepare", "r04")
@@ -350,7 +348,9 @@ def test_a_broken_device_leaves_all_in_hand_to_others(records: Records, store: S
     assert len(pipeline.runs) == 1
 
 
-def test_what_is_in_hand_is_known_and_finished_and_nothing_else_is_taken(records: Records, store: Store) -> None:
+def test_after_stop_claiming_requests_in_flight_complete_and_no_other_is_claimed(
+    records: Records, store: Store
+) -> None:
     """SIGTERM, with a request taken ahead."""
     pipeline = Staged()
     submit(records, store, "a", "b", "c")
@@ -360,18 +360,18 @@ def test_what_is_in_hand_is_known_and_finished_and_nothing_else_is_taken(records
             on_step(1, 1)
             if batch == ["a"]:
                 pipeline.await_event("prepare", "b")
-                in_hand.append(reporter.request_ids)
+                in_flight.append(reporter.request_ids)
                 engine.stop_claiming()
 
-        in_hand: list[tuple[str, ...]] = []
+        in_flight: list[tuple[str, ...]] = []
         pipeline.act = act
-        for _ in engine.serve(PLACE, b"token"):
+        for _ in engine.serve(PLACE, b"wakeup"):
             pass
-    assert in_hand == [("a", "b")]
+    assert in_flight == [("a", "b")]
     assert states(records, "a", "b", "c") == ["COMPLETED", "COMPLETED", "QUEUED"]
 
 
-def test_inference_time_leaves_waiting_out(records: Records, store: Store) -> None:
+def test_inference_time_excludes_waiting_between_stages(records: Records, store: Store) -> None:
     """b is prepared, and waits while a goes on."""
 
     def act(batch: Sequence[str], on_step: OnStep) -> None:

@@ -61,7 +61,7 @@ def submitted(records: Records, store: Store, **params: object) -> str:
 def serve(records: Records, store: Store, pipeline: Painter, timeout_s: int = 60) -> None:
     """Serve one request."""
     with stages(records, store, {"ic-light": pipeline}, timeout_s) as (engine, reporter):
-        for _ in engine.serve(PLACE, b"token"):
+        for _ in engine.serve(PLACE, b"wakeup"):
             pass
     assert reporter.request_ids == ()
 
@@ -89,13 +89,13 @@ def test_pictures_are_in_the_store_when_the_record_says_completed(records: Recor
         assert 3590 < found.ttl_s < 3610
 
 
-def test_inputs_are_dropped_at_the_end(records: Records, store: Store) -> None:
+def test_inputs_are_deleted_at_the_end(records: Records, store: Store) -> None:
     name = submitted(records, store)
     serve(records, store, Painter())
     assert store.find(name) is None
 
 
-def test_an_optional_picture_is_given_and_dropped_like_the_first(records: Records, store: Store) -> None:
+def test_an_optional_picture_is_read_and_deleted_like_the_first(records: Records, store: Store) -> None:
     given: list[Mapping[str, bytes]] = []
 
     class Watcher(Painter):
@@ -110,7 +110,7 @@ def test_an_optional_picture_is_given_and_dropped_like_the_first(records: Record
     assert store.find(background) is None
 
 
-def test_a_refusal_reaches_the_caller_in_words(records: Records, store: Store) -> None:
+def test_the_message_of_a_refusal_reaches_the_caller(records: Records, store: Store) -> None:
     def refuse() -> None:
         raise InputRefused("No face was found in face_image.")
 
@@ -122,7 +122,7 @@ def test_a_refusal_reaches_the_caller_in_words(records: Records, store: Store) -
     assert record.inference_time is not None
 
 
-def test_a_defect_fails_the_request_and_keeps_its_text(records: Records, store: Store) -> None:
+def test_the_text_of_a_defect_is_not_shown_to_the_caller(records: Records, store: Store) -> None:
     def break_down() -> None:
         raise ZeroDivisionError("secret path /weights/x")
 
@@ -134,7 +134,7 @@ def test_a_defect_fails_the_request_and_keeps_its_text(records: Records, store: 
     assert "secret" not in (record.error or "")
 
 
-def test_results_that_cannot_be_kept_fail_the_request_and_leave_nothing(
+def test_a_full_store_fails_the_request_and_leaves_no_files(
     records: Records, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full after the first of three pictures."""
@@ -189,7 +189,7 @@ def test_the_time_budget_covers_all_stages(records: Records, store: Store) -> No
     assert "took longer than 1 s" in (error or "")
 
 
-def test_an_expired_input_is_told(records: Records, store: Store) -> None:
+def test_an_expired_input_fails_the_request_with_a_message(records: Records, store: Store) -> None:
     store.delete(submitted(records, store))
     serve(records, store, Painter())
     record = records.get("r1")
@@ -200,7 +200,7 @@ def test_an_expired_input_is_told(records: Records, store: Store) -> None:
     )
 
 
-def test_a_request_served_by_another_is_left_alone(records: Records, store: Store) -> None:
+def test_a_request_claimed_by_another_worker_is_not_touched(records: Records, store: Store) -> None:
     submitted(records, store)
     claim(records, "ic-light", "foreground", "worker-b")
 
@@ -213,7 +213,7 @@ def test_a_request_served_by_another_is_left_alone(records: Records, store: Stor
     assert (record.status, record.worker) == (Status.PROCESSING, "worker-b")
 
 
-def test_a_result_that_comes_too_late_changes_nothing(records: Records, store: Store, tmp_path: Path) -> None:
+def test_a_result_of_a_requeued_request_changes_nothing(records: Records, store: Store, tmp_path: Path) -> None:
     def lose_the_request() -> None:
         record = records.get("r1")
         assert record is not None
@@ -225,10 +225,10 @@ def test_a_result_that_comes_too_late_changes_nothing(records: Records, store: S
     assert record is not None
     assert record.status is Status.QUEUED
     assert store.read(name) is not None, "the next worker needs the picture"
-    assert [file.name for file in (tmp_path / "store").rglob("*.*")] == [name], "no result is left lying about"
+    assert [file.name for file in (tmp_path / "store").rglob("*.*")] == [name], "no result file is left"
 
 
-def test_progress_is_told_while_the_work_goes_on(records: Records, store: Store) -> None:
+def test_progress_is_reported_during_a_run(records: Records, store: Store) -> None:
     seen = list[Record]()
 
     class Slow(Painter):
@@ -265,10 +265,12 @@ def test_a_cancelled_request_ends_at_the_next_step(records: Records, store: Stor
     serve(records, store, Endless())
     assert ended(records) == (Status.FAILED, "The request was cancelled.")
     assert len(steps) < 999
-    assert list((tmp_path / "store").rglob("*.*")) == [], "its picture is dropped, and nothing is stored"
+    assert list((tmp_path / "store").rglob("*.*")) == [], "its input is deleted, and no result is stored"
 
 
-def test_a_request_cancelled_after_its_last_step_leaves_nothing(records: Records, store: Store, tmp_path: Path) -> None:
+def test_a_request_cancelled_after_its_last_step_leaves_no_files(
+    records: Records, store: Store, tmp_path: Path
+) -> None:
     class Late(Painter):
         def finish(self, params: Params, pixels: Pixels) -> list[bytes]:
             records.cancel("r1")
@@ -291,7 +293,7 @@ def failing(*errors: Exception | None) -> tuple[Callable[[], None], list[Excepti
     return act, left
 
 
-def test_after_running_out_of_memory_it_is_tried_once_more(records: Records, store: Store) -> None:
+def test_after_running_out_of_memory_it_is_retried_once(records: Records, store: Store) -> None:
     act, left = failing(torch.OutOfMemoryError("CUDA out of memory."), None)
     submitted(records, store)
     serve(records, store, Painter(act))
@@ -299,7 +301,7 @@ def test_after_running_out_of_memory_it_is_tried_once_more(records: Records, sto
     assert left == []
 
 
-def test_a_request_too_large_for_the_device_fails_in_words(records: Records, store: Store) -> None:
+def test_a_request_too_large_for_the_device_fails_with_a_message(records: Records, store: Store) -> None:
     act, left = failing(*[torch.OutOfMemoryError("CUDA out of memory.")] * 2)
     submitted(records, store)
     serve(records, store, Painter(act))
@@ -344,7 +346,7 @@ def test_every_line_about_a_request_carries_its_id(
     assert {record.request_id for record in lines} == {"r1"}
 
 
-def test_an_outage_at_the_end_is_ridden_out(records: Records, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_at_completion_is_survived(records: Records, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [RedisConnectionError("gone"), ResponseError("-OOM command not allowed when used memory > 'maxmemory'.")]
     complete = records.complete
 

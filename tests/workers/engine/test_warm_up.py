@@ -1,4 +1,4 @@
-"""Between loading a model and serving it: warming up, and what the operator is told of it."""
+"""Between loading a model and serving it: warming up, and its report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import torch
 from redis import Redis
 
 from models.errors import DeviceUnfit
-from models.pipeline import ExecutionReport, LoadOptions
+from models.pipeline import ExecutionReport
+from models.pulid_lightning.options import Options
 from models.runtime.compiler import Compiler
 from models.runtime.runner import Execution
 from models.weights.installed import WeightSet
@@ -59,10 +60,10 @@ def models(demo_weights: Path, tmp_path: Path) -> Callable[..., LoadedModels]:
     return make
 
 
-def play(monkeypatch: pytest.MonkeyPatch, load: Callable[[LoadOptions], object]) -> None:
+def play(monkeypatch: pytest.MonkeyPatch, load: Callable[[Options], object]) -> None:
     """Load something else in the place of the model."""
 
-    def played(weights: WeightSet, device: torch.device, options: LoadOptions) -> object:
+    def played(weights: WeightSet, device: torch.device, options: Options) -> object:
         return load(options)
 
     monkeypatch.setattr("models.pulid_lightning.pipeline.load", played)
@@ -124,7 +125,7 @@ def test_a_real_model_with_a_failing_compiler(
     assert set(loaded.pipelines) == ({"ic-light"} if chosen == "auto" else set())
 
 
-def test_memory_that_is_too_small_to_warm_up_is_told(
+def test_running_out_of_memory_while_warming_up_is_reported(
     models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full() -> None:
@@ -139,10 +140,8 @@ def test_memory_that_is_too_small_to_warm_up_is_told(
     assert loaded.pipelines == {}
 
 
-def test_a_device_that_cannot_do_what_was_chosen_is_told(
-    models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(options: LoadOptions) -> object:
+def test_an_unfit_device_is_reported(models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(options: Options) -> object:
         raise DeviceUnfit("FACELIGHT_FP8 needs another GPU.")
 
     play(monkeypatch, refuse)
@@ -151,10 +150,10 @@ def test_a_device_that_cannot_do_what_was_chosen_is_told(
     assert loaded.report().models[PULID] == ModelReport(ModelState.FAILED, detail="FACELIGHT_FP8 needs another GPU.")
 
 
-def test_choices_are_passed_on(models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: list[LoadOptions] = []
+def test_settings_reach_the_loader(models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[Options] = []
 
-    def note(options: LoadOptions) -> Cold:
+    def note(options: Options) -> Cold:
         chosen.append(options)
         return Cold(on_warm_up=lambda: None)
 
@@ -163,13 +162,13 @@ def test_choices_are_passed_on(models: Callable[..., LoadedModels], monkeypatch:
     models(compile="max", checkpoint_memory="host").load(on_change=lambda: None)
     models(fp8=True).load(on_change=lambda: None)
     assert chosen == [
-        LoadOptions(compile="auto"),
-        LoadOptions(compile="max", checkpoint_memory="host"),
-        LoadOptions(fp8=True, checkpoint_memory="device"),
+        Options(compile="auto"),
+        Options(compile="max", checkpoint_memory="host"),
+        Options(fp8=True),
     ]
 
 
-def test_kernels_are_kept_beside_the_data_unless_told_otherwise(
+def test_kernels_are_cached_in_the_data_folder_by_default(
     models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     play(monkeypatch, lambda _: Cold(on_warm_up=lambda: None))
@@ -180,7 +179,7 @@ def test_kernels_are_kept_beside_the_data_unless_told_otherwise(
 
 
 @pytest.mark.slow
-def test_a_worker_serves_though_kernels_cannot_be_kept_where_its_image_says(
+def test_a_worker_serves_though_its_kernel_cache_is_unwritable(
     redis_url: str, demo_weights: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
@@ -202,7 +201,7 @@ def test_a_worker_serves_though_kernels_cannot_be_kept_where_its_image_says(
     assert member.log.read_text().count("compiled kernels cannot be cached in") == 2
 
 
-def test_float8_with_weights_that_wait_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float8_with_offloaded_checkpoints_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACELIGHT_FP8", "true")
     assert read_settings(WorkerSettings).fp8
     monkeypatch.setenv("FACELIGHT_CHECKPOINT_MEMORY", "host")

@@ -1,4 +1,4 @@
-"""The worker on RQ: jobs one after the other in one process, models in turn, sign of life, loading."""
+"""The worker on RQ: requests in order in one process, models in turn, heartbeat, loading."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from redis.exceptions import ResponseError
 
 from cli.serve import serves_demo_weights
 from models.ic_light.params import Params
-from models.pipeline import LoadOptions, OnStep, Pipeline, Pixels
+from models.pipeline import OnStep, Pipeline, Pixels
+from models.pulid_lightning.options import Options
 from models.weights.installed import INSTALLED_NAME, WeightSet
 from tests.workers.state.support import is_alive, wakeups_key
 from tests.workers.support import stages
@@ -39,7 +40,7 @@ VARIANTS = {"ic-light": "foreground", "pulid-lightning": "default"}
 
 
 class Recorder(Pipeline[Params, str]):
-    """Remembers whom it served and in which process."""
+    """Records which requests it served and in which process."""
 
     variants = ("foreground",)
 
@@ -99,7 +100,7 @@ def test_models_take_turns(redis: Redis, records: Records, store: Store) -> None
     assert order.index("face") <= 1, "a long queue of one model does not hold up the other"
 
 
-def test_tokens_too_many_do_nothing(redis: Redis, records: Records, store: Store) -> None:
+def test_surplus_wakeups_do_nothing(redis: Redis, records: Records, store: Store) -> None:
     key = wakeups_key("ic-light", "foreground")
     redis.rpush(key, "surplus-1", "surplus-2", "surplus-3")
     submit(records, store, "one")
@@ -125,7 +126,7 @@ JUNK: dict[str, dict[str, str | bytes]] = {
 
 
 @pytest.mark.parametrize("junk", JUNK)
-def test_a_forged_job_runs_nothing_and_stops_nobody(
+def test_a_forged_job_runs_nothing_and_does_not_stop_the_worker(
     redis: Redis, records: Records, store: Store, tmp_path: Path, junk: str
 ) -> None:
     target = tmp_path / "forged"
@@ -143,7 +144,9 @@ def test_a_forged_job_runs_nothing_and_stops_nobody(
 
 
 @pytest.mark.parametrize("name", [b"no such job", b"\xff\xfe\x00", b""])
-def test_a_name_that_is_none_stops_nobody(redis: Redis, records: Records, store: Store, name: bytes) -> None:
+def test_an_invalid_job_name_does_not_stop_the_worker(
+    redis: Redis, records: Records, store: Store, name: bytes
+) -> None:
     redis.rpush(wakeups_key("ic-light", "foreground"), name)
     redis.set(b"rq:job:" + name, "a string where a hash should be")
     submit(records, store, "honest")
@@ -163,7 +166,7 @@ def test_a_broken_device_ends_the_worker_at_once(redis: Redis, records: Records,
     assert statuses(records, "first", "second") == [Status.PROCESSING, Status.QUEUED]
 
 
-def test_what_cannot_even_fail_does_not_end_the_worker(
+def test_a_completion_that_redis_refuses_does_not_end_the_worker(
     redis: Redis, records: Records, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_args: object) -> list[bool]:
@@ -174,10 +177,10 @@ def test_what_cannot_even_fail_does_not_end_the_worker(
     worker = work(redis, records, store, Recorder())
     assert worker.exit_status == 0
     assert statuses(records, "first") == [Status.PROCESSING]
-    assert len(list((tmp_path / "store").rglob("*.*"))) == 2, "who knows whether it has completed: all pictures stay"
+    assert len(list((tmp_path / "store").rglob("*.*"))) == 2, "it may have completed: no file may be deleted"
 
 
-def test_a_redis_that_is_full_is_worked_off(redis: Redis, records: Records, store: Store) -> None:
+def test_requests_complete_though_redis_is_full(redis: Redis, records: Records, store: Store) -> None:
     for number in range(3):
         submit(records, store, f"r{number}")
     redis.config_set("maxmemory", 1)
@@ -200,7 +203,7 @@ def test_a_heartbeat_keeps_a_worker_alive_and_stops_with_it(redis: Redis) -> Non
     assert not any(thread.name == "heartbeat" for thread in threading.enumerate())
 
 
-def test_a_silent_worker_is_dead(redis: Redis) -> None:
+def test_a_worker_without_heartbeat_is_presumed_dead(redis: Redis) -> None:
     registry = WorkerRegistry(redis, ttl_s=1)
     registry.heartbeat(WorkerReport("w", "cpu", READY))
     assert is_alive(registry, "w")
@@ -232,12 +235,12 @@ def loaded(**settings: object) -> LoadedModels:
     return models
 
 
-def test_the_operators_choices_and_the_models_variants_are_passed_on(
+def test_settings_reach_the_loader_and_variants_the_report(
     demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen: list[LoadOptions] = []
+    chosen: list[Options] = []
 
-    def load(weights: WeightSet, device: torch.device, options: LoadOptions) -> Recorder:
+    def load(weights: WeightSet, device: torch.device, options: Options) -> Recorder:
         chosen.append(options)
         return Recorder()
 
@@ -246,12 +249,13 @@ def test_the_operators_choices_and_the_models_variants_are_passed_on(
         weights_dir=demo_weights,
         data_dir=tmp_path,
         models="pulid-lightning",
-        cpu_noise=True,
-        pulid_body_share="official",
+        pulid_body_weighting="official",
         checkpoints="realistic,default",
         checkpoint_memory="host",
     )
-    assert chosen == [LoadOptions(True, "official", ("realistic", "default"), "host")]
+    assert chosen == [
+        Options(pulid_body_weighting="official", checkpoints=("realistic", "default"), checkpoint_memory="host")
+    ]
     assert models.report().models["pulid-lightning"].variants == ("foreground",)
 
 
@@ -269,7 +273,7 @@ def test_checkpoints_that_are_not_wanted_need_not_be_there(demo_weights: Path, t
 def test_a_model_too_large_for_the_device_does_not_stop_the_other(
     demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(weights: WeightSet, device: torch.device, options: LoadOptions) -> Recorder:
+    def load(weights: WeightSet, device: torch.device, options: Options) -> Recorder:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("models.pulid_lightning.pipeline.load", load)
@@ -279,9 +283,7 @@ def test_a_model_too_large_for_the_device_does_not_stop_the_other(
     assert set(models.pipelines) == {"ic-light"}
 
 
-def test_models_that_make_do_with_what_is_left_are_loaded_last(
-    demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flexible_models_are_loaded_last(demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     for name, slug in (("pulid_lightning", "pulid-lightning"), ("ic_light", "ic-light")):
         monkeypatch.setattr(f"models.{name}.pipeline.load", lambda *_, slug=slug: order.append(slug) or Recorder())
@@ -343,4 +345,4 @@ def test_a_worker_without_any_model_stays_and_says_why_until_it_is_stopped(
         process.terminate()
         status = process.wait(30)
     assert status == 0
-    assert registry.live_workers() == [], "it has signed off"
+    assert registry.live_workers() == [], "it has deregistered"

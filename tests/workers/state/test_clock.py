@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from workers.state.connection import SharedClock
 
 
-def test_it_is_redis_clock_and_asks_it_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_follows_redis_time_and_reads_it_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: Iterator[float] = iter([5000.0, 7000.0])
     clock = SharedClock(lambda: next(answers))
     assert clock() == pytest.approx(5000, abs=1)
@@ -21,14 +21,14 @@ def test_it_is_redis_clock_and_asks_it_once_a_minute(monkeypatch: pytest.MonkeyP
     assert clock() == pytest.approx(7000, abs=1)
 
 
-def test_this_machines_clock_may_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jumps_of_the_wall_clock_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SharedClock(lambda: 5000.0)
     before = clock()
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert clock() == pytest.approx(before, abs=1)
 
 
-def test_without_redis_it_goes_on_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_keeps_running_during_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     def away() -> float:
         raise RedisConnectionError("away")
 

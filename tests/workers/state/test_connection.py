@@ -22,7 +22,7 @@ class Flaky:
         return "done"
 
 
-def test_an_outage_is_ridden_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.state.connection._PAUSE_S", 0.01)
     step = Flaky(5, RedisConnectionError("refused"))
     assert retry_until_available(step) == "done"
@@ -37,25 +37,25 @@ def test_an_outage_is_ridden_out(monkeypatch: pytest.MonkeyPatch) -> None:
         "READONLY You can't write against a read only replica.",
     ],
 )
-def test_a_redis_that_cannot_write_is_ridden_out(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+def test_a_redis_that_cannot_write_is_retried(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     monkeypatch.setattr("workers.state.connection._PAUSE_S", 0.01)
     assert retry_until_available(Flaky(3, ResponseError(words))) == "done"
 
 
-def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.state.connection._PAUSE_S", 0.01)
     with pytest.raises(RedisConnectionError):
         retry_until_available(Flaky(10_000, RedisConnectionError("refused")), patience_s=0.1)
 
 
-def test_a_refusal_is_no_outage() -> None:
+def test_an_error_of_the_command_is_no_outage() -> None:
     step = Flaky(1, ResponseError("wrong type"))
     with pytest.raises(ResponseError):
         retry_until_available(step)
     assert step.calls == 1
 
 
-def test_answers_are_text(redis_url: str) -> None:
+def test_replies_are_decoded(redis_url: str) -> None:
     redis = connect(redis_url)
     redis.set("key", "wörd")
     assert decode(redis.get("key")) == "wörd"

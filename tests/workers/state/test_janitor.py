@@ -91,7 +91,7 @@ def test_a_cancelled_request_of_a_dead_worker_ends(janitor: Janitor, records: Re
     assert store.find(name) is None
 
 
-def test_a_worker_at_work_is_left_alone(janitor: Janitor, records: Records) -> None:
+def test_a_request_of_a_live_worker_stays(janitor: Janitor, records: Records) -> None:
     begin(records, "alive")
     janitor.run_once()
     assert state(records) is Status.PROCESSING
@@ -108,7 +108,7 @@ def test_all_requests_in_flight_of_a_dead_worker_are_requeued(
     assert [state(records, f"r{number}").name[0] for number in range(5)] == ["Q", "Q", "Q", "P", "P"]
 
 
-def test_a_living_worker_that_knows_nothing_of_its_request_has_lost_it(
+def test_a_request_that_its_live_worker_does_not_report_is_requeued(
     records: Records, store: Store, redis: Redis
 ) -> None:
     """Redis has lost its last second, and with it the end of the request."""
@@ -124,7 +124,7 @@ def test_a_living_worker_that_knows_nothing_of_its_request_has_lost_it(
     assert state(records) is Status.QUEUED
 
 
-def test_after_an_outage_workers_have_time_to_say_that_they_live(
+def test_after_an_outage_workers_have_time_for_a_heartbeat(
     records: Records, store: Store, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     janitor = Janitor(records, store, WorkerRegistry(redis, ttl_s=1), max_attempts=2)
@@ -155,14 +155,14 @@ def test_surplus_wakeups_are_removed(janitor: Janitor, redis: Redis) -> None:
     assert wakeups(redis) == 100
 
 
-def test_requests_that_stand_nowhere_wait_again(janitor: Janitor, records: Records, redis: Redis) -> None:
+def test_queued_requests_in_no_queue_are_enqueued(janitor: Janitor, records: Records, redis: Redis) -> None:
     records.create("r1", "ic-light", "foreground", "", {})
     redis.delete("facelight:waiting:ic-light:foreground")
     janitor.run_once()
     assert wakeups(redis) == records.depth("ic-light") == 1
 
 
-def test_all_of_many_are_looked_at_in_the_end(
+def test_rounds_audit_all_requests_in_turn(
     janitor: Janitor, records: Records, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.state.janitor._AUDITED", 2)
@@ -189,7 +189,7 @@ def test_a_damaged_record_does_not_keep_others_from_being_repaired(
     redis.hset("facelight:request:damaged", "params", "not json")
     with caplog.at_level(logging.ERROR):
         janitor.run_once()
-    assert "the record of damaged is damaged" in caplog.text
+    assert "the record is damaged" in caplog.text
     assert state(records) is Status.QUEUED
 
 

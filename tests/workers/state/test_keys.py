@@ -1,4 +1,4 @@
-"""API keys in Redis: told once, kept as digests, changed in one step, found in one round trip."""
+"""API keys in Redis: returned once, stored as digests, changed atomically, found in one round trip."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_new_key_is_found_by_its_secret_only(keys: Keys) -> None:
         assert keys.find(other) is None
 
 
-def test_a_key_may_do_everything_unless_told_otherwise(keys: Keys) -> None:
+def test_a_key_is_unrestricted_by_default(keys: Keys) -> None:
     free, _ = keys.add("bob")
     assert (free.scopes, free.rate, free.credits) == ((), None, None)
     assert free.may_use("ic-light")
@@ -126,7 +126,7 @@ def test_topping_up_adds_and_loses_nothing(keys: Keys) -> None:
     assert keys.get(free.id) == free
 
 
-def test_use_is_noted_once_a_minute(keys: Keys, redis: Redis) -> None:
+def test_last_use_is_recorded_once_a_minute(keys: Keys, redis: Redis) -> None:
     key, secret = keys.add("alice")
     first = keys.find(secret)
     assert first is not None
@@ -143,7 +143,7 @@ def test_use_is_noted_once_a_minute(keys: Keys, redis: Redis) -> None:
         assert (after.last_used != stamp) == moves
 
 
-def test_a_full_redis_still_lets_keys_in(keys: Keys, redis: Redis) -> None:
+def test_a_full_redis_still_authenticates_keys(keys: Keys, redis: Redis) -> None:
     key, secret = keys.add("alice")
     redis.config_set("maxmemory", 1)
     try:

@@ -1,6 +1,6 @@
-"""Whatever happens to requests, and in whatever order: none is lost or ends twice, owners take turns, credits add up.
+"""Over any sequence of events no request is lost or finishes twice, owners share fairly, and credits add up.
 
-Hypothesis plays callers, workers that die at any moment, lost tokens, lost answers and janitors, on a real Redis.
+Hypothesis generates callers, workers that die at any moment, lost wakeups, lost replies and janitors, on a real Redis.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ class Expected:
 
 
 @dataclass
-class Passed:
+class Overtaken:
     """How often each other owner was served while one waited, since that one was served last."""
 
     by: Counter[str] = field(default_factory=Counter)
-    gave_up_a_turn: bool = False
+    cancelled_one: bool = False
 
 
-class Life(RuleBasedStateMachine):
-    """A model of the whole, in Python, beside the real thing."""
+class RequestLifecycle(RuleBasedStateMachine):
+    """A model of all requests in Python, compared with Redis after every step."""
 
     def __init__(self, redis: Redis, store: Store) -> None:
         super().__init__()
@@ -74,10 +74,10 @@ class Life(RuleBasedStateMachine):
         self.owners = [*self.metered, "unmetered"]
         self.expected: dict[str, Expected] = {}
         self.once: dict[tuple[str, str], tuple[str, str]] = {}
-        self.waited: dict[str, Passed] = {}
+        self.waited: dict[str, Overtaken] = {}
         self.names = [f"worker-{number}" for number in range(3)]
         self.held: dict[str, list[Record]] = {}
-        """What each worker has in hand: up to three requests, not of one run as a rule."""
+        """Requests in flight in each worker: up to three, not of one batch as a rule."""
         self.dead: list[Record] = []
         self.ends = redis.pubsub(ignore_subscribe_messages=True)
         self.ends.subscribe(FINISHED_CHANNEL)
@@ -111,32 +111,31 @@ class Life(RuleBasedStateMachine):
         for _ in range(count):
             self._submit(owner, 1.0, None, "", 1)
 
-    @rule(name=st.integers(0, 2), asks=st.integers(1, 2), called=st.booleans())
-    def take(self, name: int, asks: int, called: bool) -> None:
-        """A worker takes what is next, because it was called or ahead of time; it may have to ask twice."""
+    @rule(name=st.integers(0, 2), claims=st.integers(1, 2), notified=st.booleans())
+    def claim_batch(self, name: int, claims: int, notified: bool) -> None:
+        """A worker claims, notified by a wakeup or to prefetch; it may send the claim twice."""
         worker = self.names[name]
         held = self.held.get(worker, [])
         if len(held) >= 3:
             return
-        tokens = self.wakeups
-        token = self.redis.lpop(tokens.key) if called else b""
-        there = tokens.count
-        call, most, waiting = new_call_id(), 2, len(self._waiting())
-        if called and token is None:
+        wakeup = self.redis.lpop(self.wakeups.key) if notified else b""
+        wakeups = self.wakeups.count
+        claim_id, max_size, waiting = new_call_id(), 2, len(self._waiting())
+        if notified and wakeup is None:
             return
-        for _ in range(asks):
-            taken = self.records.claim_batch([(SLUG, VARIANT)], worker, call, most, token)
-        expected = (1 if waiting else 0) if called or there else 0
-        assert expected <= len(taken) <= (1 if waiting < 8 else 2)
-        assert tokens.count == max(0, there - len(taken) + (1 if called and taken else 0))
-        for record in taken:
+        for _ in range(claims):
+            claimed = self.records.claim_batch([(SLUG, VARIANT)], worker, claim_id, max_size, wakeup)
+        expected = (1 if waiting else 0) if notified or wakeups else 0
+        assert expected <= len(claimed) <= (1 if waiting < 8 else 2)
+        assert self.wakeups.count == max(0, wakeups - len(claimed) + (1 if notified and claimed else 0))
+        for record in claimed:
             self._begin(worker, record)
 
     def _begin(self, worker: str, record: Record) -> None:
         expected = self.expected[record.request_id]
         expected.attempts += 1
         assert (record.attempt, record.worker, record.owner) == (expected.attempts, worker, expected.owner)
-        self._count_turn(record, expected)
+        self._check_fairness(record, expected)
         expected.status = Status.PROCESSING
         self.held.setdefault(worker, []).append(record)
 
@@ -176,7 +175,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: any(self.held.values()))
     @rule(data=st.data())
     def die(self, data: st.DataObject) -> None:
-        """A busy worker is gone, and so, a while later, is its sign of life; its successor has another name."""
+        """A busy worker dies, and its registration expires; its successor has another name."""
         self._die(self._draw_held(data))
 
     def _die(self, name: str) -> None:
@@ -186,8 +185,8 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: bool(self.dead))
     @rule(data=st.data(), well=st.booleans())
-    def come_too_late(self, data: st.DataObject, well: bool) -> None:
-        """One that was only frozen ends its request; that counts unless the janitor has been there."""
+    def finish_late(self, data: st.DataObject, well: bool) -> None:
+        """A worker that only hung finishes its request; that counts unless the janitor has requeued it."""
         record = self.dead.pop(data.draw(st.integers(0, len(self.dead) - 1)))
         expected = self.expected[record.request_id]
         current = self.records.get(record.request_id)
@@ -210,9 +209,9 @@ class Life(RuleBasedStateMachine):
         for _ in range(calls):
             record = self.records.cancel(request_id)
         if expected.status is Status.QUEUED:
-            self.waited[expected.owner].gave_up_a_turn = True
+            self.waited[expected.owner].cancelled_one = True
             expected.status = Status.FAILED
-            self._forget_who_waits_no_more()
+            self._forget_owners_without_waiting()
         elif expected.status is Status.PROCESSING:
             expected.cancelled = True
         assert record is not None
@@ -220,13 +219,13 @@ class Life(RuleBasedStateMachine):
         assert record.cancel_requested == expected.cancelled
 
     @rule()
-    def lose_token(self) -> None:
+    def lose_wakeup(self) -> None:
         """A worker has popped it and died."""
         self.redis.lpop(self.wakeups.key)
 
     @rule()
-    def tidy(self) -> None:
-        """A round of the janitor: afterwards nothing hangs on a dead worker, and enough tokens are there."""
+    def run_janitor(self) -> None:
+        """A round of the janitor: afterwards no dead worker holds a request, and there are enough wakeups."""
         for name in self.names:
             held = tuple(record.request_id for record in self.held.get(name, ()))
             self.registry.heartbeat(WorkerReport(name, "cpu", {}, held))
@@ -237,7 +236,7 @@ class Life(RuleBasedStateMachine):
                 last = expected.attempts >= MAX_ATTEMPTS or expected.cancelled
                 expected.status = Status.FAILED if last else Status.QUEUED
                 if not last:
-                    self.waited.setdefault(expected.owner, Passed())
+                    self.waited.setdefault(expected.owner, Overtaken())
         assert self.wakeups.count >= len(self._waiting())
 
     @invariant()
@@ -258,7 +257,7 @@ class Life(RuleBasedStateMachine):
             assert key.credits == CREDITS - self._spent(owner)
 
     @invariant()
-    def every_end_is_told_once(self) -> None:
+    def every_end_is_published_once(self) -> None:
         while message := self.ends.get_message():
             self.heard[message["data"].decode()] += 1
         assert set(self.heard.values()) <= {1}
@@ -266,19 +265,19 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         """A janitor's round and one healthy worker bring everything to its end."""
         try:
-            self._come_to_the_end()
+            self._drain()
         finally:
             self.ends.close()
 
-    def _come_to_the_end(self) -> None:
+    def _drain(self) -> None:
         for name in list(self.held):
             self._die(name)
-        self.tidy()
+        self.run_janitor()
         while self.redis.lpop(self.wakeups.key):
             if record := claim(self.records, SLUG, VARIANT, "last"):
                 assert complete(self.records, record, (), 1.0)
         assert unfinished(self.redis) == self.records.running() == []
-        self.every_end_is_told_once()
+        self.every_end_is_published_once()
         assert set(self.heard) == set(self.expected)
         left = {key for key in self.redis.scan_iter() if self.redis.ttl(key) == -1 and b":key" not in key}
         assert left <= {b"facelight:workers", b"rq:queues"}
@@ -296,7 +295,7 @@ class Life(RuleBasedStateMachine):
             assert self._create(request_id, name, cost, once, fingerprint) == known
         if known == request_id:
             self.expected[request_id] = Expected(name, cost if name in self.metered else 0.0)
-            self.waited.setdefault(name, Passed())
+            self.waited.setdefault(name, Overtaken())
             if once:
                 self.once[name, once] = (request_id, fingerprint)
 
@@ -324,30 +323,30 @@ class Life(RuleBasedStateMachine):
         paid = (one.cost for one in self.expected.values() if one.owner == owner and one.status is not Status.FAILED)
         return sum(paid)
 
-    def _count_turn(self, record: Record, expected: Expected) -> None:
-        """Owners take turns: nobody is served three times while another one waits all along."""
+    def _check_fairness(self, record: Record, expected: Expected) -> None:
+        """Fairness: no owner is served three times while another one waits all along."""
         own = [request_id for request_id in self._waiting() if self.expected[request_id].owner == expected.owner]
         again = [request_id for request_id in self._waiting() if self.expected[request_id].attempts]
         expected.status = Status.PROCESSING
         if record.attempt > 1:
             return
-        assert again == [record.request_id], "who has lost a worker comes before all others"
+        assert again == [record.request_id], "a requeued request is at the front"
         assert record.request_id == own[0], "an owner's requests are served in their order"
-        for owner, passed in self.waited.items():
+        for owner, overtaken in self.waited.items():
             if owner != expected.owner:
-                passed.by[expected.owner] += 1
-                assert passed.by[expected.owner] <= 2 or passed.gave_up_a_turn
+                overtaken.by[expected.owner] += 1
+                assert overtaken.by[expected.owner] <= 2 or overtaken.cancelled_one
         self.waited[expected.owner].by.clear()
-        self._forget_who_waits_no_more()
+        self._forget_owners_without_waiting()
 
-    def _forget_who_waits_no_more(self) -> None:
+    def _forget_owners_without_waiting(self) -> None:
         waiting = {self.expected[request_id].owner for request_id in self._waiting()}
-        self.waited = {owner: passed for owner, passed in self.waited.items() if owner in waiting}
+        self.waited = {owner: overtaken for owner, overtaken in self.waited.items() if owner in waiting}
 
 
-def test_any_life(redis: Redis, store: Store) -> None:
+def test_any_lifecycle(redis: Redis, store: Store) -> None:
     checks: Any = [HealthCheck.too_slow]
     run_state_machine_as_test(
-        lambda: Life(redis, store),
+        lambda: RequestLifecycle(redis, store),
         settings=settings(max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=checks),
     )

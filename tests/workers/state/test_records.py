@@ -1,4 +1,4 @@
-"""Every step of a request is atomic, checked against state and attempt, and final where it says so."""
+"""Every state transition is atomic and checks state, attempt and worker; final states are final."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.state.registry import WorkerRegistry, WorkerReport
 from workers.state.scripts import FINISHED_CHANNEL, new_call_id
 
 PARAMS = {"prompt": "a “quoted” prompt \N{GRINNING FACE}", "seed": 2**53 - 1, "cfg": 1.5}
-TOKENS = "rq:queue:facelight-ic-light-foreground"
+WAKEUPS = "rq:queue:facelight-ic-light-foreground"
 OUTPUTS = (Output("a" * 32 + ".png", "image/png", 1234, 64, 32),)
 
 
@@ -37,26 +37,26 @@ def found(records: Records, request_id: str = "r1") -> Record:
     return record
 
 
-def taken(records: Records, worker: str = "worker-a") -> Record:
+def claimed(records: Records, worker: str = "worker-a") -> Record:
     record = claim(records, "ic-light", "foreground", worker)
     assert record is not None
     return record
 
 
-def together(records: Records, at_most: int = 4, call: str | None = None) -> list[Record]:
-    """Take as a worker does that holds a token."""
-    return records.claim_batch([("ic-light", "foreground")], "worker-a", call or new_call_id(), at_most, b"token")
+def claimed_batch(records: Records, max_size: int = 4, claim_id: str | None = None) -> list[Record]:
+    """Claim as a worker does that popped a wakeup."""
+    return records.claim_batch([("ic-light", "foreground")], "worker-a", claim_id or new_call_id(), max_size, b"wakeup")
 
 
 def started(records: Records, request_id: str = "r1") -> Record:
     created(records, request_id)
-    record = taken(records)
+    record = claimed(records)
     assert record.request_id == request_id
     return record
 
 
 def order(records: Records) -> list[str]:
-    """Take all that wait, by a worker each."""
+    """Claim all that are QUEUED, each by another worker."""
     ids = list[str]()
     while record := claim(records, "ic-light", "foreground", f"worker-{len(ids)}"):
         ids.append(record.request_id)
@@ -98,11 +98,11 @@ def test_every_record_expires(records: Records, redis: Redis) -> None:
     records.create("r1", "ic-light", "foreground", "owner", PARAMS, idempotency=Idempotency("key", "print"))
     assert 0 < redis.ttl("facelight:request:r1") <= 87_000
     assert [key for key in redis.scan_iter() if redis.ttl(key) == -1] == [b"rq:queues"]
-    taken(records)
+    claimed(records)
     assert [key for key in redis.scan_iter() if redis.ttl(key) == -1] == [b"rq:queues"]
 
 
-def test_a_request_can_fail_in_the_queue_and_at_work(records: Records) -> None:
+def test_a_request_can_fail_while_queued_and_while_processing(records: Records) -> None:
     assert records.fail(created(records, "queued"), "no room")
     assert records.depth("ic-light") == 0
     assert records.fail(started(records, "working"), "no face", 0.5)
@@ -125,10 +125,10 @@ def test_final_states_are_final(records: Records, end: Status) -> None:
     assert records.get("r1") == before
 
 
-def test_a_worker_given_up_for_dead_cannot_overwrite_its_successor(records: Records) -> None:
+def test_a_worker_presumed_dead_cannot_overwrite_its_successor(records: Records) -> None:
     first = started(records)
     assert records.requeue(first)
-    second = taken(records, "worker-b")
+    second = claimed(records, "worker-b")
     assert second.attempt == 2
     assert not complete(records, first, OUTPUTS, 9.0)
     assert not records.fail(first, "late")
@@ -138,18 +138,20 @@ def test_a_worker_given_up_for_dead_cannot_overwrite_its_successor(records: Reco
     assert done.worker == "worker-b"
 
 
-def test_a_step_sent_twice_counts_once(records: Records) -> None:
-    """The connection broke behind the step and before its answer, and the client sent it again."""
+def test_a_step_sent_twice_is_applied_once(records: Records) -> None:
+    """The connection broke after the step and before its reply, and the client sent it again."""
     created(records)
     created(records, "next")
-    call = new_call_id()
-    first, again = together(records, call=call), together(records, call=call)
+    claim_id = new_call_id()
+    first, again = claimed_batch(records, claim_id=claim_id), claimed_batch(records, claim_id=claim_id)
     assert again == first
     assert [record.request_id for record in again] == ["r1"]
     (first,) = first
     assert complete(records, first, OUTPUTS, 1.0)
-    assert together(records, call=call) == [], "it is not at work any more, and the next was not meant"
-    assert records.fail(taken(records), "that was the next")
+    assert claimed_batch(records, claim_id=claim_id) == [], (
+        "it is not in flight any more, and the next is of another claim"
+    )
+    assert records.fail(claimed(records), "that was the next")
     done = records.get("r1")
     assert complete(records, first, OUTPUTS, 1.0)
     assert records.get("r1") == done
@@ -160,7 +162,7 @@ def test_a_step_sent_twice_counts_once(records: Records) -> None:
 
 def test_a_stale_view_changes_nothing(records: Records) -> None:
     queued = created(records)
-    working = taken(records)
+    working = claimed(records)
     assert not records.fail(queued, "the janitor looked too early")
     for stale in (queued, replace(working, attempt=2), replace(working, worker="worker-b")):
         assert not records.requeue(stale)
@@ -175,14 +177,14 @@ def test_unfinished_requests_are_listed_oldest_first(records: Records, redis: Re
     assert unfinished(redis) == ["one", "three"]
 
 
-def test_only_one_of_many_workers_takes_a_request(records: Records) -> None:
+def test_only_one_of_many_workers_claims_a_request(records: Records) -> None:
     created(records)
     won: list[Record | None] = []
 
-    def take(number: int) -> None:
+    def claim_one(number: int) -> None:
         won.append(claim(records, "ic-light", "foreground", f"worker-{number}"))
 
-    threads = [threading.Thread(target=take, args=[number]) for number in range(16)]
+    threads = [threading.Thread(target=claim_one, args=[number]) for number in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -190,7 +192,7 @@ def test_only_one_of_many_workers_takes_a_request(records: Records) -> None:
     assert sum(record is not None for record in won) == 1
 
 
-def test_owners_take_turns(records: Records) -> None:
+def test_owners_share_the_queue_fairly(records: Records) -> None:
     for number in range(5):
         created(records, f"many-{number}", "many")
     created(records, "one", "one")
@@ -199,17 +201,17 @@ def test_owners_take_turns(records: Records) -> None:
     assert order(records) == ["many-0", "one", "two-0", "many-1", "two-1", "many-2", "many-3", "many-4"]
 
 
-def test_who_comes_again_and_again_does_not_starve_the_others(records: Records) -> None:
+def test_a_steady_owner_does_not_starve_the_others(records: Records) -> None:
     for number in range(4):
         created(records, f"many-{number}", "many")
     served = list[str]()
     for number in range(4):
         created(records, f"again-{number}", "again")
-        served += [taken(records, f"worker-{number}-{_}").request_id for _ in range(2)]
+        served += [claimed(records, f"worker-{number}-{_}").request_id for _ in range(2)]
     assert served == ["many-0", "again-0", "many-1", "again-1", "many-2", "again-2", "many-3", "again-3"]
 
 
-def test_variants_and_models_wait_apart(records: Records) -> None:
+def test_variants_and_models_have_separate_queues(records: Records) -> None:
     created(records, "light")
     records.create("dark", "ic-light", "background", "", {})
     records.create("face", "pulid-lightning", "default", "", {})
@@ -218,7 +220,7 @@ def test_variants_and_models_wait_apart(records: Records) -> None:
     assert records.depth("pulid-lightning") == 1
 
 
-def test_who_has_lost_a_worker_comes_before_all_others(records: Records) -> None:
+def test_a_requeued_request_is_at_the_front(records: Records) -> None:
     lost = started(records, "lost")
     for owner in ("owner", "other"):
         created(records, f"of-{owner}", owner)
@@ -246,11 +248,11 @@ def test_limits_are_exact_and_change_nothing(records: Records, redis: Redis) -> 
     with pytest.raises(QueueFull, match="3 requests are waiting"):
         records.check_room("ic-light", "c", limits)
     assert redis.keys("facelight:request:[abc]-2") == redis.keys("facelight:request:c-*") == []
-    taken(records)
-    assert submit("c-0", "c") == "c-0", "who is served waits no more"
+    claimed(records)
+    assert submit("c-0", "c") == "c-0", "a claimed request is not queued any more"
 
 
-def test_credits_are_taken_and_given_back_once(records: Records, redis: Redis) -> None:
+def test_credits_are_charged_and_refunded_once(records: Records, redis: Redis) -> None:
     keys = Keys(redis)
     owner = keys.add("alice", credits=5)[0].id
 
@@ -265,16 +267,16 @@ def test_credits_are_taken_and_given_back_once(records: Records, redis: Redis) -
     with pytest.raises(OutOfCredits, match=r"costs 3 credits; 2\.5 are left"):
         records.create("r2", "ic-light", "foreground", owner, {}, cost=3)
     assert records.get("r2") is None
-    record = taken(records)
+    record = claimed(records)
     assert records.fail(record, "no face")
     assert records.fail(record, "no face")
     assert left() == 5.0
     records.create("r3", "ic-light", "foreground", owner, {}, cost=5)
-    assert complete(records, taken(records), OUTPUTS, 1.0)
+    assert complete(records, claimed(records), OUTPUTS, 1.0)
     assert left() == 0.0
 
 
-def test_who_is_not_metered_pays_nothing_and_gets_nothing_back(records: Records, redis: Redis) -> None:
+def test_an_unmetered_key_is_neither_charged_nor_refunded(records: Records, redis: Redis) -> None:
     keys = Keys(redis)
     key = keys.add("alice")[0]
     records.create("r1", "ic-light", "foreground", key.id, {}, cost=2)
@@ -284,7 +286,7 @@ def test_who_is_not_metered_pays_nothing_and_gets_nothing_back(records: Records,
     assert keys.get(key.id) == replace(key, credits=1.0)
 
 
-def test_a_revoked_key_gets_nothing_back(records: Records, redis: Redis) -> None:
+def test_a_revoked_key_is_not_refunded(records: Records, redis: Redis) -> None:
     key = Keys(redis).add("alice", credits=5)[0]
     records.create("r1", "ic-light", "foreground", key.id, {}, cost=2)
     Keys(redis).revoke(key.id)
@@ -338,7 +340,7 @@ def test_a_running_request_is_cancelled_by_its_worker(records: Records) -> None:
     assert cancelled is not None
     assert (cancelled.status, cancelled.cancel_requested) == (Status.PROCESSING, True)
     assert records.report(record, 2, 4)
-    assert not complete(records, record, OUTPUTS, 1.0), "it has not seen it in time"
+    assert not complete(records, record, OUTPUTS, 1.0), "it had not seen the cancellation"
     assert (found(records).status, found(records).error) == (Status.FAILED, "The request was cancelled.")
 
 
@@ -348,7 +350,7 @@ def test_a_finished_request_cannot_be_cancelled(records: Records) -> None:
     assert found(records).status is Status.COMPLETED
 
 
-def test_a_cancelled_request_is_not_tried_again(records: Records) -> None:
+def test_a_cancelled_request_is_not_requeued(records: Records) -> None:
     record = started(records)
     records.cancel("r1")
     assert not records.requeue(record)
@@ -361,58 +363,58 @@ def test_progress_is_that_of_the_attempt(records: Records) -> None:
     assert (found(records).step, found(records).total) == (3, 25)
     records.requeue(first)
     assert (found(records).step, found(records).total) == (0, 0)
-    taken(records, "worker-b")
+    claimed(records, "worker-b")
     records.report(first, 9, 25)
-    assert found(records).step == 0, "the first worker is not at it any more"
+    assert found(records).step == 0, "the first attempt is over"
 
 
-def test_requests_of_one_shape_are_taken_together_while_many_wait(records: Records) -> None:
+def test_requests_of_one_batch_hint_are_claimed_together_from_a_long_queue(records: Records) -> None:
     for number in range(24):
         records.create(f"r{number:02}", "ic-light", "foreground", "", {}, batch_hint="512x640")
-    assert [len(together(records, most)) for most in (1, 2, 8)] == [1, 2, 3], "21 wait: at most 1 + 21 // 8"
-    assert len(together(records, 8)) == 3
-    assert [len(together(records, 8)) for _ in range(5)] == [2] * 4 + [1]
-    assert len(together(records, 8)) == 1, "a short queue is served one by one"
+    assert [len(claimed_batch(records, most)) for most in (1, 2, 8)] == [1, 2, 3], "21 wait: at most 1 + 21 // 8"
+    assert len(claimed_batch(records, 8)) == 3
+    assert [len(claimed_batch(records, 8)) for _ in range(5)] == [2] * 4 + [1]
+    assert len(claimed_batch(records, 8)) == 1, "a short queue is served one by one"
 
 
-def test_together_means_in_order(records: Records) -> None:
+def test_a_batch_is_claimed_in_order(records: Records) -> None:
     shapes = ["a", "a", "b", "a", "", "", *"c" * 60]
     for number, shape in enumerate(shapes):
         records.create(f"r{number:02}", "ic-light", "foreground", "", {}, batch_hint=shape)
-    found = [[record.request_id for record in together(records, 4)] for _ in range(6)]
+    found = [[record.request_id for record in claimed_batch(records, 4)] for _ in range(6)]
     assert found[:5] == [["r00", "r01"], ["r02"], ["r03"], ["r04"], ["r05"]]
     assert found[5] == ["r06", "r07", "r08", "r09"]
 
 
-def test_who_was_tried_before_is_alone(records: Records) -> None:
+def test_a_requeued_request_is_claimed_alone(records: Records) -> None:
     for number in range(40):
         records.create(f"r{number:02}", "ic-light", "foreground", "", {}, batch_hint="a")
-    for lost in together(records, 3):
+    for lost in claimed_batch(records, 3):
         assert records.requeue(lost)
-    assert [len(together(records, 4)) for _ in range(4)] == [1, 1, 1, 4]
+    assert [len(claimed_batch(records, 4)) for _ in range(4)] == [1, 1, 1, 4]
 
 
-def test_without_a_token_only_what_nobody_was_called_for_is_taken(records: Records, redis: Redis) -> None:
-    places = [("pulid-lightning", "default"), ("ic-light", "foreground")]
+def test_without_a_wakeup_only_requests_with_one_left_are_claimed(records: Records, redis: Redis) -> None:
+    queue_keys = [("pulid-lightning", "default"), ("ic-light", "foreground")]
     for number in range(20):
         records.create(f"r{number:02}", "ic-light", "foreground", "", {}, batch_hint="a")
 
     def ahead(**options: bool) -> list[str]:
-        found = records.claim_batch(places, "worker-a", new_call_id(), 2, **options)
+        found = records.claim_batch(queue_keys, "worker-a", new_call_id(), 2, **options)
         return [record.request_id for record in found]
 
     assert ahead() == ["r00", "r01"]
-    assert redis.llen(TOKENS) == 18, "as many tokens as requests"
-    redis.ltrim(TOKENS, 0, 0)
+    assert redis.llen(WAKEUPS) == 18, "as many wakeups as requests"
+    redis.ltrim(WAKEUPS, 0, 0)
     assert ahead() == ["r02", "r03"]
-    assert ahead() == [], "other workers are on their way"
-    redis.rpush(TOKENS, "token")
+    assert ahead() == [], "other workers were notified"
+    redis.rpush(WAKEUPS, "wakeup")
     redis.set("rq:suspended", 1)
     assert ahead() == [], "the operator has RQ's workers wait"
     redis.delete("rq:suspended")
     assert records.requeue(found(records, "r00"))
     assert ahead(first_attempt_only=True) == []
-    assert redis.llen(TOKENS) == 1, "the token is left to who takes it alone"
+    assert redis.llen(WAKEUPS) == 1, "the wakeup is left for the claim of a requeued request"
     assert ahead() == ["r00"]
 
 
@@ -422,14 +424,14 @@ def test_a_damaged_record_fails_and_the_next_is_served(records: Records, redis: 
     redis.hset("facelight:request:r1", "params", "not json")
     assert claim(records, "ic-light", "foreground", "worker-a") is None
     assert redis.hget("facelight:request:r1", "status") == b"FAILED"
-    assert taken(records).request_id == "r2"
+    assert claimed(records).request_id == "r2"
 
 
-def test_expired_records_are_passed_over(records: Records, redis: Redis) -> None:
+def test_expired_records_are_skipped(records: Records, redis: Redis) -> None:
     created(records)
     created(records, "r2")
     redis.delete("facelight:request:r1")
-    assert taken(records).request_id == "r2"
+    assert claimed(records).request_id == "r2"
     assert records.depth("ic-light") == 0
 
 
@@ -443,7 +445,7 @@ def full(redis: Redis) -> Iterator[None]:
         redis.config_set("maxmemory", 0)
 
 
-def test_what_was_accepted_goes_on_in_a_redis_that_is_full(records: Records, redis: Redis) -> None:
+def test_accepted_requests_proceed_in_a_full_redis(records: Records, redis: Redis) -> None:
     registry = WorkerRegistry(redis, 10)
     for number in range(4):
         created(records, f"r{number}")
@@ -454,20 +456,20 @@ def test_what_was_accepted_goes_on_in_a_redis_that_is_full(records: Records, red
         assert records.get("new") is None
         registry.heartbeat(WorkerReport("worker-a", "cpu", {}))
         assert is_alive(registry, "worker-a")
-        record = taken(records)
+        record = claimed(records)
         assert not records.report(record, 1, 2)
         assert records.requeue(record)
-        assert complete(records, taken(records), OUTPUTS, 1.0)
-        assert records.fail(taken(records), "no face")
+        assert complete(records, claimed(records), OUTPUTS, 1.0)
+        assert records.fail(claimed(records), "no face")
         assert records.cancel("r2").status is Status.FAILED
-        taken(records)
+        claimed(records)
         assert records.cancel("r3").cancel_requested
         assert records.audit(0, 10).seen == 1
     assert [found(records, f"r{number}").status.name[0] for number in range(4)] == ["C", "F", "F", "P"]
 
 
-def test_an_audit_mends_what_cannot_be(records: Records, redis: Redis) -> None:
-    """Keys are gone that nobody removes but a person, or a Redis that has lost its last second."""
+def test_an_audit_repairs_inconsistent_lists(records: Records, redis: Redis) -> None:
+    """Keys are missing because an operator deleted them, or Redis lost its last second."""
     created(records, "queued")
     redis.delete("facelight:waiting:ic-light:foreground", "facelight:owner_queue:ic-light:foreground:owner")
     assert records.audit(0, 10).repaired == ("queued",)
@@ -476,7 +478,7 @@ def test_an_audit_mends_what_cannot_be(records: Records, redis: Redis) -> None:
     assert records.audit(0, 10).repaired == ("queued",)
     with pytest.raises(QueueFull):
         records.check_room("ic-light", "owner", QueueLimits(per_owner=1))
-    taken(records)
+    claimed(records)
     redis.delete("facelight:running")
     assert records.audit(0, 10).repaired == ("queued",)
     assert records.running() == ["queued"]
@@ -485,7 +487,7 @@ def test_an_audit_mends_what_cannot_be(records: Records, redis: Redis) -> None:
     assert records.running() == []
 
 
-def test_an_audit_goes_on_where_the_last_one_ended(records: Records, redis: Redis) -> None:
+def test_an_audit_continues_where_the_last_one_ended(records: Records, redis: Redis) -> None:
     for number in range(5):
         created(records, f"r{number}")
     redis.delete("facelight:request:r3")
@@ -493,7 +495,7 @@ def test_an_audit_goes_on_where_the_last_one_ended(records: Records, redis: Redi
     assert unfinished(redis) == ["r0", "r1", "r2", "r4"]
 
 
-def test_who_has_waited_too_long_is_told_so(redis: Redis) -> None:
+def test_an_overdue_request_fails(redis: Redis) -> None:
     records = Records(redis, result_ttl_s=3600, request_ttl_s=0)
     key = Keys(redis).add("alice", credits=5)[0]
     records.create("r1", "ic-light", "foreground", key.id, {}, cost=2)

@@ -18,7 +18,7 @@ def test_reports_come_back_as_they_were_given(registry: WorkerRegistry) -> None:
     assert registry.live_workers() == reports
 
 
-def test_workers_that_left_or_fell_silent_leave_nothing_behind(registry: WorkerRegistry, redis: Redis) -> None:
+def test_deregistered_and_stale_workers_leave_nothing_behind(registry: WorkerRegistry, redis: Redis) -> None:
     for name in ("a", "b", "c"):
         registry.heartbeat(worker(name))
     registry.deregister("a")
@@ -29,9 +29,7 @@ def test_workers_that_left_or_fell_silent_leave_nothing_behind(registry: WorkerR
     assert redis.keys("facelight:*") == []
 
 
-def test_a_worker_that_was_silent_for_a_while_is_back_with_its_next_word(
-    registry: WorkerRegistry, redis: Redis
-) -> None:
+def test_a_stale_worker_is_live_again_with_its_next_heartbeat(registry: WorkerRegistry, redis: Redis) -> None:
     registry.heartbeat(worker("a"))
     redis.delete("facelight:worker:a")
     assert registry.live_workers() == []
@@ -39,14 +37,14 @@ def test_a_worker_that_was_silent_for_a_while_is_back_with_its_next_word(
     assert registry.live_workers() == [worker("a")]
 
 
-def test_what_workers_serve_is_put_together() -> None:
+def test_served_variants_are_the_union_over_workers() -> None:
     plain, able = worker("a", ModelState.READY, "foreground"), worker("b", ModelState.READY, "background")
     assert served_variants([plain], "ic-light") == {"foreground"}
     assert served_variants([plain, able], "ic-light") == {"foreground", "background"}
     assert served_variants([plain, worker("b", ModelState.LOADING, "background")], "ic-light") == {"foreground"}
 
 
-def test_what_is_served_is_not_known_while_nobody_serves_the_model() -> None:
+def test_served_variants_are_none_without_a_ready_worker() -> None:
     assert served_variants([], "ic-light") is None
     assert served_variants([worker("a", ModelState.LOADING)], "ic-light") is None
     assert served_variants([worker("a", ModelState.READY, "foreground")], "pulid-lightning") is None

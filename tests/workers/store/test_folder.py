@@ -1,4 +1,4 @@
-"""What only a folder has: drafts, and disks that are full or closed to us."""
+"""What only a folder has: partial files, and disks that are full or not writable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_drafts_of_dead_writers_are_swept_like_what_they_were_to_become(store: Store, tmp_path: Path) -> None:
+def test_partial_files_of_crashed_writers_are_purged_when_they_would_have_expired(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "store" / "ab"
     folder.mkdir(parents=True)
     for expires in (time.time() - 301, time.time() - 1):
@@ -35,7 +35,7 @@ def test_drafts_of_dead_writers_are_swept_like_what_they_were_to_become(store: S
     assert store.purge_expired() == 1
 
 
-def test_what_does_not_belong_there_is_swept_after_a_day(store: Store, tmp_path: Path) -> None:
+def test_foreign_files_are_purged_after_a_day(store: Store, tmp_path: Path) -> None:
     stray = tmp_path / "store" / "ab" / "notes.txt"
     stray.parent.mkdir(parents=True)
     stray.write_text("?")
@@ -51,7 +51,7 @@ def test_a_full_disk(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert files(tmp_path) == [], "nothing is left that would fill it further"
 
 
-def test_a_full_disk_at_start_may_have_room_again_later(
+def test_a_full_disk_at_start_is_only_logged(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill_disk(monkeypatch)
@@ -59,7 +59,7 @@ def test_a_full_disk_at_start_may_have_room_again_later(
     assert "No space left" in caplog.text
 
 
-def test_a_place_that_is_no_folder_is_told_at_start(tmp_path: Path) -> None:
+def test_a_path_that_is_no_folder_is_refused_at_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SettingsError, match="FACELIGHT_STORE: Not a directory"):
         open_store(str(tmp_path / "file" / "store")).check()

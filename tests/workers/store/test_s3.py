@@ -31,7 +31,7 @@ NAME = "a" * 32 + "-4102444800.png"
 
 @pytest.fixture(autouse=True)
 def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Failures are told at once."""
+    """Errors are raised without retries."""
     monkeypatch.setattr(s3, "_CONFIG", s3._CONFIG.merge(Config(retries={"total_max_attempts": 1})))
 
 
@@ -66,13 +66,13 @@ def answering(status: int, body: bytes, promised: int) -> Iterator[str]:
         thread.join()
 
 
-def test_a_bucket_that_does_not_exist_is_told_at_start(bucket: str) -> None:
+def test_a_missing_bucket_is_refused_at_start(bucket: str) -> None:
     with pytest.raises(SettingsError, match=r"FACELIGHT_STORE: bucket nobodys: .*NoSuchBucket"):
         open_store("s3://nobodys").check()
 
 
 @pytest.mark.parametrize("process", ["serve", "gateway", "worker"])
-def test_every_process_says_so_and_ends(bucket: str, tmp_path: Path, process: str) -> None:
+def test_every_process_reports_it_and_exits(bucket: str, tmp_path: Path, process: str) -> None:
     environment = {**os.environ, "FACELIGHT_STORE": "s3://nobodys", "FACELIGHT_DATA_DIR": str(tmp_path)}
     ended = subprocess.run([FACELIGHT, process], env=environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode in (1, 2)
@@ -99,7 +99,7 @@ def plain_store(certificate: Path | None, monkeypatch: pytest.MonkeyPatch, **fau
         yield server
 
 
-def test_a_server_that_keeps_a_checksums_frames_is_told_at_start_with_the_setting_that_helps(
+def test_a_server_that_keeps_checksum_frames_is_refused_at_start_with_the_remedy(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with plain_store(certificate, monkeypatch) as server:
@@ -116,7 +116,7 @@ def test_a_server_that_keeps_a_checksums_frames_is_told_at_start_with_the_settin
 
 
 @pytest.mark.parametrize("process", ["gateway", "worker"])
-def test_no_process_serves_from_a_server_that_keeps_frames(
+def test_no_process_starts_on_a_server_that_keeps_checksum_frames(
     certificate: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, process: str
 ) -> None:
     with plain_store(certificate, monkeypatch):
@@ -139,7 +139,7 @@ def test_no_process_serves_from_a_server_that_keeps_frames(
         pytest.param({"ranges": False}, "a part of a file", id="no ranges"),
     ],
 )
-def test_a_server_that_gives_back_anything_else_is_told_at_start(
+def test_a_server_that_returns_other_bytes_is_refused_at_start(
     certificate: Path, monkeypatch: pytest.MonkeyPatch, faults: dict[str, Any], words: str
 ) -> None:
     with plain_store(None, monkeypatch, **faults) as server:
@@ -148,16 +148,14 @@ def test_a_server_that_gives_back_anything_else_is_told_at_start(
         assert server.objects == {}
 
 
-def test_a_server_that_forgets_what_it_took_is_told_at_start(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_loses_files_is_refused_at_start(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with plain_store(None, monkeypatch) as server:
         server.objects = _Forgetful()
         with pytest.raises(SettingsError, match="FACELIGHT_STORE: bucket some: a file that was written is not there"):
             open_store("s3://some").check()
 
 
-def test_a_server_whose_checksum_belies_what_it_sends_is_told_at_start(
+def test_a_server_with_wrong_checksums_is_refused_at_start(
     bucket: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
@@ -173,14 +171,14 @@ def test_a_server_whose_checksum_belies_what_it_sends_is_told_at_start(
         open_store(f"s3://{bucket}").check()
 
 
-def test_missing_credentials_are_told_at_start(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_refused_at_start(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(SettingsError, match=r"FACELIGHT_STORE: .*Unable to locate credentials"):
         open_store(f"s3://{bucket}").check()
 
 
-def test_wrong_credentials_are_told_at_start(bucket: str, s3_url: str) -> None:
+def test_wrong_credentials_are_refused_at_start(bucket: str, s3_url: str) -> None:
     httpx.post(f"{s3_url}/moto-api/reset-auth", content=b"0")  # from now on keys are looked at
     try:
         with pytest.raises(SettingsError, match=r"FACELIGHT_STORE: .*InvalidAccessKeyId"):
@@ -193,7 +191,7 @@ def test_wrong_credentials_are_told_at_start(bucket: str, s3_url: str) -> None:
     ("name", "value"),
     [("AWS_ENDPOINT_URL", "minio:9000"), ("AWS_PROFILE", "nobodys"), ("AWS_REQUEST_CHECKSUM_CALCULATION", "never")],
 )
-def test_settings_of_boto3_that_do_not_fit_are_told(
+def test_invalid_boto3_settings_are_refused(
     bucket: str, name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -201,13 +199,13 @@ def test_settings_of_boto3_that_do_not_fit_are_told(
         open_store(f"s3://{bucket}")
 
 
-def test_a_server_that_is_away_may_come_back(
+def test_an_unreachable_server_is_only_logged(
     bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     store = open_store(f"s3://{bucket}")
     store.check()
-    assert "cannot be used yet" in caplog.text
+    assert "not available yet" in caplog.text
     for attempt in (
         lambda: store.put(b"x", "png", 60),
         lambda: store.find(NAME),
@@ -218,17 +216,17 @@ def test_a_server_that_is_away_may_come_back(
         with pytest.raises(StoreUnavailable, match=bucket):
             attempt()
     store.delete(NAME)
-    assert "left to expire" in caplog.text
+    assert "cannot be deleted before it expires" in caplog.text
 
 
-def test_a_server_in_trouble(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_errors(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with answering(503, b"", 0) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(StoreUnavailable):
             open_store(f"s3://{bucket}").put(b"x", "png", 60)
 
 
-def test_a_picture_that_breaks_off_is_not_taken_for_whole(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truncated_download_is_an_error(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with answering(200, b"half a pict", 100) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         store = open_store(f"s3://{bucket}")
@@ -240,7 +238,7 @@ def test_a_picture_that_breaks_off_is_not_taken_for_whole(bucket: str, monkeypat
             list(chunks)
 
 
-def test_expired_files_of_many_pages_are_swept_and_nothing_else(bucket: str) -> None:
+def test_expired_files_of_many_pages_are_purged_and_nothing_else(bucket: str) -> None:
     backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
     for index in range(2100):
         backend.put_object(bucket, f"pictures/{index:032d}-1000000000.png", b"")
@@ -253,7 +251,7 @@ def test_expired_files_of_many_pages_are_swept_and_nothing_else(bucket: str) -> 
     assert keys(bucket) == {f"pictures/{kept}", *foreign}
 
 
-def test_without_prefix_files_lie_at_the_top(bucket: str) -> None:
+def test_without_a_prefix_keys_are_names(bucket: str) -> None:
     name = open_store(f"s3://{bucket}").put(b"picture", "png", 60)
     assert keys(bucket) == {name}
 

@@ -20,7 +20,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return open_store(f"s3://{request.getfixturevalue('bucket')}/pictures")
 
 
-def test_what_is_put_is_found(store: Store) -> None:
+def test_a_file_that_was_put_is_found(store: Store) -> None:
     name = store.put(b"picture", "png", ttl_s=60)
     found = store.find(name)
     assert found is not None
@@ -29,19 +29,19 @@ def test_what_is_put_is_found(store: Store) -> None:
     assert 50 < found.ttl_s <= 61
 
 
-def test_what_is_placed_can_be_read_before_it_is_durable(store: Store) -> None:
+def test_a_staged_file_is_readable_before_it_is_durable(store: Store) -> None:
     with store.staged(b"picture", "bin", ttl_s=60) as name:
         assert store.read(name) == b"picture"
     assert store.read(name) == b"picture"
 
 
-def test_what_is_placed_is_gone_if_nothing_came_of_it(store: Store) -> None:
+def test_a_staged_file_is_deleted_if_the_block_raises(store: Store) -> None:
     with pytest.raises(LookupError), store.staged(b"picture", "bin", ttl_s=60) as name:
         raise LookupError
     assert store.read(name) is None
 
 
-def test_names_are_long_and_differ_and_tell_when_they_expire(store: Store) -> None:
+def test_names_are_unguessable_and_hold_the_expiry(store: Store) -> None:
     names = {store.put(b"same", "webp", ttl_s=60) for _ in range(20)}
     assert len(names) == 20
     for name in names:
@@ -51,7 +51,7 @@ def test_names_are_long_and_differ_and_tell_when_they_expire(store: Store) -> No
 
 
 @pytest.mark.parametrize("size", [1, 1000, 1_000_000])
-def test_parts(store: Store, size: int) -> None:
+def test_ranges(store: Store, size: int) -> None:
     data = bytes(index % 251 for index in range(size))
     found = store.find(store.put(data, "jpg", ttl_s=60))
     assert found is not None
@@ -73,7 +73,7 @@ def test_an_open_file_is_read_to_its_end(store: Store) -> None:
     assert store.open(found, 0, found.size) is None
 
 
-def test_expired_files_are_not_found_but_swept_later(store: Store) -> None:
+def test_expired_files_are_not_found_and_purged_later(store: Store) -> None:
     just, long_ago = (store.put(b"picture", "png", ttl_s) for ttl_s in (-1, -400))
     kept = store.put(b"other", "png", ttl_s=60)
     assert store.find(just) is store.find(long_ago) is store.read(just) is None
@@ -82,13 +82,13 @@ def test_expired_files_are_not_found_but_swept_later(store: Store) -> None:
     assert store.read(kept) == b"other"
 
 
-def test_a_file_cannot_be_had_for_longer_by_another_name(store: Store) -> None:
+def test_another_expiry_in_the_name_finds_nothing(store: Store) -> None:
     name = store.put(b"picture", "png", ttl_s=60)
     token, _, _ = name.removesuffix(".png").rpartition("-")
     assert store.find(f"{token}-{int(time.time()) + 86_400}.png") is None
 
 
-def test_a_dropped_file_is_gone(store: Store) -> None:
+def test_a_deleted_file_is_gone(store: Store) -> None:
     name = store.put(b"picture", "bin", ttl_s=60)
     store.delete(name)
     store.delete(name)
@@ -101,7 +101,7 @@ def test_two_processes_see_the_same_files(store: Store, tmp_path: Path, request:
     assert other.read(store.put(b"picture", "png", ttl_s=60)) == b"picture"
 
 
-def test_a_store_that_can_be_used_passes_its_check_and_stays_empty(store: Store) -> None:
+def test_a_usable_store_passes_its_check_and_stays_empty(store: Store) -> None:
     store.check()
     assert store.purge_expired() == 0
 
@@ -125,14 +125,14 @@ NAME = "a" * 32 + "-4102444800.png"
         NAME + "\n",
     ],
 )
-def test_what_is_no_name_is_not_found(store: Store, name: str) -> None:
+def test_malformed_names_are_not_found(store: Store, name: str) -> None:
     assert is_name(NAME)
     assert not is_name(name)
     assert store.find(name) is store.read(name) is None
     store.delete(name)
 
 
-def test_a_file_with_an_owner_is_for_that_one_alone(store: Store) -> None:
+def test_a_private_file_is_readable_by_its_owner_only(store: Store) -> None:
     name = store.put(b"mine", "png", 60, "key_1")
     assert is_private(name)
     assert may_read(name, "key_1")

@@ -1,4 +1,4 @@
-"""The books notice what they are there to notice: each test cooks them in one way."""
+"""The audit finds every kind of inconsistency: each test corrupts the data in one way."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.audit import audit
+from tests.faults.audit_log import read_audit_log
 from tests.faults.behaviour import Behaviour
 from tests.faults.cluster import Cluster, cluster
-from tests.faults.ledger import read_ledger
 from tests.faults.redis_member import RedisMember
 from workers.state.record import Status
 
@@ -24,7 +24,7 @@ def made() -> Iterator[Cluster]:
 
 @pytest.fixture
 def request_id(made: Cluster) -> Iterator[str]:
-    """A request that has ended well, in books that balance."""
+    """A request that has completed, with nothing for the audit to find."""
     made.redis.client.flushall()
     made.caller.accepted.clear()
     request_id = made.caller.accept(Behaviour(), number_of_images=2)
@@ -68,7 +68,7 @@ def test_a_request_that_never_ends(made: Cluster) -> None:
 
 def test_a_picture_that_is_gone(made: Cluster, request_id: str) -> None:
     next((made.data_dir / "store").rglob(picture_of(made, request_id))).unlink()
-    assert of(made, request_id) == ["it is COMPLETED, and a picture of it cannot be had"]
+    assert of(made, request_id) == ["it is COMPLETED, and one of its pictures cannot be fetched"]
 
 
 def test_pictures_of_two_runs(made: Cluster, request_id: str) -> None:
@@ -90,7 +90,7 @@ def test_a_key_that_never_expires(made: Cluster) -> None:
     made.redis.client.delete("facelight:odd")
 
 
-def test_the_ledger_outlives_redis(tmp_path: Path) -> None:
+def test_the_audit_log_survives_redis(tmp_path: Path) -> None:
     redis = RedisMember(tmp_path)
     redis.start()
     try:
@@ -99,10 +99,10 @@ def test_the_ledger_outlives_redis(tmp_path: Path) -> None:
         redis.kill()
         with redis.append_only_file.open("ab") as file:
             file.write(b"*4\r\n$4\r\nHSET\r\n$19\r\nfacelight:request:a\r\n$6\r\nstatus\r\n$9\r\nCOMP")  # cut short
-        assert read_ledger(redis.append_only_file)["a"].states == ("QUEUED", "PROCESSING")
+        assert read_audit_log(redis.append_only_file)["a"].states == ("QUEUED", "PROCESSING")
         redis.start()
         redis.client.hset("facelight:request:a", "status", "FAILED")
-        assert read_ledger(redis.append_only_file)["a"].states == ("QUEUED", "PROCESSING", "FAILED")
+        assert read_audit_log(redis.append_only_file)["a"].states == ("QUEUED", "PROCESSING", "FAILED")
     finally:
         redis.end()
 

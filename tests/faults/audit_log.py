@@ -1,7 +1,7 @@
-"""Every step that any request ever took, read from the append-only file of Redis.
+"""The audit log: every state transition of every request, read from the append-only file of Redis.
 
-The file holds what each script wrote, in order, and outlives the death of everybody who was there. So it says without
-a gap how often a request became COMPLETED or FAILED, whoever did it and whoever heard of it.
+The file holds every write of every script, in order, and survives the processes that made them. So it says without a
+gap how often a request became COMPLETED or FAILED, by which process ever.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ _WRITES = {b"HSET", b"HMSET", b"HSETNX"}
 
 
 @dataclass(frozen=True)
-class Life:
+class RequestLifecycle:
     """The states that a request went through, as they were written."""
 
     states: tuple[Status, ...]
 
     @property
     def ends(self) -> int:
-        """How often it ended."""
+        """How often it reached a final state."""
         return sum(state.is_final for state in self.states)
 
     @property
-    def moved_on(self) -> bool:
-        """Whether anything followed its end."""
+    def changed_after_end(self) -> bool:
+        """Whether any state followed a final one."""
         return any(state.is_final for state in self.states[:-1])
 
 
-def read_ledger(append_only_file: Path) -> dict[str, Life]:
-    """The life of every request, by id, oldest first."""
+def read_audit_log(append_only_file: Path) -> dict[str, RequestLifecycle]:
+    """The lifecycle of every request, by id, oldest first."""
     states: defaultdict[str, list[Status]] = defaultdict(list)
     with append_only_file.open("rb") as file:
         for command in _commands(file):
@@ -44,7 +44,7 @@ def read_ledger(append_only_file: Path) -> dict[str, Life]:
                 fields = dict(zip(command[2::2], command[3::2], strict=True))
                 if status := fields.get(b"status"):
                     states[command[1].removeprefix(_RECORD).decode()].append(Status(status.decode()))
-    return {request_id: Life(tuple(found)) for request_id, found in states.items()}
+    return {request_id: RequestLifecycle(tuple(found)) for request_id, found in states.items()}
 
 
 def _commands(file: BinaryIO) -> Iterator[list[bytes]]:

@@ -9,34 +9,46 @@ from cli.accept.checks import image, light, subject
 from cli.accept.client import ImageRequest, ImageResponse
 from cli.accept.luma import Rgb
 from cli.accept.photos import Photo
-from cli.accept.scenario import FIRST_SEED, Check, Scenario, Scope, changed, pixels, right_sizes, seeds, skip_if
+from cli.accept.scenario import (
+    FIRST_SEED,
+    Check,
+    ModelScenarios,
+    Scenario,
+    Scope,
+    Sizes,
+    changed,
+    pixels,
+    right_sizes,
+    seeds,
+    skip_if,
+)
 
 SLUG: Final = "ic-light"
 _PAIRS: Final = (light.HORIZONTAL, light.VERTICAL)
 
 
-def relit(scope: Scope) -> Iterator[Scenario]:
+def _relit(scope: Scope) -> Iterator[Scenario]:
     """One scenario per photo."""
     for photo in scope.photos:
-        base = scene(scope, photo)
+        base = _scene(scope, photo)
         lit = [changed(base, source, light_source=source) for pair in _PAIRS for source in (pair.near, pair.far)]
         requests = tuple(request for one in lit for request in seeds(one, scope.seeds))
         yield Scenario(SLUG, f"{photo.shows.capitalize()}, lit from four sides", requests, _checks(scope, photo))
 
 
-def scene(scope: Scope, photo: Photo) -> ImageRequest:
+def _scene(scope: Scope, photo: Photo) -> ImageRequest:
     """One request for a lossless image."""
     params = {
-        "prompt": f"{photo.shows}, image_quality lighting",
+        "prompt": f"{photo.shows}, natural lighting",
         "light_source": "Left Light",
         "seed": FIRST_SEED,
         "output_format": "png",
     }
-    return ImageRequest(SLUG, photo, {**params, **scope.sizes[SLUG].usual}, "")
+    return ImageRequest(SLUG, photo, {**params, **scope.sizes.usual}, "")
 
 
 def _checks(scope: Scope, photo: Photo) -> tuple[Check, ...]:
-    reason = scope.skip_reasons.get(SLUG)
+    reason = scope.skip_reason
     return (
         *(skip_if(reason, pair.title, _lit_from(pair)) for pair in _PAIRS),
         skip_if(
@@ -53,3 +65,12 @@ def _lit_from(pair: light.Opposites) -> Check:
 
 def _lit(responses: Sequence[ImageResponse], light_source: str) -> list[Rgb]:
     return [response.pixels for response in responses if response.request.params["light_source"] == light_source]
+
+
+_FAST: Final = {"steps": 2, "highres_scale": 1}
+SCENARIOS: Final = ModelScenarios(
+    content=_relit,
+    base=lambda scope: _scene(scope, scope.photos[0]),
+    full=Sizes({}, {"width": 640, "height": 512}),
+    quick=Sizes({"width": 256, "height": 320, **_FAST}, {"width": 320, "height": 256, **_FAST}),
+)

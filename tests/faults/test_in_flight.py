@@ -1,4 +1,4 @@
-"""A worker process has several requests in hand: some in a run, some ahead of it. What becomes of them when it ends."""
+"""A worker has several requests in flight, executing and prefetched: what becomes of them when it ends."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _HASTY = {"heartbeat_ttl_s": 2, "janitor_interval_s": 0.5}
 
 
 def _fill(made: Cluster, count: int = 24) -> dict[str, str]:
-    """Have so many requests wait for one worker, and it begin on several; returns the ids of those in hand."""
+    """Enqueue so many requests, wait until the one worker has claimed several; returns those in flight by id."""
     for _ in range(count):
         made.caller.accept(Behaviour(steps=3, step_ms=300))
     made.workers[0].start()
-    until(lambda: made.redis.client.hlen("facelight:running") >= 3, "a run, and requests taken ahead of it")
+    until(lambda: made.redis.client.hlen("facelight:running") >= 3, "a run, and prefetched requests")
     return dict(made.redis.client.hgetall("facelight:running"))
 
 
@@ -24,26 +24,26 @@ def _names(fields: dict[bytes, bytes]) -> set[str]:
     return {name.decode() for name in fields}
 
 
-def test_killed_with_many_in_hand() -> None:
+def test_killed_with_many_in_flight() -> None:
     with cluster(workers=1, keep=False, **_HASTY) as made:
         made.workers[0].kill()
-        in_hand = _names(_fill(made))
-        until(lambda: len(made.redis.client.hkeys("facelight:running")) > 4, "requests ahead of those that are drawn")
-        in_hand |= _names(made.redis.client.hgetall("facelight:running"))
+        in_flight = _names(_fill(made))
+        until(lambda: len(made.redis.client.hkeys("facelight:running")) > 4, "prefetched requests")
+        in_flight |= _names(made.redis.client.hgetall("facelight:running"))
         made.workers[0].kill()
         made.workers[0].start()
         made.settled()
         assert {made.caller.status(found) for found in made.caller.accepted} == {"COMPLETED"}
         assert made.audit() == []
         for request_id, label in made.caller.accepted.items():
-            assert made.runs.count(label) <= (2 if request_id in in_hand else 1)
+            assert made.runs.count(label) <= (2 if request_id in in_flight else 1)
 
 
-def test_told_to_end_with_many_in_hand() -> None:
+def test_terminated_with_many_in_flight() -> None:
     with cluster(workers=1, keep=False) as made:
         made.workers[0].kill()
         _fill(made)
-        until(lambda: len(made.redis.client.hkeys("facelight:running")) > 4, "requests ahead of those that are drawn")
+        until(lambda: len(made.redis.client.hkeys("facelight:running")) > 4, "prefetched requests")
         made.workers[0].send(signal.SIGTERM)
         assert made.workers[0].wait() == 0
         found = [made.caller.status(request_id) for request_id in made.caller.accepted]

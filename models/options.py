@@ -1,0 +1,41 @@
+"""What an operator chooses for a model when it is loaded. Free of torch.
+
+Every model has an `Options` class, in `models/<model>/options.py`. The fields of all of them are settings of a worker:
+`FACELIGHT_CPU_NOISE` sets `cpu_noise`. Models that have an option of the same name share the variable.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import NoDecode
+
+Compile = Literal["auto", "off", "on", "max"]
+"""Whether networks are compiled: on CUDA only, never, always, or always with a search for the fastest kernels."""
+
+
+def split_words(value: object) -> object:
+    """Split a comma-separated string into its words; leave everything else as it is."""
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    return value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_words)]
+"""A comma-separated list in the environment."""
+
+
+class ModelOptions(BaseModel):
+    """Options that every model has."""
+
+    model_config = ConfigDict(frozen=True)
+
+    compile: Compile = Field(
+        "auto",
+        description="Compile networks at start, before anything is served: `auto` does so for a GPU alone, and falls "
+        "back to eager execution where it fails, which the log and `/health/ready` say; `off` never does; `on` always "
+        "does, and a model for which it fails is not served; `max` is `on` with a search for the fastest kernels, "
+        "which takes many minutes at the first start. Kernels are kept for later starts: in TORCHINDUCTOR_CACHE_DIR "
+        "and TRITON_CACHE_DIR, else in `compiled` in the data folder.",
+    )
