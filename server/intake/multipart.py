@@ -1,4 +1,4 @@
-"""Bodies of `multipart/form-data` (RFC 7578), as their fields in order."""
+"""Parses `multipart/form-data` (RFC 7578) into its fields, in order."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class _Part:
 
 
 class _Form:
-    """Collects what the parser finds."""
+    """Collects parts by the callbacks of the parser."""
 
     def __init__(self) -> None:
         self.parts: list[_Part] = []
