@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from cli import serve
 from cli.main import app
 from server.settings import GatewaySettings
-from tests.faults.shim import Shim
+from tests.faults.processes.shim import Shim
 from workers.errors import NameTaken
 from workers.state.connection import connect
 from workers.state.keys import Keys, is_well_formed

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.faults.audit_log import RequestLifecycle, read_audit_log
-from tests.faults.caller import Caller, colour_of
-from tests.faults.redis_member import RedisMember
+from tests.faults.processes.caller import Caller, colour_of
+from tests.faults.processes.redis_member import RedisMember
 from tests.faults.runs import RunLog
 
 LASTING = re.compile(r"facelight:(key:.+|key-digests|open|workers)|rq:(queues|workers|(workers|wip|failed):[a-z-]+)")

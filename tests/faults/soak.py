@@ -15,12 +15,12 @@ from threading import Event, Thread
 from tests.faults.audit import lasting_keys
 from tests.faults.audit_log import read_audit_log
 from tests.faults.behaviour import Behaviour
-from tests.faults.caller import Answer
-from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.load import SteadyLoad
+from tests.faults.processes.caller import Answer
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.load import SteadyLoad
+from tests.faults.processes.waiting import until
 from tests.faults.report import line, publish
-from tests.faults.waiting import until
 
 _TTL_S = 60
 _KILL_EVERY_S = 20.0

@@ -11,8 +11,8 @@ import pytest
 from tests.faults.audit import audit
 from tests.faults.audit_log import read_audit_log
 from tests.faults.behaviour import Behaviour
-from tests.faults.cluster import Cluster, cluster
-from tests.faults.redis_member import RedisMember
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.redis_member import RedisMember
 from workers.state.record import Status
 
 

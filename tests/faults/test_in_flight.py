@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 
 from tests.faults.behaviour import Behaviour
-from tests.faults.cluster import Cluster, cluster
-from tests.faults.waiting import until
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.waiting import until
 
 _HASTY = {"heartbeat_ttl_s": 2, "janitor_interval_s": 0.5}
 

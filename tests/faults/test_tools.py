@@ -14,14 +14,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from tests.faults.caller import Answer
 from tests.faults.finding import Fault, Finding
-from tests.faults.load import SteadyLoad, outages
+from tests.faults.processes.caller import Answer
+from tests.faults.processes.load import SteadyLoad, outages
+from tests.faults.processes.shim import Shim
+from tests.faults.processes.waiting import TimedOut, percentile, until
 from tests.faults.report import line, with_finding
 from tests.faults.runs import RunLog
-from tests.faults.shim import Shim
 from tests.faults.soak import Memory
-from tests.faults.waiting import TimedOut, percentile, until
 
 
 def answer(code: int, **headers: str) -> Answer:

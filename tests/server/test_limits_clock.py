@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.faults.fake_clock import set_clock
-from tests.faults.members import Member
-from tests.faults.waiting import until
+from tests.faults.processes.fake_clock import set_clock
+from tests.faults.processes.members import Member
+from tests.faults.processes.waiting import until
 from tests.live_server import free_port
 from tests.server.support import body_for
 from workers.state.connection import connect
@@ -28,7 +28,7 @@ def gateways(redis_url: str, folder: Path, *ahead_s: float) -> Iterator[list[str
         set_clock(data_dir, "gateway", seconds)
         settings = {"redis_url": redis_url, "data_dir": data_dir, "port": free_port(), "require_key": "true"}
         environment = {f"FACELIGHT_{name.upper()}": str(value) for name, value in settings.items()}
-        command = (sys.executable, "-m", "tests.faults.gateway_with_fake_clock")
+        command = (sys.executable, "-m", "tests.faults.processes.gateway_with_fake_clock")
         members.append(Member(f"gateway-{number}", command, environment, folder))
     urls = [f"http://127.0.0.1:{member.environment['FACELIGHT_PORT']}" for member in members]
     try:

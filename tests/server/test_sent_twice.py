@@ -17,7 +17,7 @@ from server.errors import TooManyRequests
 from server.limits import Rates, UploadQuota
 from server.settings import GatewaySettings
 from tests.conftest import REPOSITORY
-from tests.faults.shim import Shim
+from tests.faults.processes.shim import Shim
 from tests.server.conftest import NEVER
 from tests.server.support import DATA_URI, PNG, body_for, serving
 from tests.workers.state.support import claim, complete, wakeups_key

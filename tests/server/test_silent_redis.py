@@ -16,8 +16,8 @@ import pytest
 from models.catalog import MODELS
 from server.settings import GatewaySettings
 from tests.conftest import wait_for_redis
-from tests.faults.shim import Shim
-from tests.faults.waiting import until
+from tests.faults.processes.shim import Shim
+from tests.faults.processes.waiting import until
 from tests.server.conftest import NEVER
 from tests.server.support import DATA_URI, Client, FakeWorker, body_for, serving
 from tests.server.test_without_redis import own_redis

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from tests.faults.behaviour import Behaviour
-from tests.faults.cluster import Cluster, cluster
-from tests.faults.fake_clock import set_clock
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.waiting import until
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.fake_clock import set_clock
+from tests.faults.processes.waiting import until
 
 _TTL_S = 3600
 _SLACK_S = 5.0

@@ -7,11 +7,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.faults.behaviour import Behaviour
-from tests.faults.caller import Answer
-from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.load import SteadyLoad
-from tests.faults.waiting import percentile, until
+from tests.faults.processes.caller import Answer
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.load import SteadyLoad
+from tests.faults.processes.waiting import percentile, until
 
 _STATUS_S = 0.050
 _SUBMIT_S = 0.100

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.faults.behaviour import Behaviour, Ending
-from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.members import ends_of
-from tests.faults.waiting import until
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.members import ends_of
+from tests.faults.processes.waiting import until
 
 _HASTY = {"heartbeat_ttl_s": 2, "janitor_interval_s": 0.5}
 _GRACE_S = 10.0

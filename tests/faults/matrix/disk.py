@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.behaviour import Behaviour
-from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.waiting import until
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.waiting import until
 
 _SIZE = "2m"
 

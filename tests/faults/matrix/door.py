@@ -11,12 +11,12 @@ from itertools import count
 
 from tests.faults.audit_log import read_audit_log
 from tests.faults.behaviour import Behaviour
-from tests.faults.caller import Answer, body_for
-from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.load import SteadyLoad
-from tests.faults.members import ends_of
-from tests.faults.waiting import until
+from tests.faults.processes.caller import Answer, body_for
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.load import SteadyLoad
+from tests.faults.processes.members import ends_of
+from tests.faults.processes.waiting import until
 
 _REPAIR_S = 30.0
 _POLL_S = 0.25

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.behaviour import Behaviour
-from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.members import Member
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.members import Member
 
 
 def garbage(full: bool, finding: Finding) -> None:

@@ -8,10 +8,10 @@ import time
 from urllib.parse import urlsplit
 
 from tests.faults.behaviour import Behaviour
-from tests.faults.caller import body_for
-from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.waiting import until
+from tests.faults.processes.caller import body_for
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.waiting import until
 
 _QUEUED_S = 1.0
 _STEP_MS = 200.0

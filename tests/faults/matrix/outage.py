@@ -9,11 +9,11 @@ from collections.abc import Callable
 from functools import partial
 
 from tests.faults.behaviour import Behaviour
-from tests.faults.caller import Answer
-from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.load import SteadyLoad, outages
-from tests.faults.waiting import percentile, until
+from tests.faults.processes.caller import Answer
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.load import SteadyLoad, outages
+from tests.faults.processes.waiting import percentile, until
 from workers.state.keys import Keys
 
 _RECOVERY_S = 10.0

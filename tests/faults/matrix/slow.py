@@ -10,11 +10,11 @@ from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
 from tests.faults.behaviour import Behaviour
-from tests.faults.caller import TIMEOUT_S
-from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.load import SteadyLoad
-from tests.faults.waiting import percentile, until
+from tests.faults.processes.caller import TIMEOUT_S
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.load import SteadyLoad
+from tests.faults.processes.waiting import percentile, until
 
 _SLACK_S = 0.05
 """What chance adds to a 99th percentile on a small machine."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from models.catalog import MODELS
 from models.weights.installed import read_installed
-from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.members import Member
-from tests.faults.waiting import until
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.members import Member
+from tests.faults.processes.waiting import until
 
 
 def flipped(full: bool, finding: Finding) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.faults.behaviour import Behaviour
-from tests.faults.cluster import Cluster, cluster
 from tests.faults.finding import Fault, Finding, unless
-from tests.faults.members import Member
-from tests.faults.waiting import percentile, until
+from tests.faults.processes.cluster import Cluster, cluster
+from tests.faults.processes.members import Member
+from tests.faults.processes.waiting import percentile, until
 
 _RERUN_S = 15.0
 _POISON_S = 60.0

@@ -19,8 +19,8 @@ from models.pulid_lightning.options import Options
 from models.runtime.compiler import Compiler
 from models.runtime.runner import Execution
 from models.weights.installed import WeightSet
-from tests.faults.members import Member
-from tests.faults.waiting import until
+from tests.faults.processes.members import Member
+from tests.faults.processes.waiting import until
 from workers.engine.model_loader import LoadedModels
 from workers.errors import SettingsError
 from workers.settings import WorkerSettings, read_settings

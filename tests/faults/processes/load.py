@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.faults.caller import Answer
+from tests.faults.processes.caller import Answer
 
 Call = Callable[[], Answer]
 

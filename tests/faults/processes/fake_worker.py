@@ -1,4 +1,4 @@
-"""`python -m tests.faults.fake_worker`: a worker process with fake models.
+"""`python -m tests.faults.processes.fake_worker`: a worker process with fake models.
 
 Everything else is real: RQ, the stages, heartbeat, watchdog, store. Starts in half a second, for nothing imports torch
 unless a request asks for one of its errors.
@@ -20,8 +20,8 @@ import numpy as np
 from models.catalog import MODELS
 from models.params import CommonParams
 from models.pipeline import OnStep, Pipeline, Pixels
-from tests.faults import fake_clock
 from tests.faults.behaviour import Behaviour
+from tests.faults.processes import fake_clock
 from tests.faults.runs import RunLog
 from workers.engine.rq_loop import DEVICE_BROKEN
 from workers.engine.worker import serve
