@@ -53,16 +53,15 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
     app.add_middleware(ResponseHeadersMiddleware, drain=app.state.drain)
-    if settings.access_log:
-        app.add_middleware(AccessLog)
     add_error_handlers(app)
     # Routes are matched in this order, so the most frequent ones come first.
-    for router in (requests.router, generate.build_router()):
-        app.include_router(router, dependencies=[Depends(authenticate)])
-    for router in PUBLIC:
-        app.include_router(router)
-    for router in (uploads.router, account.router):
-        app.include_router(router, dependencies=[Depends(authenticate)])
+    routers = (requests.router, generate.build_router(), *PUBLIC, uploads.router, account.router)
+    for router in routers:
+        app.include_router(router, dependencies=[] if router in PUBLIC else [Depends(authenticate)])
+    if settings.access_log:
+        paths = ["/openapi.json", *(getattr(route, "path", "") for router in routers for route in router.routes)]
+        segments = {segment for path in paths for segment in path.split("/") if "{" not in segment}
+        app.add_middleware(AccessLog, known_segments=segments)
     return app
 
 

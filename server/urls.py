@@ -18,6 +18,7 @@ _HOST: Final = re.compile(
 _PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 FILES: Final = "/files/"
+REQUEST_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)

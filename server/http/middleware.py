@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from contextlib import nullcontext
 from typing import Final
 
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import SECURITY_HEADERS, BodyTooLarge
 from server.http.drain import Drain
+from server.urls import REQUEST_ID
 from workers.logs import request_context
 from workers.state.connection import wait_budget
 
@@ -23,11 +25,14 @@ _CLIENT_CLOSED_REQUEST: Final = 499
 class AccessLog:
     """Logs one line per HTTP request: method, path without query, status, milliseconds, name of the API key.
 
-    Lines logged while the request is served have its request id once it is bound; see `workers.logs`.
+    Segments of the path other than `known_segments` and ids of requests are logged as `*`: they may be API keys that a
+    client has misplaced, or names of files, which anyone may download who knows them. Lines logged while the request is
+    served have its request id once it is bound; see `workers.logs`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, known_segments: Collection[str]) -> None:
         self._app = app
+        self._known_segments = known_segments
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, then log it."""
@@ -55,28 +60,24 @@ class AccessLog:
             try:
                 await self._app(scope, watched_receive, watched_send)
             finally:  # without a status an exception is passing, which becomes 500 outside of this middleware
-                _log_access(scope, status or 500, (time.perf_counter() - began) * 1000)
+                self._log(scope, status or 500, (time.perf_counter() - began) * 1000)
 
-
-def _log_access(scope: Scope, status: int, duration_ms: float) -> None:
-    path = scope["raw_path"].decode("ascii", "backslashreplace")  # percent-encoded: holds no control characters
-    caller = scope["state"].get("caller")
-    key = caller.log_name if caller and caller.log_name else None
-    _access_log.info(
-        "%s %s %d %.1f ms key=%s",
-        scope["method"],
-        path,
-        status,
-        duration_ms,
-        repr(key) if key else "-",
-        extra={
+    def _log(self, scope: Scope, status: int, duration_ms: float) -> None:
+        path = "/".join(map(self._loggable, scope["path"].split("/")))
+        caller = scope["state"].get("caller")
+        key = caller.log_name if caller and caller.log_name else None
+        fields = {
             "method": scope["method"],
             "path": path,
             "status": status,
             "duration_ms": round(duration_ms, 1),
             "key": key,
-        },
-    )
+        }
+        text = "%s %s %d %.1f ms key=%s"
+        _access_log.info(text, scope["method"], path, status, duration_ms, repr(key) if key else "-", extra=fields)
+
+    def _loggable(self, segment: str) -> str:
+        return segment if segment in self._known_segments or REQUEST_ID.fullmatch(segment) else "*"
 
 
 class ResponseHeadersMiddleware:

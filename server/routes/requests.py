@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from fastapi import APIRouter, Depends, Request
@@ -13,15 +12,15 @@ from server.dependencies import AccountsDep, CallerDep, RequestsDep, UrlsDep
 from server.errors import NotFound
 from server.openapi import error_responses, failed_response
 from server.schemas import FailedResponse, ResultResponse, StatusResponse
+from server.urls import REQUEST_ID
 from workers.logs import bind_request_id
 from workers.state.record import Status
 
-_REQUEST_ID: Final = re.compile(r"[0-9a-f-]{36}")
 _FAILED: Final = failed_response()
 
 
 async def _log_with_request_id(request: Request) -> None:
-    if _REQUEST_ID.fullmatch(request.path_params["request_id"]):
+    if REQUEST_ID.fullmatch(request.path_params["request_id"]):
         bind_request_id(request.path_params["request_id"])
 
 

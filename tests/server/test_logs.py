@@ -25,6 +25,7 @@ _LINE = re.compile(
     r"\[(?P<request_id>\S+)\] (?P<message>.*)"
 )
 _ACCESS = re.compile(r"(?P<method>[A-Z]+) (?P<path>/\S*) (?P<status>\d{3}) (?P<duration_ms>\d+\.\d) ms key=(?P<key>.+)")
+_FILE = "Vh0Qk3cJx1yTq5m2b8nZr7dL4wGfPsAe.png"
 _NAME = "the portal's key"
 
 
@@ -43,6 +44,8 @@ def _use(client: httpx.Client, issued: str) -> str:
     client.get(f"/v2/requests/{request_id}/status?api_key=not-for-the-log", headers=headers)
     client.get(f"/v2/requests/{request_id}", headers={"x-api-key": KEYS[0]})
     client.get("/v1/requests/no%0A[forged]%20line", headers={"x-api-key": KEYS[0]})
+    client.get(f"/v2/{KEYS[1]}", headers={"x-api-key": KEYS[0]})
+    client.get(f"/files/{_FILE}")
     return request_id
 
 
@@ -54,7 +57,9 @@ def _expected(request_id: str) -> list[tuple[str, str, str, str | None]]:
         ("POST", "/v2/ic-light", "200", _NAME),
         ("GET", f"/v2/requests/{request_id}/status", "200", _NAME),
         ("GET", f"/v2/requests/{request_id}", "404", owner_of(KEYS[0])),
-        ("GET", "/v1/requests/no%0A[forged]%20line", "404", owner_of(KEYS[0])),
+        ("GET", "/v1/requests/*", "404", owner_of(KEYS[0])),
+        ("GET", "/v2/*", "404", None),
+        ("GET", "/files/*", "404", None),
     ]
 
 
@@ -89,7 +94,7 @@ def test_text_has_one_access_line_per_http_request(redis_url: str, tmp_path: Pat
     assert accesses[-1][0]["request_id"] == "-", "an id in the path that is none is not bound"
     (enqueued,) = [line for line in lines if line and line["message"] == "enqueued, model ic-light"]
     assert enqueued["request_id"] == request_id
-    assert not any(secret in "".join(log) for secret in ("not-for-the-log", issued, KEYS[0]))
+    assert not any(secret in "".join(log) for secret in ("not-for-the-log", "forged", issued, *KEYS, _FILE))
 
 
 def test_json_has_the_same_as_fields(redis_url: str, tmp_path: Path, issued: str) -> None:
