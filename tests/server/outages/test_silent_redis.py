@@ -19,8 +19,8 @@ from tests.conftest import wait_for_redis
 from tests.faults.processes.shim import Shim
 from tests.faults.processes.waiting import until
 from tests.server.conftest import NEVER
+from tests.server.outages.test_without_redis import own_redis
 from tests.server.support import DATA_URI, Client, FakeWorker, body_for, serving
-from tests.server.test_without_redis import own_redis
 from tests.workers.state.support import unfinished
 from workers.state.connection import connect
 from workers.state.keys import Keys
