@@ -24,7 +24,7 @@ from server.settings import GatewaySettings
 from workers.state.connection import CALL_S
 
 PUBLIC: Final = (docs.router, files.router, health.router)
-"""Routes that need no API key, together with `/openapi.json`; all others do."""
+"""Routes that need no API key, as does `/openapi.json`; all others need one."""
 
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ("GET", "HEAD", "POST", "DELETE"),

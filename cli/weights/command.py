@@ -110,6 +110,8 @@ def list_command(
             return
         for line in table(listed):
             typer.echo(line)
+        for slug in (slug for slug, model in MODELS.items() if not model.needs_weights and only in (None, slug)):
+            typer.echo(f"{slug}: no weight files")
         typer.echo(f"Weights folder: {settings.real_dir}")
 
 
@@ -127,7 +129,7 @@ def lock_command(lock: _LockFile = SHIPPED_LOCK) -> None:
 
 @app.command(name="demo")
 def demo_command(directory: Annotated[Path | None, typer.Argument(metavar="[DIR]")] = None) -> None:
-    """Build the demo weights: small networks that show how ic-light relights, and stand-ins for pulid-lightning."""
+    """Build the demo weights of every model: small networks, for demonstration only."""
     set_cache_dirs(None)
     from models.demo.build import build  # loads torch, and diffusers with its compiler
 

@@ -1,4 +1,4 @@
-"""HEAD, wherever there is GET."""
+"""HEAD for every route that has GET."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _IS_HEAD: Final = "facelight.is_head"
 
 
 def method_of(request: Request) -> str:
-    """The method that the client has sent, which is not the one that `HeadAsGet` lets the routes see."""
+    """The method of the HTTP request; routes see GET instead of HEAD because of `HeadAsGet`."""
     return "HEAD" if request.scope.get(_IS_HEAD) else request.method
 
 
 class HeadAsGet:
-    """Answers HEAD as GET is answered, wherever that is, and leaves the body out (RFC 9110 section 9.3.2)."""
+    """Serves HEAD by the route of GET and omits the body (RFC 9110 section 9.3.2)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, HEAD as GET."""
+        """Serve a request."""
 
         async def without_body(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
