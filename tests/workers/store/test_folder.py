@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import time
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
 from workers.errors import SettingsError, StoreUnavailable
-from workers.store.base import Store
+from workers.store.base import Store, is_name
 from workers.store.open import open_store
 
 
@@ -25,6 +26,22 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_file_has_its_name_only_once_it_is_complete(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visible: list[str] = []
+
+    def in_two_parts(file: FileIO, data: bytes) -> None:
+        file.write(data[:1])
+        visible.extend(path.name for path in files(tmp_path / "store") if is_name(path.name))
+        file.write(data[1:])
+
+    monkeypatch.setattr("workers.store.folder._write_all", in_two_parts)
+    name = store.put(b"picture", "png", 60)
+    assert visible == []
+    assert store.read(name) == b"picture"
 
 
 def test_partial_files_of_crashed_writers_are_purged_when_they_would_have_expired(store: Store, tmp_path: Path) -> None:
