@@ -60,8 +60,8 @@ Seed = Annotated[
     BeforeValidator(_exact_integer),
     AfterValidator(_wrap_seed),
     Field(
-        description="Noise seed; the same request with the same seed gives the same bytes. -1, null or absent draws "
-        "a random one. Taken modulo 2^53; the seed used is returned with the result.",
+        description="Noise seed; the same request with the same seed gives the same bytes. -1, null or absent "
+        "chooses a random one. Taken modulo 2^53; the seed used is returned with the result.",
     ),
 ]
 Quality = Annotated[

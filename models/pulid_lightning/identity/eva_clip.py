@@ -1,4 +1,4 @@
-"""EVA02-CLIP's vision tower: what CLIP sees in a face (PuLID specification section 3)."""
+"""EVA02-CLIP's vision tower (PuLID specification section 3)."""
 
 from __future__ import annotations
 
