@@ -5,7 +5,7 @@
 # that build their bodies from bytes leave the name out. Starlette looks at "filename" alone: the bytes of a part with
 # "Content-Type: image/png" come back as a str that was decoded as Latin-1, beside a form whose named twin is a file.
 # It matters since nothing fails: a handler that takes files finds none, and one that takes text gets a mojibake that
-# encodes back to the picture only if one knows the trick. This project parses the parts itself (server/intake/multipart.py).
+# encodes back to the picture only if one knows the trick. This project parses the parts itself (server/intake/body.py).
 #
 # Exits with 0 as long as the behaviour is as described.
 set -euo pipefail

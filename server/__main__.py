@@ -14,7 +14,7 @@ from workers.store.open import open_store
 
 
 def main() -> None:
-    """Read the settings and serve HTTP until SIGTERM or SIGINT; requests under way are answered first."""
+    """Read the settings and serve HTTP until SIGTERM or SIGINT; requests in progress are finished first."""
     try:
         settings = read_settings(GatewaySettings)
         configure_logging("gateway", settings.log_level, settings.log_format)

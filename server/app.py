@@ -15,8 +15,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from server.dependencies import authenticate, build_gateway
 from server.errors import add_error_handlers
 from server.http.drain import Drain
-from server.http.head import HeadAsGet
-from server.http.middleware import AccessLog, BodyLimit, RedisWaitBudget, ResponseHeadersMiddleware
+from server.http.middleware import AccessLog, BodyLimit, HeadAsGet, RedisWaitBudget, ResponseHeadersMiddleware
 from server.maintenance import run_janitor
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
 from server.routes import account, docs, files, generate, health, requests, uploads
@@ -24,7 +23,7 @@ from server.settings import GatewaySettings
 from workers.state.connection import CALL_S
 
 PUBLIC: Final = (docs.router, files.router, health.router)
-"""Routes that need no API key, together with `/openapi.json`; all others do."""
+"""Routes that need no API key, as does `/openapi.json`; all others need one."""
 
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ("GET", "HEAD", "POST", "DELETE"),

@@ -26,7 +26,7 @@ class Rates:
         self._count = redis.register_script(load_script("count_request"))
 
     def count(self, key: Key) -> dict[str, str]:
-        """Count one request; returns headers that tell what is left. Raises `TooManyRequests`, which counts nothing."""
+        """Count one request; returns the RateLimit headers. Raises `TooManyRequests`, without counting."""
         if key.rate is None:
             return {}
         calls = f"facelight:rate:{key.id}"
@@ -54,7 +54,7 @@ class UploadQuota:
         self._count = IdempotentScript(redis, load_script("count_upload"))
 
     def count(self, owner: str, size: int) -> None:
-        """Count so many bytes; raises `TooManyRequests`, which counts nothing, if they are too many."""
+        """Count an upload of `size` bytes; raises `TooManyRequests`, without counting, if it exceeds the quota."""
         wait_s = int(self._count(keys=[f"facelight:uploads:{owner}"], args=[size, self._limit, _QUOTA_WINDOW_S]))
         if wait_s:
             message = f"This caller may upload {self._limit // 1024**2} MB a day. Try again in {_hours(wait_s)}."

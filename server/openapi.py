@@ -1,4 +1,4 @@
-"""The OpenAPI document: what the routes cannot say by their types alone."""
+"""The OpenAPI document: what the types of the routes alone do not define, and an example of every response."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TAGS: Final = [
     {"name": "health", "description": "Probes."},
 ]
 _UNIVERSAL: Final = (404, 405, 500)
-"""Errors that any address may answer with."""
+"""Errors that any path may return."""
 _ERRORS: Final[dict[int, tuple[str, str]]] = {
     400: ("The body cannot be read, or a field holds what is not accepted.", "width: must be one of 256, 320, 384"),
     401: ("No API key, or an unknown one.", "Unauthorized. Send a valid API key in the x-api-key header."),
@@ -95,7 +95,7 @@ _FILE_HEADERS: Final = {
     "Accept-Ranges": "bytes",
 }
 EXPOSED_HEADERS: Final = tuple(dict.fromkeys([*_PICTURE_HEADERS, *_FILE_HEADERS, "Content-Range", "Retry-After"]))
-"""What pages of other origins may read of an answer's headers, besides what all may."""
+"""Response headers that pages of other origins may read (CORS), besides the safelisted ones."""
 _BINARY: Final = {"type": "string", "format": "binary"}
 _PICTURES: Final = {media_type: {"schema": _BINARY} for media_type in MEDIA_TYPES.values()}
 _FILES: Final = {media_type: {"schema": _BINARY} for media_type in FILE_MEDIA_TYPES.values()}
@@ -181,11 +181,11 @@ EXAMPLES: Final[Mapping[str, Any]] = {
     "LiveResponse": _LIVE,
     "ReadyResponse": _READY,
 }
-"""By name of the schema in `server.schemas`: what the server itself says of requests that are made up."""
+"""By name of the schema in `server.schemas`, made by the same functions as real responses."""
 
 
 def error_responses(*statuses: int) -> Responses:
-    """Documentation of error answers."""
+    """Documentation of error responses."""
     return {status: _error_response(status) for status in statuses}
 
 
@@ -197,12 +197,12 @@ def submitted_response() -> Responses:
 
 
 def failed_response() -> Responses:
-    """Documentation of the answer for a request that has failed."""
+    """Documentation of the response for a request that has failed."""
     return {422: {"model": FailedResponse, "description": "The request has failed; `error` says why."}}
 
 
 def unfinished_response() -> Responses:
-    """Documentation of the answer for a v1 call that has waited long enough."""
+    """Documentation of the response for a v1 call that has reached its time limit."""
     return {504: {"model": UnfinishedResponse, "description": "The result was not ready in time; the request goes on."}}
 
 
@@ -241,7 +241,7 @@ def json_body(shape: type[BaseModel]) -> dict[str, Any]:
 
 
 def document(app: FastAPI, asks_for_key: bool) -> dict[str, Any]:
-    """The whole document; made once, then kept by the application."""
+    """The whole document; built once, then cached by the application."""
     if app.openapi_schema is None:
         whole = get_openapi(
             title=app.title, version=app.version, description=app.description, tags=TAGS, routes=app.routes

@@ -1,4 +1,4 @@
-"""From a request's record to what its caller reads: bodies and headers."""
+"""Response bodies and headers, from the record of a request."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def result(record: Record, urls: UrlBuilder, credits_left: float) -> ResultRespo
 
 
 def unfinished(request_id: str, urls: UrlBuilder) -> UnfinishedResponse:
-    """Body for a v1 call that has waited long enough."""
+    """Body for a v1 call that has reached its time limit."""
     return {
         "error": "The result was not ready in time. The request goes on; ask for it at response_url.",
         "request_id": request_id,

@@ -1,4 +1,4 @@
-"""Shapes of all answers: what the routes return, and what OpenAPI says they do."""
+"""Bodies of all responses, as the routes return them and as OpenAPI documents them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class FieldError(TypedDict):
 
 
 class ErrorResponse(TypedDict):
-    """Every answer that is not 2xx, except that of a failed request."""
+    """Every response that is not 2xx, except that of a failed request."""
 
     error: str
     detail: NotRequired[list[FieldError]]
 
 
 class Metrics(TypedDict, total=False):
-    """Seconds and credits; empty while a request is under way, without credits when it has failed."""
+    """Seconds and credits; empty while a request is queued or processing, without credits when it has failed."""
 
     inference_time: float
     queue_time: float
@@ -57,7 +57,7 @@ class Progress(TypedDict):
 
 
 class StatusResponse(TypedDict):
-    """State of a request that has not failed; `progress`, an extension, while a worker draws."""
+    """State of a request that has not failed; `progress`, an extension, while a worker generates."""
 
     status: OpenState
     request_id: str

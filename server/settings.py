@@ -61,15 +61,13 @@ class GatewaySettings(CommonSettings):
         USER_AGENT, description="User-Agent by which hosts of image URLs know this server; some want an address in it."
     )
     fetches_per_key: int = Field(
-        4, ge=1, description="Pictures that one process fetches for one key at the same time; others wait their turn."
+        4, ge=1, description="Pictures that one process fetches for one key at the same time; others wait."
     )
     max_body_mb: int = Field(64, ge=1, description="Largest request body in MiB; more gets 413.")
     upload_quota_mb: int = Field(
         4096, ge=1, description="MiB that one key may upload to `/upload-asset` in 24 hours; more gets 429."
     )
-    max_connections: int = Field(
-        1000, ge=1, description="Connections that one process keeps open; who comes too late gets 503."
-    )
+    max_connections: int = Field(1000, ge=1, description="Connections that one process keeps open; more get 503.")
     cors_origins: Words = Field(
         (),
         description="Origins such as `https://app.example.com` whose pages may call the API from a browser, "
@@ -79,12 +77,16 @@ class GatewaySettings(CommonSettings):
         True, description="Log one line per HTTP request: method, path, status, milliseconds, name of the API key."
     )
     drain_delay_s: float = Field(
-        3, ge=0, description="After SIGTERM, how long requests are still taken while `/health/ready` says 503 already."
+        3,
+        ge=0,
+        description="After SIGTERM, how long requests are still accepted while `/health/ready` says 503 already.",
     )
     drain_timeout_s: int = Field(
-        15, ge=1, description="After that, how long requests under way may take; v1 calls that still wait get 504."
+        15, ge=1, description="After that, how long requests in progress may take; v1 calls that still wait get 504."
     )
-    janitor_interval_s: float = Field(5, gt=0, description="Pause between two rounds of repairs and cleaning.")
+    janitor_interval_s: float = Field(
+        5, gt=0, description="Pause between two runs of the janitor, which requeues, repairs and deletes."
+    )
     credits: float = Field(
         1_000_000, ge=0, allow_inf_nan=False, description="Balance shown to callers whose key is not metered."
     )

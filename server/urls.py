@@ -22,7 +22,7 @@ FILES: Final = "/files/"
 
 @dataclass(frozen=True)
 class UrlBuilder:
-    """Makes URLs below `base`, and recognises them; `aliases` are other bases under which clients know this server."""
+    """Builds URLs below `base`, and parses them; `aliases` are other base URLs by which clients reach this server."""
 
     base: str
     aliases: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class UrlBuilder:
         return f"{self.base}{FILES}{name}"
 
     def request(self, request_id: str) -> RequestUrls:
-        """The three URLs under which a request can be asked for."""
+        """The three URLs of a request."""
         return {
             "poll_url": f"{self.base}/v1/requests/{request_id}",
             "status_url": f"{self.base}/v2/requests/{request_id}/status",
@@ -55,7 +55,7 @@ class UrlBuilder:
 
 
 def base_url(scheme: str, headers: Headers, fallback: str) -> str:
-    """URL by which a request reached the server, from its headers; what is malformed in them is not used.
+    """Base URL by which a request reached the server, from its headers; malformed ones are ignored.
 
     `fallback` is the host to name when no header names one.
     """
@@ -67,7 +67,7 @@ def base_url(scheme: str, headers: Headers, fallback: str) -> str:
 
 
 def _first(headers: Headers, name: str) -> str:
-    """A forwarding header as the outermost proxy wrote it."""
+    """First value of a forwarding header: that of the outermost proxy."""
     return headers.get(name, "").split(",")[0].strip()
 
 

@@ -24,8 +24,7 @@ from models.imaging.resample import resample
 from models.outcomes import non_finite, outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.runtime.lru import LRUCache
-from models.runtime.pacing import throttled
-from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
+from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.weights.installed import WeightSet
 
 _DEFAULT_OPTIONS: Final = Options()

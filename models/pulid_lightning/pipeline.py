@@ -32,8 +32,7 @@ from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.runtime.fp8 import quantise, require_fp8
 from models.runtime.load import load_part
 from models.runtime.lru import LRUCache
-from models.runtime.pacing import throttled
-from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report
+from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.runtime.state_dicts import read_state_dict
 from models.weights.file_errors import file_errors
 from models.weights.installed import WeightSet

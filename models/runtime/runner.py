@@ -2,21 +2,24 @@
 
 Every mode gives the same result but for rounding. What is slow (compiling, capturing) happens in `Runner.compile` and
 `Runner.capture`, never in a call: inputs whose shapes were not warmed up run eagerly.
+
+`throttled` keeps the host close to the device: a kernel launch returns long before its kernel has run.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 import torch
 
 from models.errors import CompilationFailed
 from models.options import Compile
-from models.pipeline import ExecutionMode, ExecutionReport
+from models.pipeline import ExecutionMode, ExecutionReport, OnStep
 from models.runtime.compiler import Compiler, mark_dynamic
 from models.runtime.cuda_graphs import CapturedGraph, CudaGraphCapturer, GraphCapturer
 from models.runtime.tree import Pytree, input_signature, to_inference_contiguous, tree_map
@@ -204,3 +207,42 @@ def _signature(given: Sequence[_Input]) -> str:
 def _reason(error: Exception) -> str:
     """The error in one line of bounded length: compilers write pages."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_MAX_REASON_LENGTH]
+
+
+MAX_STEPS_IN_FLIGHT: Final = 2
+"""Steps that the host may be ahead: enough to keep the device busy, few enough for a cancelled request to end soon."""
+
+
+class Event(Protocol):
+    """A point in the device's stream of work, such as `torch.cuda.Event`."""
+
+    def synchronize(self) -> None:
+        """Return when the device has passed it."""
+
+
+class StepThrottle:
+    """An `OnStep` that blocks while more than `MAX_STEPS_IN_FLIGHT` steps are launched and not done."""
+
+    def __init__(self, on_step: OnStep, record_event: Callable[[], Event]) -> None:
+        """`record_event` records an event behind all work that was launched so far."""
+        self._on_step, self._record_event = on_step, record_event
+        self._in_flight: deque[Event] = deque()
+
+    def __call__(self, step: int, total: int) -> None:
+        """Wait for the step that is `MAX_STEPS_IN_FLIGHT` behind, then report this one."""
+        self._in_flight.append(self._record_event())
+        if len(self._in_flight) > MAX_STEPS_IN_FLIGHT:
+            self._in_flight.popleft().synchronize()
+        self._on_step(step, total)
+
+
+def throttled(on_step: OnStep, device: torch.device) -> OnStep:
+    """`on_step` behind a `StepThrottle` on CUDA; other devices run synchronously and need none."""
+    return StepThrottle(on_step, _record_cuda_event) if device.type == "cuda" else on_step
+
+
+def _record_cuda_event() -> Event:
+    # Blocking: a thread that sleeps instead of spinning leaves the processor to those that decode and encode.
+    event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event

@@ -1,4 +1,4 @@
-"""Whether this process is about to end."""
+"""Whether this process drains before it shuts down."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import Request
 
 @dataclass
 class Drain:
-    """Set once, by a signal; read wherever somebody should be told to go elsewhere."""
+    """Set once by a signal; read by readiness and by the response headers."""
 
     begun: bool = False
 

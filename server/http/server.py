@@ -1,9 +1,9 @@
-"""The HTTP server around the application: its limits, and how it leaves.
+"""The HTTP server around the application: its limits and its graceful shutdown.
 
-SIGTERM   `/health/ready` turns 503 at once and every answer closes its connection; for `drain_delay_s` requests are
-          still taken, so that whoever balances the load can notice
-then, or  no new connections; requests under way are answered for up to `drain_timeout_s`, v1 calls that still wait are
-SIGINT    told their request's addresses (504)
+SIGTERM   `/health/ready` is 503 at once and every response closes its connection; requests are still accepted for
+          `drain_delay_s`, so that load balancers can notice
+then, or  no new connections; requests in progress have `drain_timeout_s` to finish, v1 calls that still wait get 504
+SIGINT    with the URLs of their request
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from server.http.protocol import LimitedConfig, Limits
 from server.settings import GatewaySettings
 
 _SPARE_FILES: Final = 1000
-"""Open files besides connections: Redis, pictures, fetches."""
+"""File descriptors besides connections: Redis, stored files, fetches."""
 
 
 def build_server(app: FastAPI, settings: GatewaySettings) -> uvicorn.Server:
@@ -41,7 +41,7 @@ def build_server(app: FastAPI, settings: GatewaySettings) -> uvicorn.Server:
 
 
 def permit_connections(count: int) -> None:
-    """Raise this process' limit of open files, as far as it may, so that so many connections fit."""
+    """Raise the soft limit of open files for `count` connections, up to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + _SPARE_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -51,18 +51,18 @@ def permit_connections(count: int) -> None:
 
 
 class DrainingServer(uvicorn.Server):
-    """Tells that it is about to leave before it does. Ends with exit status 0 when it was asked to."""
+    """Drains before it shuts down. Exits with status 0 after a signal."""
 
     def __init__(self, config: uvicorn.Config, drain: Drain, delay_s: float) -> None:
         super().__init__(config)
         self._drain = drain
         self._delay_s = delay_s
-        self._leave_at: float | None = None
+        self._shutdown_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the base's signature
-        """Begin to leave; asked a second time, or by SIGINT, do so without delay, and the third time at once."""
+        """Start draining; SIGINT or a second signal skips the delay, a third one the graceful shutdown."""
         if sig == signal.SIGTERM and not self._drain.begun:
-            self._leave_at = time.monotonic() + self._delay_s
+            self._shutdown_at = time.monotonic() + self._delay_s
         elif self.should_exit:
             self.force_exit = True
         else:
@@ -70,7 +70,7 @@ class DrainingServer(uvicorn.Server):
         self._drain.begun = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: whether to leave now."""
-        if self._leave_at is not None and time.monotonic() >= self._leave_at:
+        """Called every 0.1 s: whether to shut down now."""
+        if self._shutdown_at is not None and time.monotonic() >= self._shutdown_at:
             self.should_exit = True
         return await super().on_tick(counter)

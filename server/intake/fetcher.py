@@ -1,8 +1,8 @@
-"""Fetches pictures from addresses that strangers name, without becoming their way into private networks.
+"""Fetches images from URLs of callers, guarded against server-side request forgery.
 
-A host name is resolved once, every address it has must be public, and the connection goes to the address that was
-checked: a name that resolves differently a moment later changes nothing. Before anything is said on a connection, the
-address that it has really reached is checked again. Each redirect is a new address to check.
+A host name is resolved once, all of its addresses must be public, and the connection is made to the address that was
+checked, so DNS rebinding has no effect. The peer address of the connection is checked again before a request is sent.
+Each redirect is checked as a new URL.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from server.errors import RETRY_AFTER_S, ImageUnavailable, TooManyRequests
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
-"""Finds all addresses of (host, port); raises `OSError` if there are none."""
+"""Returns all addresses of (host, port); raises `OSError` if there are none."""
 
 CONNECT_S: Final = 5.0
 TOTAL_S: Final = 15.0
 MAX_REDIRECTS: Final = 10
 SLOT_TIMEOUT_S: Final = 15.0
-"""How long a fetch waits for one of its caller's slots."""
+"""How long a fetch waits for a slot of its caller."""
 USER_AGENT: Final = "facelight"
 _NAT64: Final = ip_network("64:ff9b::/96")
 _REFUSED: Final = tuple(
@@ -52,14 +52,14 @@ _OUT_OF_REACH: Final = {
 
 
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}")
-_UNTOLD: Final = ("", "application/octet-stream", "binary/octet-stream", "application/x-download")
-"""Media types of answers that may be anything; told apart by what they begin with."""
-_PICTURE: Final = re.compile(
+_UNSPECIFIC: Final = ("", "application/octet-stream", "binary/octet-stream", "application/x-download")
+"""Media types that say nothing about the content; its first bytes decide."""
+_IMAGE_SIGNATURE: Final = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF.{4}WEBP|.{4}ftyp(avi[fs]|he[iv][a-z]|mif1|msf1)|GIF8|BM.{4}\0{4}|II\*\0|MM\0\*"
     rb"|\xff\x0a|\0\0\0\x0cJXL ",
     re.DOTALL,
 )
-"""What files of the formats begin with that hosts serve as pictures, whatever their media type says."""
+"""First bytes of image formats; they take precedence over the media type."""
 _GZIP: Final = b"\x1f\x8b"
 _MARKUP: Final = re.compile(rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
 
@@ -88,20 +88,20 @@ def _ipv4_inside(address: Address) -> IPv4Address | None:
 
 
 async def resolve(host: str, port: int) -> Sequence[Address]:
-    """Ask the system's resolver; also understands the octal, hexadecimal and integer spellings of IPv4."""
+    """Resolve with the system's resolver; it also accepts octal, hexadecimal and integer forms of IPv4."""
     found = await asyncio.to_thread(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     return [ip_address(entry[4][0]) for entry in found]
 
 
 def trust(ca_file: Path | None = None) -> ssl.SSLContext:
-    """Whose certificates https hosts may have: those of the public authorities, and of the PEM file `ca_file`.
+    """The TLS context that trusts the public certificate authorities and those of the PEM file `ca_file`.
 
-    SSL_CERT_FILE and SSL_CERT_DIR name other public authorities, as everywhere. Raises `OSError` for files that cannot
-    be read, or hold no certificates.
+    SSL_CERT_FILE and SSL_CERT_DIR replace the public ones, as usual. Raises `OSError` for files that cannot be read or
+    contain no certificates.
     """
     context = httpx.create_ssl_context()
-    # From Python 3.13 on the default also refuses authorities whose certificates lack what RFC 5280 asks of them, as
-    # those of companies often do; browsers and earlier versions do not.
+    # Default since Python 3.13; it rejects authorities that violate RFC 5280, as those of companies often do. Browsers
+    # and earlier versions accept them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if ca_file is not None:
         context.load_verify_locations(ca_file)
@@ -109,10 +109,9 @@ def trust(ca_file: Path | None = None) -> ssl.SSLContext:
 
 
 class Fetcher:
-    """Gets pictures by http(s). `allowed` are networks that may be reached although they are not public.
+    """Fetches images by http(s) from public addresses and from the networks `allowed`.
 
-    `offline` takes the public ones away: only `allowed` is left, and if that is empty, no name is even looked up.
-    `ca_file` is what `trust` takes.
+    With `offline` only from `allowed`; if that is empty, no name is resolved at all. `ca_file`: see `trust`.
     """
 
     def __init__(
@@ -128,7 +127,7 @@ class Fetcher:
         self._offline = offline
         self._resolver = resolver
         self._total_s = total_s
-        # A kept connection would be used again for another name at the same address, its certificate unchecked.
+        # A kept-alive connection would be reused for another name at the same address without checking its certificate.
         self._client = httpx.AsyncClient(
             trust_env=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
@@ -148,12 +147,12 @@ class Fetcher:
         except (httpx.InvalidURL, ValueError) as error:
             raise ImageUnavailable("the URL is malformed") from error
         except (httpx.HTTPError, OSError) as error:
-            if _is_distrust(error):
+            if _is_certificate_error(error):
                 raise ImageUnavailable("the URL's host has a certificate that this server does not trust") from error
             raise ImageUnavailable("the URL cannot be reached") from error
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close all connections."""
         await self._client.aclose()
 
     async def _follow(self, url: httpx.URL) -> bytes:
@@ -165,7 +164,7 @@ class Fetcher:
         raise ImageUnavailable(f"the URL redirects more than {MAX_REDIRECTS} times")
 
     async def _get(self, url: httpx.URL) -> bytes | httpx.URL:
-        """The body at `url`, or where it redirects to."""
+        """The body at `url`, or the URL that it redirects to."""
         pinned = url.copy_with(host=str(await self._checked_address(url)))
         headers = {"Host": url.netloc.decode("ascii")}
         extensions = {"sni_hostname": url.raw_host.decode("ascii"), "trace": self._check_peer}
@@ -175,7 +174,7 @@ class Fetcher:
             if response.status_code not in (200, 203):  # 203: a proxy has changed something on the way
                 raise ImageUnavailable(f"the URL was answered with status {response.status_code}")
             body = await _read(response)
-            _check_answer(response.headers, body)
+            _check_body(response.headers, body)
             return body
 
     async def _checked_address(self, url: httpx.URL) -> Address:
@@ -189,7 +188,7 @@ class Fetcher:
         return addresses[0]
 
     async def _check_peer(self, event: str, details: Mapping[str, Any]) -> None:
-        """Called at every step of a connection: once it is there, and has said nothing yet, look where it ends."""
+        """httpcore's trace callback: checks the peer address when a connection is made, before a request is sent."""
         if event == "connection.connect_tcp.complete":
             stream = details["return_value"]
             if not self._may_reach(ip_address(stream.get_extra_info("server_addr")[0])):
@@ -202,8 +201,8 @@ class Fetcher:
         return allowed or (is_public(address) and not self._offline)
 
 
-def _is_distrust(error: BaseException | None) -> bool:
-    """Whether a certificate is behind an error, or behind what caused it."""
+def _is_certificate_error(error: BaseException | None) -> bool:
+    """Whether an error was caused by certificate verification."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error is not None
@@ -218,11 +217,11 @@ async def _read(response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def _check_answer(headers: httpx.Headers, body: bytes) -> None:
-    """Say what has come, if that is no picture: what begins like one is, whatever it is called."""
+def _check_body(headers: httpx.Headers, body: bytes) -> None:
+    """Raise `ImageUnavailable` that describes the body if it is not an image; its first bytes decide."""
     if not body:
         raise ImageUnavailable("the URL was answered with an empty body")
-    if _PICTURE.match(body):
+    if _IMAGE_SIGNATURE.match(body):
         return
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type and not _MEDIA_TYPE.fullmatch(media_type):
@@ -237,7 +236,7 @@ def _check_answer(headers: httpx.Headers, body: bytes) -> None:
         raise ImageUnavailable(
             f"the URL was answered with {compressed} with {encoding}, which this server does not expand"
         )
-    if not media_type.startswith("image/") and media_type not in _UNTOLD:
+    if not media_type.startswith("image/") and media_type not in _UNSPECIFIC:
         raise ImageUnavailable(f"the URL was answered with {media_type}, not a picture")
 
 

@@ -1,4 +1,4 @@
-"""From a request's body to a model's parameters, and complaints about them in plain sentences."""
+"""Validates request bodies as parameters of a model; errors are readable messages per field."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from server.schemas import FieldError
 
 Shape = TypeVar("Shape", bound=BaseModel)
 References = Mapping[str, str | bytes]
-"""By image field that is not absent: what the caller named as its picture, or the picture itself."""
+"""By image field that is present: the caller's reference to an image, or the bytes of a file part."""
 
 _ATTACHED: Final = "attached"
 _PLAIN: Final = (
@@ -33,7 +33,7 @@ _PLAIN: Final = (
 
 
 def parse_params(model: Model, body: Body, max_megapixels: float) -> tuple[CommonParams, References]:
-    """Validate a body; raises `InvalidParameters` for what the model does not accept, or this server does not draw."""
+    """Validate a body; raises `InvalidParameters` for invalid values and for results over `max_megapixels`."""
     attached = {name: body[name] for name in model.params.image_fields if isinstance(body.get(name), bytes)}
     params = validate(model.params, {**body, **dict.fromkeys(attached, _ATTACHED)})
     _check_output(params, max_megapixels)
@@ -46,7 +46,7 @@ def validate(shape: type[Shape], body: Mapping[str, Any]) -> Shape:
     try:
         return shape.model_validate(body)
     except ValidationError as error:
-        raise InvalidParameters([_complaint(details) for details in error.errors(include_url=False)]) from error
+        raise InvalidParameters([_field_error(details) for details in error.errors(include_url=False)]) from error
 
 
 def _check_output(params: CommonParams, max_megapixels: float) -> None:
@@ -60,7 +60,7 @@ def _check_output(params: CommonParams, max_megapixels: float) -> None:
         raise InvalidParameters([FieldError(field="number_of_images", message=message)])
 
 
-def _complaint(details: ErrorDetails) -> FieldError:
+def _field_error(details: ErrorDetails) -> FieldError:
     message = details["msg"]
     for pattern, plain in _PLAIN:
         message = pattern.sub(plain, message)

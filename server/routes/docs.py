@@ -1,4 +1,4 @@
-"""The documentation page. Everything it loads comes from this server, and the browser is told to load nothing else."""
+"""The documentation page. All of its assets come from this server; its Content-Security-Policy allows no others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ASSETS: Final = {
 }
 _FOLDER: Final = str(files("fastapi_offline") / "static")
 _KEEP: Final = {"Cache-Control": "no-cache"}
-"""May be kept, if the server is asked each time whether it has changed."""
+"""May be cached, but must be revalidated."""
 _INLINE_SCRIPT: Final = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _POLICY: Final = (
     "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -33,7 +33,7 @@ _POLICY: Final = (
 @router.get("/docs")
 def page(request: Request) -> HTMLResponse:
     """Swagger UI. Its addresses are relative, so that it also works below a proxy's prefix."""
-    answer = get_swagger_ui_html(
+    response = get_swagger_ui_html(
         openapi_url="openapi.json",
         title=f"{request.app.title} API",
         swagger_js_url="docs/swagger-ui-bundle.js",
@@ -41,8 +41,8 @@ def page(request: Request) -> HTMLResponse:
         swagger_favicon_url="docs/favicon.png",
         swagger_ui_parameters={"validatorUrl": None},  # the default asks a public service about this server
     )
-    answer.headers.update({"Content-Security-Policy": _policy(bytes(answer.body).decode())})
-    return answer
+    response.headers.update({"Content-Security-Policy": _policy(bytes(response.body).decode())})
+    return response
 
 
 @router.get("/docs/{name}")

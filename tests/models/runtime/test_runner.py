@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from models.errors import CompilationFailed
-from models.pipeline import Compile, ExecutionReport
+from models.options import Compile
+from models.pipeline import ExecutionReport
 from models.runtime.compiler import Compiler
 from models.runtime.cuda_graphs import CudaGraphCapturer
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report

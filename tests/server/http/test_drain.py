@@ -20,6 +20,7 @@ from server.settings import GatewaySettings
 from tests.live_server import free_port
 from tests.server.conftest import MakeSettings
 from tests.server.support import FakeWorker, body_for
+from workers.state.registry import ModelReport, ModelState
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -51,8 +52,11 @@ def answers(url: str) -> bool:
 
 
 def test_it_says_so_before_it_goes(make_settings: MakeSettings) -> None:
-    with gateway(make_settings(), drain_delay_s=1.5) as (process, url), httpx.Client(base_url=url) as kept:
+    settings = make_settings()
+    FakeWorker(settings).heartbeat(ic_light=ModelReport(ModelState.READY, "demo", variants=("foreground",)))
+    with gateway(settings, drain_delay_s=1.5) as (process, url), httpx.Client(base_url=url) as kept:
         assert "connection" not in kept.get("/health/live").headers
+        assert kept.get("/health/ready").status_code == 200
         process.send_signal(signal.SIGTERM)
         while not (ready := kept.get("/health/ready")).json()["draining"]:
             time.sleep(0.01)

@@ -176,6 +176,19 @@ def test_a_request_past_its_deadline_fails(records: Records, store: Store) -> No
     assert "took longer" in (record.error or "")
 
 
+def test_the_time_budget_covers_all_stages(records: Records, store: Store) -> None:
+    class Slow(Painter):
+        def prepare(self, params: Params, images: Mapping[str, bytes]) -> bytes:
+            time.sleep(0.6)
+            return super().prepare(params, images)
+
+    submitted(records, store)
+    serve(records, store, Slow(lambda: time.sleep(0.6)), timeout_s=1)
+    status, error = ended(records)
+    assert status is Status.FAILED
+    assert "took longer than 1 s" in (error or "")
+
+
 def test_an_expired_input_fails_the_request_with_a_message(records: Records, store: Store) -> None:
     store.delete(submitted(records, store))
     serve(records, store, Painter())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from models.runtime.pacing import MAX_STEPS_IN_FLIGHT, StepThrottle, throttled
+from models.runtime.runner import MAX_STEPS_IN_FLIGHT, StepThrottle, throttled
 
 
 def test_a_step_is_reported_once_the_device_has_done_all_but_the_last_ones() -> None:
