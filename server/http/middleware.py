@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import SECURITY_HEADERS, BodyTooLarge
@@ -152,29 +151,3 @@ class BodyLimit:
 def _declared_length(scope: Scope) -> int:
     declared = Headers(scope=scope).get("content-length", "")
     return int(declared[:18]) if declared.isdecimal() else 0  # enough digits to be too large
-
-
-_IS_HEAD: Final = "facelight.is_head"
-
-
-def method_of(request: Request) -> str:
-    """The method of the HTTP request; routes see GET instead of HEAD because of `HeadAsGet`."""
-    return "HEAD" if request.scope.get(_IS_HEAD) else request.method
-
-
-class HeadAsGet:
-    """Serves HEAD by the route of GET and omits the body (RFC 9110 section 9.3.2)."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
-
-        async def without_body(message: Message) -> None:
-            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
-
-        if scope["type"] == "http" and scope["method"] == "HEAD":
-            await self._app({**scope, "method": "GET", _IS_HEAD: True}, receive, without_body)
-        else:
-            await self._app(scope, receive, send)
