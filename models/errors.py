@@ -1,12 +1,12 @@
-"""What a model may refuse, or fail at.
+"""Errors of models.
 
     ModelError
-    ├── InputRefused         the caller's picture or parameters cannot be served; the message is for the caller
-    │   ├── UnreadableImage  not a picture, damaged, of a format or size that is not accepted
-    │   └── NoFaceFound      a portrait needs a face and the picture shows none
-    ├── NonFiniteResult      inf or nan was computed, so there is no picture; the message is for caller and operator
+    ├── InputRefused         the image or the parameters cannot be served; the message is for the caller
+    │   ├── UnreadableImage  not an image, damaged, or of a format or size that is not accepted
+    │   └── NoFaceFound      no face was detected in an image that must show one
+    ├── NonFiniteResult      inf or nan was computed; the message is for caller and operator
     ├── WeightsError         weight files are missing, damaged or of another shape; the message is for the operator
-    │   └── WeightFileError  … and it is known which: the message begins with their paths
+    │   └── WeightFileError  … of known files: the message begins with their paths
     ├── DeviceUnfit          the device cannot do what the operator chose; the message is for the operator
     └── CompilationFailed    compiling or capturing failed and was required; the message is for the operator
 
@@ -22,22 +22,22 @@ class ModelError(Exception):
 
 
 class InputRefused(ModelError):
-    """The input cannot be served; `str()` is a sentence for the caller."""
+    """The input cannot be served; `str()` is a message for the caller."""
 
 
 class UnreadableImage(InputRefused):
-    """The bytes are not a picture that is accepted here."""
+    """The file is not an image that is accepted."""
 
 
 class NoFaceFound(InputRefused):
-    """No face was found in a picture that must show one."""
+    """No face was detected in an image that must show one."""
 
 
 class NonFiniteResult(ModelError):
     """A network computed inf or nan; `str()` says where it was first seen, and the likely causes."""
 
     def __init__(self, stage: str) -> None:
-        """`stage`: what of the computation is not finite, such as "the latents"."""
+        """`stage`: the first values that are not finite, such as "the latents"."""
         super().__init__(
             f"The model computed values that are not finite numbers, first seen in {stage}, so there is no picture. "
             "Likely causes: an extreme prompt weight such as (word:1e30), a damaged weight file, or overflow in half "
@@ -50,7 +50,7 @@ class WeightsError(ModelError):
 
 
 class WeightFileError(WeightsError):
-    """Certain weight files are to blame; `str()` is `FILE: reason`, or `FILE and FILE: reason`."""
+    """Weight files are wrong; `str()` is `FILE: reason`, or `FILE and FILE: reason`."""
 
 
 class DeviceUnfit(ModelError):

@@ -1,7 +1,7 @@
-"""Decoded pictures, and whether what they were made from was finite.
+"""Decoded images, and whether the values they were computed from are finite.
 
-Conversion to 8 bits turns nan into black and inf into white, so both are looked for before it. They are counted on the
-device, beside the pictures, and copied to the host with them: nothing waits for it in between.
+Conversion to uint8 turns nan into black and inf into white, so values are checked before it: on the device, without a
+synchronisation. The flags are copied to the host with the images.
 """
 
 from __future__ import annotations
@@ -19,31 +19,28 @@ from models.pipeline import Outcome
 
 
 class Decoded(NamedTuple):
-    """Pictures [n, height, width, 3] of 8 bits, and what of each is not finite.
-
-    `non_finite` is bool [n, 2]: the latents, and the decoded values before their conversion.
-    """
+    """`pictures`: uint8 [n, height, width, 3]. `non_finite`: bool [n, 2], of latents and decoder output."""
 
     pictures: Tensor
     non_finite: Tensor
 
 
 def non_finite(*stages: Tensor) -> Tensor:
-    """For each of n rows whether a tensor [n, ...] holds inf or nan in it: bool [n, number of tensors]."""
+    """Whether rows of tensors [n, ...] have inf or nan: bool [n, number of tensors]."""
     return torch.stack([~torch.isfinite(stage).all(dim=tuple(range(1, stage.ndim))) for stage in stages], 1)
 
 
-def joined(decoded: Sequence[Decoded]) -> Decoded:
-    """All of them, one behind the other."""
+def concatenate(decoded: Sequence[Decoded]) -> Decoded:
+    """Concatenate along the images."""
     pictures, found = zip(*decoded, strict=True)
     return Decoded(torch.cat(pictures), torch.cat(found))
 
 
 def outcomes(pictures: Tensor, found: Tensor, stages: Sequence[str], counts: Sequence[int]) -> list[Outcome]:
-    """Copy pictures [n, ...] to the host: `counts` of them for each request, or why a request has none.
+    """Copy images [n, ...] to the host and split them by request, `counts` images each.
 
-    `found` is bool [n, stages]: whether a stage of the picture, in the order of computation, was not finite. `stages`
-    names them for the error's text.
+    `found`: bool [n, stages], whether a stage is not finite, in order of computation; `stages`: their names. A request
+    with an image that is not finite gets a `NonFiniteResult` that names the first such stage.
     """
     ends = list(accumulate(counts))[:-1]
     split = zip(np.split(pictures.cpu().numpy(), ends), np.split(found.cpu().numpy(), ends), strict=True)

@@ -24,9 +24,9 @@ from models.imaging.decode import ImageFormat
 
 RANDOM_SEED: Final = -1
 _SEED_SPACE: Final = 2**53
-"""So many seeds there are: all of them are exact in JavaScript's numbers, and in other languages' doubles."""
+"""Number of seeds: all are exact as doubles, and so in JavaScript."""
 _SHARED_PIXELS: Final = 1_600_000
-"""Larger pictures keep a device busy on their own."""
+"""Requests with more pixels are not batched: one saturates the device."""
 
 ImageReference = Annotated[
     str,
@@ -36,7 +36,7 @@ ImageReference = Annotated[
         description="Picture: http(s) URL, data URI, bare base64 or, in multipart bodies, a file.",
     ),
 ]
-"""How a caller names a picture. Once a request is accepted the field holds the name of the stored bytes instead."""
+"""An image in a request body. Once the request is accepted, the field holds the name of the stored file."""
 
 Prompt = Annotated[str, Field(max_length=10_000)]
 
@@ -45,7 +45,7 @@ _EXPONENTIAL: Final = re.compile(r"\s*[-+]?[0-9]{1,400}(\.[0-9]{1,400})?[eE][-+]
 
 
 def _exact_integer(seed: Any) -> Any:
-    """Integers of any size as such: JavaScript writes those from 10^21 on with an exponent, so they come as floats."""
+    """Floats that are integers as int: JavaScript serialises integers from 10^21 on with an exponent."""
     if isinstance(seed, str) and _EXPONENTIAL.fullmatch(seed):
         seed = float(seed)
     return int(seed) if isinstance(seed, float) and seed.is_integer() else seed
@@ -60,8 +60,8 @@ Seed = Annotated[
     BeforeValidator(_exact_integer),
     AfterValidator(_wrap_seed),
     Field(
-        description="Noise seed; the same request with the same seed gives the same bytes. -1, null or absent draws "
-        "a random one. Taken modulo 2^53; the seed used is returned with the result.",
+        description="Noise seed; the same request with the same seed gives the same bytes. -1, null or absent "
+        "chooses a random one. Taken modulo 2^53; the seed used is returned with the result.",
     ),
 ]
 Quality = Annotated[
@@ -86,11 +86,11 @@ class CommonParams(BaseModel, ABC):
     image_fields: ClassVar[tuple[str, ...]]
     """Names of the fields that hold an `ImageReference`; one that is not required may be None."""
     variants: ClassVar[tuple[str, ...]]
-    """What a request may need of its model's weights, of which a worker may have loaded only some; see `variant`."""
+    """Parts of the model's weights: a request needs one, and a worker may have loaded only some; see `variant`."""
     variant_field: ClassVar[str]
     """Name of the field that chooses the variant."""
     none_sentinels: ClassVar[tuple[str, ...]] = ("negative_prompt",)
-    """Names of the fields in which the word "None" means absent, as old sample code sends it."""
+    """Fields in which the string "None" means absent, as old sample code sends it."""
 
     seed: Seed
     output_format: ImageFormat
@@ -111,13 +111,13 @@ class CommonParams(BaseModel, ABC):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_booleans(cls, value: Any) -> Any:
-        if isinstance(value, bool):  # which are numbers to the library
+        if isinstance(value, bool):  # pydantic takes them for numbers
             raise ValueError(f"must not be {str(value).lower()}")
         return value
 
     @classmethod
     def text_fields(cls) -> tuple[str, ...]:
-        """Names of the fields in which empty text is a value, and does not mean that nothing was said."""
+        """Names of the fields in which an empty string is a value; elsewhere it means absent."""
         fields = cls.model_fields.items()
         return tuple(name for name, field in fields if field.annotation is str and name not in cls.image_fields)
 
@@ -128,9 +128,9 @@ class CommonParams(BaseModel, ABC):
 
     @property
     def batch_hint(self) -> str:
-        """What requests of one variant must agree in to be worth drawing in one run; empty for those that never are.
+        """Requests of one variant with equal hints are claimed together; empty for a request that is not batched.
 
-        No more than a hint to whom to take out of the queue together: `Pipeline.batch_key` decides.
+        A hint only: `Pipeline.batch_key` decides which of them are executed in one batch.
         """
         width, height = self.output_size
         fills_the_device = self.number_of_images > 1 or width * height > _SHARED_PIXELS
@@ -139,9 +139,9 @@ class CommonParams(BaseModel, ABC):
     @property
     @abstractmethod
     def _shape(self) -> str:
-        """Sizes, steps, methods, as a word."""
+        """The parameters that `Pipeline.batch_key` depends on, as one word."""
 
     @property
     @abstractmethod
     def output_size(self) -> tuple[int, int]:
-        """(width, height) in px of each picture that these parameters produce."""
+        """(width, height) in px of each generated image."""

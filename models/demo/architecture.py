@@ -35,7 +35,7 @@ MATTING_WIDTHS: Final = RmbgWidths(
 
 
 def unet(in_channels: int) -> Any:
-    """Make the UNet, 3.7 M parameters; its weights are whatever its constructor draws.
+    """Make the UNet, 3.7 M parameters; its weights are the random ones of its constructor.
 
     `in_channels`: 4 of noisy latents; 4 more of the foreground's; 4 more of the background's.
     """

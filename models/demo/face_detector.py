@@ -5,8 +5,8 @@ it; but it is of 2007. It misses faces that are turned, tilted, covered or small
 picture, and now and then takes a pattern for a face. Its keypoints do not follow the features: they lie where a
 frontal face has them in the box.
 
-The graph looks at the picture at several scales. At each, it lets the cascade judge every window and counts the
-windows that pass in each neighbourhood; where many do, a face is, and its place and size are their mean.
+The graph evaluates the cascade on every window of an image pyramid and counts the windows that pass in each
+neighbourhood: a face is where the count is high, and its box is the mean of the windows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from models.demo.onnx_graph import Graph, floats, save
 _SCALES: Final = [2.0 * 1.12**level for level in range(24)]
 """Picture px per px of the window: faces of 48 to 650 px."""
 _LEVELS: Final = {8: (0, 8), 16: (5, 14), 32: (11, 24)}
-"""Which scales each stride looks at, overlapping so that no face falls between two."""
+"""Range of scales per stride; ranges overlap so that every face size is covered."""
 _GRID: Final = 8
 _REACH: Final = 5
 """Side of a neighbourhood in window positions."""

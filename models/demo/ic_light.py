@@ -1,14 +1,18 @@
-"""The demo weights of ic-light: a base model, the offsets that make it see more than noise, a matting network."""
+"""The demo weights of ic-light: a base model, the offsets of both UNets, a matting network."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-from models.demo.rmbg import write_rmbg
+import torch
+from safetensors.torch import load_file, save_file
+
 from models.demo.sd15 import write_offset, write_sd15
-from models.demo.trained_files import Trained
+from models.demo.trained_files import RMBG, Trained
 from models.ic_light.networks import BACKGROUND_CHANNELS, FOREGROUND_CHANNELS
+from models.ic_light.rmbg import Rmbg, widths_of
+from models.runtime.load import empty, fill
 from models.weights.installed import InstalledWeight, describe
 
 _PATHS: Final = {
@@ -29,3 +33,12 @@ def build(root: Path, trained: Trained) -> list[InstalledWeight]:
     write_offset(root / _PATHS["ic_light_fbc"], BACKGROUND_CHANNELS, trained)
     write_rmbg(root / _PATHS["rmbg"], trained)
     return [describe(root, role, path, ["ic-light"], "facelight demo") for role, path in _PATHS.items()]
+
+
+def write_rmbg(file: Path, trained: Trained) -> None:
+    """Write a matting network of RMBG-1.4's topology, in float32, to `file`; raises `WeightsError`."""
+    state = load_file(trained.verified(RMBG))
+    network = empty(lambda: Rmbg(widths_of(state)))
+    fill(network, state, torch.device("cpu"), torch.float32)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(network.state_dict(), file)

@@ -1,6 +1,6 @@
 """Reading a face detector of the old school: a boosted cascade on local binary patterns.
 
-The file is OpenCV's `lbpcascade_frontalface`, which scikit-image brings along: 20 stages, 139 features, a window of
+The file is OpenCV's `lbpcascade_frontalface`, which ships with scikit-image: 20 stages, 139 features, a window of
 24 px. Source: Liao et al. 2007, "Learning Multi-scale Block Local Binary Patterns for Face Recognition".
 """
 
@@ -43,7 +43,7 @@ class Stage:
 
 
 def read_cascade() -> list[Stage]:
-    """Read the cascade that scikit-image brings along."""
+    """Read the cascade that ships with scikit-image."""
     root = ElementTree.parse(Path(lbp_frontal_face_cascade_filename())).getroot()  # noqa: S314  # a package's own file
     cascade = root[0]
     corners = [_numbers(rect) for rect in cascade.iterfind("features/_/rect")]

@@ -1,6 +1,6 @@
 """Random but repeatable tensors for the demo weights.
 
-Every tensor is drawn from its own stream, seeded by its key: adding, dropping or reordering keys changes no other
+Every tensor has its own random stream, seeded by its key: adding, dropping or reordering keys changes no other
 tensor, and the same key, shape and seed give the same bytes on every build of one machine.
 """
 

@@ -77,7 +77,7 @@ def write_config(folder: Path) -> None:
 
 
 def write_checkpoint(file: Path, seed: int) -> None:
-    """Write a single-file checkpoint in float16, all of its weights drawn from `seed`."""
+    """Write a single-file checkpoint in float16, with random weights from `seed`."""
     state = {key: tensor.half().contiguous() for part in _parts(seed) for key, tensor in part.items()}
     save_file(state, file, metadata={"format": "pt"})
 

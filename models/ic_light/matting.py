@@ -1,4 +1,4 @@
-"""Where the subject is: alpha from a matting network (IC-Light specification sections 2 and 16)."""
+"""Alpha of the subject from a matting network (IC-Light specification sections 2 and 16)."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _MAX_TILES: Final = 512
 
 
 class Matting(ABC):
-    """A loaded matting network: what it looks at, and how that becomes alpha."""
+    """A loaded matting network with its preprocessing."""
 
     @abstractmethod
     def to_feed(self, picture: Tensor) -> Tensor:
-        """Scale a picture [height, width, 3] of 8 bits to the network's size; both are in the host's memory."""
+        """Scale a uint8 image [height, width, 3] to the network's input size, on the CPU."""
 
     @abstractmethod
     def predict(self, feed: Tensor) -> Tensor:
-        """Run the network on a picture of its size: float32 [1, 1, height, width], 1 where the subject is."""
+        """Run the network on an image of its input size: float32 [1, 1, height, width], 1 for the subject."""
 
     def alpha(self, feed: Tensor, width: int, height: int) -> Tensor:
-        """Run the network on `feed` and scale its map to the picture: float32 [height, width, 1] in 0..1."""
+        """Run the network on `feed` and scale its output to the image: float32 [height, width, 1] in 0..1."""
         return fit_alpha(self.predict(feed), width, height)
 
 
 def fit_alpha(alpha: Tensor, width: int, height: int) -> Tensor:
-    """Scale a network's map [1, 1, h, w] to a picture: [height, width, 1] in 0..1, not stretched to that range."""
+    """Scale a map [1, 1, h, w] to [height, width, 1], clipped to 0..1; no min-max normalisation."""
     alpha = F.interpolate(alpha, size=(height, width), mode="bilinear", align_corners=False)
     return alpha[0].movedim(0, -1).clip_(0, 1)
 
@@ -48,7 +48,7 @@ class RmbgMatting(Matting):
     """RMBG-1.4, as the reference runs it."""
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
-        """Take the network, in evaluation mode, to `device`."""
+        """Move the network, in evaluation mode, to `device`."""
         self.network = network.to(device)
         self._device = device
 
@@ -62,20 +62,19 @@ class RmbgMatting(Matting):
         return cls(network, device)
 
     def to_feed(self, picture: Tensor) -> Tensor:
-        """Scale a picture to the network's size, aspect kept."""
+        """Scale an image to the network's input size, aspect kept."""
         return resample(picture, *feed_size(picture.shape[1], picture.shape[0]))
 
     def predict(self, feed: Tensor) -> Tensor:
-        """Run the network on a picture of its size: float32 [1, 1, height, width]."""
+        """Run the network on an image of its input size: float32 [1, 1, height, width]."""
         # The pipeline's own normalisation, not that of the network's model card.
         return torch.as_tensor(self.network(normalise(feed.to(self._device, non_blocking=True)[None])))
 
 
 def feed_size(width: int, height: int) -> tuple[int, int]:
-    """(width, height) in px at which RMBG-1.4 looks: an area of about 1024 x 1024, aspect kept, multiples of 64.
+    """Input (width, height) of RMBG-1.4 in px: an area of about 1024 x 1024, aspect kept, multiples of 64.
 
-    Sides stay within 64 and 32,768 px, which changes nothing up to an aspect of 1024:1, beyond which the reference
-    fails.
+    Sides are clamped to 64..32,768 px: no change up to an aspect of 1024:1, beyond which the reference fails.
     """
     tiles = math.sqrt(_AREA_IN_TILES / (width * height))
     return _clamp_tiles(width * tiles), _clamp_tiles(height * tiles)

@@ -1,6 +1,6 @@
 """Matting networks under permissive licences, as ONNX files (IC-Light specification section 16).
 
-They take the place of RMBG-1.4 whole: the alpha they give has the same size, range and meaning.
+Alternatives to RMBG-1.4: their alpha has the same size, range and meaning.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SMALLEST_RANGE: Final = 1e-6
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network wants its input, [height, width, 3], and what its output means."""
+    """Normalisation of a network's input [height, width, 3], and conversion of its output to alpha."""
 
     normalise: Callable[[Rgb], Floats]
     to_alpha: Callable[[Tensor], Tensor]
@@ -41,12 +41,12 @@ def _normalise_birefnet(picture: Rgb) -> Floats:
 
 
 def _normalise_isnet(picture: Rgb) -> Floats:
-    # By the picture's own maximum, as the exporter of these files does.
+    # Divided by the image's maximum, as by the exporter of these files.
     return (picture / max(int(picture.max()), 1) - 0.5).astype(np.float32)
 
 
 def _stretch(output: Tensor) -> Tensor:
-    """Stretch to 0..1; a map without contrast, which has no range to stretch, is left as it is."""
+    """Min-max normalisation; a constant map is left as it is."""
     low, high = output.min(), output.max()
     return (output - low) / (high - low) if high - low > _SMALLEST_RANGE else output
 
@@ -58,10 +58,10 @@ ISNET: Final = Preprocessing(_normalise_isnet, _stretch)
 
 
 class OnnxMatting(Matting):
-    """An ONNX network of one picture in, one map out as its first output."""
+    """An ONNX network with one image as its input and one map as its first output."""
 
     def __init__(self, path: Path, preprocessing: Preprocessing, device: torch.device) -> None:
-        """Load the file at `path`; its map goes to `device`. Raises `WeightFileError` if it is no such network."""
+        """Load the file at `path`; the output goes to `device`. Raises `WeightFileError` if it is no such network."""
         self._protocol, self._device = preprocessing, device
         with linked(path) as link:
             self._session = onnxruntime.InferenceSession(link, session_options(), providers=_providers(device))
@@ -77,30 +77,30 @@ class OnnxMatting(Matting):
         self._size = tuple(_side(named) for named in inputs[0].shape[2:])
 
     def to_feed(self, picture: Tensor) -> Tensor:
-        """Scale a picture to the size that the file names, or to the published one; aspect is not kept."""
+        """Scale an image to the input size of the file, 1024 px where it is dynamic; aspect is not kept."""
         height, width = self._size
         return resample(picture, width, height)
 
     def predict(self, feed: Tensor) -> Tensor:
-        """Run the network on a picture of its size: float32 [1, 1, height, width]."""
+        """Run the network on an image of its input size: float32 [1, 1, height, width]."""
         batch = np.ascontiguousarray(self._protocol.normalise(feed.numpy()).transpose(2, 0, 1)[None])
         output = self._session.run(None, {self._input: batch})[0]
         return self._protocol.to_alpha(torch.from_numpy(output)[:1, :1].float()).to(self._device)
 
 
 def _side(named: int | str | None) -> int:
-    # A side that the file leaves open has a name, or none.
+    # A dynamic dimension has a name, or none.
     return named if isinstance(named, int) else _PUBLISHED_SIDE
 
 
 def _is_batch(tensor: Any, channels: int) -> bool:
-    """Whether a network's input or output is [n, channels, h, w] in float32; what the file leaves open fits."""
+    """Whether an input or output is float32 [n, channels, h, w]; dynamic dimensions match any size."""
     if tensor.type != "tensor(float)" or len(tensor.shape) not in (0, 4):
         return False
     return not tensor.shape or not isinstance(tensor.shape[1], int) or tensor.shape[1] == channels
 
 
 def _providers(device: torch.device) -> list[str]:
-    # The runtime's common build computes on the CPU only.
+    # The default build of onnxruntime is CPU only.
     wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
     return [name for name in (*wanted, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]

@@ -91,9 +91,9 @@ def load_networks(weights: WeightSet, device: torch.device, full_precision: bool
         device=device,
     )
     with file_errors(sizes, base.file("unet/config.json")):
-        told, due = text_encoder.config.hidden_size, networks.unet.config.cross_attention_dim
-        if told != due:
-            raise WeightsError(f"the text encoder's states are {told} wide where the UNet reads {due}.")
+        width, expected = text_encoder.config.hidden_size, networks.unet.config.cross_attention_dim
+        if width != expected:
+            raise WeightsError(f"the text encoder's states are {width} wide where the UNet reads {expected}.")
     return networks
 
 

@@ -32,7 +32,7 @@ Denoise = Annotated[float, Field(ge=0.1, le=1, allow_inf_nan=False)]
 
 
 class Params(CommonParams):
-    """Everything a caller can say about a relit picture."""
+    """Parameters of a request."""
 
     image_fields: ClassVar[tuple[str, ...]] = ("subject_image", "background_image")
     variants: ClassVar[tuple[str, ...]] = ("foreground", "background")
@@ -64,9 +64,9 @@ class Params(CommonParams):
         1.5, ge=1, le=3, allow_inf_nan=False, description="Enlargement between the passes; sides round to 64 px."
     )
     highres_denoise: Denoise = Field(
-        0.5, description="Second pass: how much of the enlarged picture is drawn anew. Higher keeps less of it."
+        0.5, description="Second pass: how much of the enlarged picture is generated anew. Higher keeps less of it."
     )
-    number_of_images: int = Field(1, ge=1, le=12, description="How many pictures to draw in one go.")
+    number_of_images: int = Field(1, ge=1, le=12, description="Number of pictures.")
     seed: Seed = RANDOM_SEED
     output_format: ImageFormat = Field("webp", description="File format of the pictures.")
     output_quality: Quality = 80
@@ -80,7 +80,7 @@ class Params(CommonParams):
 
     @property
     def variant(self) -> str:
-        """What the UNet sees besides noise: the foreground alone, or a background too."""
+        """What conditions the UNet: the foreground only, or a background too."""
         return "foreground" if self.background_image is None else "background"
 
     @property

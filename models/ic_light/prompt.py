@@ -1,4 +1,4 @@
-"""Texts to embeddings, in chunks of 75 tokens without truncation (IC-Light specification section 6)."""
+"""Text embeddings in chunks of 75 tokens, without truncation (IC-Light specification section 6)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from models.ic_light.params import Params
 
 CHUNK: Final = 75
-"""Tokens of text in one pass of the text encoder; two more mark start and end."""
+"""Text tokens per chunk; start and end token come on top."""
 
 SEPARATOR: Final = ", "
 
@@ -19,31 +19,31 @@ Chunks = list[list[int]]
 
 
 def positive_prompt(params: Params) -> str:
-    """Join prompt and appended prompt; the comma is there even if either is empty."""
+    """Join prompt and appended prompt, with the comma even if either is empty."""
     return f"{params.prompt}{SEPARATOR}{params.appended_prompt}"
 
 
 def tokenise(tokenizer: Any, text: str) -> Chunks:
-    """Split a text's ids into chunks, each opened by the start id and filled up with the end id.
+    """Tokenise and split into chunks: start id, up to 75 ids, padding with the end id.
 
-    A text without tokens gives one empty chunk, where the reference fails.
+    A text without tokens is one empty chunk; the reference fails.
     """
     ids = tokenizer(text, truncation=False, add_special_tokens=False, verbose=False)["input_ids"]
-    # Filled up with the end id even where the tokenizer names another for padding.
+    # Padded with the end id, whatever the tokenizer's padding id is.
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     pieces = [ids[at : at + CHUNK] for at in range(0, len(ids), CHUNK)] or [[]]
     return [[start, *piece, *[end] * (CHUNK + 1 - len(piece))] for piece in pieces]
 
 
 def encode(text_encoder: Any, chunks: Chunks) -> Tensor:
-    """Embed the chunks in one batch, without a mask: the last layer after its norm, [chunks, 77, width]."""
-    # No mask: the padding takes part in attention, as in training.
+    """Encode the chunks in one batch, without attention mask: the final-norm hidden states [chunks, 77, width]."""
+    # No mask: padding takes part in attention, as in training.
     ids = torch.tensor(chunks, device=text_encoder.device)
     return torch.as_tensor(text_encoder(ids).last_hidden_state)
 
 
 def pair(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring two embedded texts to one length by repeating the shorter one's chunks: each [1, 77 * most, width]."""
+    """Repeat the chunks of the shorter of two embeddings cyclically: each [1, 77 * most chunks, width]."""
     most = max(len(positive), len(negative))
     return _cycle(positive, most), _cycle(negative, most)
 

@@ -98,9 +98,11 @@ class Noise:
     def draw(self, size: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Sample the next standard normal [count, 4, height, width]; `size` is (height, width) in latents."""
         shape = (self._count, _LATENT_CHANNELS, *size)
-        # In another precision the CPU's stream would be another one, and precision depends on the device.
-        drawn = torch.float32 if self._source.type == "cpu" else dtype
-        return torch.randn(shape, generator=self._generator, device=self._source, dtype=drawn).to(self._device, dtype)
+        # The CPU's stream depends on the dtype, and the dtype on the device: always float32.
+        source_dtype = torch.float32 if self._source.type == "cpu" else dtype
+        return torch.randn(shape, generator=self._generator, device=self._source, dtype=source_dtype).to(
+            self._device, dtype
+        )
 
 
 class BatchNoise:

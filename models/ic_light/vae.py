@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.ic_light.conditioning import GREY
-from models.outcomes import Decoded, joined, non_finite
+from models.outcomes import Decoded, concatenate, non_finite
 
 Encode = Callable[[Any, Tensor], Tensor]
 """(VAE, images) -> latents; `encode_pictures`, compiled or not."""
@@ -53,7 +53,7 @@ def encode(run: Encode, vae: Any, pictures: Sequence[Tensor]) -> Tensor:
 
 def decode(run: Decode, vae: Any, latents: Tensor) -> Decoded:
     """Decode latents [n, 4, h, w] to uint8 images [n, 8 h, 8 w, 3] on the device."""
-    return joined([run(vae, row) for row in torch.split(latents, 1)])
+    return concatenate([run(vae, row) for row in torch.split(latents, 1)])
 
 
 def quantise(y: Tensor) -> Tensor:

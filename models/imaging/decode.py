@@ -108,7 +108,7 @@ def decode(data: bytes) -> Image.Image:
 
 
 def size_in_header(data: bytes) -> tuple[int, int] | None:
-    """(width, height) in px that a file claims, if that can be told without decoding it; raises as `check` does."""
+    """(width, height) in px that a file claims, if it is known without decoding it; raises as `check` does."""
     kind = detect_format(data)
     return None if kind == "HEIC" or kind == "AVIF" else _open(data, kind)[1].size
 

@@ -35,7 +35,7 @@ class PictureFile:
     transparency: int | tuple[int, ...] | None = None
 
     def is_decodable(self) -> bool:
-        """Whether decoding `stream` is sure to succeed, told sooner than by decoding it; False says nothing."""
+        """Whether decoding `stream` is certain to succeed, without decoding it; False is inconclusive."""
         return False
 
 

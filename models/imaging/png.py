@@ -41,7 +41,7 @@ class PngFile(PictureFile):
     rows: Sequence[memoryview] = ()
 
     def is_decodable(self) -> bool:
-        """Whether decoding cannot fail, told in a third of its time: 8 or 16 bits, no palette, not interlaced.
+        """Whether decoding cannot fail, determined in a third of the time: 8 or 16 bits, no palette, not interlaced.
 
         The stream of rows is read to its end, and each row's kind of filter; undoing the filters, which takes the most
         time, cannot fail. False says nothing.

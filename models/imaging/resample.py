@@ -1,4 +1,4 @@
-"""Lanczos resampling of 8-bit pictures on any device, to the bit as Pillow before release 13 does it.
+"""Lanczos resampling of uint8 images on any device, bit-exact with Pillow before release 13.
 
 Weights are whole numbers of 1/2^22, columns are scaled before rows, and levels are rounded to 8 bits after each of the
 two. (Pillow 13 begins with the rows where that is less work: a level more or less in tall pictures.) Products and sums

@@ -26,7 +26,7 @@ WeightedPrompt = Annotated[Prompt, AfterValidator(check_weights)]
 
 
 class Params(CommonParams):
-    """Everything a caller can say about a portrait."""
+    """Parameters of a request."""
 
     image_fields: ClassVar[tuple[str, ...]] = ("face_image",)
     variants: ClassVar[tuple[str, ...]] = ("default", "artistic", "realistic")
@@ -43,14 +43,14 @@ class Params(CommonParams):
     )
     negative_prompt: WeightedPrompt = Field("", description="What the portrait must not show; weighed like `prompt`.")
     checkpoint_model: Literal["default", "artistic", "realistic"] = Field(
-        "default", description="Which SDXL-Lightning checkpoint draws the portrait."
+        "default", description="Which SDXL-Lightning checkpoint generates the portrait."
     )
     face_style: Literal["high-fidelity", "stylized"] = Field(
         "high-fidelity", description="Keep the face close to the photo, or give the prompt's style more room."
     )
     width: Side = 1024
     height: Side = 1024
-    number_of_images: int = Field(1, ge=1, le=10, description="How many portraits to draw in one go.")
+    number_of_images: int = Field(1, ge=1, le=10, description="Number of portraits.")
     seed: Seed = RANDOM_SEED
     output_format: ImageFormat = Field("png", description="File format of the portraits.")
     output_quality: Quality = 80

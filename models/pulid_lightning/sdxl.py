@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from models.outcomes import Decoded, joined, non_finite
+from models.outcomes import Decoded, concatenate, non_finite
 from models.pulid_lightning.attention import IdentityContext, attend_with_identity
 from models.pulid_lightning.prompt import Tokenizer
 from models.pulid_lightning.sampler import Denoise, evaluated_sigmas, timestep_of
@@ -105,4 +105,4 @@ def decode_picture(vae: Any, latents: Tensor) -> Decoded:
 
 def decode_latents(decode: Decode, vae: Any, latents: Tensor) -> Decoded:
     """Decode latents [n, 4, h, w] to images [n, 8h, 8w, 3], one by one to bound the memory."""
-    return joined([decode(vae, row) for row in torch.split(latents, 1)])
+    return concatenate([decode(vae, row) for row in torch.split(latents, 1)])

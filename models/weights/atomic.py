@@ -1,4 +1,4 @@
-"""Replacing a file in one step: a reader sees the old content or the new one, and a crash leaves one of them."""
+"""Atomic replacement of a file: readers, also after a crash, see the old content or the new one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _READABLE: Final = 0o644
 
 
 def atomic_write(path: Path, text: str) -> None:
-    """Write `text` to `path` durably, through a draft beside it; raises `OSError` as the disk has it."""
+    """Write `text` to `path` durably (fsync), through a temporary file and a rename; raises `OSError`."""
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -20,6 +20,6 @@ def atomic_write(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         Path(draft).chmod(_READABLE)
         Path(draft).replace(path)
-    except BaseException:  # whatever it is passes on; no draft may be left
+    except BaseException:  # no temporary file is left behind
         Path(draft).unlink(missing_ok=True)
         raise

@@ -1,4 +1,4 @@
-"""A folder of weights as its record has it: what else lies in it is never read."""
+"""A folder of weights, limited to its recorded files: others are never read."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Folder:
 
     @classmethod
     def of(cls, path: Path, recorded: Iterable[Path]) -> Folder:
-        """The folder at `path`, with those of the `recorded` files that lie in it."""
+        """The folder at `path` with the `recorded` files below it."""
         return cls(path, frozenset(file.relative_to(path).as_posix() for file in recorded if file.is_relative_to(path)))
 
     @classmethod
     def as_found(cls, path: Path) -> Folder:
-        """A folder for which there is no record: whatever lies there belongs to it."""
+        """A folder without a record: every file belongs to it."""
         return cls.of(path, (file for file in path.rglob("*") if file.is_file()))
 
     def __contains__(self, name: str) -> bool:
@@ -48,9 +48,9 @@ class Folder:
 
     @contextmanager
     def linked(self) -> Iterator[Path]:
-        """A folder for a while that holds links to the recorded files only, for libraries that read whole folders.
+        """A temporary folder of links to the recorded files only, for libraries that read whole folders.
 
-        Whatever is raised inside becomes a `WeightFileError` that names this folder's files.
+        Exceptions inside become a `WeightFileError` that names this folder's files.
         """
         with tempfile.TemporaryDirectory(prefix="facelight-") as name:
             links = Path(name)
@@ -62,15 +62,15 @@ class Folder:
                 yield links
 
     def unrecorded(self) -> list[str]:
-        """Names of the files that lie in it and are not recorded."""
+        """Names of files in the folder that are not recorded."""
         return sorted(Folder.as_found(self.path).names - self.names)
 
 
 @contextmanager
 def linked(path: Path) -> Iterator[Path]:
-    """A link to the file at `path` for a while, with nothing beside it that the file could refer to.
+    """A temporary link to the file at `path`, alone in its folder: ONNX files may refer to other files there.
 
-    ONNX networks may name further files, which are looked for in their folder. As `Folder.linked` otherwise.
+    Otherwise like `Folder.linked`.
     """
     with Folder(path.parent, frozenset({path.name})).linked() as links:
         yield links / path.name

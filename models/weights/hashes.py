@@ -1,7 +1,7 @@
-"""Hashes of files, and a memory of them: 30 GB need not be read again at every start.
+"""Hashes of files with a cache, so that 30 GB are not read at every start.
 
-A file counts as unchanged while its path, device, inode, size and time of change are the same. Whoever can forge these
-could as well replace the program; against decaying disks there is a full verification, which never asks the memory.
+A cached hash is valid while path, device, inode, size and mtime are unchanged. It does not protect against an attacker
+who can forge these; `facelight weights verify` ignores the cache.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 from models.weights.atomic import atomic_write
 
 WEIGHT_HASHES: Final = "weight-hashes.json"
-"""Name of the memory in a process's data folder."""
+"""Name of the cache file in the data folder."""
 
 
 def sha256_of(path: Path) -> str:
@@ -26,37 +26,34 @@ def sha256_of(path: Path) -> str:
 
 
 class HashCache:
-    """Hashes of files, remembered in one small JSON file; without one they are remembered by this object only.
-
-    May be used by several threads.
-    """
+    """Hashes of files, cached in a JSON file, or in this object only. Thread-safe."""
 
     def __init__(self, memory: Path | None = None) -> None:
-        """`memory`: the JSON file, made when there is something to remember; a damaged one is begun anew."""
+        """`memory`: the JSON file, created when needed; a damaged one is replaced."""
         self._memory = memory
         self._known = _read(memory)
         self._lock = threading.Lock()
 
     def known(self, path: Path) -> str | None:
-        """The remembered hash of the file at `path`, in hex; None if there is none, or the file seems changed."""
+        """The cached hash of the file at `path`, in hex; None if there is none, or the file has changed."""
         entry = self._known.get(str(path.resolve()))
         return str(entry[-1]) if entry and entry[:-1] == _marks(path) else None
 
     def sha256(self, path: Path) -> str:
-        """Hash of the file at `path`, in hex: remembered if nothing suggests a change, else calculated."""
+        """Hash of the file at `path`, in hex: cached if the file is unchanged, else calculated."""
         return self.known(path) or self.calculate(path)
 
     def calculate(self, path: Path) -> str:
-        """Read the whole file at `path`; returns its hash in hex and remembers it."""
+        """Hash the file at `path`, and cache the result; in hex."""
         before, digest = _marks(path), sha256_of(path)
         if _marks(path) == before:
             self.remember(path, digest)
         return digest
 
     def remember(self, path: Path, digest: str) -> None:
-        """Take `digest` for the hash of the file at `path` as it is now."""
+        """Cache `digest` as the hash of the file at `path` as it is now."""
         with self._lock:
-            # Read again: several processes share the memory, and what one forgets it only calculates once more.
+            # Read again: several processes share the file; a lost update costs one calculation.
             self._known = {**_read(self._memory), **self._known, str(path.resolve()): [*_marks(path), digest]}
             if self._memory is not None:
                 with suppress(OSError):  # where nothing may be written, files are hashed at every start

@@ -113,9 +113,9 @@ def read_installed(root: Path) -> Installed:
 
 @dataclass(frozen=True)
 class WeightSet:
-    """Paths by role. Loaders ask for `weights["role"]` and never look at a disk on their own.
+    """Weight files of one model by role: loaders open `weights["role"]` and nothing else.
 
-    `recorded`: all files that were verified; None for a set without a record, to which all belongs that lies there.
+    `recorded`: the verified files; None for a set without a record, to which every file belongs.
     """
 
     kind: Kind
@@ -143,8 +143,7 @@ class WeightSet:
     def open(cls, root: Path, slug: str, hashes: HashCache | None = None, skip: Collection[str] = ()) -> WeightSet:
         """Read the record in `root`, check size and hash of every file that model `slug` uses, less the roles `skip`.
 
-        Hashes that `hashes` remembers are not calculated again. Raises `WeightsError` that names the first missing or
-        altered file.
+        Cached hashes are not recalculated. Raises `WeightsError` that names the first missing or altered file.
         """
         record, hashes = read_installed(root), hashes or HashCache()
         weights = [weight for weight in record.weights if slug in weight.used_by and weight.role not in skip]
@@ -159,14 +158,14 @@ class WeightSet:
         for path in paths.values():
             if not path.is_dir() and path not in recorded:
                 raise WeightFileError(f"{path}: not recorded in installed.toml.")
-        _tell_unrecorded(root, record, paths.values())
+        _warn_of_unrecorded(root, record, paths.values())
         return cls(record.kind, paths, recorded)
 
 
 def verify_file(root: Path, file: InstalledFile, hashes: HashCache, afresh: bool = False) -> str | None:
-    """What is wrong with a file, `FILE: reason`; None if it is as recorded.
+    """Compare a file with its record: None if equal, else `FILE: reason`.
 
-    `afresh`: read the file whatever `hashes` remembers of it.
+    `afresh`: hash the file even if `hashes` has it cached.
     """
     path = root / file.path
     try:
@@ -184,8 +183,8 @@ def verify_file(root: Path, file: InstalledFile, hashes: HashCache, afresh: bool
     return None
 
 
-def _tell_unrecorded(root: Path, record: Installed, paths: Iterable[Path]) -> None:
-    """Warn of files that lie beside recorded ones, where a library might have looked."""
+def _warn_of_unrecorded(root: Path, record: Installed, paths: Iterable[Path]) -> None:
+    """Warn of files beside recorded ones, which a library might have opened."""
     recorded = [root / file.path for weight in record.weights for file in weight.files]
     for path in filter(Path.is_dir, paths):
         if names := Folder.of(path, recorded).unrecorded():

@@ -1,7 +1,7 @@
 """What a diffusion network was trained to predict, as far as its file says so. Free of torch.
 
-Both pipelines draw with networks that predict noise (epsilon). One that predicts velocity, or was trained with a noise
-schedule that ends at zero signal, has the same tensors and draws nothing but noise here; so it must be told by markers:
+Both pipelines need networks that predict noise (epsilon). One that predicts velocity, or was trained with zero terminal
+SNR, has the same tensors and would generate noise here; it is recognised by markers:
 
 - empty tensors `v_pred` and `ztsnr` beside the weights (ComfyUI and what follows it; NoobAI-XL), `edm_vpred.*`, and
   `edm_mean` with `edm_std` (Playground v2.5),

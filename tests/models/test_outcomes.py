@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.errors import NonFiniteResult
 from models.ic_light import vae as ic_light
-from models.outcomes import Decoded, joined, non_finite, outcomes
+from models.outcomes import Decoded, concatenate, non_finite, outcomes
 from models.pulid_lightning import sdxl
 from models.runtime.compiler import Compiler
 from models.runtime.runner import Execution, Runner
@@ -88,7 +88,7 @@ def test_rows_are_told_apart() -> None:
 def test_a_request_has_all_its_pictures_or_the_first_stage_that_failed() -> None:
     pictures = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 2, 2, 3)
     found = torch.tensor([[False, False], [False, True], [True, True], [False, False]])
-    decoded = joined([Decoded(pictures[:1], found[:1]), Decoded(pictures[1:], found[1:])])
+    decoded = concatenate([Decoded(pictures[:1], found[:1]), Decoded(pictures[1:], found[1:])])
     first, second, third = outcomes(*decoded, ("the latents", "the picture"), [1, 2, 1])
     assert isinstance(first, np.ndarray) and isinstance(third, np.ndarray)
     assert (first.shape, first.max(), third.min()) == ((1, 2, 2, 3), 0, 3)

@@ -19,7 +19,7 @@ from models.runtime.state_dicts import StateDict, shape_of
 CLASSES: Final = 19
 """Those of CelebAMask-HQ, by whose numbers faces are cut out."""
 _UNUSED = ("conv_out16.", "conv_out32.")
-"""Heads that only training looks at."""
+"""Auxiliary heads, used in training only."""
 
 
 class _ConvBnRelu(nn.Module):

@@ -1,4 +1,4 @@
-"""EVA02-CLIP's vision tower: what CLIP sees in a face (PuLID specification section 3)."""
+"""EVA02-CLIP's vision tower (PuLID specification section 3)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class EvaClip:
         normalised: Tensor = normalize(scaled, _CLIP_MEAN, _CLIP_STD)
         return normalised
 
-    def see(self, pixels: Tensor) -> VisionFeatures:
+    def encode(self, pixels: Tensor) -> VisionFeatures:
         """Run the tower on preprocessed pictures [n, 3, side, side]."""
         tokens, taps = self._tower.forward_intermediates(
             pixels, indices=list(TAPS), norm=False, return_prefix_tokens=True, output_fmt="NLC"

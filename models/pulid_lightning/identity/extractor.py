@@ -42,10 +42,10 @@ class IdentityExtractor:
     def extract(self, face: FoundFace) -> Identity:
         """ID tokens of `face`, conditional and unconditional."""
         crop = _to_tensor(face.crop).to(self._device)
-        seen = self._eva.see(self._eva.preprocess(composite(crop, parse(self._parser, crop))))
+        features = self._eva.encode(self._eva.preprocess(composite(crop, parse(self._parser, crop))))
         embedding = torch.from_numpy(face.embedding)[None].to(self._device)
-        id_cond = id_condition(embedding, normalised(seen.embedding))
-        return Identity(cond=self._encoder(id_cond, seen.hidden), uncond=self._uncond)
+        id_cond = id_condition(embedding, normalised(features.embedding))
+        return Identity(cond=self._encoder(id_cond, features.hidden), uncond=self._uncond)
 
     @torch.inference_mode()
     def _unconditional(self) -> Tensor:

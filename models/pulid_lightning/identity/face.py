@@ -1,4 +1,4 @@
-"""Finding the face, describing it and cutting it out (PuLID specification section 2, A and B)."""
+"""Face detection, embedding and alignment (PuLID specification section 2, A and B)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from models.runtime.onnx import session_options
 from models.weights.folder import Folder, linked
 
 DETECTION_SIZES: Final = (640, 576, 512, 448, 384, 320)
-"""Sides in px of the square that the picture is fitted into, tried in this order until a face shows."""
+"""Input sides of the detector in px, tried in this order until a face is detected."""
 _LEAST_SIDE: Final = 8
-"""Px that the scaled picture's shorter side must have: half of the detector's smallest anchor, too few for a face."""
+"""Minimum of the scaled image's shorter side in px: half of the detector's smallest anchor."""
 CROP_SIDE: Final = 512
 EMBEDDING: Final = 512
-"""Numbers that describe a face."""
+"""Dimensions of a face embedding."""
 _THRESHOLD: Final = 0.5
 TEMPLATE: Final = np.array(
     [
@@ -34,9 +34,9 @@ TEMPLATE: Final = np.array(
         (313.08905, 371.15118),
     ]
 )
-"""Where the two eyes, the tip of the nose and the corners of the mouth lie in an aligned crop: (x, y) in px."""
+"""(x, y) in px of eyes, nose tip and mouth corners in an aligned crop: the FFHQ template."""
 _FARTHEST: Final = 1e7
-"""Px from the origin that no picture reaches."""
+"""Bound of plausible keypoint coordinates in px."""
 _BORDER_RGB: Final = (132, 133, 135)
 
 
@@ -44,8 +44,8 @@ _BORDER_RGB: Final = (132, 133, 135)
 class FoundFace:
     """The face of one picture.
 
-    `crop`: aligned, RGB, [512, 512, 3]. `embedding`: ArcFace, float32, [512], as it leaves the network (its length
-    carries information, so it is not normalised).
+    `crop`: aligned, uint8 RGB [512, 512, 3]. `embedding`: ArcFace, float32 [512], not normalised: its norm carries
+    information.
     """
 
     crop: Rgb
@@ -72,9 +72,9 @@ class FaceFinder:
         self._detector, self._recogniser = found["detection"], found["recognition"]
 
     def find(self, picture: Rgb) -> FoundFace:
-        """Find the largest face; the same picture gives the same result to the bit.
+        """Detect, embed and align the largest face; deterministic, bit-exact.
 
-        Raises `NoFaceFound`, and `NonFiniteResult` if the recogniser describes the face by inf or nan.
+        Raises `NoFaceFound`, and `NonFiniteResult` if the embedding has inf or nan.
         """
         # insightface works in OpenCV's channel order.
         bgr = np.ascontiguousarray(picture[:, :, ::-1])
@@ -88,7 +88,7 @@ class FaceFinder:
         return FoundFace(crop=crop, embedding=embedding)
 
     def _largest(self, bgr: Rgb) -> Floats:
-        # A face that fills the picture shows better when it is scaled down further.
+        # A face that fills the image is detected at a smaller input size.
         for side in detection_sizes(*bgr.shape[:2]):
             boxes, keypoints = self._detector.detect(bgr, input_size=(side, side))
             if len(boxes):
@@ -98,29 +98,29 @@ class FaceFinder:
 
 
 def detection_sizes(height: int, width: int) -> list[int]:
-    """Those of `DETECTION_SIZES` at which a face can show in a picture of so many px: none for a long strip.
+    """The `DETECTION_SIZES` that are usable for an image of `height` x `width` px: none for extreme aspect ratios.
 
-    The library scales the longer side to a size and drops the fraction of the shorter one, of which nothing is left
-    beyond an aspect of 320:1 to 640:1: it would fail there.
+    The library scales the longer side to the size and truncates the shorter one, which would be 0 px beyond an aspect
+    of 320:1 to 640:1.
     """
     short, long = sorted((height, width))
     return [side for side in DETECTION_SIZES if side * short >= _LEAST_SIDE * long]
 
 
 def largest(boxes: Floats) -> int:
-    """Index of the box of the largest area; `boxes` is [n, 4 or more], rows begin with x1, y1, x2, y2 in px."""
+    """Index of the box with the largest area; `boxes` [n, 4 or more]: x1, y1, x2, y2 in px, …"""
     return int(np.argmax((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
 
 
 def alignment(keypoints: Floats) -> NDArray[np.float64]:
-    """The similarity [2, 3] that moves five keypoints [5, 2] to the 512 px FFHQ template (least median of squares).
+    """Similarity transform [2, 3] of five keypoints [5, 2] to the 512 px FFHQ template (least median of squares).
 
-    Raises `NoFaceFound` if the points coincide and so have no such transform, or if one is in no picture.
+    Raises `NoFaceFound` if the points are degenerate or implausible.
     """
-    # The fit below would ignore one odd point, and the recogniser's own alignment would then fail on it.
-    if not (np.abs(keypoints) < _FARTHEST).all():  # nor is nan less than anything
+    # The fit ignores an outlier, but the recogniser's own alignment would fail on it.
+    if not (np.abs(keypoints) < _FARTHEST).all():  # false for nan too
         raise NoFaceFound("No usable face was found in face_image.")
-    # A least-squares fit is not the same: it gives way to a badly placed point, this one ignores it.
+    # Not a least-squares fit, which outliers distort.
     matrix, _ = cv2.estimateAffinePartial2D(keypoints, TEMPLATE, method=cv2.LMEDS)
     if matrix is None:
         raise NoFaceFound("No usable face was found in face_image.")
@@ -128,14 +128,14 @@ def alignment(keypoints: Floats) -> NDArray[np.float64]:
 
 
 def align(picture: Rgb, keypoints: Floats) -> Rgb:
-    """Cut the face out upright at 512 x 512 px; what lies outside of the picture becomes grey."""
+    """Warp the face to an upright 512 x 512 px crop; outside of the image is grey."""
     crop = cv2.warpAffine(picture, alignment(keypoints), (CROP_SIDE, CROP_SIDE), borderValue=_BORDER_RGB)
     return np.asarray(crop, dtype=np.uint8)
 
 
 def _load(path: Path) -> Any:
-    """The network that an ONNX file holds, ready for use on the CPU; raises whatever the libraries do."""
-    # By its path: the library's own loader takes every file of a folder, whichever it finds first for a task.
+    """Load the network of an ONNX file for the CPU; raises any exception of the libraries."""
+    # One file: the library's folder loader takes the first file it finds for a task.
     model = get_model(
         str(path),
         providers=["CPUExecutionProvider"],

@@ -22,9 +22,9 @@ def check_small(vector: Vector) -> Iterator[Row]:
     state = vector.under("sd.")
     width = state["visual.cls_token"].shape[-1]
     tower = load_eva_clip(state, vector.device, head_dim=width // vector.number(r"heads=(\d+)", width // _HEAD_DIM))
-    seen = tower.see(vector.tensors.get("input.image", _drawn(vector, "eva_small_image")))
-    yield from _embedding(vector, seen)
-    for tap, states in enumerate(seen.hidden):
+    features = tower.encode(vector.tensors.get("input.image", _drawn(vector, "eva_small_image")))
+    yield from _embedding(vector, features)
+    for tap, states in enumerate(features.hidden):
         yield vector.close(f"output.hidden.{tap}", states)
 
 
@@ -32,16 +32,16 @@ def check_small(vector: Vector) -> Iterator[Row]:
 def check_real(vector: Vector) -> Iterator[Row]:
     """The tower at full size."""
     tower = load_eva_clip(vector.recipe.weights(vector.facts["keys"]), vector.device)
-    seen = tower.see(_drawn(vector, "eva_real_image"))
-    yield from _embedding(vector, seen)
-    for tap, states in enumerate(seen.hidden):
+    features = tower.encode(_drawn(vector, "eva_real_image"))
+    yield from _embedding(vector, features)
+    for tap, states in enumerate(features.hidden):
         yield from _sampled(vector, f"output.hidden.{tap}", states)
 
 
-def _embedding(vector: Vector, seen: VisionFeatures) -> Iterator[Row]:
-    yield vector.close("output.cls", seen.embedding)
+def _embedding(vector: Vector, features: VisionFeatures) -> Iterator[Row]:
+    yield vector.close("output.cls", features.embedding)
     if "output.cls_normed" in vector.tensors:
-        yield vector.close("output.cls_normed", normalised(seen.embedding))
+        yield vector.close("output.cls_normed", normalised(features.embedding))
 
 
 def _sampled(vector: Vector, name: str, states: Tensor) -> Iterator[Row]:

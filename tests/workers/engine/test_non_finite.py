@@ -114,7 +114,7 @@ def weight_of(pipeline: Any, part: str) -> Tensor:
         assert isinstance(pipeline, PulidLightning)
         if part == "parser":
             return pipeline._conditions._extractor._parser.conv_out.conv_out.weight
-        checkpoint = pipeline._checkpoints.take("default")
+        checkpoint = pipeline._checkpoints.activate("default")
         unet, vae = checkpoint.unet, checkpoint.vae
     return {"unet": unet, "vae": vae.decoder}[part].conv_out.bias
 
@@ -124,7 +124,7 @@ def embeddings_of(pipeline: Any) -> Tensor:
     if isinstance(pipeline, IcLight):
         encoder = pipeline._networks.text_encoder
     else:
-        encoder = inspect.getclosurevars(pipeline._checkpoints.take("default").clip_l).nonlocals["encoder"]
+        encoder = inspect.getclosurevars(pipeline._checkpoints.activate("default").clip_l).nonlocals["encoder"]
     return encoder.get_input_embeddings().weight
 
 

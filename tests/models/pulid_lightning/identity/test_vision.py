@@ -80,10 +80,12 @@ def test_a_parser_that_lacks_tensors_is_refused(weights: WeightSet):
 def test_both_layouts_of_the_tower_are_one(tower_state):
     pixels = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(2))
     converted = {f"visual.trunk.{key}": value for key, value in tower_state.items()}
-    seen = [load_eva_clip(state, CPU, head_dim=8).see(pixels) for state in (converted, original_layout(tower_state))]
-    assert torch.equal(seen[0].embedding, seen[1].embedding)
-    assert [tuple(states.shape) for states in seen[0].hidden] == [(2, 10, 16)] * 5
-    assert not torch.allclose(seen[0].hidden[0], seen[0].hidden[1])
+    features = [
+        load_eva_clip(state, CPU, head_dim=8).encode(pixels) for state in (converted, original_layout(tower_state))
+    ]
+    assert torch.equal(features[0].embedding, features[1].embedding)
+    assert [tuple(states.shape) for states in features[0].hidden] == [(2, 10, 16)] * 5
+    assert not torch.allclose(features[0].hidden[0], features[0].hidden[1])
 
 
 def test_pictures_are_scaled_and_normalised(tower_state):
