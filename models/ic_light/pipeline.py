@@ -13,11 +13,21 @@ from torch import Tensor
 from models.errors import InputRefused, NonFiniteResult
 from models.ic_light import prompt, vae
 from models.ic_light.conditioning import cut_out, light_gradient, resize_and_center_crop, to_rgb
-from models.ic_light.denoise import Conditions, denoise, predict_noise
 from models.ic_light.networks import Networks, load_networks
 from models.ic_light.options import Options
 from models.ic_light.params import Params
-from models.ic_light.sampling import BatchNoise, Noise, StepRange, add_noise, full_range, make_scheduler, partial_range
+from models.ic_light.sampling import (
+    BatchNoise,
+    Conditions,
+    Noise,
+    StepRange,
+    add_noise,
+    denoise,
+    full_range,
+    make_scheduler,
+    partial_range,
+    predict_noise,
+)
 from models.ic_light.warm_up import WarmUp
 from models.imaging.decode import decode
 from models.imaging.resample import resample

@@ -12,10 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.ic_light import conditioning, denoise, matting, networks, prompt, sampling, vae
-from models.ic_light.denoise import Conditions
+from models.ic_light import conditioning, matting, networks, prompt, sampling, vae
 from models.ic_light.pipeline import IcLight
-from models.ic_light.sampling import StepRange
+from models.ic_light.sampling import Conditions, StepRange
 from models.imaging import resample
 from tests.parity.__main__ import main
 from tests.parity.iclight.golden_set import KEPT
@@ -86,7 +85,7 @@ WRONG: Final[dict[str, tuple[str, Wrong]]] = {
     "scheduler use_karras_sigmas=False": (SCHEDULES, setting("use_karras_sigmas", False)),
     "scheduler dpmsolver++ (no SDE)": (CASE, setting("algorithm_type", "dpmsolver++")),
     "image norm /127.5": (OPERATIONS, constant(vae, "GREY", 127.5)),
-    "concat order fg,noise": (CASE, constant(denoise, "unet_input", cond_first)),
+    "concat order fg,noise": (CASE, constant(sampling, "unet_input", cond_first)),
     "fg latents not scaled": (CASE, constant(IcLight, "_encode_conditions", unscaled)),
     "offset not added": (CASE, constant(networks, "merge", base_alone)),
     "merge in fp16": (CASE, constant(networks, "merge", merged_in_half)),

@@ -7,10 +7,18 @@ from typing import Any
 import pytest
 import torch
 
-from models.ic_light import denoise as denoising
-from models.ic_light.denoise import Conditions, denoise, max_batch, predict_noise
+from models.ic_light import sampling as denoising
 from models.ic_light.networks import Networks
-from models.ic_light.sampling import BatchNoise, Noise, full_range, make_scheduler
+from models.ic_light.sampling import (
+    BatchNoise,
+    Conditions,
+    Noise,
+    denoise,
+    full_range,
+    make_scheduler,
+    max_batch,
+    predict_noise,
+)
 from models.runtime.unet import cross_attentions
 
 CPU = torch.device("cpu")

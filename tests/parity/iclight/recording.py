@@ -11,10 +11,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from models.ic_light import denoise as loop
 from models.ic_light import pipeline, vae
-from models.ic_light.denoise import Conditions
-from models.ic_light.sampling import Noise
+from models.ic_light import sampling as loop
+from models.ic_light.sampling import Conditions, Noise
 from models.outcomes import Decoded
 
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from models.ic_light import conditioning, prompt, vae
 from models.ic_light.conditioning import to_rgb
-from models.ic_light.denoise import Conditions
-from models.ic_light.sampling import Noise, add_noise, make_scheduler
+from models.ic_light.sampling import Conditions, Noise, add_noise, make_scheduler
 from models.imaging.decode import decode
 from models.imaging.resample import resample
 from tests.parity.iclight import tolerances as allowed
