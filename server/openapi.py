@@ -294,8 +294,8 @@ def _schema_name(model: Model) -> str:
 
 
 def _error_response(status: int) -> dict[str, Any]:
-    description, sentence = _ERRORS[status]
-    content = {"application/json": {"example": {"error": sentence}}}
+    description, message = _ERRORS[status]
+    content = {"application/json": {"example": {"error": message}}}
     headers = _headers(_HEADERS.get(status, {}))
     return {"model": ErrorResponse, "description": description, "content": content, "headers": headers}
 

@@ -1,4 +1,4 @@
-"""Which weights an operator wants: what is installed, else the defaults, unless told otherwise.
+"""Which weights an operator wants: what is installed, else the defaults, unless an option names others.
 
 Every role is filled by one weight. The matting roles are one slot with several names: choosing one drops the others.
 """

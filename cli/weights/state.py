@@ -54,7 +54,7 @@ def is_current(installed: InstalledWeight | None, weight: Weight, root: Path, ha
 
 
 def state_of(weight: Weight, record: Mapping[str, InstalledWeight], root: Path, hashes: HashCache) -> State:
-    """State of one weight, told without reading its files."""
+    """State of one weight, from its record: no weight file is read."""
     installed = record.get(weight.name)
     if installed is None:
         return "absent"

@@ -154,7 +154,7 @@ class IcLight(Pipeline[Params, Prepared]):
             return
         warm_up = WarmUp(self._networks, self._predict, self._encode, self._decode)
         warm_up.compile()
-        warm_up.record()
+        warm_up.capture()
 
     @property
     def execution(self) -> ExecutionReport:

@@ -50,7 +50,7 @@ class WarmUp:
             self._encode.compile(vae, *((self._picture(size).repeat(layers, 1, 1, 1),) for size in (_SMALL, _LARGE)))
         self._decode.compile(vae, *((self._latents(size),) for size in (_SMALL, _LARGE)))
 
-    def record(self) -> None:
+    def capture(self) -> None:
         """Capture the graphs of both passes of a default request."""
         params = Params.model_validate({"subject_image": "-", "prompt": "-"})
         for width, height in ((params.width, params.height), params.output_size):

@@ -113,7 +113,7 @@ def _scale_rows(lines: Tensor, axis: Axis, origin: int) -> Tensor:
 
 def _scale(lines: Tensor, taps: _Taps) -> Tensor:
     """From [channels, inputs, n] to [channels, outputs, n], 8 bits each."""
-    # A strip's windows overlap by less than half: columns come in one part, rows, which nobody has cut yet, in many.
+    # A strip's windows overlap by less than half: columns come in one part, rows, which are not cut yet, in many.
     step = max(1, 2 * _elements(lines.device) // (len(lines) * taps.positions.numel()))
     return torch.cat([_scale_part(part, taps) for part in torch.split(lines, step, -1)], -1)
 

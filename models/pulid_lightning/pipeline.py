@@ -98,7 +98,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         warm_up = WarmUp(self._tokenize, self._conditions, self._predict, self._decode)
         warm_up.compile(self._checkpoints.activate(self.variants[0]), self.variants[0])
         for name in self.variants:
-            warm_up.record(self._checkpoints.activate(name), name)
+            warm_up.capture(self._checkpoints.activate(name), name)
             self.run([warm_up.request(default_of(name))], lambda _step, _total: None)
 
     @property

@@ -66,7 +66,7 @@ def tokenize(prompt: str, tokenizer: Tokenizer) -> TokenChunks:
 
 
 def check_weights(prompt: str) -> str:
-    """The prompt as it is; raises `ValueError`, a sentence for the caller, if a weight is beyond ±`MAX_WEIGHT`."""
+    """The prompt as it is; raises `ValueError`, whose text is for the caller, if a weight is beyond ±`MAX_WEIGHT`."""
     for text, weight in weighted_segments(prompt):
         if abs(weight) > MAX_WEIGHT:
             shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

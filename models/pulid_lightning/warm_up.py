@@ -46,7 +46,7 @@ class WarmUp:
         latents = [(request.latents[:1].to(checkpoint.vae.device),) for request in (small, large)]
         self._decode.compile(checkpoint.vae, *latents)
 
-    def record(self, checkpoint: Checkpoint, name: str) -> None:
+    def capture(self, checkpoint: Checkpoint, name: str) -> None:
         """Capture the graphs of a default request for this checkpoint."""
         request = self.request(default_of(name))
         self._predict.capture(checkpoint.unet, *self._inputs(request, checkpoint))

@@ -18,7 +18,7 @@ def set_cache_dirs(folder: Path | None) -> None:
 
     None is for a process that compiles nothing. To be called before torch's compiler is imported, as diffusers does:
     it sets a default itself, and creates the folder that is named, whether or not anything is compiled. Kernels
-    are code that is executed unchecked: nobody but the worker may be able to write there.
+    are code that is executed unchecked: only the worker may have write permission there.
 
     Where nothing can be written, a temporary folder that is removed at exit takes its place, with a warning. Raises
     `FileNotFoundError` if there is no place for temporary files either.

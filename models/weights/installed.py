@@ -152,7 +152,7 @@ class WeightSet:
         for weight in weights:
             for file in weight.files:
                 if fault := verify_file(root, file, hashes):
-                    raise WeightFileError(f"{fault}. Run `facelight weights fetch` to mend it.")
+                    raise WeightFileError(f"{fault}. Run `facelight weights fetch` to repair it.")
         paths = {weight.role: root / weight.path for weight in weights}
         recorded = frozenset(root / file.path for weight in weights for file in weight.files)
         for path in paths.values():

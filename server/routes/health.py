@@ -27,7 +27,7 @@ _TIMEOUT_S: Final = 1.0
 
 @router.get("/live", operation_id="health_live")
 async def live() -> LiveResponse:
-    """The process answers. Asks nobody else."""
+    """The process answers. Depends on nothing outside it."""
     return {"status": "live"}
 
 
@@ -40,7 +40,7 @@ async def live() -> LiveResponse:
 async def ready(request: Request, registry: RegistryDep, threads: ReadinessThreadsDep) -> JSONResponse:
     """200 once a worker has loaded its models and can serve one, with the kind of weights it has been loaded with.
 
-    503 while nothing can be served, and from the moment on when this process is told to end.
+    503 while nothing can be served, and from the moment this process receives SIGTERM.
     """
     try:
         async with asyncio.timeout(_TIMEOUT_S):

@@ -8,8 +8,8 @@ after, and nothing else.
 What RQ does not do: it holds no request, decides no order, retries nothing and runs no function. Requests, their fair
 queue, claims, leases and results are `workers.state.records`; gateways write wakeups in Lua (`common.lua`) and do not
 import RQ. What Redis holds of a job besides its name is never read, and the function that it names never imported:
-whoever can write to Redis can neither run code here nor stop a worker with a job that cannot be parsed. A wakeup too
-many does nothing; one too few is added by the janitor.
+a client that can write to Redis can neither run code here nor stop a worker with a job that cannot be parsed. A wakeup
+too many does nothing; one too few is added by the janitor.
 
 RQ forks a child per job as a rule; a fork can use neither a CUDA context nor loaded models, hence `SimpleWorker`.
 """
@@ -167,7 +167,7 @@ class RequestWorker(SimpleWorker):
         super().set_state(self._state)
 
     def clean_registries(self) -> None:
-        """Remove dead workers from RQ's registry; RQ writes nothing else that could be left behind."""
+        """Remove dead workers from RQ's registry; RQ writes nothing else that could remain."""
         for queue in self.queues:
             clean_worker_registry(queue)
         self.last_cleaned_at = _now()  # type: ignore[assignment]  # RQ does not declare its type
