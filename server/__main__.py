@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 
-from server.http.server import build_server, permit_connections
+from server.http.server import build_server, raise_descriptor_limit
 from server.settings import GatewaySettings
 from workers.errors import SettingsError
 from workers.logs import configure_logging
@@ -23,7 +23,7 @@ def main() -> None:
         sys.exit(str(error))
     from server.app import create_app  # RQ comes with it: see `read_settings`
 
-    permit_connections(settings.max_connections)
+    raise_descriptor_limit(settings.max_connections)
     with suppress(KeyboardInterrupt):  # of a second signal, before the server listens to them
         build_server(create_app(settings), settings).run()
 

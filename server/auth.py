@@ -45,13 +45,14 @@ class Accounts:
         self._keys = keys
         self._rates = rates
 
-    async def authenticate(self, offered: str) -> Caller:
-        """The caller whose API key is `offered`; raises `Unauthorized` with the same message for every invalid key."""
+    async def authenticate(self, presented: str) -> Caller:
+        """The caller whose API key is `presented`; raises `Unauthorized` with the same message for every invalid
+        key."""
         if not self._settings.asks_for_key:
             return Caller(ANYONE)
-        if is_known(offered, self._settings.api_keys):
-            return Caller(owner_of(offered))
-        if issued := await run_sync(self._keys.find, offered):
+        if is_known(presented, self._settings.api_keys):
+            return Caller(owner_of(presented))
+        if issued := await run_sync(self._keys.find, presented):
             return Caller(issued.id, issued)
         raise Unauthorized
 
@@ -72,9 +73,9 @@ class Accounts:
         return self._settings.credits if key is None or key.credits is None else key.credits
 
 
-def is_known(offered: str, keys: tuple[str, ...]) -> bool:
-    """Whether `offered` is one of `keys`, compared in constant time."""
-    digest = sha256(offered.encode()).digest()
+def is_known(presented: str, keys: tuple[str, ...]) -> bool:
+    """Whether `presented` is one of `keys`, compared in constant time."""
+    digest = sha256(presented.encode()).digest()
     matches = [hmac.compare_digest(digest, sha256(key.encode()).digest()) for key in keys]
     return any(matches)
 

@@ -59,7 +59,7 @@ class Requests:
             # What would be refused anyway is refused before any image is fetched. A repeated request needs no room.
             await run_sync(self._check_servable, model.slug, params)
             if idempotency_key is None:
-                await run_sync(self._records.check_room, model.slug, owner, self._limits(owner))
+                await run_sync(self._records.check_queue_limits, model.slug, owner, self._limits(owner))
         images: dict[str, bytes] = {}
         for field, reference in references.items():
             try:

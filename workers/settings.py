@@ -115,7 +115,12 @@ class WorkerSettings(CommonSettings, _OPTIONS):
     device: str = Field(
         "auto", description="torch device, such as `cuda:0` or `cpu`; `auto` selects a GPU if there is one."
     )
-    job_timeout_s: int = Field(900, ge=1, description="Time budget of a request in seconds; beyond it, it is FAILED.")
+    job_timeout_s: int = Field(
+        900,
+        ge=1,
+        description="Time budget of a request in seconds, all stages together; beyond it the request fails at its next "
+        "denoise step. A stage that does not return within 10 s more ends the worker process.",
+    )
     max_batch: int = Field(
         8,
         ge=1,

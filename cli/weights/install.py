@@ -87,7 +87,7 @@ def _move_into_place(
     with product.open("rb") as file:
         os.fsync(file.fileno())
     product.replace(target)
-    hashes.remember(target, found.sha256)
+    hashes.put(target, found.sha256)
     return InstalledFile(path=name, size=found.size, sha256=found.sha256)
 
 

@@ -67,5 +67,5 @@ def state_of(weight: Weight, record: Mapping[str, InstalledWeight], root: Path, 
 def _quick_state(path: Path, file: InstalledFile, hashes: HashCache) -> State:
     if not path.is_file() or path.stat().st_size != file.size:
         return "damaged"
-    digest = hashes.known(path)
+    digest = hashes.get(path)
     return "present" if digest is None else "verified" if digest == file.sha256 else "damaged"

@@ -69,7 +69,7 @@ SHIPPED: Final = Trained(Path(__file__).with_name("trained"), SHIPPED_LOCK)
 
 
 def save_trained(file: Path, state: Mapping[str, Tensor], **metadata: str) -> None:
-    """Write the state dict to `file`, fractions in half precision, and `metadata` into its head.
+    """Write the state dict to `file`, floating-point tensors in half precision, and `metadata` into its head.
 
     Equal states give equal bytes as long as there is no more than one entry of metadata: their order varies.
     """

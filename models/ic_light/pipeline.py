@@ -45,7 +45,7 @@ _STAGES: Final = (
     "the latents of the second pass",
     "the decoded picture of the second pass",
 )
-_REMEMBERED_TEXTS: Final = 64
+_TEXT_CACHE_SIZE: Final = 64
 """Embeddings cached on the device, 0.1 MB for every 75 tokens."""
 
 
@@ -106,7 +106,7 @@ class IcLight(Pipeline[Params, Prepared]):
         self._encode, self._decode = Runner(vae.encode_pictures, execution), Runner(vae.decode_picture, execution)
         self._networks = networks
         self._is_eager = execution == EAGER
-        self._texts: LRUCache[Tensor] = LRUCache(_REMEMBERED_TEXTS)
+        self._texts: LRUCache[Tensor] = LRUCache(_TEXT_CACHE_SIZE)
         self._noise_source = torch.device("cpu") if options.cpu_noise else networks.device
 
     @property

@@ -62,7 +62,7 @@ def parse_adapter(state: StateDict) -> Adapter:
 def _projections(state: StateDict) -> dict[int, Projection]:
     weights = {(int(match[1]), match[2]): value for name, value in state.items() if (match := _LAYER.fullmatch(name))}
     if wrong := [name for name in state if _LAYER.fullmatch(name) and not state[name].is_floating_point()]:
-        raise WeightsError(f"{wrong[0]} holds no fractions.")
+        raise WeightsError(f"{wrong[0]} is not floating-point.")
     layers = sorted({layer for layer, _ in weights})
     try:
         return {layer: Projection(weights[layer, "k"], weights[layer, "v"]) for layer in layers}

@@ -26,7 +26,6 @@ WORKING_RESERVE: Final = 8 * 1024**3
 """Bytes of device memory to keep free for activations: an estimate for a batch of ten images of 1024 x 1024 px."""
 Loaded = TypeVar("Loaded")
 _log = logging.getLogger(__name__)
-_log = logging.getLogger(__name__)
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -86,7 +85,7 @@ def load_checkpoints(
     kept = {first: _load(weights, first, lambda file: load_checkpoint(file, device, pool))}
     unet = kept[first].unet
     further = sum(_open(weights, name).elements for name in others) * unet.dtype.itemsize
-    if not others or memory == "device" or (memory == "auto" and has_room(further, _free_memory(device))):
+    if not others or memory == "device" or (memory == "auto" and fits_in_memory(further, _free_memory(device))):
         kept |= {name: _load(weights, name, lambda file: load_checkpoint(file, device, pool)) for name in others}
         return Checkpoints(kept, {}, first)
     _log.info("the UNets of %s are offloaded to host memory: one at a time is on %s", ", ".join(names), device)
@@ -104,10 +103,10 @@ def load_checkpoint(file: SingleFile, device: torch.device, pool: TensorPool | N
     """
     pool = pool or TensorPool()
     unet = pool.deduplicate("unet", for_device(file.unet(device, serving_dtype(device)), device))
-    return _with_companions(unet, file, device, pool)
+    return _with_text_encoders_and_vae(unet, file, device, pool)
 
 
-def has_room(needed: int, free: int | None) -> bool:
+def fits_in_memory(needed: int, free: int | None) -> bool:
     """Whether `needed` bytes leave `WORKING_RESERVE` of `free` bytes; None is unlimited."""
     return free is None or needed + WORKING_RESERVE <= free
 
@@ -122,10 +121,10 @@ def _load_offloaded(
 ) -> tuple[Checkpoint, OffloadedWeights]:
     """A checkpoint whose weights for `unet` are offloaded."""
     offloaded = OffloadedWeights(file.unet_tensors(like=unet), unet.dtype, device)
-    return _with_companions(unet, file, device, pool), offloaded
+    return _with_text_encoders_and_vae(unet, file, device, pool), offloaded
 
 
-def _with_companions(unet: Any, file: SingleFile, device: torch.device, pool: TensorPool) -> Checkpoint:
+def _with_text_encoders_and_vae(unet: Any, file: SingleFile, device: torch.device, pool: TensorPool) -> Checkpoint:
     half = serving_dtype(device)
     return Checkpoint(
         unet=unet,

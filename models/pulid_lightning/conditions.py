@@ -23,9 +23,9 @@ from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, en
 from models.runtime.lru import LRUCache
 from models.runtime.unet import added_embedding, cross_attentions, repeat, rows_of_pictures, text_contexts
 
-REMEMBERED_FACES: Final = 64
+FACE_CACHE_SIZE: Final = 64
 """Faces cached in host memory, 1 MB each."""
-_REMEMBERED_PROMPTS: Final = 64
+_PROMPT_CACHE_SIZE: Final = 64
 """Text embeddings cached on the device, 0.3 MB for every 75 tokens."""
 SIGMAS: Final = karras_sigmas(STEPS)
 SIGMA_STEPS: Final = sigma_steps(SIGMAS)
@@ -70,8 +70,8 @@ class Conditioner:
         """`projections` of the adapter, for any checkpoint's `unet`. Raises `WeightsError` if they do not match."""
         self._extractor, self._body_weighting, self._device = extractor, body_weighting, device
         self._projections = [projections[layer] for layer in layer_numbers(unet, projections)]
-        self._identities: LRUCache[Identity] = LRUCache(REMEMBERED_FACES)
-        self._texts: LRUCache[TextEmbeddings] = LRUCache(_REMEMBERED_PROMPTS)
+        self._identities: LRUCache[Identity] = LRUCache(FACE_CACHE_SIZE)
+        self._texts: LRUCache[TextEmbeddings] = LRUCache(_PROMPT_CACHE_SIZE)
 
     def __call__(self, batch: Sequence[Prepared], checkpoint: Checkpoint) -> Conditions:
         """Conditions of requests that agree in checkpoint, size and face style."""

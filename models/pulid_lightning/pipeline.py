@@ -16,7 +16,7 @@ from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.pulid_lightning.adapter import Projection, read_adapter
 from models.pulid_lightning.attention import check_projections
 from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of, serving_dtype
-from models.pulid_lightning.conditions import REMEMBERED_FACES, SIGMA_STEPS, SIGMAS, Conditioner, Prepared, sample_noise
+from models.pulid_lightning.conditions import FACE_CACHE_SIZE, SIGMA_STEPS, SIGMAS, Conditioner, Prepared, sample_noise
 from models.pulid_lightning.identity.bisenet import load_bisenet
 from models.pulid_lightning.identity.encoder import IdentityEncoder
 from models.pulid_lightning.identity.eva_clip import load_eva_clip
@@ -61,7 +61,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         """Wrap loaded networks; see `load`."""
         self._face_finder, self._tokenizers = faces, tokenizers
         self._checkpoints, self._device = checkpoints, device
-        self._faces: LRUCache[FoundFace] = LRUCache(REMEMBERED_FACES)
+        self._faces: LRUCache[FoundFace] = LRUCache(FACE_CACHE_SIZE)
         self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device)
         self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
         self._is_eager = execution == EAGER

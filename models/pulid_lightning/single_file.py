@@ -36,7 +36,7 @@ _CLIP_G: Final = "conditioner.embedders.1.model."
 _UNET: Final = "model.diffusion_model."
 _VAE: Final = "first_stage_model."
 _PARTS: Final = {_UNET: "UNet", _VAE: "VAE", _CLIP_L: "first text encoder", _CLIP_G: "second text encoder"}
-_STRANGERS: Final = {
+_UNSUPPORTED_FORMATS: Final = {
     "a LoRA": re.compile(r"lora_|.*[._]lora[._]|.*\.(hada_w1_a|lokr_w1)"),
     "a checkpoint of Stable Diffusion 1": re.compile(r"cond_stage_model\.transformer\."),
     "a checkpoint of Stable Diffusion 2": re.compile(r"cond_stage_model\.model\."),
@@ -137,5 +137,7 @@ def _require_checkpoint(state: StateDict) -> None:
     lacking = [part for prefix, part in _PARTS.items() if not any(key.startswith(prefix) for key in state)]
     if not lacking:
         return
-    seems = next((f"; it seems to be {kind}" for kind, keys in _STRANGERS.items() if any(map(keys.match, state))), "")
+    seems = next(
+        (f"; it seems to be {kind}" for kind, keys in _UNSUPPORTED_FORMATS.items() if any(map(keys.match, state))), ""
+    )
     raise WeightsError(f"it is no SDXL checkpoint: it has no {' and no '.join(lacking)}{seems}.")

@@ -42,7 +42,7 @@ def empty(build: Callable[[], Network]) -> Network:
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
-    """Give an `empty` network the tensors of `state`, on `device` and, where they hold fractions, in `dtype`.
+    """Give an `empty` network the tensors of `state`, on `device` and, where they are floating-point, in `dtype`.
 
     They go there one by one, and no other copy is made: what is in place already is used as it is, which may be a
     file's mapping. The network is ready to be used then. Raises `WeightsError` unless keys, shapes and kinds of numbers
@@ -62,7 +62,7 @@ def for_device(network: Network, device: torch.device) -> Network:
 
 
 def _place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The tensor on `device`, in `dtype` if it holds fractions."""
+    """The tensor on `device`, in `dtype` if it is floating-point."""
     return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
 
 

@@ -50,7 +50,7 @@ def shape_of(state: StateDict, key: str) -> torch.Size:
 def chosen(state: StateDict, like: StateDict) -> dict[str, Tensor]:
     """Those tensors of `state` that `like` has, in its order; files hold more, such as tables of positions.
 
-    Raises `WeightsError` unless they are all there, of the same shapes, and of fractions where those of `like` are.
+    Raises `WeightsError` unless they are all there, of the same shapes, and floating-point where those of `like` are.
     """
     require(state, like)
     found = {name: state[name] for name in like}
@@ -76,10 +76,11 @@ def require(state: StateDict, names: Iterable[str]) -> None:
 
 
 def check_numbers(state: StateDict, like: StateDict) -> None:
-    """Raise `WeightsError` if a tensor of `state` holds whole numbers where that of `like` has fractions, or so."""
+    """Raise `WeightsError` if a tensor of `state` has an integer dtype where that of `like` is floating-point, or the
+    reverse."""
     for name, tensor in state.items():
         if tensor.is_floating_point() != like[name].is_floating_point():
-            due = "fractions" if like[name].is_floating_point() else "whole numbers"
+            due = "floating-point numbers" if like[name].is_floating_point() else "integers"
             raise WeightsError(f"{name} holds {str(tensor.dtype).removeprefix('torch.')} where {due} are due.")
 
 

@@ -20,8 +20,8 @@ _ALPHABET: Final = 256
 _FILES: Final = ("vocab.json", "merges.txt")
 
 
-def load_tokenizer(folder: Folder, embeddings: int, told_by: Iterable[Path] = (), **options: Any) -> Any:
-    """The tokenizer in `folder`, whose text encoder knows `embeddings` tokens, as the files `told_by` have it.
+def load_tokenizer(folder: Folder, embeddings: int, sources: Iterable[Path] = (), **options: Any) -> Any:
+    """The tokenizer in `folder`, whose text encoder knows `embeddings` tokens, as the files `sources` have it.
 
     `options` precede its own configuration. Raises `WeightFileError` unless it is a tokenizer of CLIP's kind with
     exactly that vocabulary.
@@ -37,7 +37,7 @@ def load_tokenizer(folder: Folder, embeddings: int, told_by: Iterable[Path] = ()
             raise WeightsError(f"{size:,} tokens and {merges:,} merges are no vocabulary of CLIP's kind.")
         if (vocabulary.get(_START), vocabulary.get(_END)) != (size - 2, size - 1):
             raise WeightsError(f"no vocabulary of CLIP's kind: {_START} and {_END} are not its last tokens.")
-    with file_errors(*files, *told_by):
+    with file_errors(*files, *sources):
         if size != embeddings:
             raise WeightsError(f"the tokenizer has {size:,} tokens, and its text encoder {embeddings}.")
     return tokenizer

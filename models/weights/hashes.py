@@ -28,47 +28,51 @@ def sha256_of(path: Path) -> str:
 class HashCache:
     """Hashes of files, cached in a JSON file, or in this object only. Thread-safe."""
 
-    def __init__(self, memory: Path | None = None) -> None:
-        """`memory`: the JSON file, created when needed; a damaged one is replaced."""
-        self._memory = memory
-        self._known = _read(memory)
+    def __init__(self, cache_file: Path | None = None) -> None:
+        """`cache_file`: the JSON file, created when needed; a damaged one is replaced."""
+        self._cache_file = cache_file
+        self._entries = _read(cache_file)
         self._lock = threading.Lock()
 
-    def known(self, path: Path) -> str | None:
+    def get(self, path: Path) -> str | None:
         """The cached hash of the file at `path`, in hex; None if there is none, or the file has changed."""
-        entry = self._known.get(str(path.resolve()))
-        return str(entry[-1]) if entry and entry[:-1] == _marks(path) else None
+        entry = self._entries.get(str(path.resolve()))
+        return str(entry[-1]) if entry and entry[:-1] == _stat_fingerprint(path) else None
 
     def sha256(self, path: Path) -> str:
         """Hash of the file at `path`, in hex: cached if the file is unchanged, else calculated."""
-        return self.known(path) or self.calculate(path)
+        return self.get(path) or self.calculate(path)
 
     def calculate(self, path: Path) -> str:
         """Hash the file at `path`, and cache the result; in hex."""
-        before, digest = _marks(path), sha256_of(path)
-        if _marks(path) == before:
-            self.remember(path, digest)
+        before, digest = _stat_fingerprint(path), sha256_of(path)
+        if _stat_fingerprint(path) == before:
+            self.put(path, digest)
         return digest
 
-    def remember(self, path: Path, digest: str) -> None:
+    def put(self, path: Path, digest: str) -> None:
         """Cache `digest` as the hash of the file at `path` as it is now."""
         with self._lock:
             # Read again: several processes share the file; a lost update costs one calculation.
-            self._known = {**_read(self._memory), **self._known, str(path.resolve()): [*_marks(path), digest]}
-            if self._memory is not None:
+            self._entries = {
+                **_read(self._cache_file),
+                **self._entries,
+                str(path.resolve()): [*_stat_fingerprint(path), digest],
+            }
+            if self._cache_file is not None:
                 with suppress(OSError):  # where nothing may be written, files are hashed at every start
-                    self._memory.parent.mkdir(parents=True, exist_ok=True)
-                    atomic_write(self._memory, json.dumps(self._known, indent=1))
+                    self._cache_file.parent.mkdir(parents=True, exist_ok=True)
+                    atomic_write(self._cache_file, json.dumps(self._entries, indent=1))
 
 
-def _marks(path: Path) -> list[int]:
+def _stat_fingerprint(path: Path) -> list[int]:
     stat = path.stat()
     return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns]
 
 
-def _read(memory: Path | None) -> dict[str, list[Any]]:
+def _read(cache_file: Path | None) -> dict[str, list[Any]]:
     try:
-        found = json.loads(memory.read_text(encoding="utf-8")) if memory else {}
+        found = json.loads(cache_file.read_text(encoding="utf-8")) if cache_file else {}
         return {key: entry for key, entry in found.items() if isinstance(entry, list) and entry}
     except (OSError, ValueError, AttributeError):
         return {}

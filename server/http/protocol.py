@@ -6,7 +6,7 @@ unread body     of a request whose response is complete: read for `linger_s`, th
 response        if the peer reads nothing of it for `stall_s`, the connection is aborted
 next request    uvicorn's own keep-alive timeout
 connections     more than `connections` of one process get 503
-framing         at most `_MAX_FRAMING` bytes without a byte of a body: llhttp bounds neither headers nor trailers
+framing         at most `_MAX_HEADER_BYTES` bytes without a byte of a body: llhttp bounds neither headers nor trailers
 Host            400 if missing or repeated (RFC 9112, 3.2), as for other versions than 1.0 and 1.1 (2.3); llhttp accepts
 Upgrade         is ignored (RFC 9110, 7.8): Java's HttpClient offers h2c with every request; uvicorn would lose its body
 pipelining      errors come after the responses of earlier requests; the request in progress is notified of a
@@ -37,7 +37,7 @@ KEEP_ALIVE_S: Final = 75
 """Longer than reverse proxies keep idle connections, so that it is the proxy that closes them."""
 _SHUTDOWN_HEADER_S: Final = 1.0
 """For a new connection to send its request when the server shuts down."""
-_MAX_FRAMING: Final = 64 * 1024
+_MAX_HEADER_BYTES: Final = 64 * 1024
 _MAX_PIPELINE: Final = 16
 """Requests that are read ahead; meanwhile a disconnect is noticed, which it is not while reading is paused."""
 
@@ -130,7 +130,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._framing += len(data)
         self._is_between = False
         self._feed(data)
-        if self._framing > _MAX_FRAMING:
+        if self._framing > _MAX_HEADER_BYTES:
             self.send_400_response("")
         self._update_phase()
 

@@ -21,7 +21,7 @@ from server.http.drain import Drain
 from server.http.protocol import LimitedConfig, Limits
 from server.settings import GatewaySettings
 
-_SPARE_FILES: Final = 1000
+_RESERVED_DESCRIPTORS: Final = 1000
 """File descriptors besides connections: Redis, stored files, fetches."""
 
 
@@ -40,10 +40,10 @@ def build_server(app: FastAPI, settings: GatewaySettings) -> uvicorn.Server:
     return DrainingServer(config, app.state.drain, settings.drain_delay_s)
 
 
-def permit_connections(count: int) -> None:
+def raise_descriptor_limit(count: int) -> None:
     """Raise the soft limit of open files for `count` connections, up to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + _SPARE_FILES
+    wanted = count + _RESERVED_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)

@@ -45,7 +45,7 @@ _REFUSED: Final = tuple(
 routing (RFC 9602), old site-local addresses: some version of the standard library counts each of them as global."""
 _ISATAP: Final = (0x0000_5EFE, 0x0200_5EFE)
 """Upper half of the interface identifier of a tunnel to the IPv4 address in the lower half (RFC 5214, 6.1)."""
-_OUT_OF_REACH: Final = {
+_BLOCKED_ADDRESS: Final = {
     False: "the URL leads to an address that is not public",
     True: "this server works offline, and the URL leads out of the networks that it may fetch from",
 }
@@ -184,7 +184,7 @@ class Fetcher:
             raise ImageUnavailable("this server works offline and fetches no URLs: send the picture itself")
         addresses = await self._resolver(url.host, url.port or (443 if url.scheme == "https" else 80))
         if not addresses or not all(map(self._may_reach, addresses)):
-            raise ImageUnavailable(_OUT_OF_REACH[self._offline])
+            raise ImageUnavailable(_BLOCKED_ADDRESS[self._offline])
         return addresses[0]
 
     async def _check_peer(self, event: str, details: Mapping[str, Any]) -> None:
@@ -193,7 +193,7 @@ class Fetcher:
             stream = details["return_value"]
             if not self._may_reach(ip_address(stream.get_extra_info("server_addr")[0])):
                 await stream.aclose()
-                raise ImageUnavailable(_OUT_OF_REACH[self._offline])
+                raise ImageUnavailable(_BLOCKED_ADDRESS[self._offline])
 
     def _may_reach(self, address: Address) -> bool:
         inner = _ipv4_inside(address) or address

@@ -37,7 +37,7 @@ class Completion:
         """
         completed = self._settle(requests, lambda: self.records.complete(results))
         for result, done in zip(results, completed, strict=False):
-            message = "completed in %.2f s" if done else "cancelled or requeued; its %.2f s were in vain"
+            message = "completed in %.2f s" if done else "cancelled or requeued; its %.2f s are discarded"
             _log.info(message, result.inference_time, extra={"request_id": result.record.request_id})
         return completed
 

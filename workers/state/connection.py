@@ -4,7 +4,7 @@ With health checks, redis-py waits for a silent Redis (retries + 1)² times its 
 5 s (`findings/redis_py_health_checks_square_retries.sh`). So both are off, and a command is tried again in one place:
 
 connection error           retried for about a second; every command may reach Redis twice
-no reply for `ANSWER_S`    retried once, on a new connection: the old one may be half-open
+no reply for `REPLY_TIMEOUT_S`    retried once, on a new connection: the old one may be half-open
 retries failed             the circuit breaker opens: commands fail at once, except one at a time that probes Redis
 
 `wait_budget` bounds the wait of one request to the gateway over all of its commands. RQ's connection, which blocks on
@@ -33,20 +33,21 @@ from redis.retry import Retry
 
 Answer = TypeVar("Answer")
 _log = logging.getLogger(__name__)
-ANSWER_S: Final = 1.5
+REPLY_TIMEOUT_S: Final = 1.5
 """Time-out of a connect, and of a reply."""
-_COMMAND_S: Final = 2 * ANSWER_S
+_COMMAND_S: Final = 2 * REPLY_TIMEOUT_S
 """No retry of a command begins after so long."""
 CALL_S: Final = 3.0
-"""Wait budget of one request to the gateway; it may overrun by `ANSWER_S`, which stays below the documented 5 s."""
+"""Wait budget of one request to the gateway; it may overrun by `REPLY_TIMEOUT_S`, which stays below the documented 5
+s."""
 _RECONNECT_S: Final = 1.0
 """A lost connection is retried for so long: Redis may be restarting."""
-_TRIAL_PAUSE_S: Final = 0.25
+_HALF_OPEN_INTERVAL_S: Final = 0.25
 """Pause between two probes while the circuit breaker is open."""
 _PAUSE_S: Final = 0.5
 _CLOCK_INTERVAL_S: Final = 60.0
 _CLOCK_RETRY_S: Final = 5.0
-_UNABLE: Final = ("OOM command", "MISCONF", "READONLY", "read only replica", "used memory > 'maxmemory'")
+_NOT_WRITABLE: Final = ("OOM command", "MISCONF", "READONLY", "read only replica", "used memory > 'maxmemory'")
 """Error replies of a Redis that is up and cannot write now: full, without a disk, a replica."""
 
 
@@ -63,7 +64,7 @@ def wait_budget(seconds: float) -> Iterator[None]:
     """Bound the total wait for Redis of all commands in the block, those in threads it calls included.
 
     When it is used up, commands raise redis-py's TimeoutError without being sent. One that was sent may take
-    `ANSWER_S` more.
+    `REPLY_TIMEOUT_S` more.
     """
     token = _budget.set(_Budget(seconds))
     try:
@@ -78,7 +79,7 @@ def connect(url: str) -> Redis:
     No command takes longer than about 3 s, and none waits while the circuit breaker is open. Every command may reach
     Redis twice.
     """
-    client: Redis = _Client.from_url(url, **_options(ANSWER_S, Retry(NoBackoff(), 0)))
+    client: Redis = _Client.from_url(url, **_options(REPLY_TIMEOUT_S, Retry(NoBackoff(), 0)))
     return client
 
 
@@ -95,7 +96,7 @@ def connect_blocking(url: str, answer_s: float) -> Redis:
 
 def _options(answer_s: float, retry: Retry) -> dict[str, Any]:
     return {
-        "socket_connect_timeout": ANSWER_S,
+        "socket_connect_timeout": REPLY_TIMEOUT_S,
         "socket_timeout": answer_s,
         "retry": retry,
         "health_check_interval": 0,  # a PING before a command doubles the wait; TCP keepalive finds dead peers
@@ -139,7 +140,7 @@ class _CircuitBreaker:
             if not self.is_open:
                 _log.info("Redis does not answer (%s); commands fail at once until it does", error)
             self.is_open = True
-            self._trial_at = time.monotonic() + _TRIAL_PAUSE_S
+            self._trial_at = time.monotonic() + _HALF_OPEN_INTERVAL_S
 
 
 class _Client(Redis):
@@ -216,12 +217,12 @@ class SharedClock:
             self._next_read_at = time.monotonic() + _CLOCK_INTERVAL_S
 
 
-def retry_until_available(step: Callable[[], Answer], patience_s: float = math.inf) -> Answer:
-    """Run an idempotent step, and retry it during an outage of Redis for up to `patience_s`.
+def retry_until_available(step: Callable[[], Answer], timeout_s: float = math.inf) -> Answer:
+    """Run an idempotent step, and retry it during an outage of Redis for up to `timeout_s`.
 
     Raises the last error after that, and at once an error that is no outage.
     """
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
             return step()
@@ -235,7 +236,7 @@ def retry_until_available(step: Callable[[], Answer], patience_s: float = math.i
 def is_outage(error: RedisError) -> bool:
     """Whether an error is Redis' own, not the command's: the same may succeed later."""
     away = isinstance(error, (RedisConnectionError, RedisTimeoutError))
-    return away or any(words in str(error) for words in _UNABLE)
+    return away or any(words in str(error) for words in _NOT_WRITABLE)
 
 
 def decode(value: object) -> str:

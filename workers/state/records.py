@@ -93,16 +93,16 @@ class Records:
         new: list[Any] = [request_id, slug, variant, owner, json.dumps(params), repr(cost), self._open_ttl_s]
         bounds: list[Any] = ["" if limit is None else limit for limit in (limits.queue, limits.per_owner)]
         args = [*new, *bounds, fingerprint, batch_hint, *_variants(slug)]
-        verdict, detail = map(decode, self._create(keys=keys, args=args))
-        if verdict == "accepted":
+        outcome, detail = map(decode, self._create(keys=keys, args=args))
+        if outcome == "accepted":
             return detail
-        if verdict == "conflict":
+        if outcome == "conflict":
             raise IdempotencyConflict("This Idempotency-Key was used for another request.")
-        if verdict == "out of credits":
+        if outcome == "out of credits":
             raise OutOfCredits(f"The request costs {cost:g} credits; {float(detail):g} are left.")
-        raise _queue_full(slug, limits, of_owner=verdict == "owner is full")
+        raise _queue_full(slug, limits, of_owner=outcome == "owner is full")
 
-    def check_room(self, slug: str, owner: str, limits: QueueLimits) -> None:
+    def check_queue_limits(self, slug: str, owner: str, limits: QueueLimits) -> None:
         """Raise `QueueFull` if `create` would now, before pictures are fetched."""
         if limits.queue is not None and self.depth(slug) >= limits.queue:
             raise _queue_full(slug, limits, of_owner=False)

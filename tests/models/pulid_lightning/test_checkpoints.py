@@ -17,7 +17,7 @@ from models.pulid_lightning.checkpoints import (
     Checkpoints,
     OffloadedWeights,
     TensorPool,
-    has_room,
+    fits_in_memory,
     load_checkpoints,
     role_of,
 )
@@ -98,10 +98,10 @@ def test_one_checkpoint_has_nothing_to_take_turns_with(weights: WeightSet, monke
 
 
 def test_there_is_room_if_enough_is_left_to_work_in():
-    assert has_room(10 * GIB, 10 * GIB + WORKING_RESERVE)
-    assert not has_room(10 * GIB, 10 * GIB + WORKING_RESERVE - 1)
-    assert not has_room(0, 1)
-    assert has_room(1000 * GIB, None), "where nothing is to be had by offloaded elsewhere"
+    assert fits_in_memory(10 * GIB, 10 * GIB + WORKING_RESERVE)
+    assert not fits_in_memory(10 * GIB, 10 * GIB + WORKING_RESERVE - 1)
+    assert not fits_in_memory(0, 1)
+    assert fits_in_memory(1000 * GIB, None), "where nothing is to be had by offloaded elsewhere"
 
 
 @pytest.mark.parametrize(("free", "unets"), [(0, 1), (WORKING_RESERVE, 1), (WORKING_RESERVE + GIB, 3), (None, 3)])

@@ -41,8 +41,8 @@ def test_a_file_is_read_once_by_all_processes(path: Path, tmp_path: Path, counte
 
 def test_without_a_memory_one_process_remembers(path: Path, counted: list[Path]):
     cache = HashCache()
-    assert cache.known(path) is None
-    assert cache.sha256(path) == cache.sha256(path) == cache.known(path)
+    assert cache.get(path) is None
+    assert cache.sha256(path) == cache.sha256(path) == cache.get(path)
     assert counted == [path]
 
 
@@ -67,7 +67,7 @@ def test_what_changed_is_read_again(path: Path, counted: list[Path], change):
     cache = HashCache()
     cache.sha256(path)
     change(path)
-    assert cache.known(path) is None
+    assert cache.get(path) is None
     assert cache.sha256(path) == sha256(path.read_bytes())
     assert len(counted) == 2
 
@@ -78,13 +78,13 @@ def test_two_processes_add_to_one_memory(path: Path, tmp_path: Path, counted: li
     first, second = HashCache(memory), HashCache(memory)
     first.sha256(path)
     second.sha256(other)
-    assert HashCache(memory).known(path) and HashCache(memory).known(other)
+    assert HashCache(memory).get(path) and HashCache(memory).get(other)
     assert json.loads(memory.read_text()).keys() == {str(path), str(other)}
 
 
 def test_a_memory_that_cannot_be_written_is_done_without(path: Path):
     cache = HashCache(path / "below a file")
-    assert cache.sha256(path) == cache.known(path) == sha256(b"content")
+    assert cache.sha256(path) == cache.get(path) == sha256(b"content")
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"x": 1}'])
@@ -92,4 +92,4 @@ def test_a_damaged_memory_is_begun_anew(path: Path, tmp_path: Path, damage: str)
     memory = tmp_path / "hashes.json"
     memory.write_text(damage)
     assert HashCache(memory).sha256(path) == sha256(b"content")
-    assert HashCache(memory).known(path)
+    assert HashCache(memory).get(path)

@@ -45,7 +45,7 @@ def test_a_redis_that_cannot_write_is_retried(monkeypatch: pytest.MonkeyPatch, w
 def test_retries_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.state.connection._PAUSE_S", 0.01)
     with pytest.raises(RedisConnectionError):
-        retry_until_available(Flaky(10_000, RedisConnectionError("refused")), patience_s=0.1)
+        retry_until_available(Flaky(10_000, RedisConnectionError("refused")), timeout_s=0.1)
 
 
 def test_an_error_of_the_command_is_no_outage() -> None:

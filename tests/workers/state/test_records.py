@@ -240,13 +240,13 @@ def test_limits_are_exact_and_change_nothing(records: Records, redis: Redis) -> 
     with pytest.raises(QueueFull, match="2 requests of this API key are waiting for ic-light"):
         submit("a-2", "a")
     with pytest.raises(QueueFull, match="2 requests of this API key"):
-        records.check_room("ic-light", "a", limits)
-    records.check_room("ic-light", "b", limits)
+        records.check_queue_limits("ic-light", "a", limits)
+    records.check_queue_limits("ic-light", "b", limits)
     submit("b-0", "b")
     with pytest.raises(QueueFull, match="3 requests are waiting for ic-light"):
         submit("c-0", "c")
     with pytest.raises(QueueFull, match="3 requests are waiting"):
-        records.check_room("ic-light", "c", limits)
+        records.check_queue_limits("ic-light", "c", limits)
     assert redis.keys("facelight:request:[abc]-2") == redis.keys("facelight:request:c-*") == []
     claimed(records)
     assert submit("c-0", "c") == "c-0", "a claimed request is not queued any more"
@@ -477,7 +477,7 @@ def test_an_audit_repairs_inconsistent_lists(records: Records, redis: Redis) -> 
     redis.delete("facelight:owner_queue:ic-light:foreground:owner")
     assert records.audit(0, 10).repaired == ("queued",)
     with pytest.raises(QueueFull):
-        records.check_room("ic-light", "owner", QueueLimits(per_owner=1))
+        records.check_queue_limits("ic-light", "owner", QueueLimits(per_owner=1))
     claimed(records)
     redis.delete("facelight:running")
     assert records.audit(0, 10).repaired == ("queued",)

@@ -4,7 +4,7 @@
 -- KEYS: record, key of the owner, and, if there is an Idempotency-Key, its hash
 -- ARGV: id, slug, variant, owner, params, cost, TTL of what is unfinished, limit of the model or '', limit of the owner
 --       or '', fingerprint or '', batch_hint, variants of the model, ...
--- Returns a verdict, and the id of the request that represents the call, or the credits that are left.
+-- Returns an outcome, and the id of the request that represents the call, or the credits that are left.
 
 local record, account, idempotency = unpack(KEYS)
 local id, slug, variant, owner, params, cost, ttl, limit, owner_limit, fingerprint, batch_hint = unpack(ARGV, 1, 11)
