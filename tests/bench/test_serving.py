@@ -77,6 +77,7 @@ def test_memory_is_that_of_a_python_process(record: Record) -> None:
     assert 30 < value(record, "gateway: resident memory after start") < 250
 
 
+@pytest.mark.slow
 def test_only_the_part_that_is_asked_for(tmp_path: Path) -> None:
     main(["--only", "start", "--scale", "0.1", "--out", str(tmp_path), "--folder", str(tmp_path)])
     rows: list[dict[str, Any]] = json.loads(next(tmp_path.glob("*.json")).read_text())["rows"]

@@ -40,6 +40,7 @@ def without_weights(demo_weights: Path, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
+@pytest.mark.slow
 def test_without_its_weights_a_background_is_400(without_weights: Path, tmp_path: Path):
     with live_server(tmp_path, without_weights) as server:
         server.wait_until_ready()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from server.settings import GatewaySettings
 from tests.live_server import live_server
@@ -38,6 +39,7 @@ def finished(client: httpx.Client, request_id: str) -> dict[str, Any]:
     return answers[-1]
 
 
+@pytest.mark.slow
 def test_images_on_s3_are_served_by_every_gateway(
     tmp_path: Path, redis_url: str, demo_weights: Path, photos: Path, bucket: str
 ) -> None:

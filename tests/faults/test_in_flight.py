@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from tests.faults.behaviour import Behaviour
 from tests.faults.processes.cluster import Cluster, cluster
 from tests.faults.processes.waiting import until
@@ -39,6 +41,7 @@ def test_killed_with_many_in_flight() -> None:
             assert made.runs.count(label) <= (2 if request_id in in_flight else 1)
 
 
+@pytest.mark.slow
 def test_terminated_with_many_in_flight() -> None:
     with cluster(workers=1, keep=False) as made:
         made.workers[0].kill()

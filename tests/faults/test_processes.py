@@ -49,6 +49,7 @@ def kill(server: LiveServer, name: str) -> psutil.Process:
     return child
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_of_a_job(guarded: LiveServer, photo_url: str) -> None:
     guarded.wait_until_ready()
     job = submit(guarded, photo_url, steps=100, number_of_images=2)

@@ -48,6 +48,7 @@ def models(server: LiveServer) -> dict[str, dict[str, object]]:
     raise AssertionError(f"the worker did not come to an end with its weights:\n{server.log.read_text()}")
 
 
+@pytest.mark.slow
 def test_a_wrong_file_keeps_its_model_alone_from_serving(
     demo_weights: Path, weights: Path, tmp_path: Path, photo_url: str
 ) -> None:

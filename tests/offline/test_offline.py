@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--net")
 """Runs a command alone with a loopback interface that is down. Not every kernel lets everyone do that."""

@@ -62,6 +62,7 @@ def test_a_set_without_weights_and_picture_takes_those_of_the_repository(place: 
     assert all(row.passed for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ENDINGS)
 def test_a_case_that_lacks_a_file_fails(place: QueueKey, missing: str):
     folder = place(*(f"cases/{CASE}{ending}" for ending in ENDINGS if ending != missing))

@@ -101,6 +101,15 @@ WRONG: Final[dict[str, tuple[str, Wrong]]] = {
     "alpha u8-quantised": (CASE, constant(matting, "fit_alpha", in_levels)),
 }
 """By the name in that file: the part of the set that shows it, and how the project is made wrong."""
+QUICK_CASE: Final = "merge in fp16"
+"""Of the details that only a whole case shows, the one that is tried in every run; a case takes many seconds."""
+
+
+def _param(detail: str, part: str, _wrong: Wrong) -> Any:
+    is_slow = part == CASE and detail != QUICK_CASE
+    return pytest.param(detail, marks=pytest.mark.slow if is_slow else ())
+
+
 NEEDS_TWO_PICTURES: Final = "per-sample generators"
 """The kept case draws one picture, for which these are the same."""
 
@@ -121,7 +130,7 @@ def failed_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [row["name"] for row in rows if row["verdict"] == "FAIL" and "Error" not in row["note"]]
 
 
-@pytest.mark.parametrize("detail", WRONG)
+@pytest.mark.parametrize("detail", [_param(detail, *WRONG[detail]) for detail in WRONG])
 def test_a_wrong_detail_fails(tmp_path: Path, monkeypatch: Patch, capsys, detail: str):
     part, wrong = WRONG[detail]
     wrong(monkeypatch)

@@ -363,6 +363,7 @@ def test_fetching_asks_for_the_files_of_the_lock_and_for_nothing_else(operator: 
     assert {name for seen in elsewhere for name in seen.headers} <= PLAIN_HEADERS
 
 
+@pytest.mark.slow
 def test_pickles_of_an_own_lock_are_converted_whatever_they_are_called(operator: Operator):
     lock, names = (
         read_lock(operator.lock),
@@ -492,6 +493,7 @@ def test_demo_weights_are_built_where_they_are_wanted(operator: Operator, demo_w
     assert f"demo weights found in {demo_weights}" in operator.run("demo", str(demo_weights))
 
 
+@pytest.mark.slow
 def test_demo_weights_need_no_place_for_compiled_kernels(operator: Operator, demo_weights: Path):
     """Torch makes the folder that the image names: in a read-only tree it cannot."""
     slots = {name: str(operator.lock / "cache") for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}

@@ -45,6 +45,7 @@ def addresses(module: nn.Module) -> list[int]:
     return [tensor.data_ptr() for tensor in module.state_dict().values()]
 
 
+@pytest.mark.slow
 def test_pictures_are_the_same_to_the_bit_in_any_order(
     pipeline: PulidLightning, taking_turns: PulidLightning, portrait, png
 ):

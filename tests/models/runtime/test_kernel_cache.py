@@ -36,6 +36,7 @@ def test_kernels_are_cached_in_the_folder(tmp_path: Path, monkeypatch: pytest.Mo
     ]
 
 
+@pytest.mark.slow
 def test_a_worker_sets_the_folder_before_the_compiler_does(tmp_path: Path) -> None:
     """What is imported up to there must not bring the compiler in."""
     code = (

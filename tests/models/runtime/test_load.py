@@ -83,6 +83,7 @@ def wide(demo_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return config, folder / "wide.safetensors"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_never_twice_in_memory(demo_weights: Path, wide: tuple[Path, Path]):
     small = demo_weights / "sdxl" / "config", demo_weights / "sdxl" / "default.safetensors"
     file = wide[1]

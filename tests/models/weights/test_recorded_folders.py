@@ -62,7 +62,7 @@ def put(root: Path, strangers: dict[str, bytes | str]) -> None:
         (root / name).write_bytes((root / content).read_bytes() if isinstance(content, str) else content)
 
 
-@pytest.mark.parametrize("slug", MODELS)
+@pytest.mark.parametrize("slug", ["ic-light", pytest.param("pulid-lightning", marks=pytest.mark.slow)])
 def test_what_is_not_recorded_is_told_of_and_makes_no_difference(
     demo_weights: Path, root: Path, caplog: pytest.LogCaptureFixture, slug: str
 ):

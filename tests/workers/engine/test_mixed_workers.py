@@ -92,15 +92,12 @@ def wait_for(records: Records, request_ids: list[str]) -> list[Record]:
     raise AssertionError("the requests did not end")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "can_serve"),
     [
         ({"models": "ic-light"}, lambda slug, variant: slug == "ic-light"),
-        pytest.param(
-            {"models": BOTH, "checkpoints": "default"},
-            lambda slug, variant: variant not in ("artistic", "realistic"),
-            marks=pytest.mark.slow,
-        ),
+        ({"models": BOTH, "checkpoints": "default"}, lambda slug, variant: variant not in ("artistic", "realistic")),
     ],
     ids=["one model", "one checkpoint"],
 )
