@@ -6,7 +6,7 @@
 # is FastAPI's own way to write a resource, so GET, PUT and DELETE on one path are three routes, and the 405 is the
 # answer of whichever was declared first. HEAD is not answered either, although GET is (section 9.1 asks for both).
 # It matters for clients and scanners that read Allow: schemathesis reports "Allow header mismatch", caches and gateways
-# that learn methods from it learn one. This project asks all routes (server/errors.py) and answers HEAD (server/http/head.py).
+# that learn methods from it learn one. This project asks all routes (server/errors.py) and answers HEAD (server/head.py).
 #
 # Exits with 0 as long as the behaviour is as described.
 set -euo pipefail

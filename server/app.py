@@ -14,8 +14,8 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from server.dependencies import authenticate, build_gateway
 from server.errors import add_error_handlers
+from server.head import HeadAsGet
 from server.http.drain import Drain
-from server.http.head import HeadAsGet
 from server.http.middleware import AccessLog, BodyLimit, RedisWaitBudget, ResponseHeadersMiddleware
 from server.maintenance import run_janitor
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document

@@ -32,7 +32,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from models.catalog import MODELS
-from server.http.head import method_of
+from server.head import method_of
 from server.schemas import FieldError
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull, StoreUnavailable
 

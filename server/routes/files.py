@@ -11,7 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from models.imaging.decode import FILE_MEDIA_TYPES
 from server.dependencies import StoreDep, may_download
 from server.errors import NotFound
-from server.http.head import method_of
+from server.head import method_of
 from server.openapi import error_responses, file_responses
 from server.routes.ranges import Part, matches, parse_range
 from workers.store.base import Store, StoredFile
