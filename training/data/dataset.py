@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -16,7 +16,6 @@ from models.ic_light.params import LightSource
 from models.ic_light.vae import encode_pictures
 from training.data.scenes import sample_scene
 from training.data.subjects import sample_subject
-from training.stages.loop import Logger
 
 _SIDES: Final[tuple[LightSource, ...]] = tuple(light for light in get_args(LightSource) if light != "None")
 _WITH_BACKGROUND: Final = 0.25
@@ -62,7 +61,9 @@ class Examples:
     neutral: Tensor
 
 
-def encode_dataset(vae: Any, buckets: Sequence[Bucket], scenes_each: int, file: Path, log: Logger) -> list[Examples]:
+def encode_dataset(
+    vae: Any, buckets: Sequence[Bucket], scenes_each: int, file: Path, log: Callable[[str], None]
+) -> list[Examples]:
     """Sample and encode `scenes_each` scenes of every subject, or read them from `file` if it exists.
 
     The first scene is lit from the front, the others each from another side.
