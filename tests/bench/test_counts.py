@@ -32,6 +32,7 @@ def relighting():
     return ic_light_parts(META, reduced=False)
 
 
+@pytest.mark.slow
 def test_the_formulas_of_sdxl_are_what_it_does(pulid):
     unet, vae = pulid.unet, pulid.vae
     told = {"text_embeds": empty(2, 1280), "time_ids": empty(2, 6)}

@@ -82,6 +82,7 @@ def test_the_first_of_four_pictures_is_the_single_one(ask, usual: bytes):
     assert all(distance(pictures[0], other) > 5 for other in pictures[1:])
 
 
+@pytest.mark.slow
 def test_the_largest_of_three_faces_is_used(ask):
     (of_three,) = images_of(ask(png(group((640, 60), (900, 420)))))
     assert [of_three] == images_of(ask(png(group())))
@@ -103,6 +104,7 @@ def test_transparency_is_ignored(ask, usual: bytes):
     assert images_of(ask(png(np.concatenate((ASTRONAUT, alpha), 2)))) == [usual]
 
 
+@pytest.mark.slow
 def test_sixteen_bits_give_the_same_image_as_eight(ask, usual: bytes):
     sixteen = ASTRONAUT[:, :, ::-1].astype(np.uint16) * 257
     assert images_of(ask(cv2.imencode(".png", sixteen)[1].tobytes())) == [usual]

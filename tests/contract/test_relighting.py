@@ -30,8 +30,11 @@ def ask(live: LiveServer) -> Callable[..., list[bytes]]:
     return send
 
 
+EITHER_PHOTO = ["cat", pytest.param("cup", marks=pytest.mark.slow)]
+
+
 @pytest.mark.parametrize("opposites", [light.HORIZONTAL, light.VERTICAL], ids=lambda opposites: opposites.title)
-@pytest.mark.parametrize("subject", PHOTOS)
+@pytest.mark.parametrize("subject", EITHER_PHOTO)
 def test_the_light_comes_from_the_requested_side(ask, subject: str, opposites: light.Opposites):
     near, far = (
         [pixels(ask(subject, light_source=source, seed=seed)[0]) for seed in SEEDS]
@@ -41,7 +44,7 @@ def test_the_light_comes_from_the_requested_side(ask, subject: str, opposites: l
     assert light.lit_from(opposites, far, near).outcome is Outcome.FAILED, "swapped sides are noticed"
 
 
-@pytest.mark.parametrize("subject", PHOTOS)
+@pytest.mark.parametrize("subject", EITHER_PHOTO)
 def test_without_a_light_source_the_image_is_another(ask, subject: str):
     plain = ask(subject, light_source="None")[0]
     assert size(plain) == (256, 256)
@@ -53,7 +56,7 @@ def test_subjects_give_different_pictures(ask):
 
 
 @pytest.mark.parametrize("light_source", ["None", "Top Light"])
-@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_same_seed_repeats_byte_for_byte(ask, number: int, light_source: str):
     asked = {"number_of_images": number, "light_source": light_source}
     pictures = ask("cup", **asked)

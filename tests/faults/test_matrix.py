@@ -15,15 +15,22 @@ ELSEWHERE = {fault.id for fault in borrowed.FAULTS} | {"F21"}
 SHORT = [key for key in FAULTS if key not in ELSEWHERE]
 
 
+TAKE_LONG = ("F9", "F18")
+"""More than ten seconds of waiting each, in short too."""
+
+
 @pytest.fixture(scope="module")
-def findings() -> Iterator[dict[str, Future[Finding]]]:
-    """All of them at the same time, three by three: most of the time each of them waits."""
+def findings(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Finding]]]:
+    """All that were selected at the same time, three by three: most of the time each of them waits."""
+    selected = [item.callspec.params["key"] for item in request.session.items if item.path == request.path]
     with ThreadPoolExecutor(3) as pool:
-        yield {key: pool.submit(FAULTS[key].find, False) for key in SHORT}
+        yield {key: pool.submit(FAULTS[key].find, False) for key in selected}
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("key", SHORT)
+@pytest.mark.parametrize(
+    "key", [pytest.param(key, marks=pytest.mark.slow) if key in TAKE_LONG else key for key in SHORT]
+)
 def test_it_is_survived(key: str, findings: dict[str, Future[Finding]]) -> None:
     if key == "F8" and not disk.may_mount():
         pytest.skip("mounting a small disk is not allowed here")

@@ -78,6 +78,7 @@ def test_redis_killed(guarded: LiveServer, photo_url: str) -> None:
     assert "redis exited (signal SIGKILL); restarting" in guarded.log.read_text()
 
 
+@pytest.mark.slow
 def test_redis_killed_in_the_middle_of_a_job(guarded: LiveServer, photo_url: str) -> None:
     guarded.wait_until_ready()
     job = submit(guarded, photo_url, steps=60, number_of_images=2)

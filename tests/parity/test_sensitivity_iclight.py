@@ -101,13 +101,10 @@ WRONG: Final[dict[str, tuple[str, Wrong]]] = {
     "alpha u8-quantised": (CASE, constant(matting, "fit_alpha", in_levels)),
 }
 """By the name in that file: the part of the set that shows it, and how the project is made wrong."""
-QUICK_CASE: Final = "merge in fp16"
-"""Of the details that only a whole case shows, the one that is tried in every run; a case takes many seconds."""
 
 
 def _param(detail: str, part: str, _wrong: Wrong) -> Any:
-    is_slow = part == CASE and detail != QUICK_CASE
-    return pytest.param(detail, marks=pytest.mark.slow if is_slow else ())
+    return pytest.param(detail, marks=pytest.mark.slow if part == CASE else ())  # a case takes many seconds
 
 
 NEEDS_TWO_PICTURES: Final = "per-sample generators"

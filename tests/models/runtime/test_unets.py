@@ -15,6 +15,7 @@ from models.runtime.runner import Execution, Runner
 from tests.models.runtime.networks import graphs, predict, sd15, sdxl, unet_inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [pytest.param(sdxl, marks=pytest.mark.slow), sd15])
 def test_two_graphs_serve_many_shapes_and_a_second_checkpoint(build: Callable[[], Any]) -> None:
     choose = random.Random(7)
