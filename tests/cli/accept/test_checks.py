@@ -151,7 +151,10 @@ class TestIdentity:
         found = describe(np.ascontiguousarray(change(photo)))
         assert identity.same_person(describe(photo), [found], "high-fidelity").outcome is PASSED
 
-    @pytest.mark.parametrize("picture", [pytest.param(CAT.pixels(), marks=pytest.mark.slow), noise(512, 512, 8)])
+    @pytest.mark.parametrize(
+        "picture",
+        [pytest.param(CAT.pixels(), marks=pytest.mark.slow), noise(512, 512, 8), uniform(512, 512)],
+    )
     def test_pictures_without_a_face_fail(self, finder: FaceFinder, picture):
         describe = recogniser_of(finder)
         result = identity.same_person(describe(ASTRONAUT.pixels()), [describe(picture)], "stylized")
