@@ -46,8 +46,7 @@ class Accounts:
         self._rates = rates
 
     async def authenticate(self, presented: str) -> Caller:
-        """The caller whose API key is `presented`; raises `Unauthorized` with the same message for every invalid
-        key."""
+        """The caller whose API key is `presented`; raises `Unauthorized`, with one message for every invalid key."""
         if not self._settings.asks_for_key:
             return Caller(ANYONE)
         if is_known(presented, self._settings.api_keys):

@@ -44,15 +44,12 @@ class Gateway:
 
     settings: GatewaySettings
     redis: Redis
-    records: Records
-    keys: Keys
     registry: WorkerRegistry
     store: Store
     janitor: Janitor
     fetcher: Fetcher
     completions: CompletionListener
     accounts: Accounts
-    images: ImageLoader
     uploads: Uploads
     requests: Requests
     readiness_threads: CapacityLimiter
@@ -76,15 +73,12 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
     return Gateway(
         settings=settings,
         redis=redis,
-        records=records,
-        keys=keys,
         registry=registry,
         store=store,
         janitor=Janitor(records, store, registry, settings.max_attempts),
         fetcher=fetcher,
         completions=CompletionListener(settings.redis_url),
         accounts=Accounts(settings, keys, Rates(redis)),
-        images=images,
         uploads=Uploads(images, store, quota, settings.request_ttl_s),
         requests=Requests(settings, records, registry, store, images),
         readiness_threads=CapacityLimiter(_READINESS_THREADS),
@@ -148,7 +142,8 @@ async def may_download(
         raise NotFound("There is no such file, or no longer.")
 
 
-async def _urls(request: Request, settings: SettingsDep) -> UrlBuilder:
+async def _urls(request: Request) -> UrlBuilder:
+    settings: GatewaySettings = request.app.state.gateway.settings  # a further dependency would cost every poll more
     base = base_url(request.scope["scheme"], request.headers, f"{settings.host}:{settings.port}")
     return UrlBuilder(settings.public_url, (base,)) if settings.public_url else UrlBuilder(base)
 

@@ -76,8 +76,7 @@ def require(state: StateDict, names: Iterable[str]) -> None:
 
 
 def check_numbers(state: StateDict, like: StateDict) -> None:
-    """Raise `WeightsError` if a tensor of `state` has an integer dtype where that of `like` is floating-point, or the
-    reverse."""
+    """Raise `WeightsError` unless the same tensors of `state` and `like` are floating-point."""
     for name, tensor in state.items():
         if tensor.is_floating_point() != like[name].is_floating_point():
             due = "floating-point numbers" if like[name].is_floating_point() else "integers"

@@ -84,8 +84,7 @@ class LoadedModels:
             return _failed(slug, _TOO_SMALL.format(device, slug, model.memory_hint), error)
         except MemoryError as error:
             return _failed(slug, _TOO_SMALL.format("this host", slug, model.memory_hint), error)
-        # Broad: after a defect in one model's code the others are served; a broken device must end the process.
-        except Exception as error:
+        except Exception as error:  # broad: a defect in one model's code must not keep the others from being served
             if is_broken_device(error):
                 raise
             _log.exception("cannot serve %s", slug)

@@ -134,8 +134,8 @@ class OrderedCommitter(Generic[Item]):
         try:
             while group := self._next_run():
                 self._commit(group)
-        except BaseException:
-            self._committing = False  # no other thread can have begun meanwhile
+        except BaseException:  # also an interruption: else no thread would commit again; none can have begun meanwhile
+            self._committing = False
             raise
 
     def _next_run(self) -> list[Item]:

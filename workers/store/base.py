@@ -101,7 +101,7 @@ class Store(ABC):
         with self._written(name, data):
             try:
                 yield name
-            except BaseException:
+            except BaseException:  # also an interruption: no file may remain without its request
                 self.delete(name)
                 raise
 

@@ -24,6 +24,7 @@ from tests.workers.state.support import claim, complete, wakeups_key
 from workers.state.connection import connect
 from workers.state.keys import Keys
 from workers.state.record import Audit, Idempotency, Output, Record, Status
+from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 from workers.state.scripts import load_script, new_call_id
 
@@ -42,8 +43,8 @@ class World:
         self.gateway: Gateway = build_gateway(
             GatewaySettings(redis_url=shim.url, data_dir=folder, request_ttl_s=60, upload_quota_mb=1)
         )
-        self.records = self.gateway.records
-        self.keys = self.gateway.keys
+        self.records = Records(self.gateway.redis, result_ttl_s=3600, request_ttl_s=60)
+        self.keys = Keys(self.gateway.redis)
         self.payer = self.keys.add("payer", credits=10)[0].id
         self.gateway.redis.ping()  # a connection is there, so that the next command is the script
 
