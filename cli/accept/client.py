@@ -14,11 +14,11 @@ import httpx
 import numpy as np
 
 from cli.accept import RequestFailed, SetupError
-from cli.accept.luma import Rgb
 from cli.accept.photos import Photo
 from models.catalog import MODELS
 from models.errors import UnreadableImage
 from models.imaging.decode import decode
+from models.imaging.types import Rgb
 
 _TIMEOUT_S: Final = 60.0
 _REQUEST_TIMEOUT_S: Final = 1800.0

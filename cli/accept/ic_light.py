@@ -7,7 +7,6 @@ from typing import Final
 
 from cli.accept.checks import image, light, subject
 from cli.accept.client import ImageRequest, ImageResponse
-from cli.accept.luma import Rgb
 from cli.accept.photos import Photo
 from cli.accept.scenario import (
     FIRST_SEED,
@@ -22,6 +21,7 @@ from cli.accept.scenario import (
     seeds,
     skip_if,
 )
+from models.imaging.types import Rgb
 
 SLUG: Final = "ic-light"
 _PAIRS: Final = (light.HORIZONTAL, light.VERTICAL)

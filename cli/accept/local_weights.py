@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cli.accept.checks.identity import Embedding
-from cli.accept.luma import Rgb
 from models.errors import NoFaceFound, WeightsError
+from models.imaging.types import Rgb
 
 if TYPE_CHECKING:
     from models.pulid_lightning.identity.face import FaceFinder

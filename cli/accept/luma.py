@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rgb = NDArray[np.uint8]
-"""One image: RGB, 8 bit, [height, width, 3]."""
-Floats = NDArray[np.floating[Any]]
+from models.imaging.types import Floats, Rgb
 
 _LUMA: Final = (0.299, 0.587, 0.114)
 

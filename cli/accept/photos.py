@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from cli.accept import SetupError
-from cli.accept.luma import Rgb
 from cli.sample_photo import sample_photo
+from models.imaging.types import Rgb
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any, Final
 from cli.accept.checks import files
 from cli.accept.client import ImageRequest, ImageResponse
 from cli.accept.local_weights import Recogniser
-from cli.accept.luma import Rgb
 from cli.accept.photos import Photo
 from cli.accept.result import CheckResult, skipped
+from models.imaging.types import Rgb
 
 Check = Callable[[Sequence[ImageResponse]], CheckResult]
 """Checks the responses of a scenario, in the order of its requests."""

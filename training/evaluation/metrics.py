@@ -15,11 +15,11 @@ import numpy.typing as npt
 from skimage.color import rgb2lab
 from skimage.filters import gaussian
 
+from models.imaging.types import Floats
 from training.data.photos import Picture
 
 Mask = npt.NDArray[np.bool_]
 """Which pixels count, [height, width]."""
-Floats = npt.NDArray[np.floating[Any]]
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom) in px."""
 Axis = Literal["left/right", "top/bottom"]

@@ -13,8 +13,9 @@ from typing import Final
 
 import numpy as np
 
-from cli.accept.luma import Rgb, block_means, luma
+from cli.accept.luma import block_means, luma
 from cli.accept.result import CheckResult, at_least, at_most
+from models.imaging.types import Rgb
 
 TITLE: Final = "Image quality"
 MIN_DEVIATION: Final = 8.0

@@ -14,8 +14,9 @@ from typing import Final
 
 import numpy as np
 
-from cli.accept.luma import Rgb, luma
+from cli.accept.luma import luma
 from cli.accept.result import CheckResult, at_least
+from models.imaging.types import Rgb
 
 THRESHOLD: Final = 1.25
 """The least quotient: each picture's bright half is then some 12 % brighter than the other, which is plainly seen."""

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from cli.accept.luma import Rgb
 from cli.accept.result import CheckResult, at_least, at_most, passed_if
+from models.imaging.types import Rgb
 
 SAME: Final = "Same seed, same picture"
 DIFFERENT: Final = "Another seed, another picture"

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from cli.accept.luma import Rgb, box_means
+from cli.accept.luma import box_means
 from cli.accept.photos import Ellipse
 from cli.accept.result import CheckResult, at_least
+from models.imaging.types import Rgb
 
 TITLE: Final = "Subject kept"
 THRESHOLD: Final = 0.25

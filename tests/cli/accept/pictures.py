@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from cli.accept.client import ImageRequest, ImageResponse
-from cli.accept.luma import Rgb
 from cli.accept.photos import Photo
 from models.ic_light.conditioning import light_gradient
 from models.imaging.decode import MEDIA_TYPES
 from models.imaging.encode import encode
+from models.imaging.types import Rgb
 
 
 @cache

@@ -10,7 +10,6 @@ import pytest
 
 from cli.accept import RequestFailed
 from cli.accept.client import ImageRequest, ImageResponse
-from cli.accept.luma import Rgb
 from cli.accept.photos import CUP, PHOTOS
 from cli.accept.pulid_lightning import CHECKPOINTS
 from cli.accept.result import CheckResult, Outcome, overall
@@ -19,6 +18,7 @@ from cli.accept.scenario import FIRST_SEED, Scope, Sizes
 from cli.accept.scenarios import MODELS as SCENARIOS
 from cli.accept.scenarios import all_scenarios
 from models.catalog import MODELS
+from models.imaging.types import Rgb
 from tests.cli.accept.pictures import fitted, noise, relit, response
 
 READY = {slug: {"ready": True, "weights": "real", "detail": ""} for slug in MODELS}
