@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from models.pipeline import Pipeline
 from workers.engine.execute import ExecuteStage
@@ -64,6 +64,8 @@ def serve(settings: WorkerSettings, models_of: Callable[[str, WorkerSettings], M
         lambda: replace(models.report(), requests=reporter.request_ids),
         settings.heartbeat_ttl_s / 4,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
     with ExitStack() as threads:
         for thread in (heartbeat, reporter, watchdog):
             thread.start()
@@ -71,20 +73,16 @@ def serve(settings: WorkerSettings, models_of: Callable[[str, WorkerSettings], M
         models.load(on_change=heartbeat.beat)
         if not models.pipelines:
             _log.error("no model could be loaded: restart this worker once the cause is fixed")
-            return _wait_for_signal()
+            threading.Event().wait()  # a process that ends by itself would be restarted for ever by its supervisor
         store = open_store(settings.store_location, SharedClock(records.now))
         stages = build_stages(name, settings, models.pipelines, records, store, reporter, watchdog)
         with closing(stages):
             return _work(name, settings, stages)
 
 
-def _wait_for_signal() -> int:
-    """Return on SIGTERM or SIGINT; a process that ended by itself would be restarted for ever by its supervisor."""
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    stopped.wait()
-    return 0
+def _exit(*_: object) -> NoReturn:
+    """End this worker while it holds no request: RQ's loop replaces these signal handlers by its own."""
+    raise SystemExit(0)
 
 
 def build_stages(

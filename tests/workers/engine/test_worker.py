@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 
@@ -324,25 +324,42 @@ def test_facelight_serve_asks_for_demo_weights_only_if_there_are_no_others(tmp_p
 def test_a_worker_without_any_model_stays_and_says_why_until_it_is_stopped(
     redis: Redis, redis_url: str, tmp_path: Path
 ) -> None:
+    environment = {"FACELIGHT_REDIS_URL": redis_url, "FACELIGHT_DATA_DIR": str(tmp_path), "FACELIGHT_DEVICE": "cpu"}
+    reports, status = stop_when(lambda states: ModelState.LOADING not in states, redis, environment)
+    assert {report.state for report in reports.values()} == {ModelState.FAILED}
+    assert all("no weights were fetched" in report.detail for report in reports.values())
+    assert status == 0
+    assert WorkerRegistry(redis, ttl_s=10).live_workers() == [], "it has deregistered"
+
+
+def test_a_worker_that_is_stopped_while_it_loads_deregisters(
+    redis: Redis, redis_url: str, tmp_path: Path, demo_weights: Path
+) -> None:
     environment = {
-        **os.environ,
         "FACELIGHT_REDIS_URL": redis_url,
         "FACELIGHT_DATA_DIR": str(tmp_path),
-        "FACELIGHT_DEVICE": "cpu",
+        "FACELIGHT_WEIGHTS_DIR": str(demo_weights),
     }
-    registry = WorkerRegistry(redis, ttl_s=10)
-    process = subprocess.Popen([sys.executable, "-m", "workers"], env=environment)
+    _, status = stop_when(lambda states: ModelState.LOADING in states, redis, environment)
+    assert status == 0
+    assert WorkerRegistry(redis, ttl_s=10).live_workers() == []
+
+
+def stop_when(
+    condition: Callable[[set[ModelState]], bool], redis: Redis, environment: Mapping[str, str]
+) -> tuple[Mapping[str, ModelReport], int]:
+    """Run a worker process and send it SIGTERM once the states of its models meet the condition.
+
+    Returns the reports of its models at that time, and its exit status.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "workers"], env=os.environ | environment)
     try:
-        while not (found := registry.live_workers()) or ModelState.LOADING in {
-            x.state for x in found[0].models.values()
-        }:
+        reports: Mapping[str, ModelReport] = {}
+        while not reports or not condition({report.state for report in reports.values()}):
             assert process.poll() is None
-            time.sleep(0.1)
-        reports = found[0].models
-        assert {slug: report.state for slug, report in reports.items()} == dict.fromkeys(VARIANTS, ModelState.FAILED)
-        assert all("no weights were fetched" in report.detail for report in reports.values())
+            time.sleep(0.02)
+            reports = next((worker.models for worker in WorkerRegistry(redis, ttl_s=10).live_workers()), {})
     finally:
         process.terminate()
         status = process.wait(30)
-    assert status == 0
-    assert registry.live_workers() == [], "it has deregistered"
+    return reports, status
