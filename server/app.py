@@ -9,22 +9,19 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from server.dependencies import authenticate, build_gateway
+from server.dependencies import build_gateway
 from server.errors import add_error_handlers
 from server.head import HeadAsGet
 from server.http.drain import Drain
-from server.http.middleware import AccessLog, BodyLimit, RedisWaitBudget, ResponseHeadersMiddleware
+from server.http.middleware import BodyLimit, RedisWaitBudget, RequestLog, ResponseHeadersMiddleware
 from server.maintenance import run_janitor
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
 from server.routes import account, docs, files, generate, health, requests, uploads
 from server.settings import GatewaySettings
 from workers.state.connection import CALL_S
-
-PUBLIC: Final = (docs.router, files.router, health.router)
-"""Routes that need no API key, as does `/openapi.json`; all others need one."""
 
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ("GET", "HEAD", "POST", "DELETE"),
@@ -55,13 +52,20 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.add_middleware(ResponseHeadersMiddleware, drain=app.state.drain)
     add_error_handlers(app)
     # Routes are matched in this order, so the most frequent ones come first.
-    routers = (requests.router, generate.build_router(), *PUBLIC, uploads.router, account.router)
+    routers = (
+        requests.router,
+        generate.build_router(),
+        docs.router,
+        files.router,
+        health.router,
+        uploads.router,
+        account.router,
+    )
     for router in routers:
-        app.include_router(router, dependencies=[] if router in PUBLIC else [Depends(authenticate)])
-    if settings.access_log:
-        paths = ["/openapi.json", *(getattr(route, "path", "") for router in routers for route in router.routes)]
-        segments = {segment for path in paths for segment in path.split("/") if "{" not in segment}
-        app.add_middleware(AccessLog, known_segments=segments)
+        app.include_router(router)
+    paths = ["/openapi.json", *(getattr(route, "path", "") for router in routers for route in router.routes)]
+    segments = {segment for path in paths for segment in path.split("/") if "{" not in segment}
+    app.add_middleware(RequestLog, known_segments=segments, access_log=settings.access_log)
     return app
 
 

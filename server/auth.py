@@ -22,54 +22,55 @@ ANYONE: Final = ""
 
 
 @dataclass(frozen=True)
+class Accounts:
+    """The API keys: those of the settings, those that were issued, and how often each was used of late."""
+
+    settings: GatewaySettings
+    keys: Keys
+    rates: Rates
+
+    async def authenticate(self, presented: str) -> Caller:
+        """The caller whose API key is `presented`; raises `Unauthorized`, with one message for every invalid key."""
+        if not self.settings.asks_for_key:
+            return Caller(ANYONE, None, self)
+        if is_known(presented, self.settings.api_keys):
+            return Caller(owner_of(presented), None, self)
+        if issued := await run_sync(self.keys.find, presented):
+            return Caller(issued.id, issued, self)
+        raise Unauthorized
+
+
+@dataclass(frozen=True)
 class Caller:
-    """An authenticated caller: the owner of its requests, and its issued key.
+    """An authenticated caller: the owner of its requests, what its API key may do, and the credits it has left.
 
     Without an issued key (no keys required, or a key of the settings) a caller is neither limited nor metered.
     """
 
     owner: str
-    key: Key | None = None
+    issued_key: Key | None
+    accounts: Accounts
 
     @property
     def log_name(self) -> str:
         """Name of the key in the access log: the issued key's name, or the owner of a key of the settings."""
-        return self.key.name if self.key else self.owner
+        return self.issued_key.name if self.issued_key else self.owner
 
-
-class Accounts:
-    """Authenticates and authorizes callers, and reads their credits."""
-
-    def __init__(self, settings: GatewaySettings, keys: Keys, rates: Rates) -> None:
-        self._settings = settings
-        self._keys = keys
-        self._rates = rates
-
-    async def authenticate(self, presented: str) -> Caller:
-        """The caller whose API key is `presented`; raises `Unauthorized`, with one message for every invalid key."""
-        if not self._settings.asks_for_key:
-            return Caller(ANYONE)
-        if is_known(presented, self._settings.api_keys):
-            return Caller(owner_of(presented))
-        if issued := await run_sync(self._keys.find, presented):
-            return Caller(issued.id, issued)
-        raise Unauthorized
-
-    async def admit(self, caller: Caller, slug: str) -> dict[str, str]:
+    async def admit(self, slug: str) -> dict[str, str]:
         """Check the key's scope and count the request against its rate limit, whatever its outcome.
 
         Returns the RateLimit response headers. Raises `Forbidden` or `TooManyRequests`.
         """
-        if caller.key is None:
+        if self.issued_key is None:
             return {}
-        if not caller.key.may_use(slug):
+        if not self.issued_key.may_use(slug):
             raise Forbidden(f"This API key may not use {slug}.")
-        return await run_sync(self._rates.count, caller.key)
+        return await run_sync(self.accounts.rates.count, self.issued_key)
 
-    def credit_balance(self, caller: Caller) -> float:
-        """Credits that the caller's key has left; `FACELIGHT_CREDITS` for callers that are not metered."""
-        key = self._keys.get(caller.key.id) if caller.key else None
-        return self._settings.credits if key is None or key.credits is None else key.credits
+    def credit_balance(self) -> float:
+        """Credits that the key has left; `FACELIGHT_CREDITS` for callers that are not metered."""
+        key = self.accounts.keys.get(self.issued_key.id) if self.issued_key else None
+        return self.accounts.settings.credits if key is None or key.credits is None else key.credits
 
 
 def is_known(presented: str, keys: tuple[str, ...]) -> bool:

@@ -42,6 +42,10 @@ TAGS: Final = [
     {"name": "account", "description": "Balance of the key."},
     {"name": "health", "description": "Probes."},
 ]
+_SECURITY_SCHEMES: Final = {
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "Bearer": {"type": "http", "scheme": "bearer"},
+}
 _UNIVERSAL: Final = (404, 405, 500)
 """Errors that any path may return."""
 _ERRORS: Final[dict[int, tuple[str, str]]] = {
@@ -246,6 +250,7 @@ def document(app: FastAPI, asks_for_key: bool) -> dict[str, Any]:
         whole = get_openapi(
             title=app.title, version=app.version, description=app.description, tags=TAGS, routes=app.routes
         )
+        whole["components"]["securitySchemes"] = _SECURITY_SCHEMES
         schemas = whole["components"]["schemas"]
         for model in MODELS.values():
             schemas |= _params_schemas(model)
@@ -264,15 +269,17 @@ def _operations(whole: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _complete(operation: dict[str, Any], asks_for_key: bool) -> None:
-    """Replace the framework's own 422, add the errors that any address may answer with, and say if keys are asked."""
+    """Replace the framework's own 422, add the errors that any address may answer with and the keys to send."""
     responses = operation["responses"]
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]
     for status in _UNIVERSAL:
         responses.setdefault(str(status), _with_schema(_error_response(status)))
     operation["responses"] = dict(sorted(responses.items()))
-    if "security" in operation and not asks_for_key and {} not in operation["security"]:
-        operation["security"] = [{}, *operation["security"]]
+    if "401" in responses:
+        operation["security"] = [*({name: []} for name in _SECURITY_SCHEMES), *operation.get("security", ())]
+        if not asks_for_key and {} not in operation["security"]:
+            operation["security"].insert(0, {})
 
 
 def _params_schemas(model: Model) -> dict[str, Any]:

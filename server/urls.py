@@ -75,7 +75,7 @@ def _first(headers: Headers, name: str) -> str:
 def is_host(host: str) -> bool:
     """Whether `host` is a name or an address, perhaps with a port, and nothing else."""
     found = _HOST.fullmatch(host)
-    return found is not None and _is_ipv6(found["ipv6"] or "::") and int(found["port"] or 0) < 65_536
+    return found is not None and (not found["ipv6"] or _is_ipv6(found["ipv6"])) and int(found["port"] or 0) < 65_536
 
 
 def _is_ipv6(text: str) -> bool:

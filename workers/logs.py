@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 LogFormat = Literal["text", "json"]
@@ -43,6 +44,8 @@ def configure_logging(process: str, level: str, log_format: LogFormat = "text") 
     handler.addFilter(add_request_id)
     handler.setFormatter(_json_formatter(process) if log_format == "json" else _TextFormatter(process))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    # No line shows them, and to collect them takes as long as to write the line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for verbose in ("httpx", "botocore"):  # the latter would also write session tokens into the log
         logging.getLogger(verbose).setLevel(logging.WARNING)
 
@@ -55,7 +58,13 @@ def add_request_id(record: logging.LogRecord) -> bool:
 
 
 def _timestamp(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+    second = _local_time(int(record.created))
+    return f"{second[:19]}.{int(record.msecs):03}{second[19:]}"
+
+
+@lru_cache(maxsize=1)  # a busy gateway logs a thousand lines a second, and the system looks up the time zone each time
+def _local_time(second: int) -> str:
+    return datetime.fromtimestamp(second).astimezone().isoformat()
 
 
 class _TextFormatter(logging.Formatter):

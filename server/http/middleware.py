@@ -18,21 +18,24 @@ from workers.logs import request_context
 from workers.state.connection import wait_budget
 
 _access_log = logging.getLogger("server.access")
+_SECURITY_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 _CLIENT_CLOSED_REQUEST: Final = 499
 """nginx's status for a request whose client has disconnected before a response."""
 
 
-class AccessLog:
-    """Logs one line per HTTP request: method, path without query, status, milliseconds, name of the API key.
+class RequestLog:
+    """Logs the lines of an HTTP request with the request id in its path, and with `access_log` one line about it.
 
-    Segments of the path other than `known_segments` and ids of requests are logged as `*`: they may be API keys that a
-    client has misplaced, or names of files, which anyone may download who knows them. Lines logged while the request is
-    served have its request id once it is bound; see `workers.logs`.
+    That line has the method, path without query, status, milliseconds, name of the API key. Segments of the path other
+    than `known_segments` and ids of requests are logged as `*`: they may be API keys that a client has misplaced, or
+    names of files, which anyone may download who knows them. Routes that create a request bind its id themselves; see
+    `workers.logs`.
     """
 
-    def __init__(self, app: ASGIApp, known_segments: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, known_segments: Collection[str], access_log: bool) -> None:
         self._app = app
         self._known_segments = known_segments
+        self._has_access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, then log it."""
@@ -56,14 +59,16 @@ class AccessLog:
 
         began = time.perf_counter()
         scope.setdefault("state", {})  # the dictionary that `request.state` writes to
-        with request_context():
+        segments = scope["path"].split("/")
+        with request_context(*filter(REQUEST_ID.fullmatch, segments)):
             try:
                 await self._app(scope, watched_receive, watched_send)
             finally:  # without a status an exception is passing, which becomes 500 outside of this middleware
-                self._log(scope, status or 500, (time.perf_counter() - began) * 1000)
+                if self._has_access_log:
+                    self._log(scope, segments, status or 500, (time.perf_counter() - began) * 1000)
 
-    def _log(self, scope: Scope, status: int, duration_ms: float) -> None:
-        path = "/".join(map(self._loggable, scope["path"].split("/")))
+    def _log(self, scope: Scope, segments: list[str], status: int, duration_ms: float) -> None:
+        path = "/".join(map(self._loggable, segments))
         caller = scope["state"].get("caller")
         key = caller.log_name if caller and caller.log_name else None
         fields = {
@@ -92,11 +97,11 @@ class ResponseHeadersMiddleware:
 
         async def complete(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+                present = {name.lower() for name, _ in message["headers"]}
+                missing = [header for header in _SECURITY_HEADERS if header[0] not in present]
+                message = {**message, "headers": [*message["headers"], *missing]}
                 if self._drain.begun:
-                    headers["Connection"] = "close"
+                    MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
         await self._app(scope, receive, complete)

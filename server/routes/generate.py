@@ -19,7 +19,6 @@ from models.catalog import MODELS
 from models.model import Model
 from server import responses
 from server.dependencies import (
-    AccountsDep,
     CallerDep,
     CompletionsDep,
     IdempotencyKeyDep,
@@ -108,7 +107,6 @@ def _generate_endpoint(model: Model) -> Endpoint:
         settings: SettingsDep,
         requests: RequestsDep,
         completions: CompletionsDep,
-        accounts: AccountsDep,
         store: StoreDep,
         caller: CallerDep,
         urls: UrlsDep,
@@ -122,7 +120,7 @@ def _generate_endpoint(model: Model) -> Endpoint:
             record = requests.find(request_id, caller.owner)
             if not record.status.is_final:
                 return None
-            credits_left = accounts.credit_balance(caller) if record.status is Status.COMPLETED else 0.0
+            credits_left = caller.credit_balance() if record.status is Status.COMPLETED else 0.0
             return _final_response(record, credits_left, response_headers.headers, store, urls)
 
         with ExitStack() as subscriptions:

@@ -4,40 +4,29 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from server import responses
-from server.dependencies import AccountsDep, CallerDep, RequestsDep, UrlsDep
+from server.dependencies import CallerDep, RequestsDep, UrlsDep
 from server.errors import NotFound
 from server.openapi import error_responses, failed_response
 from server.schemas import FailedResponse, ResultResponse, StatusResponse
-from server.urls import REQUEST_ID
-from workers.logs import bind_request_id
 from workers.state.record import Status
 
 _FAILED: Final = failed_response()
 
 
-async def _log_with_request_id(request: Request) -> None:
-    if REQUEST_ID.fullmatch(request.path_params["request_id"]):
-        bind_request_id(request.path_params["request_id"])
-
-
-router = APIRouter(
-    tags=["requests"], responses=error_responses(401, 404, 503), dependencies=[Depends(_log_with_request_id)]
-)
+router = APIRouter(tags=["requests"], responses=error_responses(401, 404, 503))
 
 
 @router.get(
     "/v2/requests/{request_id}/status", operation_id="request_status", response_model=StatusResponse, responses=_FAILED
 )
-def request_status(
-    request_id: str, requests: RequestsDep, caller: CallerDep, accounts: AccountsDep, urls: UrlsDep
-) -> JSONResponse:
+def request_status(request_id: str, requests: RequestsDep, caller: CallerDep, urls: UrlsDep) -> JSONResponse:
     """How far a request is. A failed one is answered with 422."""
     record = requests.find(request_id, caller.owner)
-    credits_left = accounts.credit_balance(caller) if record.status is Status.COMPLETED else 0.0
+    credits_left = caller.credit_balance() if record.status is Status.COMPLETED else 0.0
     return _response(responses.status(record, urls, credits_left))
 
 
@@ -54,13 +43,11 @@ def request_status(
     responses=_FAILED,
     summary="Request Result (poll_url)",
 )
-def request_result(
-    request_id: str, requests: RequestsDep, caller: CallerDep, accounts: AccountsDep, urls: UrlsDep
-) -> JSONResponse:
+def request_result(request_id: str, requests: RequestsDep, caller: CallerDep, urls: UrlsDep) -> JSONResponse:
     """The pictures of a request; its state while it is under way. A failed one is answered with 422."""
     record = requests.find(request_id, caller.owner)
     if record.status is Status.COMPLETED:
-        return _response(responses.result(record, urls, accounts.credit_balance(caller)))
+        return _response(responses.result(record, urls, caller.credit_balance()))
     return _response(responses.status(record, urls, credits_left=0.0))
 
 
@@ -70,9 +57,7 @@ def request_result(
     response_model=StatusResponse | FailedResponse,
     responses={202: {"model": StatusResponse, "description": "The worker ends the request within a step."}},
 )
-def cancel_request(
-    request_id: str, requests: RequestsDep, caller: CallerDep, accounts: AccountsDep, urls: UrlsDep
-) -> JSONResponse:
+def cancel_request(request_id: str, requests: RequestsDep, caller: CallerDep, urls: UrlsDep) -> JSONResponse:
     """Cancel a request: an extension, unknown to the hosted API. Answers with the state that the request is in now.
 
     One that waits is FAILED at once; one that a worker is at is so within a denoise step (202 until then); one that
@@ -81,7 +66,7 @@ def cancel_request(
     record = requests.cancel(requests.find(request_id, caller.owner).request_id)
     if record is None:
         raise NotFound(f"Request {request_id} not found")
-    credits_left = accounts.credit_balance(caller) if record.status is Status.COMPLETED else 0.0
+    credits_left = caller.credit_balance() if record.status is Status.COMPLETED else 0.0
     return JSONResponse(responses.status(record, urls, credits_left), 200 if record.status.is_final else 202)
 
 
