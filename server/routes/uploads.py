@@ -1,4 +1,4 @@
-"""Uploads: a picture gets an address that image fields accept."""
+"""Uploads: a picture gets an address that image fields accept. How much and for how long: `server.intake.uploads`."""
 
 from __future__ import annotations
 

@@ -44,7 +44,10 @@ def drawn(pipeline, prepared) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("way", "wide", "changes"),
-    [(baseline_pulid.separate, True, {}), (baseline_pulid.batched, False, {"number_of_images": 2, "width": 320})],
+    [
+        (baseline_pulid.separate, True, {}),
+        pytest.param(baseline_pulid.batched, False, {"number_of_images": 2, "width": 320}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_pulid_request_gives_the_same_as_both_baselines(pulid, way: Callable, wide: bool, changes: dict):
     pipeline = pulid_pipeline(pulid)

@@ -33,7 +33,11 @@ def ask(live: LiveServer) -> Callable[..., list[bytes]]:
 EITHER_PHOTO = ["cat", pytest.param("cup", marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize("opposites", [light.HORIZONTAL, light.VERTICAL], ids=lambda opposites: opposites.title)
+@pytest.mark.parametrize(
+    "opposites",
+    [light.HORIZONTAL, pytest.param(light.VERTICAL, marks=pytest.mark.slow)],
+    ids=lambda opposites: opposites.title,
+)
 @pytest.mark.parametrize("subject", EITHER_PHOTO)
 def test_the_light_comes_from_the_requested_side(ask, subject: str, opposites: light.Opposites):
     near, far = (
@@ -55,7 +59,7 @@ def test_subjects_give_different_pictures(ask):
     assert distance(ask("cat")[0], ask("cup", prompt="cat, photoshoot")[0]) > 1
 
 
-@pytest.mark.parametrize("light_source", ["None", "Top Light"])
+@pytest.mark.parametrize("light_source", [pytest.param("None", marks=pytest.mark.slow), "Top Light"])
 @pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_same_seed_repeats_byte_for_byte(ask, number: int, light_source: str):
     asked = {"number_of_images": number, "light_source": light_source}

@@ -74,15 +74,21 @@ BODY_AND_ONE = 6
 WRONG = [
     ("align", "template", constant(face, "TEMPLATE", MOVED)),
     ("align", "border", constant(face, "_BORDER_RGB", (135, 133, 132))),
-    ("apply_pulid", "num_zero", method("high-fidelity", num_zero=10)),
-    ("apply_pulid", "num_zero of the style", method("stylized", num_zero=8)),
-    ("apply_pulid", "projection", method("stylized", projection="ortho_v2")),
+    pytest.param("apply_pulid", "num_zero", method("high-fidelity", num_zero=10), marks=pytest.mark.slow),
+    pytest.param("apply_pulid", "num_zero of the style", method("stylized", num_zero=8), marks=pytest.mark.slow),
+    pytest.param("apply_pulid", "projection", method("stylized", projection="ortho_v2"), marks=pytest.mark.slow),
     ("apply_pulid", "weight", constant(attention, "WEIGHT", 1.0)),
     ("apply_pulid", "hair", constant(extractor, "BACKGROUND", WITHOUT_HAIR)),
-    ("apply_pulid", "parser's mean", constant(extractor, "_IMAGENET_MEAN", [0.5, 0.5, 0.5])),
-    ("apply_pulid", "tower's deviation", constant(eva_clip, "_CLIP_STD", [0.5, 0.5, 0.5])),
+    pytest.param(
+        "apply_pulid", "parser's mean", constant(extractor, "_IMAGENET_MEAN", [0.5, 0.5, 0.5]), marks=pytest.mark.slow
+    ),
+    pytest.param(
+        "apply_pulid", "tower's deviation", constant(eva_clip, "_CLIP_STD", [0.5, 0.5, 0.5]), marks=pytest.mark.slow
+    ),
     ("apply_pulid", "smallest face", constant(face, "largest", lambda boxes: 2)),
-    ("apply_pulid", "detection sizes", constant(face, "DETECTION_SIZES", (640, 512, 320))),
+    pytest.param(
+        "apply_pulid", "detection sizes", constant(face, "DETECTION_SIZES", (640, 512, 320)), marks=pytest.mark.slow
+    ),
     ("attn_comfy", "official share", method("high-fidelity", body_weighting="official")),
     ("attn_comfy", "body tokens", constant(attention, "BODY_TOKENS", BODY_AND_ONE)),
     ("attn_official", "ComfyUI's share", constant(attention, "_ortho_mask", all_heads_at_once)),
@@ -93,7 +99,7 @@ WRONG = [
     ("id_encoder_v1_real", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02)),
     ("id_encoder_v1_small", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02)),
     ("id_former_v11_small", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02)),
-    ("id_former_v11_real", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02)),
+    pytest.param("id_former_v11_real", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02), marks=pytest.mark.slow),
     ("layer_index_map", "order", constant(attention, "cross_attentions", backwards)),
     ("prompt_tokens", "emphasis", constant(prompt, "_EMPHASIS", 1.2)),
     ("prompt_tokens", "long word", constant(prompt, "_LONG_WORD", 4)),

@@ -19,6 +19,7 @@ from schemathesis import checks
 
 from models.catalog import MODELS
 from server.settings import GatewaySettings
+from tests.conftest import empty_redis
 from tests.server.conftest import NEVER
 from tests.server.support import PNG, SLUGS, Client, body_for, image_field, serving, working
 
@@ -115,10 +116,10 @@ def _is_well_answered(answer: httpx.Response) -> bool:
 
 
 @pytest.fixture(scope="module")
-def busy(redis_socket: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def busy(redis_socket: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A gateway whose requests are served as they come."""
     settings = GatewaySettings(
-        redis_url=f"unix://{redis_socket}",
+        redis_url=empty_redis(redis_socket),  # its worker would try to serve the requests of other tests
         data_dir=tmp_path_factory.mktemp("fuzz"),
         janitor_interval_s=NEVER,
         queue_limit=1_000_000,

@@ -5,9 +5,9 @@
       │  └─────cancel─────│─────────────────→ FAILED
       └──────requeue──────┘
 
-Every arrow is one atomic, idempotent state transition in Redis (`lua/*.lua`) that checks the state, the attempt and the
-worker it starts from, so a worker that was presumed dead cannot overwrite what its successor wrote. COMPLETED and
-FAILED are final. Times are by Redis' clock.
+Every arrow is one atomic, idempotent state transition in Redis (`lua/*.lua`) that checks the state it starts from.
+Those of workers and the janitor also check attempt and worker: a worker that was presumed dead cannot overwrite what
+its successor wrote. COMPLETED and FAILED are final. Times are by Redis' clock.
 """
 
 from __future__ import annotations

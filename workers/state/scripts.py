@@ -1,6 +1,7 @@
 """Loads the Lua scripts of `workers/state/lua`: one file per atomic step, whose first line names the files it requires.
 
-The keys that Redis holds are listed at the head of `lua/common.lua`.
+The keys of requests are listed at the head of `lua/common.lua`. Others are named where they are used: API keys in
+`lua/key_common.lua`, workers in `registry.py`, rates and quotas in `server.limits`.
 
 Every script may be sent twice: when a reply gets lost, a client cannot tell whether the script ran, and retries. Most
 scripts recognise from the keys that they ran already. One that adds, or would reply otherwise the second time, requires

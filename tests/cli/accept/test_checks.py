@@ -144,7 +144,14 @@ class TestIdentity:
         assert identity.same_person(None, [self.PHOTO], "stylized").outcome is FAILED
         assert identity.same_person(self.PHOTO, [], "stylized").outcome is FAILED
 
-    @pytest.mark.parametrize("change", [jpeg, brightened, lambda picture: picture[:400, 40:440]])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            jpeg,
+            pytest.param(brightened, marks=pytest.mark.slow),
+            pytest.param(lambda picture: picture[:400, 40:440], marks=pytest.mark.slow),
+        ],
+    )
     def test_the_same_photo_recompressed_brightened_or_cropped_passes(self, finder: FaceFinder, change):
         describe = recogniser_of(finder)
         photo = ASTRONAUT.pixels()
@@ -153,7 +160,11 @@ class TestIdentity:
 
     @pytest.mark.parametrize(
         "picture",
-        [pytest.param(CAT.pixels(), marks=pytest.mark.slow), noise(512, 512, 8), uniform(512, 512)],
+        [
+            pytest.param(CAT.pixels(), marks=pytest.mark.slow),
+            noise(512, 512, 8),
+            pytest.param(uniform(512, 512), marks=pytest.mark.slow),
+        ],
     )
     def test_pictures_without_a_face_fail(self, finder: FaceFinder, picture):
         describe = recogniser_of(finder)

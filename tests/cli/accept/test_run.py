@@ -125,10 +125,10 @@ def generate_squares(request: ImageRequest) -> Rgb:
     ("generate", "expected"),
     [
         (swap_lights, BOTH_LIGHTS),
-        (ignore_lights, BOTH_LIGHTS),
+        pytest.param(ignore_lights, BOTH_LIGHTS, marks=pytest.mark.slow),
         (generate_another_subject, {("ic-light", "Subject kept")}),
         (ignore_seeds, {(slug, "Another seed, another picture") for slug in MODELS}),
-        (generate_squares, {(slug, "Size as requested") for slug in MODELS}),
+        pytest.param(generate_squares, {(slug, "Size as requested") for slug in MODELS}, marks=pytest.mark.slow),
         (
             generate_noise,
             {(slug, "Image quality") for slug in MODELS} | BOTH_LIGHTS | {("ic-light", "Subject kept")},

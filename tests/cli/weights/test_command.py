@@ -398,7 +398,10 @@ class Executed:
         return os.getcwd, ()
 
 
-@pytest.mark.parametrize("content", [{"a": torch.ones(1), "b": Executed()}, {"a": torch.ones(1), "b": Path("x")}])
+@pytest.mark.parametrize(
+    "content",
+    [{"a": torch.ones(1), "b": Executed()}, pytest.param({"a": torch.ones(1), "b": Path("x")}, marks=pytest.mark.slow)],
+)
 def test_nobody_is_advised_to_load_a_pickle_unsafely(operator: Operator, content: object):
     keep(operator, "bisenet")
     (file,) = read_lock(operator.lock).named("bisenet").files

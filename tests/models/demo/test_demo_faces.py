@@ -93,10 +93,10 @@ def checkerboard() -> np.ndarray:
 @pytest.mark.parametrize(
     "grey",
     [
-        np.full((480, 640), 200, np.uint8),
+        pytest.param(np.full((480, 640), 200, np.uint8), marks=pytest.mark.slow),
         np.random.default_rng(0).integers(0, 256, (480, 640), dtype=np.uint8),
-        np.tile(np.linspace(0, 255, 640, dtype=np.uint8), (480, 1)),
-        checkerboard(),
+        pytest.param(np.tile(np.linspace(0, 255, 640, dtype=np.uint8), (480, 1)), marks=pytest.mark.slow),
+        pytest.param(checkerboard(), marks=pytest.mark.slow),
     ],
     ids=["flat", "noise", "gradient", "checkerboard"],
 )

@@ -105,7 +105,15 @@ def test_there_is_room_if_enough_is_left_to_work_in():
     assert fits_in_memory(1000 * GIB, None), "where nothing is to be had by offloaded elsewhere"
 
 
-@pytest.mark.parametrize(("free", "unets"), [(0, 1), (WORKING_RESERVE, 1), (WORKING_RESERVE + GIB, 3), (None, 3)])
+@pytest.mark.parametrize(
+    ("free", "unets"),
+    [
+        pytest.param(0, 1, marks=pytest.mark.slow),
+        (WORKING_RESERVE, 1),
+        (WORKING_RESERVE + GIB, 3),
+        pytest.param(None, 3, marks=pytest.mark.slow),
+    ],
+)
 def test_memory_decides_how_many_unets_there_are(
     weights: WeightSet, monkeypatch: pytest.MonkeyPatch, free: int | None, unets: int
 ):

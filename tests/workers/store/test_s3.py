@@ -115,7 +115,7 @@ def test_a_server_that_keeps_checksum_frames_is_refused_at_start_with_the_remedy
         assert store.read(name) == b"picture"
 
 
-@pytest.mark.parametrize("process", ["gateway", "worker"])
+@pytest.mark.parametrize("process", ["gateway", pytest.param("worker", marks=pytest.mark.slow)])
 def test_no_process_starts_on_a_server_that_keeps_checksum_frames(
     certificate: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, process: str
 ) -> None:

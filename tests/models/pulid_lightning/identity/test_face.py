@@ -70,13 +70,19 @@ def test_scale_hardly_changes_the_embedding(finder: FaceFinder, portrait: np.nda
     assert likeness(finder.find(portrait).embedding, mirrored) < 0.9
 
 
-@pytest.mark.parametrize("name", ["coffee", "chelsea", "rocket"])
+@pytest.mark.parametrize(
+    "name", ["coffee", *(pytest.param(name, marks=pytest.mark.slow) for name in ("chelsea", "rocket"))]
+)
 def test_pictures_without_a_face_are_refused(finder: FaceFinder, name: str):
     with pytest.raises(NoFaceFound, match="No face was found in face_image"):
         finder.find(getattr(data, name)())
 
 
-@pytest.mark.parametrize("picture", [np.full((300, 400, 3), 128, np.uint8), noise()], ids=["flat", "noise"])
+@pytest.mark.parametrize(
+    "picture",
+    [pytest.param(np.full((300, 400, 3), 128, np.uint8), marks=pytest.mark.slow), noise()],
+    ids=["flat", "noise"],
+)
 def test_pictures_of_nothing_are_refused(finder: FaceFinder, picture: np.ndarray):
     with pytest.raises(NoFaceFound):
         finder.find(picture)
