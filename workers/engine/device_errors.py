@@ -11,9 +11,13 @@ import sys
 from typing import Final
 
 _BROKEN: Final = re.compile(
-    r"CUDA error|device-side assert|illegal memory access|(CUDNN|CUBLAS)_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR)"
+    r"CUDA (driver )?error|Triton Error \[CUDA\]|device-side assert|illegal memory access"
+    r"|(CUDNN|CUBLAS)_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR)"
 )
-_OUT_OF_MEMORY: Final = re.compile(r"CUDA (error: )?out of memory|(CUDNN|CUBLAS)_STATUS_ALLOC_FAILED")
+"""What torch, compiled kernels' launchers (`driver`), Triton and the libraries say, each with a prefix of its own."""
+_OUT_OF_MEMORY: Final = re.compile(
+    r"(CUDA|CUDA (driver )?error:|Triton Error \[CUDA\]:) out of memory|(CUDNN|CUBLAS)_STATUS_ALLOC_FAILED"
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

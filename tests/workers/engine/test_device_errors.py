@@ -16,11 +16,15 @@ BROKEN = (
     RuntimeError("CUDA error: device-side assert triggered"),
     RuntimeError("CUDA error: unspecified launch failure"),
     RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    RuntimeError("CUDA driver error: unspecified launch failure"),
+    RuntimeError("Triton Error [CUDA]: unspecified launch failure"),
 )
 OUT_OF_MEMORY = (
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
     torch.AcceleratorError("CUDA error: out of memory"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("CUDA driver error: out of memory"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
 )
 HARMLESS = (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("CUDA error"), MemoryError())
 
