@@ -19,6 +19,7 @@ from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
 from models.ic_light.prompt import CHUNK
 from models.ic_light.vae import LATENT_CHANNELS, LATENT_SCALE
 from models.runtime.load import Loaded, empty, fill, for_device, load_part
+from models.runtime.precision import half_precision, wide_half_precision
 from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require, under
 from models.runtime.tokenizers import load_tokenizer
 from models.runtime.unet import check_supported
@@ -64,12 +65,12 @@ class Networks:
 def load_networks(weights: WeightSet, device: torch.device, full_precision: bool = False) -> Networks:
     """Load roles `sd15`, `ic_light_fc`, one of `MATTINGS` and, if installed, `ic_light_fbc`.
 
-    On CUDA text encoder and UNet are float16, the VAE bfloat16 (float16 overflows in it) and matting float32, unless
-    `full_precision` is asked for; elsewhere all are float32. Raises `WeightsError` if files do not fit their networks.
+    Text encoder, UNet and VAE are in half precision where `device` has it (`models.runtime.precision`), unless
+    `full_precision` is asked for; matting is float32. Raises `WeightsError` if files do not fit their networks.
     """
     # Always explicit: libraries may default to the dtype of the file.
-    reduced = device.type == "cuda" and not full_precision
-    half, brain = (torch.float16, torch.bfloat16) if reduced else (torch.float32, torch.float32)
+    half = torch.float32 if full_precision else half_precision(device)
+    wide_half = torch.float32 if full_precision else wide_half_precision(device)
     base = weights.folder("sd15")
     _require_noise_schedule(base)
 
@@ -86,7 +87,7 @@ def load_networks(weights: WeightSet, device: torch.device, full_precision: bool
         text_encoder=text_encoder,
         unet=unet("ic_light_fc", FOREGROUND_CHANNELS),
         background_unet=unet(_BACKGROUND_ROLE, BACKGROUND_CHANNELS) if _BACKGROUND_ROLE in weights.paths else None,
-        vae=_load_part(base, "vae", lambda folder: load_vae(folder, device, brain)),
+        vae=_load_part(base, "vae", lambda folder: load_vae(folder, device, wide_half)),
         matting=load_matting(weights, device),
         device=device,
     )

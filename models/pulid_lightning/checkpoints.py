@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from models.pulid_lightning.options import CheckpointMemory
 from models.pulid_lightning.single_file import SingleFile
 from models.pulid_lightning.text_encoder import Encode, penultimate
+from models.runtime.fp8 import quantise
 from models.runtime.load import for_device, load_part
+from models.runtime.precision import half_precision, wide_half_precision
+from models.runtime.state_dicts import count_elements
 from models.weights.installed import WeightSet
 
 WORKING_RESERVE: Final = 8 * 1024**3
@@ -73,20 +76,24 @@ def role_of(name: str) -> str:
 
 
 def load_checkpoints(
-    weights: WeightSet, names: Sequence[str], device: torch.device, memory: CheckpointMemory = "auto"
+    weights: WeightSet,
+    names: Sequence[str],
+    device: torch.device,
+    memory: CheckpointMemory = "auto",
+    fp8: bool = False,
 ) -> Checkpoints:
     """Load the checkpoints `names`, at least one, in half precision on CUDA and in float32 elsewhere.
 
     `memory`: `device` keeps all UNets on the device, `host` offloads them, `auto` offloads them if the device has no
-    room for more than one. Raises `WeightsError`.
+    room for more than one. `fp8` quantises each UNet as soon as it is loaded, and needs `device`. Raises
+    `WeightsError`.
     """
     pool = TensorPool()
     first, *others = names
-    kept = {first: _load(weights, first, lambda file: load_checkpoint(file, device, pool))}
+    kept = {first: _load(weights, first, lambda file: load_checkpoint(file, device, pool, fp8))}
     unet = kept[first].unet
-    further = sum(_open(weights, name).elements for name in others) * unet.dtype.itemsize
-    if not others or memory == "device" or (memory == "auto" and fits_in_memory(further, _free_memory(device))):
-        kept |= {name: _load(weights, name, lambda file: load_checkpoint(file, device, pool)) for name in others}
+    if not others or memory == "device" or (memory == "auto" and _fit_beside(weights, others, unet.dtype, device)):
+        kept |= {name: _load(weights, name, lambda file: load_checkpoint(file, device, pool, fp8)) for name in others}
         return Checkpoints(kept, {}, first)
     _log.info("the UNets of %s are offloaded to host memory: one at a time is on %s", ", ".join(names), device)
     offloaded = {first: OffloadedWeights(unet.state_dict(), unet.dtype, device)}
@@ -95,25 +102,35 @@ def load_checkpoints(
     return Checkpoints(kept, offloaded, first)
 
 
-def load_checkpoint(file: SingleFile, device: torch.device, pool: TensorPool | None = None) -> Checkpoint:
+def load_checkpoint(
+    file: SingleFile, device: torch.device, pool: TensorPool | None = None, fp8: bool = False
+) -> Checkpoint:
     """Load all networks of a checkpoint; tensors equal to those of others in `pool` are deduplicated.
 
-    Half precision on CUDA, except for the VAE, whose activations exceed float16; float32 elsewhere. Raises
-    `WeightsError`.
+    Half precision on CUDA, except for the VAE, whose activations exceed float16; float32 elsewhere. `fp8` quantises the
+    UNet, which is not deduplicated then: the pool would keep what was quantised. Raises `WeightsError`.
     """
     pool = pool or TensorPool()
-    unet = pool.deduplicate("unet", for_device(file.unet(device, serving_dtype(device)), device))
+    unet = for_device(file.unet(device, half_precision(device)), device)
+    if fp8:
+        quantise(unet)
+    else:
+        pool.deduplicate("unet", unet)
     return _with_text_encoders_and_vae(unet, file, device, pool)
 
 
-def fits_in_memory(needed: int, free: int | None) -> bool:
-    """Whether `needed` bytes leave `WORKING_RESERVE` of `free` bytes; None is unlimited."""
-    return free is None or needed + WORKING_RESERVE <= free
+def _fit_beside(weights: WeightSet, names: Sequence[str], dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the checkpoints `names` fit on the device beside what is there already."""
+    free = _free_memory(device)
+    if free is None:
+        return True
+    elements = sum(count_elements(weights[role_of(name)]) for name in names)
+    return fits_in_memory(elements * dtype.itemsize, free)
 
 
-def serving_dtype(device: torch.device) -> torch.dtype:
-    """Precision of UNet and text encoders: float16 on CUDA, float32 elsewhere."""
-    return torch.float16 if device.type == "cuda" else torch.float32
+def fits_in_memory(needed: int, free: int) -> bool:
+    """Whether `needed` bytes leave `WORKING_RESERVE` of `free` bytes."""
+    return needed + WORKING_RESERVE <= free
 
 
 def _load_offloaded(
@@ -125,12 +142,10 @@ def _load_offloaded(
 
 
 def _with_text_encoders_and_vae(unet: Any, file: SingleFile, device: torch.device, pool: TensorPool) -> Checkpoint:
-    half = serving_dtype(device)
+    half = half_precision(device)
     return Checkpoint(
         unet=unet,
-        vae=pool.deduplicate(
-            "vae", for_device(file.vae(device, _wide_half() if half == torch.float16 else half), device)
-        ),
+        vae=pool.deduplicate("vae", for_device(file.vae(device, wide_half_precision(device)), device)),
         clip_l=penultimate(pool.deduplicate("clip_l", file.clip_l(device, half))),
         clip_g=penultimate(pool.deduplicate("clip_g", file.clip_g(device, half))),
     )
@@ -151,10 +166,6 @@ def _free_memory(device: torch.device) -> int | None:
         return None
     torch.cuda.empty_cache()
     return torch.cuda.mem_get_info(device)[0]
-
-
-def _wide_half() -> torch.dtype:
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
 
 
 class OffloadedWeights:

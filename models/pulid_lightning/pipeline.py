@@ -15,7 +15,7 @@ from models.outcomes import outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.pulid_lightning.adapter import Projection, read_adapter
 from models.pulid_lightning.attention import check_projections
-from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of, serving_dtype
+from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of
 from models.pulid_lightning.conditions import FACE_CACHE_SIZE, SIGMA_STEPS, SIGMAS, Conditioner, Prepared, sample_noise
 from models.pulid_lightning.identity.bisenet import load_bisenet
 from models.pulid_lightning.identity.encoder import IdentityEncoder
@@ -29,9 +29,10 @@ from models.pulid_lightning.sampler import PrecomputedNoise, sample
 from models.pulid_lightning.sdxl import decode_latents, decode_picture, denoiser, load_tokenizers, predict_noise
 from models.pulid_lightning.text_encoder import PromptTokens
 from models.pulid_lightning.warm_up import WarmUp, default_of
-from models.runtime.fp8 import quantise, require_fp8
+from models.runtime.fp8 import require_fp8
 from models.runtime.load import load_part
 from models.runtime.lru import LRUCache
+from models.runtime.precision import half_precision
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.runtime.state_dicts import read_state_dict
 from models.weights.file_errors import file_errors
@@ -146,6 +147,8 @@ def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_O
     def part(role: str, load: Callable[[Path], Part]) -> Part:
         return load_part(role, load, weights[role])
 
+    if options.fp8:
+        require_fp8(device)
     faces = part("face_analysis", lambda _path: FaceFinder(weights.folder("face_analysis")))
     tokenizers = load_tokenizers(weights.folder("sdxl_config"))
     parser = part("face_parser", lambda path: load_bisenet(read_state_dict(path), device))
@@ -155,13 +158,9 @@ def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_O
         check_widths(encoder, eva)
         extractor = IdentityExtractor(parser, eva, encoder, device)
     # Last, for they go by the memory that is left.
-    checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.unet_memory)
+    checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.unet_memory, options.fp8)
     with file_errors(weights["pulid_adapter"]):
         check_projections(checkpoints.unets[0], projections)
-    if options.fp8:
-        require_fp8(device)
-        for unet in checkpoints.unets:
-            quantise(unet)
     return PulidLightning(
         faces=faces,
         tokenizers=tokenizers,
@@ -177,7 +176,7 @@ def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_O
 def _load_adapter(path: Path, device: torch.device) -> tuple[IdentityEncoder, dict[int, Projection]]:
     adapter = read_adapter(path)
     # In the UNet's precision, for the keys and values meet its queries.
-    dtype = serving_dtype(device)
+    dtype = half_precision(device)
     projections = {layer: weight.to(device, dtype) for layer, weight in adapter.projections.items()}
     encoder = load_encoder(adapter.encoder, device)
     with torch.inference_mode():

@@ -59,11 +59,6 @@ class SingleFile:
             self._state = read_state_dict(path)
             _require_checkpoint(self._state)
 
-    @property
-    def elements(self) -> int:
-        """How many numbers all of its tensors hold together."""
-        return sum(tensor.numel() for tensor in self._state.values())
-
     def unet(self, device: torch.device, dtype: torch.dtype) -> Any:
         """The denoising network; raises `WeightFileError`, as all of these do."""
 

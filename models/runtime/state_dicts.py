@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,6 +25,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Map a .safetensors file into memory: its tensors are read when they are used. Raises `WeightFileError`."""
     with file_errors(path):
         return load_file(path)
+
+
+def count_elements(path: Path) -> int:
+    """Count the numbers in all tensors of a .safetensors file, from its header alone; raises `WeightFileError`."""
+    with file_errors(path), safe_open(path, framework="pt") as file:
+        return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - no mapping
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models.errors import WeightsError
-from models.pulid_lightning import checkpoints
+from models.pulid_lightning import checkpoints, single_file
 from models.pulid_lightning.checkpoints import (
     WORKING_RESERVE,
     Checkpoints,
@@ -24,6 +27,8 @@ from models.pulid_lightning.checkpoints import (
 from models.pulid_lightning.options import Options
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
+from models.runtime.fp8 import Float8Linear
+from models.runtime.state_dicts import count_elements
 from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
@@ -102,7 +107,43 @@ def test_there_is_room_if_enough_is_left_to_work_in():
     assert fits_in_memory(10 * GIB, 10 * GIB + WORKING_RESERVE)
     assert not fits_in_memory(10 * GIB, 10 * GIB + WORKING_RESERVE - 1)
     assert not fits_in_memory(0, 1)
-    assert fits_in_memory(1000 * GIB, None), "where nothing is to be had by offloaded elsewhere"
+
+
+def test_further_checkpoints_are_measured_by_their_headers(
+    weights: WeightSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = weights["sdxl_checkpoint_artistic"]
+    assert count_elements(file) == sum(tensor.numel() for tensor in load_file(file).values())
+    measured: list[Path] = []
+
+    def watched(path: Path) -> int:
+        measured.append(path)
+        return count_elements(path)
+
+    monkeypatch.setattr(checkpoints, "count_elements", watched)
+    load_checkpoints(weights, NAMES, CPU, "device")
+    load_checkpoints(weights, NAMES, CPU, "auto")
+    assert measured == [], "nor are they where memory decides nothing"
+
+
+def test_float8_unets_are_quantised_one_by_one(weights: WeightSet, monkeypatch: pytest.MonkeyPatch):
+    events: list[str] = []
+    for module, name in ((single_file.SingleFile, "unet"), (checkpoints, "quantise")):
+        monkeypatch.setattr(module, name, noting(events, name, getattr(module, name)))
+    loaded = load_checkpoints(weights, NAMES, CPU, "device", fp8=True)
+    assert events == ["unet", "quantise"] * len(NAMES), "never are two in half precision at a time"
+    for unet in loaded.unets:
+        assert any(isinstance(layer, Float8Linear) for layer in unet.modules())
+
+
+def noting(events: list[str], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which appends `name` to `events` at each call."""
+
+    def call(*args: Any) -> Any:
+        events.append(name)
+        return function(*args)
+
+    return call
 
 
 @pytest.mark.parametrize(
