@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +29,9 @@ from models.ic_light.sampling import (
     partial_range,
     predict_noise,
 )
-from models.ic_light.warm_up import WarmUp
+from models.ic_light.warm_up import WarmUp, default_params
 from models.imaging.decode import decode
+from models.imaging.png_encoder import encode_png
 from models.imaging.resample import resample
 from models.outcomes import non_finite, outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
@@ -45,6 +47,9 @@ _STAGES: Final = (
     "the latents of the second pass",
     "the decoded picture of the second pass",
 )
+_IMAGES: Final = {"foreground": ("subject_image",), "background": ("subject_image", "background_image")}
+"""The image fields of each variant."""
+_WARM_UP_SIDE: Final = 64
 _TEXT_CACHE_SIZE: Final = 64
 """Embeddings cached on the device, 0.1 MB for every 75 tokens."""
 
@@ -149,12 +154,18 @@ class IcLight(Pipeline[Params, Prepared]):
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Compile for all sizes, and capture the graphs of a default request."""
+        """Compile for all sizes, capture the graphs of a default request, and run one of each variant."""
         if self._is_eager:
             return
         warm_up = WarmUp(self._networks, self._predict, self._encode, self._decode)
         warm_up.compile()
         warm_up.capture()
+        # All stages: what is slow or fails the first time, such as matting, must not meet a caller.
+        picture = encode_png(np.zeros((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), np.uint8))
+        for variant in self.variants:
+            images = dict.fromkeys(_IMAGES[variant], picture)
+            params = default_params().model_copy(update=dict.fromkeys(images, "-"))
+            self.run([self.prepare(params, images)], lambda _step, _total: None)
 
     @property
     def execution(self) -> ExecutionReport:
@@ -178,7 +189,8 @@ class IcLight(Pipeline[Params, Prepared]):
         # Enlargement (section 10). The foreground is cropped again at the new size, not stretched as the image is: the
         # two may differ by up to 32 px per side.
         enlarged = [resample(image, *batch[0].sizes[1]) for image in lowres.pictures]
-        conditions = self._encode_conditions(inputs, 1)
+        if batch[0].sizes[1] != batch[0].sizes[0]:
+            conditions = self._encode_conditions(inputs, 1)
 
         # Pass 2 (section 11): image to image from the enlarged result.
         latents = self._denoise(second, self._encode_images(enlarged), conditions, inputs)

@@ -52,7 +52,7 @@ class WarmUp:
 
     def capture(self) -> None:
         """Capture the graphs of both passes of a default request."""
-        params = Params.model_validate({"subject_image": "-", "prompt": "-"})
+        params = default_params()
         for width, height in ((params.width, params.height), params.output_size):
             size = _Size(rows=2, height=height // LATENT_SCALE, width=width // LATENT_SCALE, chunks=1)
             for unet in self._unets():
@@ -77,3 +77,8 @@ class WarmUp:
         vae = self._networks.vae
         shape = (1, vae.config.latent_channels, size.height, size.width)
         return torch.zeros(shape, dtype=self._networks.unet.dtype, device=self._networks.device)
+
+
+def default_params() -> Params:
+    """A default request, without its images."""
+    return Params.model_validate({"subject_image": "-", "prompt": "-", "seed": 0})
