@@ -19,6 +19,8 @@ _ENVIRONMENT: Final = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
+    # Sizes vary from request to request: without it, freed blocks of other sizes fragment the device's memory.
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
     # Idle OpenMP threads sleep instead of spinning, which would take processor time from each other's work.
     "OMP_WAIT_POLICY": "passive",
 }

@@ -17,7 +17,7 @@ from models.pipeline import Pipeline
 from models.runtime.kernel_cache import set_cache_dirs, stop_compile_workers
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import INSTALLED_NAME, WeightSet
-from workers.engine.device_errors import is_broken_device
+from workers.engine.device_errors import is_broken_device, is_out_of_memory
 from workers.settings import WorkerSettings
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 
@@ -63,8 +63,6 @@ class LoadedModels:
         stop_compile_workers()
 
     def _load_one(self, slug: str, device: torch.device, publish: Callable[[ModelReport], None]) -> ModelReport:
-        import torch
-
         began, model, options = time.monotonic(), MODELS[slug], self._settings.options_of(slug)
         try:
             weights = self._open_weights(model, options) if model.needs_weights else WeightSet.empty()
@@ -80,11 +78,11 @@ class LoadedModels:
             if error.__cause__ and is_broken_device(error.__cause__):
                 raise
             return _failed(slug, f"{error}. FACELIGHT_COMPILE=auto serves without compiling what cannot be compiled.")
-        except torch.OutOfMemoryError as error:
-            return _failed(slug, _TOO_SMALL.format(device, slug, model.memory_hint), error)
         except MemoryError as error:
             return _failed(slug, _TOO_SMALL.format("this host", slug, model.memory_hint), error)
         except Exception as error:  # broad: a defect in one model's code must not keep the others from being served
+            if is_out_of_memory(error):
+                return _failed(slug, _TOO_SMALL.format(device, slug, model.memory_hint), error)
             if is_broken_device(error):
                 raise
             _log.exception("cannot serve %s", slug)
@@ -128,7 +126,23 @@ def pick_device(wanted: str) -> torch.device:
 
     device = torch.device(wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     torch.zeros(1, device=device)  # else the first weight file moved there would be reported as damaged
+    if device.type == "cuda":
+        set_up_cuda(device)
     return device
+
+
+def set_up_cuda(device: torch.device) -> None:
+    """Make `device` this thread's current one, and exclude cuDNN's attention.
+
+    Events and questions about memory go to the current device, which is the first GPU unless it is set. cuDNN builds a
+    plan for every shape of attention that it has not seen, within the request, and keeps it for ever; torch prefers it
+    on Hopper and later, where FlashAttention serves all shapes alike.
+    """
+    import torch
+
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def ensure_weights(settings: WorkerSettings) -> Path:

@@ -21,7 +21,7 @@ from models.runtime.runner import Execution
 from models.weights.installed import WeightSet
 from tests.faults.processes.members import Member
 from tests.faults.processes.waiting import until
-from workers.engine.model_loader import LoadedModels
+from workers.engine.model_loader import LoadedModels, set_up_cuda
 from workers.errors import SettingsError
 from workers.settings import WorkerSettings, read_settings
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
@@ -140,6 +140,32 @@ def test_running_out_of_memory_while_warming_up_is_reported(
     assert report.state is ModelState.FAILED
     assert "memory of cpu is too small" in report.detail
     assert loaded.pipelines == {}
+
+
+def test_running_out_of_memory_is_known_by_its_message_too(
+    models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise RuntimeError("CUDA driver error: out of memory")
+
+    play(monkeypatch, lambda _: Cold(on_warm_up=full))
+    loaded = models()
+    loaded.load(on_change=lambda: None)
+    assert "memory of cpu is too small" in loaded.report().models[PULID].detail
+
+
+def test_the_chosen_gpu_is_the_current_one_and_cudnn_serves_no_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        set_up_cuda(torch.device("cuda:1"))
+        set_up_cuda(torch.device("cuda"))
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert torch.backends.cuda.flash_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+    assert current == [torch.device("cuda:1")], "`cuda` alone means the one that is current"
 
 
 def test_an_unfit_device_is_reported(models: Callable[..., LoadedModels], monkeypatch: pytest.MonkeyPatch) -> None:
