@@ -11,10 +11,10 @@ from itertools import count, pairwise
 from typing import Final
 
 import torch
-import torchsde
 from torch import Tensor
 
 from models.pipeline import OnStep
+from models.pulid_lightning.brownian import brownian_increments
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(latents [n, 4, h, w], sigma, a scalar) -> denoised latents of the same shape."""
@@ -28,7 +28,6 @@ _RHO: Final = 7.0
 _TRAINING_STEPS: Final = 1000
 _BETA_START: Final = 0.00085
 _BETA_END: Final = 0.012
-_PATH_DIGITS: Final = 6
 
 
 @cache
@@ -65,22 +64,6 @@ def initial_latents(shape: tuple[int, ...], seed: int, sigma_max: Tensor) -> Ten
     return noise * (1 + sigma_max**2).sqrt()
 
 
-class BrownianNoise:
-    """Increments of one Brownian path over sigma: unit noise, correlated where two intervals overlap."""
-
-    def __init__(self, shape: tuple[int, ...], seed: int, sigmas: Tensor) -> None:
-        """Seed the path, `seed` in 0..2^53-1, between the largest and the smallest positive of `sigmas`."""
-        low, high = sigmas[sigmas > 0].min(), sigmas.max()
-        self._path = torchsde.BrownianTree(low, torch.zeros(shape), high, entropy=seed)
-        # torchsde rounds the end of its interval to its tolerance, and warns about queries beyond it.
-        self._end = round(float(high), _PATH_DIGITS)
-
-    def __call__(self, start: Tensor, end: Tensor) -> Tensor:
-        """Unit noise [n, 4, h, w] on the CPU, between the sigmas `start` and `end`."""
-        increment: Tensor = self._path(float(end), min(float(start), self._end))
-        return -increment / (start - end).sqrt()
-
-
 class PrecomputedNoise:
     """Noise computed before the denoise loop, so that the loop does not wait for the CPU between evaluations."""
 
@@ -103,9 +86,17 @@ def sigma_steps(sigmas: Tensor) -> list[SigmaStep]:
 
 
 def precompute_noise(shape: tuple[int, ...], seed: int, sigmas: Tensor) -> Tensor:
-    """Noise [steps, n, 4, h, w] of one request for all of `sigma_steps(sigmas)`, on the CPU."""
-    path = BrownianNoise(shape, seed, sigmas)
-    return torch.stack([path(*map(torch.tensor, step)) for step in sigma_steps(sigmas)])
+    """Noise [steps, n, 4, h, w] of one request for all of `sigma_steps(sigmas)`, on the CPU; `seed` in 0..2^53-1.
+
+    Unit noise, correlated where two steps overlap: increments of one Brownian path between the largest and the smallest
+    positive of `sigmas`.
+    """
+    steps = sigma_steps(sigmas)
+    path = float(sigmas[sigmas > 0].min()), float(sigmas.max())
+    increments = brownian_increments(shape, seed, path, [(end, start) for start, end in steps])
+    # Lengths in float32, as the reference computes them.
+    lengths = [torch.tensor(start) - torch.tensor(end) for start, end in steps]
+    return torch.stack([-increment / length.sqrt() for increment, length in zip(increments, lengths, strict=True)])
 
 
 def sample(denoise: Denoise, latents: Tensor, sigmas: Tensor, noise: Noise, on_step: OnStep) -> Tensor:

@@ -61,10 +61,10 @@ def float32_sigmas() -> Tensor:
     return ((1 - alphas) / alphas).sqrt()
 
 
-def independent(shape: tuple[int, ...], seed: int, _sigmas: Tensor) -> sampler.Noise:
+def independent(shape: tuple[int, ...], seed: int, sigmas: Tensor) -> Tensor:
     """Noise of the right spread that follows no path."""
-    generator = torch.Generator().manual_seed(seed)
-    return lambda _start, _end: torch.randn(shape, generator=generator)
+    steps = len(sampler.sigma_steps(sigmas))
+    return torch.randn(steps, *shape, generator=torch.Generator().manual_seed(seed))
 
 
 MOVED = face.TEMPLATE + np.array([0.5, 0.0])
@@ -107,7 +107,7 @@ WRONG = [
     ("prompt_weighting", "empty prompt", constant(text_encoder, "_weighted", lambda states, empty, weights: states)),
     ("sampler_dpmpp_sde", "rho", constant(sampler, "_RHO", 7.001)),
     ("sampler_dpmpp_sde", "training sigmas", constant(sampler, "training_sigmas", float32_sigmas)),
-    ("sampler_dpmpp_sde", "noise", constant(sampler, "BrownianNoise", independent)),
+    ("sampler_dpmpp_sde", "noise", constant(sampler, "precompute_noise", independent)),
     pytest.param("eva_real", "block", constant(eva_clip, "TAPS", (2, 7, 11, 15, 19)), marks=pytest.mark.slow),
 ]
 
