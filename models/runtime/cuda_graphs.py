@@ -78,9 +78,9 @@ class CapturedGraph(Generic[Result]):
         self._last[index] = None
         known = chain(tree_leaves(last), repeat(None))
         triples = zip(tree_leaves(self._buffers[index]), tree_leaves(tree), known, strict=False)
-        # A buffer that is several leaves is filled once.
-        for buffer, tensor in {buffer: tensor for buffer, tensor, before in triples if before is not tensor}.items():
-            buffer.copy_(tensor)
+        # A buffer that is several leaves is filled once; a few kernels fill all, where a condition has 280 tensors.
+        if changed := {buffer: tensor for buffer, tensor, before in triples if before is not tensor}:
+            torch._foreach_copy_(list(changed), list(changed.values()))
         self._last[index] = tree
 
 
