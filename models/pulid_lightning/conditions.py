@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ _PROMPT_CACHE_SIZE: Final = 64
 SIGMAS: Final = karras_sigmas(STEPS)
 SIGMA_STEPS: Final = sigma_steps(SIGMAS)
 """The steps that add noise."""
+_noise_threads: Final = ThreadPoolExecutor(2, "noise")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Prepared:
     """Everything that the CPU computes for a request.
 
     `image_hash`: SHA-256 of the uploaded file, in hex. `latents` [n, 4, h, w]: start noise. `noise` [steps, n, 4, h,
-    w]: noise of the ancestral steps, as `precompute_noise` returns it. Both are in host memory.
+    w]: noise of the ancestral steps, as `precompute_noise` returns it; other threads may be sampling it still. Both are
+    in host memory.
     """
 
     params: Params
@@ -46,14 +49,15 @@ class Prepared:
     prompt: PromptTokens
     negative_prompt: PromptTokens
     latents: Tensor
-    noise: Tensor
+    noise: Future[Tensor]
 
 
-def sample_noise(params: Params) -> tuple[Tensor, Tensor]:
-    """`latents` and `noise` of a `Prepared`."""
+def sample_noise(params: Params) -> tuple[Tensor, Future[Tensor]]:
+    """`latents` and `noise` of a `Prepared`. The noise is sampled beside the caller: it is first needed in a run."""
     width, height = params.output_size
     shape = params.number_of_images, LATENT_CHANNELS, height // LATENT_SCALE, width // LATENT_SCALE
-    return initial_latents(shape, params.seed, SIGMAS[0]), precompute_noise(shape, params.seed, SIGMAS)
+    noise = _noise_threads.submit(precompute_noise, shape, params.seed, SIGMAS)
+    return initial_latents(shape, params.seed, SIGMAS[0]), noise
 
 
 class Conditioner:

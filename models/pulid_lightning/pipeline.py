@@ -73,18 +73,19 @@ class PulidLightning(Pipeline[Params, Prepared]):
         return self._checkpoints.names
 
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:
-        """Decode the image, detect its largest face, tokenise both prompts, sample all noise.
+        """Decode the image, detect its largest face, tokenise both prompts, sample the noise beside it.
 
         Faces are cached by the hash of the file. Raises `UnreadableImage`, `NoFaceFound`, and `InputRefused` for a
         checkpoint that is not loaded.
         """
         if params.variant not in self.variants:
             raise InputRefused(f"checkpoint_model cannot be served: {params.variant} is not loaded.")
+        latents, noise = sample_noise(params)
         file = images["face_image"]
         image_hash = hashlib.sha256(file).hexdigest()
         face = self._faces.get_or_create(image_hash, lambda: self._face_finder.find(to_pixels(decode(file))))
         prompts = self._tokenize(params.prompt), self._tokenize(_ALWAYS_NEGATIVE + params.negative_prompt)
-        return Prepared(params, image_hash, face, *prompts, *sample_noise(params))
+        return Prepared(params, image_hash, face, *prompts, latents, noise)
 
     def batch_key(self, prepared: Prepared) -> Hashable:
         """Checkpoint, size and face style; everything else may differ between the rows of a batch."""
@@ -115,9 +116,11 @@ class PulidLightning(Pipeline[Params, Prepared]):
         # ID tokens, text embeddings and size conditions (sections 3 to 6).
         conditions = self._conditions(batch, checkpoint)
 
-        # Sampling (section 7); all noise was sampled on the CPU by `prepare`.
+        # Sampling (section 7); all noise is sampled on the CPU, that of the steps since `prepare` in other threads.
         start = torch.cat([request.latents for request in batch]).to(self._device)
-        noise = PrecomputedNoise(SIGMA_STEPS, torch.cat([request.noise for request in batch], 1).to(self._device))
+        noise = PrecomputedNoise(
+            SIGMA_STEPS, lambda: torch.cat([request.noise.result() for request in batch], 1).to(self._device)
+        )
         denoise = denoiser(self._predict, checkpoint.unet, conditions)
         latents = sample(denoise, start, SIGMAS, noise, throttled(on_step, self._device))
 

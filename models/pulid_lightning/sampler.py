@@ -6,7 +6,7 @@ Two evaluations of the model for every step, one for the last: 4 steps are 7 eva
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from itertools import count, pairwise
 from typing import Final
 
@@ -65,16 +65,19 @@ def initial_latents(shape: tuple[int, ...], seed: int, sigma_max: Tensor) -> Ten
 
 
 class PrecomputedNoise:
-    """Noise computed before the denoise loop, so that the loop does not wait for the CPU between evaluations."""
+    """Noise computed outside of the denoise loop, so that the loop does not wait for the CPU between evaluations."""
 
-    def __init__(self, steps: Sequence[SigmaStep], noise: Tensor) -> None:
-        """`noise` [steps, n, 4, h, w], as `precompute_noise` returns it, for `steps`."""
-        self._noise = dict(zip(steps, noise, strict=True))
+    def __init__(self, steps: Sequence[SigmaStep], noise: Callable[[], Tensor]) -> None:
+        """`noise` returns the noise [steps, n, 4, h, w] of `steps`; called once, after the first evaluation."""
+        self._steps, self._compute = steps, noise
 
     def __call__(self, start: Tensor, end: Tensor) -> Tensor:
         """Unit noise [n, 4, h, w] between the sigmas `start` and `end`, one of `steps`."""
-        noise: Tensor = self._noise[float(start), float(end)]
-        return noise
+        return self._noise[float(start), float(end)]
+
+    @cached_property
+    def _noise(self) -> dict[SigmaStep, Tensor]:
+        return dict(zip(self._steps, self._compute(), strict=True))
 
 
 def sigma_steps(sigmas: Tensor) -> list[SigmaStep]:

@@ -26,7 +26,7 @@ def ignore(step: int, total: int) -> None:
 
 def run(denoise, shape=SHAPE, seed=7, on_step=ignore):
     latents = initial_latents(shape, seed, SIGMAS[0])
-    noise = PrecomputedNoise(sigma_steps(SIGMAS), precompute_noise(shape, seed, SIGMAS))
+    noise = PrecomputedNoise(sigma_steps(SIGMAS), lambda: precompute_noise(shape, seed, SIGMAS))
     return sample(denoise, latents, SIGMAS, noise, on_step)
 
 
@@ -44,6 +44,22 @@ def test_evaluations_are_where_the_specification_has_them():
     seen = []
     run(lambda x, sigma: seen.append(timestep_of(sigma)) or toy(x, sigma))
     assert seen == [999, 860, 687, 407, 146, 14, 0]
+
+
+def test_noise_is_awaited_after_the_first_evaluation():
+    events = []
+
+    def noise() -> torch.Tensor:
+        events.append("noise")
+        return precompute_noise(SHAPE, 7, SIGMAS)
+
+    def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        events.append("evaluation")
+        return toy(x, sigma)
+
+    latents = initial_latents(SHAPE, 7, SIGMAS[0])
+    sample(denoise, latents, SIGMAS, PrecomputedNoise(sigma_steps(SIGMAS), noise), ignore)
+    assert events == ["evaluation", "noise", *["evaluation"] * 6]
 
 
 def test_every_evaluation_is_reported():

@@ -92,7 +92,7 @@ def _brownian(vector: Vector, prefix: str) -> Iterator[Row]:
     unscaled = sampler.initial_latents(shape, seed, torch.tensor(0.0))
     yield exact(f"{prefix}.init_noise", unscaled, vector.tensors[f"{prefix}.init_noise"])
     noise = sampler.precompute_noise(shape, seed, sigmas)
-    recorder = Recorder(sampler.PrecomputedNoise(sampler.sigma_steps(sigmas), noise))
+    recorder = Recorder(sampler.PrecomputedNoise(sampler.sigma_steps(sigmas), lambda: noise))
     latents = sampler.initial_latents(shape, seed, sigmas[0]).to(vector.device)
     yield vector.close(f"{prefix}.out", recorder.run(latents, sigmas))
     yield vector.close(f"{prefix}.draws", torch.stack(recorder.draws))
