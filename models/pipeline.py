@@ -34,7 +34,7 @@ ExecutionMode = Literal["eager", "compiled", "captured"]
 
 @dataclass(frozen=True)
 class ExecutionReport:
-    """The slowest mode among a model's networks for a default request, and why it is not the mode that was chosen."""
+    """How the UNet is executed for a default request, and what of the model is slower than was chosen, and why."""
 
     mode: ExecutionMode = "eager"
     fallback: str = ""

@@ -127,8 +127,8 @@ class LiveResponse(TypedDict):
 class ModelHealth(TypedDict):
     """Whether one model can be served, with which weights and in which variants, and if not, why.
 
-    `note` tells what demo weights are good for; it is empty where there are none. `execution` is the mode in which the
-    networks run; `fallback` says what could not be compiled or captured on some worker and why, else it is empty.
+    `note` tells what demo weights are good for; it is empty where there are none. `execution` is the mode in which its
+    UNet runs; `fallback` says what could not be compiled or captured on some worker and why, else it is empty.
     """
 
     ready: bool

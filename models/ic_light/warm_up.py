@@ -51,14 +51,15 @@ class WarmUp:
         self._decode.compile(vae, *((self._latents(size),) for size in (_SMALL, _LARGE)))
 
     def capture(self) -> None:
-        """Capture the graphs of both passes of a default request."""
+        """Capture the UNets' graphs of both passes of a default request.
+
+        The VAE's would keep a gigabyte of memory for themselves; its few launches hide behind the last steps.
+        """
         params = default_params()
         for width, height in ((params.width, params.height), params.output_size):
             size = _Size(rows=2, height=height // LATENT_SCALE, width=width // LATENT_SCALE, chunks=1)
             for unet in self._unets():
                 self._predict.capture(unet, *self._inputs(unet, size))
-            self._encode.capture(self._networks.vae, self._picture(size))
-            self._decode.capture(self._networks.vae, self._latents(size))
 
     def _unets(self) -> list[Any]:
         return [unet for unet in (self._networks.unet, self._networks.background_unet) if unet is not None]

@@ -105,7 +105,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
 
     @property
     def execution(self) -> ExecutionReport:
-        """The slowest mode of the networks that run in every step or at the end."""
+        """How the UNet is executed, and what of the UNet and the VAE is slower than was chosen."""
         return execution_report(self._predict, self._decode)
 
     @torch.inference_mode()

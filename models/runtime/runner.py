@@ -30,8 +30,6 @@ Stance = Literal["default", "eager_on_recompile", "fail_on_recompile"]
 
 _log = logging.getLogger(__name__)
 _MAX_REASON_LENGTH: Final = 500
-_MODES: Final[tuple[ExecutionMode, ...]] = ("eager", "compiled", "captured")
-"""From slow to fast."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +64,10 @@ def execution_for(device: torch.device, compile_: Compile) -> Execution:
     return Execution(Compiler(mode=mode), capturer, required=compile_ in ("on", "max"))
 
 
-def execution_report(*runners: Runner[Any]) -> ExecutionReport:
-    """The slowest mode of the runners, and what any of them could not compile or capture."""
-    fallbacks = [fallback for runner in runners for fallback in runner.fallbacks]
-    return ExecutionReport(min((runner.mode for runner in runners), key=_MODES.index), "; ".join(fallbacks))
+def execution_report(steps: Runner[Any], *others: Runner[Any]) -> ExecutionReport:
+    """The mode of the runner of the denoise steps, and what any of the runners could not compile or capture."""
+    fallbacks = [fallback for runner in (steps, *others) for fallback in runner.fallbacks]
+    return ExecutionReport(steps.mode, "; ".join(fallbacks))
 
 
 class Runner(Generic[Result]):

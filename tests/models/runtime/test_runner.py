@@ -143,17 +143,18 @@ def test_a_failing_capture_is_an_error_where_it_is_required() -> None:
         runner.capture(Little(), *little_inputs())
 
 
-def test_the_report_is_of_the_slowest_mode() -> None:
+def test_the_report_has_the_mode_of_the_steps_and_the_fallbacks_of_all() -> None:
     execution, network = Execution(Compiler("eager"), FakeGraphCapturer()), Little()
-    first, second = Runner(blend, execution), Runner(blend, execution)
-    assert execution_report(first, second) == ExecutionReport("eager")
-    for runner in (first, second):
-        runner.compile(network, *EXAMPLES)
-    assert execution_report(first, second) == ExecutionReport("compiled")
-    first.capture(network, *little_inputs())
-    assert execution_report(first, second) == ExecutionReport("compiled")
-    second.capture(network, *little_inputs())
-    assert execution_report(first, second) == ExecutionReport("captured")
+    steps, other = Runner(blend, execution), Runner(blend, Execution(Compiler(broken_backend)))
+    assert execution_report(steps, other) == ExecutionReport("eager")
+    steps.compile(network, *EXAMPLES)
+    assert execution_report(steps, other) == ExecutionReport("compiled")
+    steps.capture(network, *little_inputs())
+    assert execution_report(steps, other) == ExecutionReport("captured")
+    other.compile(network, *EXAMPLES)
+    report = execution_report(steps, other)
+    assert report.mode == "captured"
+    assert "blend cannot be compiled" in report.fallback
 
 
 def fixing(network: Little, picture: torch.Tensor) -> torch.Tensor:
