@@ -23,18 +23,18 @@ _MAX_TILES: Final = 512
 
 
 class Matting(ABC):
-    """A loaded matting network with its preprocessing."""
+    """A loaded matting network: what the CPU computes ahead of a run, and what the device computes in it."""
 
     @abstractmethod
     def to_feed(self, picture: Tensor) -> Tensor:
-        """Scale a uint8 image [height, width, 3] to the network's input size, on the CPU."""
+        """The CPU's part, for a uint8 image [height, width, 3]; may be called by several threads at once."""
 
     @abstractmethod
     def predict(self, feed: Tensor) -> Tensor:
-        """Run the network on an image of its input size: float32 [1, 1, height, width], 1 for the subject."""
+        """The device's part, on the result of `to_feed`: float32 [1, 1, height, width], 1 for the subject."""
 
     def alpha(self, feed: Tensor, width: int, height: int) -> Tensor:
-        """Run the network on `feed` and scale its output to the image: float32 [height, width, 1] in 0..1."""
+        """Compute the device's part and scale its output to the image: float32 [height, width, 1] in 0..1."""
         return fit_alpha(self.predict(feed), width, height)
 
 

@@ -77,15 +77,20 @@ class OnnxMatting(Matting):
         self._size = tuple(_side(named) for named in inputs[0].shape[2:])
 
     def to_feed(self, picture: Tensor) -> Tensor:
-        """Scale an image to the input size of the file, 1024 px where it is dynamic; aspect is not kept."""
+        """Run the network on an image scaled to the input size of the file: float32 [1, 1, height, width].
+
+        1024 px where the size is dynamic; aspect is not kept. onnxruntime takes seconds on a CPU: here they pass beside
+        the device's work on other requests.
+        """
         height, width = self._size
-        return resample(picture, width, height)
+        scaled = resample(picture, width, height).numpy()
+        batch = np.ascontiguousarray(self._protocol.normalise(scaled).transpose(2, 0, 1)[None])
+        output = self._session.run(None, {self._input: batch})[0]
+        return self._protocol.to_alpha(torch.from_numpy(output)[:1, :1].float())
 
     def predict(self, feed: Tensor) -> Tensor:
-        """Run the network on an image of its input size: float32 [1, 1, height, width]."""
-        batch = np.ascontiguousarray(self._protocol.normalise(feed.numpy()).transpose(2, 0, 1)[None])
-        output = self._session.run(None, {self._input: batch})[0]
-        return self._protocol.to_alpha(torch.from_numpy(output)[:1, :1].float()).to(self._device)
+        """The map, on the device."""
+        return feed.to(self._device, non_blocking=True)
 
 
 def _side(named: int | str | None) -> int:

@@ -58,7 +58,7 @@ _TEXT_CACHE_SIZE: Final = 64
 class Prepared:
     """Everything that the CPU computes for a request; images are uint8 [height, width, 3], page-locked for CUDA.
 
-    `matting_feed`: the subject at the matting network's input size. `gradient`: start image of pass 1, None to start
+    `matting_feed`: what the CPU computes for matting. `gradient`: start image of pass 1, None to start
     from noise. `backgrounds`: for the 12-channel UNet, the background cropped for each pass.
     """
 

@@ -80,7 +80,7 @@ def test_alpha_keeps_the_contract(tmp_path: Path, noise: torch.Tensor, role: str
     assert 0 <= alpha.min() < alpha.max() <= 1
 
 
-@pytest.mark.parametrize(("sides", "feed"), [(SIDES, (32, 48, 3)), (("height", "width"), (1024, 1024, 3))])
+@pytest.mark.parametrize(("sides", "feed"), [(SIDES, (1, 1, 32, 48)), (("height", "width"), (1, 1, 1024, 1024))])
 def test_the_size_is_the_files_own_or_the_published_one(tmp_path: Path, noise: torch.Tensor, sides, feed):
     matting = MATTINGS[BIREFNET](write_red(tmp_path / "n.onnx", sides), CPU)
     assert matting.to_feed(noise).shape == feed
