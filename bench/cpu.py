@@ -1,4 +1,4 @@
-"""Counts that are the same on every machine, and how long pictures take to encode: `python -m bench.cpu`.
+"""Counts that are the same on every machine, and how long the CPU's own work takes: `python -m bench.cpu`.
 
 What a request computes against the least that it must, operators of an evaluation, graphs of the compiler.
 """
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import torch
 
-from bench import cpu_encoding
+from bench import cpu_encoding, cpu_noise
 from bench.counts import graphs, roofline
 from bench.counts.counting import META, ReadAsZero, flop, operators
 from bench.counts.tracing import recorded_calls
@@ -115,6 +115,7 @@ SECTIONS: Final[Mapping[str, Callable[[], Iterator[Row]]]] = {
     "operators": operator_counts,
     "graphs": graphs.rows,
     "encoding": cpu_encoding.rows,
+    "noise": cpu_noise.rows,
 }
 """What there is to measure, by the word that chooses it."""
 

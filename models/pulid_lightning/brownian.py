@@ -44,7 +44,7 @@ def brownian_increments(
         partial = [number for number in overlapping if clipped[number][0] > low or clipped[number][1] < high]
         for number in set(overlapping) - set(partial):
             known = sums[number]
-            sums[number] = increment if known is None else known + increment
+            sums[number] = increment.clone() if known is None else known.add_(increment)
         if not partial:
             return
         middle = round(0.5 * (high + low), _DIGITS)
