@@ -167,4 +167,4 @@ def _around(method: Callable[..., Any], stage: str, around: Callable[..., Any]) 
 def _new(endpoint: Endpoint, seed: int) -> Any:
     """A request with texts that nobody asked for before, and a face if the endpoint has one."""
     prepared = endpoint.prepare(prompt=f"number {seed}", negative_prompt=f"not {seed}", seed=seed)
-    return replace(prepared, picture=f"picture {seed}") if isinstance(endpoint, PulidEndpoint) else prepared
+    return replace(prepared, image_hash=f"face {seed}") if isinstance(endpoint, PulidEndpoint) else prepared

@@ -164,7 +164,7 @@ class IcLight(Pipeline[Params, Prepared]):
         picture = encode_png(np.zeros((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), np.uint8))
         for variant in self.variants:
             images = dict.fromkeys(_IMAGES[variant], picture)
-            params = default_params().model_copy(update=dict.fromkeys(images, "-"))
+            params = default_params().model_copy(update={"steps": 1, **dict.fromkeys(images, "-")})
             self.run([self.prepare(params, images)], lambda _step, _total: None)
 
     @property
