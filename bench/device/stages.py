@@ -80,7 +80,7 @@ def new_face(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
     fresh = iter(range(10**9))
     works = {
         "known": endpoint.run(prepared),
-        "new": lambda: endpoint.run(replace(prepared, picture=f"face {next(fresh)}"))(),
+        "new": lambda: endpoint.run(replace(prepared, image_hash=f"face {next(fresh)}"))(),
     }
     timings = interleaved(works, bench.device, max(2, bench.repeats // 2))
     added = timings["new"].median - timings["known"].median
