@@ -189,8 +189,7 @@ class IcLight(Pipeline[Params, Prepared]):
         # Enlargement (section 10). The foreground is cropped again at the new size, not stretched as the image is: the
         # two may differ by up to 32 px per side.
         enlarged = [resample(image, *batch[0].sizes[1]) for image in lowres.pictures]
-        if batch[0].sizes[1] != batch[0].sizes[0]:
-            conditions = self._encode_conditions(inputs, 1)
+        conditions = self._encode_conditions(inputs, 1)
 
         # Pass 2 (section 11): image to image from the enlarged result.
         latents = self._denoise(second, self._encode_images(enlarged), conditions, inputs)

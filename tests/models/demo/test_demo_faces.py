@@ -59,6 +59,7 @@ def test_it_works_at_other_detection_sizes(faces: FaceAnalysis, side: int):
     assert overlap(found, FACE) > 0.65
 
 
+@pytest.mark.slow
 def test_grey_and_darkened_photos_have_faces_too(faces: FaceAnalysis):
     photo = data.astronaut()
     grey = np.repeat(photo.mean(2, keepdims=True).astype(np.uint8), 3, 2)

@@ -114,12 +114,14 @@ def test_a_light_source_costs_one_more_encode(model: IcLight, calls, coffee: byt
     assert len(calls["matting"]) == 1
 
 
+@pytest.mark.slow
 def test_without_guidance_the_unet_runs_for_one_branch(model: IcLight, calls, coffee: bytes):
     with ReadAsZero():
         model.run([prepare(model, coffee, cfg=1, steps=2)], lambda step, total: None)[0]
     assert calls["unet"] == [(1, 8, *SMALL)] * 2 + [(1, 8, *LARGE)] * 2
 
 
+@pytest.mark.slow
 def test_several_pictures_share_every_evaluation_and_the_matting(model: IcLight, calls, coffee: bytes):
     with ReadAsZero():
         pixels = model.run([prepare(model, coffee, number_of_images=3, steps=2)], lambda step, total: None)[0]

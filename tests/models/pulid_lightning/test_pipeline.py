@@ -122,6 +122,7 @@ def test_a_face_is_looked_at_once(weights: WeightSet, portrait, png, monkeypatch
     assert seen == ["find", "extract"] * 2
 
 
+@pytest.mark.slow
 def test_the_operator_may_choose_the_original_share(weights: WeightSet, portrait, png, usual: np.ndarray):
     official = load(weights, torch.device("cpu"), Options(pulid_body_weighting="official"))
     prepared = official.prepare(Params(**SMALL), {"face_image": png(portrait)})
@@ -189,6 +190,7 @@ def test_a_checkpoint_that_is_not_loaded_is_refused(weights: WeightSet, portrait
         pipeline.prepare(Params(**SMALL), {"face_image": png(portrait)})
 
 
+@pytest.mark.slow
 def test_without_a_choice_all_checkpoints_that_there_are_are_loaded(weights: WeightSet):
     paths = {role: path for role, path in weights.paths.items() if role != "sdxl_checkpoint_default"}
     assert load(WeightSet("demo", paths), torch.device("cpu")).variants == ("artistic", "realistic")

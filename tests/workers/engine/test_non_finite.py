@@ -161,7 +161,7 @@ def test_a_damaged_weight_fails_the_request_with_a_message(
     assert "facelight weights verify" in logged[0].message
 
 
-@pytest.mark.parametrize("slug", SMALL)
+@pytest.mark.parametrize("slug", ["ic-light", pytest.param("pulid-lightning", marks=pytest.mark.slow)])
 def test_only_the_request_that_is_not_finite_fails_and_leaves_no_files(served: Served, slug: str) -> None:
     """One word's embedding is damaged: of two requests in one run one needs it. Then the weights are whole again."""
     pipeline = served.pipelines[slug]

@@ -101,9 +101,8 @@ def test_a_fallback_is_reported_and_logged(
     assert f"{PULID} falls back to eager execution: {execution.fallback}" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("chosen", "state"), [pytest.param("auto", ModelState.READY, marks=pytest.mark.slow), ("on", ModelState.FAILED)]
-)
+@pytest.mark.parametrize(("chosen", "state"), [("auto", ModelState.READY), ("on", ModelState.FAILED)])
+@pytest.mark.slow
 def test_a_real_model_with_a_failing_compiler(
     demo_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, state: ModelState
 ) -> None:

@@ -63,6 +63,7 @@ def test_the_same_picture_gives_the_same_result(finder: FaceFinder, portrait: np
     assert np.array_equal(first.embedding, second.embedding)
 
 
+@pytest.mark.slow
 def test_scale_hardly_changes_the_embedding(finder: FaceFinder, portrait: np.ndarray):
     scaled = finder.find(cv2.resize(portrait, (800, 800))).embedding
     mirrored = finder.find(portrait[:, ::-1]).embedding
