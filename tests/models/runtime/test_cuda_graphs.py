@@ -133,10 +133,13 @@ def test_inputs_that_were_one_tensor_when_captured_may_differ_later() -> None:
 def test_after_a_copy_that_broke_off_everything_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     function, first, second = Watched(), little_inputs(), little_inputs()
     graph = CapturedGraph(function, first, FakeGraphCapturer())
+    original = torch._foreach_copy_
 
     def break_off(buffers: list[Tensor], tensors: list[Tensor]) -> None:
-        buffers[0].copy_(tensors[0])
-        raise torch.OutOfMemoryError
+        """Copy the picture, and of the pairs the first tensor."""
+        original(buffers[:1], tensors[:1])
+        if len(buffers) > 1:
+            raise torch.OutOfMemoryError
 
     with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
         patch.setattr(torch, "_foreach_copy_", break_off)
