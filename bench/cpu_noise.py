@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
@@ -11,6 +11,7 @@ import torch
 import torchsde
 from torch import Tensor
 
+from bench.cpu_encoding import fastest
 from bench.report import Row, row
 from models.pulid_lightning.sampler import STEPS, karras_sigmas, precompute_noise, sigma_steps
 
@@ -42,15 +43,7 @@ def _of_images(count: int) -> Iterator[Row]:
     arguments = (count, 4, 128, 128), 1234
     ours, theirs = partial(precompute_noise, *arguments, _SIGMAS), partial(by_torchsde, *arguments)
     differing = int((ours() != theirs()).sum())
-    least = [
-        min(times) for times in zip(*((_thread_ms(ours), _thread_ms(theirs)) for _ in range(_ROUNDS)), strict=True)
-    ]
-    what, note = f"noise, {count} x 1024 px", f"{least[0]:.1f} ms, torchsde {least[1]:.1f} ms"
+    took, default = fastest(ours, theirs, rounds=_ROUNDS, clock=time.thread_time)
+    what, note = f"noise, {count} x 1024 px", f"{took:.1f} ms, torchsde {default:.1f} ms"
     yield row(f"{what}: numbers that differ", differing, "numbers", "== 0")
-    yield row(f"{what}: thread time", least[0] / least[1], "x torchsde", "<= 0.45", note)
-
-
-def _thread_ms(work: Callable[[], object]) -> float:
-    start = time.thread_time()
-    work()
-    return (time.thread_time() - start) * 1e3
+    yield row(f"{what}: thread time", took / default, "x torchsde", "<= 0.45", note)
