@@ -31,10 +31,9 @@ def file_errors(*files: Path | str, instead_of: Mapping[Path, Path] | None = Non
         yield
     except (WeightFileError, DeviceUnfit, MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    # Broad, since a file can hold anything and the libraries raise anything over it: RuntimeError, KeyError,
-    # AssertionError, struct.error, UnicodeDecodeError, kinds of their own derived from nothing else, and, out of Rust,
-    # panics that are not even an Exception.
-    except BaseException as error:
+    # A file can hold anything, and the libraries raise anything over it: RuntimeError, KeyError, AssertionError,
+    # struct.error, UnicodeDecodeError, kinds of their own derived from nothing else.
+    except BaseException as error:  # broad: a panic out of Rust is not even an Exception
         if _is_out_of_device_memory(error) or _is_of_device(error) or _is_of_the_disk(error):
             raise
         if _is_out_of_memory(error):
