@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch._library.custom_ops import OPDEFS
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -76,9 +77,17 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if definition := OPDEFS.get(func._schema.name):
+            # An operator of the project's own, which the compiler does not look into: it launches what it calls.
+            with self:
+                return definition._init_fn(*args, **(kwargs or {}))
+        with self:  # what such an operator calls may still be made of others
+            parts = func.decompose(*args, **(kwargs or {}))
+        if parts is not NotImplemented:
+            return parts
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if not func.is_view and name not in _NO_LAUNCH:
+        if not func.is_view and func.namespace != "prim" and name not in _NO_LAUNCH:
             self._note_operator(name, args)
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
