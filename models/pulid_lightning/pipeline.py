@@ -105,8 +105,8 @@ class PulidLightning(Pipeline[Params, Prepared]):
 
     @property
     def execution(self) -> ExecutionReport:
-        """How the UNet is executed, and what of the UNet and the VAE is slower than was chosen."""
-        return execution_report(self._predict, self._decode)
+        """How the UNet is executed, and what of it, of the VAE and of face finding is slower than was chosen."""
+        return execution_report(self._predict, self._decode, fallbacks=self._face_finder.fallbacks)
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
@@ -152,7 +152,9 @@ def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_O
 
     if options.fp8:
         require_fp8(device)
-    faces = part("face_analysis", lambda _path: FaceFinder(weights.folder("face_analysis")))
+    # Without an accelerator onnxruntime is the faster way to run them.
+    accelerator = device if device.type == "cuda" else None
+    faces = part("face_analysis", lambda _path: FaceFinder(weights.folder("face_analysis"), accelerator))
     tokenizers = load_tokenizers(weights.folder("sdxl_config"))
     parser = part("face_parser", lambda path: load_bisenet(read_state_dict(path), device))
     eva = part("eva_clip", lambda path: load_eva_clip(read_state_dict(path), device))

@@ -94,7 +94,7 @@ class LoadedModels:
             *(slug, device, load_s, warm_up_s, weights.kind, execution.mode),
         )
         if execution.fallback:
-            _log.warning("%s falls back to %s execution: %s", slug, execution.mode, execution.fallback)
+            _log.warning("%s falls back (%s execution): %s", slug, execution.mode, execution.fallback)
         if weights.kind == "demo":
             _log.warning("%s runs on demo weights. %s", slug, model.demo_note)
         return ModelReport(
