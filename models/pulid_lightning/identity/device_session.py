@@ -96,7 +96,7 @@ class DeviceSession:
 
 def _built(model: onnx.ModelProto, reference: onnxruntime.InferenceSession) -> OnnxNetwork:
     """The network of a model, if it computes on a random input what `reference` does."""
-    (named,) = reference.get_inputs()
+    named = reference.get_inputs()[0]
     shape = [side if isinstance(side, int) else default for side, default in zip(named.shape, _SHAPE, strict=True)]
     batch = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     try:
