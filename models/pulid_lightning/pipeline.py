@@ -94,13 +94,17 @@ class PulidLightning(Pipeline[Params, Prepared]):
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Compile for all sizes; for each checkpoint capture the graphs of a default request and run one."""
+        """For each checkpoint compile for all sizes, capture the graph of a default request, and run one.
+
+        What was compiled for the first checkpoint serves the others in moments; one that it does not serve is compiled.
+        """
         if self._is_eager:
             return
         warm_up = WarmUp(self._tokenize, self._conditions, self._predict, self._decode)
-        warm_up.compile(self._checkpoints.activate(self.variants[0]), self.variants[0])
         for name in self.variants:
-            warm_up.capture(self._checkpoints.activate(name), name)
+            checkpoint = self._checkpoints.activate(name)
+            warm_up.compile(checkpoint, name)
+            warm_up.capture(checkpoint, name)
             self.run([warm_up.request(default_of(name))], lambda _step, _total: None)
 
     @property
