@@ -41,3 +41,8 @@ class ModelOptions(BaseModel):
         "kernels, which takes many minutes at the first start. Kernels are kept for later starts: in "
         "TORCHINDUCTOR_CACHE_DIR and TRITON_CACHE_DIR, else in `compiled` in the data folder.",
     )
+    fp16_accumulation: bool = Field(
+        False,
+        description="Sum up float16 matrix products in float16: GeForce cards multiply at twice the rate then, other "
+        "GPUs gain nothing. **Changes pictures** slightly, those of every model of the worker. Needs a GPU.",
+    )

@@ -32,7 +32,7 @@ from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.runtime.fp8 import require_fp8
 from models.runtime.load import load_part
 from models.runtime.lru import LRUCache
-from models.runtime.precision import half_precision
+from models.runtime.precision import accumulate_in_half, half_precision
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.runtime.state_dicts import read_state_dict
 from models.weights.file_errors import file_errors
@@ -148,7 +148,7 @@ def unused_roles(options: Options) -> set[str]:
 def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> PulidLightning:
     """Load every network onto `device`, the checkpoints last; raises `WeightsError`.
 
-    Noise is always sampled on the CPU.
+    Raises `DeviceUnfit` for an option that `device` cannot serve. Noise is always sampled on the CPU.
     """
 
     def part(role: str, load: Callable[[Path], Part]) -> Part:
@@ -156,6 +156,8 @@ def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_O
 
     if options.fp8:
         require_fp8(device)
+    if options.fp16_accumulation:
+        accumulate_in_half(device)
     faces = part("face_analysis", lambda _path: FaceFinder(weights.folder("face_analysis")))
     tokenizers = load_tokenizers(weights.folder("sdxl_config"))
     parser = part("face_parser", lambda path: load_bisenet(read_state_dict(path), device))

@@ -65,9 +65,7 @@ def execution_for(device: torch.device, compile_: Compile) -> Execution:
         return Execution(capturer=capturer)
     # Inductor has CUDA graphs of its own: it would capture them in the request path, and for one thread alone.
     mode = "max-autotune-no-cudagraphs" if compile_ == "max" else "default"
-    return Execution(
-        Compiler(mode=mode), capturer, dynamic=compile_ != "fixed", required=compile_ in ("on", "max")
-    )
+    return Execution(Compiler(mode=mode), capturer, dynamic=compile_ != "fixed", required=compile_ in ("on", "max"))
 
 
 def execution_report(steps: Runner[Any], *others: Runner[Any]) -> ExecutionReport:
