@@ -35,8 +35,8 @@ class ModelOptions(BaseModel):
     compile: Compile = Field(
         "auto",
         description="Compile networks at start, before anything is served: `auto` does so for a GPU alone, and falls "
-        "back to eager execution where it fails, which the log and `/health/ready` say; `fixed` does what `auto` does for "
-        "the sizes of default requests alone: other sizes run eagerly, and the first start is shorter; `off` never does; "
+        "back to eager execution where it fails, which the log and `/health/ready` say; `fixed` is `auto` for the "
+        "sizes of default requests alone: other sizes run eagerly, and the first start is shorter; `off` never does; "
         "`on` always does, and a model for which it fails is not served; `max` is `on` with a search for the fastest "
         "kernels, which takes many minutes at the first start. Kernels are kept for later starts: in "
         "TORCHINDUCTOR_CACHE_DIR and TRITON_CACHE_DIR, else in `compiled` in the data folder.",

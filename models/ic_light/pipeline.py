@@ -274,7 +274,7 @@ def unused_roles(_options: Options) -> set[str]:
 
 
 def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> IcLight:
-    """Load the model onto `device`; raises `WeightsError`, and `DeviceUnfit` for an option that `device` cannot serve."""
+    """Load the model onto `device`; raises `WeightsError`, or `DeviceUnfit` for an option that it cannot serve."""
     if options.fp16_accumulation:
         accumulate_in_half(device)
     return IcLight(load_networks(weights, device), options, execution_for(device, options.compile))
