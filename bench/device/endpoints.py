@@ -113,6 +113,7 @@ class PulidEndpoint(Endpoint):
         "a new face": "<= 40",
         "a change of checkpoint": "<= 1",
         "latents, ours / diffusers": "<= 1",
+        "first / second": "<= 1.3",
     }
 
     def __init__(self, device: torch.device, reduced: bool, execution: Execution) -> None:
@@ -193,6 +194,7 @@ class IcLightEndpoint(Endpoint):
         "diffusers_compiled / ours": ">= 1",
         "of 8 / of 1": "<= 0.8",
         "latents, ours / diffusers": "<= 1",
+        "first / second": "<= 1.3",
     }
 
     def __init__(self, device: torch.device, reduced: bool, execution: Execution) -> None:

@@ -33,6 +33,7 @@ from models.pulid_lightning.pipeline import PulidLightning
 from models.pulid_lightning.single_file import SDXL
 from models.pulid_lightning.text_encoder import penultimate
 from models.runtime.load import for_device
+from models.runtime.precision import half_precision, wide_half_precision
 from models.runtime.runner import EAGER, Execution
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -65,12 +66,9 @@ class Precision:
     vae: torch.dtype
 
 
-WIDE: Final = Precision(torch.float32, torch.float32)
-
-
 def serving(device: torch.device) -> Precision:
     """What the endpoints serve in on that device."""
-    return Precision(torch.float16, torch.bfloat16) if device.type == "cuda" else WIDE
+    return Precision(half_precision(device), wide_half_precision(device))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from models.imaging.resample import resample
 from models.outcomes import non_finite, outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.runtime.lru import LRUCache
+from models.runtime.precision import accumulate_in_half
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.weights.installed import WeightSet
 
@@ -273,7 +274,9 @@ def unused_roles(_options: Options) -> set[str]:
 
 
 def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> IcLight:
-    """Load the model onto `device`; raises `WeightsError`."""
+    """Load the model onto `device`; raises `WeightsError`, or `DeviceUnfit` for an option that it cannot serve."""
+    if options.fp16_accumulation:
+        accumulate_in_half(device)
     return IcLight(load_networks(weights, device), options, execution_for(device, options.compile))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, TypeVar
@@ -195,6 +196,9 @@ def _lock_pages(block: Tensor, device: torch.device) -> None:
         status = int(runtime.cudaHostRegister(block.data_ptr(), block.nbytes, 0))
     if status:
         _log.warning("memory cannot be page-locked (CUDA error %d): switching checkpoints will take longer", status)
+        # The refusal stays the runtime's last error, which the next kernel launch reports as its own.
+        with suppress(torch.AcceleratorError):
+            torch.ones(1, device=device)
 
 
 class TensorPool:

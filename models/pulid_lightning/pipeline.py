@@ -32,7 +32,7 @@ from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.runtime.fp8 import require_fp8
 from models.runtime.load import load_part
 from models.runtime.lru import LRUCache
-from models.runtime.precision import half_precision
+from models.runtime.precision import accumulate_in_half, half_precision
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.runtime.state_dicts import read_state_dict
 from models.weights.file_errors import file_errors
@@ -94,13 +94,17 @@ class PulidLightning(Pipeline[Params, Prepared]):
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Compile for all sizes; for each checkpoint capture the graphs of a default request and run one."""
+        """For each checkpoint compile for all sizes, capture the graph of a default request, and run one.
+
+        What was compiled for the first checkpoint serves the others in moments; one that it does not serve is compiled.
+        """
         if self._is_eager:
             return
         warm_up = WarmUp(self._tokenize, self._conditions, self._predict, self._decode)
-        warm_up.compile(self._checkpoints.activate(self.variants[0]), self.variants[0])
         for name in self.variants:
-            warm_up.capture(self._checkpoints.activate(name), name)
+            checkpoint = self._checkpoints.activate(name)
+            warm_up.compile(checkpoint, name)
+            warm_up.capture(checkpoint, name)
             self.run([warm_up.request(default_of(name))], lambda _step, _total: None)
 
     @property
@@ -144,7 +148,7 @@ def unused_roles(options: Options) -> set[str]:
 def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> PulidLightning:
     """Load every network onto `device`, the checkpoints last; raises `WeightsError`.
 
-    Noise is always sampled on the CPU.
+    Raises `DeviceUnfit` for an option that `device` cannot serve. Noise is always sampled on the CPU.
     """
 
     def part(role: str, load: Callable[[Path], Part]) -> Part:
@@ -152,6 +156,8 @@ def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_O
 
     if options.fp8:
         require_fp8(device)
+    if options.fp16_accumulation:
+        accumulate_in_half(device)
     # Without an accelerator onnxruntime is the faster way to run them.
     accelerator = device if device.type == "cuda" else None
     faces = part("face_analysis", lambda _path: FaceFinder(weights.folder("face_analysis"), accelerator))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 import torch
 
-from models.runtime.precision import half_precision, wide_half_precision
+from models.errors import DeviceUnfit
+from models.ic_light import pipeline as ic_light
+from models.pulid_lightning import pipeline as pulid_lightning
+from models.runtime.precision import accumulate_in_half, half_precision, wide_half_precision
+from models.weights.installed import WeightSet
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:1")
 
@@ -32,3 +38,23 @@ def test_vaes_are_bfloat16_where_convolutions_take_it(
 
 def test_a_processor_computes_in_float32() -> None:
     assert half_precision(CPU) == wide_half_precision(CPU) == torch.float32
+
+
+def test_sums_in_float16_are_a_gpus_alone() -> None:
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_fp16_accumulation
+    try:
+        with pytest.raises(DeviceUnfit, match="FACELIGHT_FP16_ACCUMULATION needs a GPU"):
+            accumulate_in_half(CPU)
+        assert not matmul.allow_fp16_accumulation
+        accumulate_in_half(GPU)
+        assert matmul.allow_fp16_accumulation
+    finally:
+        matmul.allow_fp16_accumulation = before
+
+
+@pytest.mark.parametrize("model", [pulid_lightning, ic_light], ids=lambda model: model.__name__.split(".")[1])
+def test_a_model_is_refused_before_its_files_are_read(model: ModuleType) -> None:
+    options = model.Options(fp16_accumulation=True)
+    with pytest.raises(DeviceUnfit):
+        model.load(WeightSet.empty(), CPU, options)
