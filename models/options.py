@@ -15,6 +15,10 @@ Compile = Literal["auto", "off", "on", "max"]
 """Whether networks are compiled: on CUDA only, never, always, or always with a search for the fastest kernels."""
 
 
+CpuPrecision = Literal["auto", "float32", "bfloat16"]
+"""Precision of UNets, text encoders and VAEs on a CPU; `auto`: by the processor, float32 for demo weights."""
+
+
 def split_words(value: object) -> object:
     """Split a comma-separated string into its words; leave everything else as it is."""
     if isinstance(value, str):
@@ -38,4 +42,11 @@ class ModelOptions(BaseModel):
         "does, and a model for which it fails is not served; `max` is `on` with a search for the fastest kernels, "
         "which takes many minutes at the first start. Kernels are kept for later starts: in TORCHINDUCTOR_CACHE_DIR "
         "and TRITON_CACHE_DIR, else in `compiled` in the data folder.",
+    )
+    cpu_precision: CpuPrecision = Field(
+        "auto",
+        description="Precision of UNets, text encoders and VAEs on a CPU; a GPU has its own, and face and matting "
+        "networks are always `float32`. `bfloat16` takes half the memory, a third of the time where the processor "
+        "multiplies it (AVX512-BF16, AMX), and **changes pictures** slightly. `auto` is `bfloat16` on such a "
+        "processor and `float32` on others, and for demo weights.",
     )

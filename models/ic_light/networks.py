@@ -19,7 +19,7 @@ from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
 from models.ic_light.prompt import CHUNK
 from models.ic_light.vae import LATENT_CHANNELS, LATENT_SCALE
 from models.runtime.load import Loaded, empty, fill, for_device, load_part
-from models.runtime.precision import half_precision, wide_half_precision
+from models.runtime.precision import Precision, precision_of
 from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require, under
 from models.runtime.tokenizers import load_tokenizer
 from models.runtime.unet import check_supported
@@ -62,15 +62,13 @@ class Networks:
     device: torch.device
 
 
-def load_networks(weights: WeightSet, device: torch.device, full_precision: bool = False) -> Networks:
+def load_networks(weights: WeightSet, device: torch.device, precision: Precision | None = None) -> Networks:
     """Load roles `sd15`, `ic_light_fc`, one of `MATTINGS` and, if installed, `ic_light_fbc`.
 
-    Text encoder, UNet and VAE are in half precision where `device` has it (`models.runtime.precision`), unless
-    `full_precision` is asked for; matting is float32. Raises `WeightsError` if files do not fit their networks.
+    `precision` is that of text encoder, UNet and VAE; None: half where `device` is a GPU, else float32. Matting is
+    float32. Raises `WeightsError` if files do not fit their networks.
     """
-    # Always explicit: libraries may default to the dtype of the file.
-    half = torch.float32 if full_precision else half_precision(device)
-    wide_half = torch.float32 if full_precision else wide_half_precision(device)
+    half, wide_half = precision or precision_of(device)
     base = weights.folder("sd15")
     _require_noise_schedule(base)
 

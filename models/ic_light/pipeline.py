@@ -36,6 +36,7 @@ from models.imaging.resample import resample
 from models.outcomes import non_finite, outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.runtime.lru import LRUCache
+from models.runtime.precision import serving_precision
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.weights.installed import WeightSet
 
@@ -274,7 +275,8 @@ def unused_roles(_options: Options) -> set[str]:
 
 def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> IcLight:
     """Load the model onto `device`; raises `WeightsError`."""
-    return IcLight(load_networks(weights, device), options, execution_for(device, options.compile))
+    precision = serving_precision(device, options.cpu_precision, weights.kind)
+    return IcLight(load_networks(weights, device, precision), options, execution_for(device, options.compile))
 
 
 def _counter(on_step: OnStep, total: int) -> Callable[[], None]:

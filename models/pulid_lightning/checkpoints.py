@@ -21,7 +21,7 @@ from models.pulid_lightning.single_file import SingleFile
 from models.pulid_lightning.text_encoder import Encode, penultimate
 from models.runtime.fp8 import quantise
 from models.runtime.load import for_device, load_part
-from models.runtime.precision import half_precision, wide_half_precision
+from models.runtime.precision import Precision, precision_of
 from models.runtime.state_dicts import count_elements
 from models.weights.installed import WeightSet
 
@@ -81,42 +81,50 @@ def load_checkpoints(
     device: torch.device,
     memory: CheckpointMemory = "auto",
     fp8: bool = False,
+    precision: Precision | None = None,
 ) -> Checkpoints:
-    """Load the checkpoints `names`, at least one, in half precision on CUDA and in float32 elsewhere.
+    """Load the checkpoints `names`, at least one; without a `precision` in half precision on CUDA, float32 elsewhere.
 
     `memory`: `device` keeps all UNets on the device, `host` offloads them, `auto` offloads them if the device has no
     room for more than one. `fp8` quantises each UNet as soon as it is loaded, and needs `device`. Raises
     `WeightsError`.
     """
-    pool = TensorPool()
+    pool, precision = TensorPool(), precision or precision_of(device)
     first, *others = names
-    kept = {first: _load(weights, first, lambda file: load_checkpoint(file, device, pool, fp8))}
+    kept = {first: _load(weights, first, lambda file: load_checkpoint(file, device, pool, fp8, precision))}
     unet = kept[first].unet
     if not others or memory == "device" or (memory == "auto" and _fit_beside(weights, others, unet.dtype, device)):
-        kept |= {name: _load(weights, name, lambda file: load_checkpoint(file, device, pool, fp8)) for name in others}
+        for name in others:
+            kept[name] = _load(weights, name, lambda file: load_checkpoint(file, device, pool, fp8, precision))
         return Checkpoints(kept, {}, first)
     _log.info("the UNets of %s are offloaded to host memory: one at a time is on %s", ", ".join(names), device)
     offloaded = {first: OffloadedWeights(unet.state_dict(), unet.dtype, device)}
     for name in others:
-        kept[name], offloaded[name] = _load(weights, name, lambda file: _load_offloaded(file, unet, device, pool))
+        kept[name], offloaded[name] = _load(
+            weights, name, lambda file: _load_offloaded(file, unet, device, pool, precision)
+        )
     return Checkpoints(kept, offloaded, first)
 
 
 def load_checkpoint(
-    file: SingleFile, device: torch.device, pool: TensorPool | None = None, fp8: bool = False
+    file: SingleFile,
+    device: torch.device,
+    pool: TensorPool | None = None,
+    fp8: bool = False,
+    precision: Precision | None = None,
 ) -> Checkpoint:
     """Load all networks of a checkpoint; tensors equal to those of others in `pool` are deduplicated.
 
-    Half precision on CUDA, except for the VAE, whose activations exceed float16; float32 elsewhere. `fp8` quantises the
-    UNet, which is not deduplicated then: the pool would keep what was quantised. Raises `WeightsError`.
+    Without a `precision` half precision on CUDA, float32 elsewhere. `fp8` quantises the UNet, which is not deduplicated
+    then: the pool would keep what was quantised. Raises `WeightsError`.
     """
-    pool = pool or TensorPool()
-    unet = for_device(file.unet(device, half_precision(device)), device)
+    pool, precision = pool or TensorPool(), precision or precision_of(device)
+    unet = for_device(file.unet(device, precision.half), device)
     if fp8:
         quantise(unet)
     else:
         pool.deduplicate("unet", unet)
-    return _with_text_encoders_and_vae(unet, file, device, pool)
+    return _with_text_encoders_and_vae(unet, file, device, pool, precision)
 
 
 def _fit_beside(weights: WeightSet, names: Sequence[str], dtype: torch.dtype, device: torch.device) -> bool:
@@ -134,18 +142,20 @@ def fits_in_memory(needed: int, free: int) -> bool:
 
 
 def _load_offloaded(
-    file: SingleFile, unet: Any, device: torch.device, pool: TensorPool
+    file: SingleFile, unet: Any, device: torch.device, pool: TensorPool, precision: Precision
 ) -> tuple[Checkpoint, OffloadedWeights]:
     """A checkpoint whose weights for `unet` are offloaded."""
     offloaded = OffloadedWeights(file.unet_tensors(like=unet), unet.dtype, device)
-    return _with_text_encoders_and_vae(unet, file, device, pool), offloaded
+    return _with_text_encoders_and_vae(unet, file, device, pool, precision), offloaded
 
 
-def _with_text_encoders_and_vae(unet: Any, file: SingleFile, device: torch.device, pool: TensorPool) -> Checkpoint:
-    half = half_precision(device)
+def _with_text_encoders_and_vae(
+    unet: Any, file: SingleFile, device: torch.device, pool: TensorPool, precision: Precision
+) -> Checkpoint:
+    half, wide_half = precision
     return Checkpoint(
         unet=unet,
-        vae=pool.deduplicate("vae", for_device(file.vae(device, wide_half_precision(device)), device)),
+        vae=pool.deduplicate("vae", for_device(file.vae(device, wide_half), device)),
         clip_l=penultimate(pool.deduplicate("clip_l", file.clip_l(device, half))),
         clip_g=penultimate(pool.deduplicate("clip_g", file.clip_g(device, half))),
     )

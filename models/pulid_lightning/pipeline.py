@@ -32,7 +32,7 @@ from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.runtime.fp8 import require_fp8
 from models.runtime.load import load_part
 from models.runtime.lru import LRUCache
-from models.runtime.precision import half_precision
+from models.runtime.precision import serving_precision
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.runtime.state_dicts import read_state_dict
 from models.weights.file_errors import file_errors
@@ -152,16 +152,18 @@ def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_O
 
     if options.fp8:
         require_fp8(device)
+    precision = serving_precision(device, options.cpu_precision, weights.kind)
     faces = part("face_analysis", lambda _path: FaceFinder(weights.folder("face_analysis")))
     tokenizers = load_tokenizers(weights.folder("sdxl_config"))
     parser = part("face_parser", lambda path: load_bisenet(read_state_dict(path), device))
     eva = part("eva_clip", lambda path: load_eva_clip(read_state_dict(path), device))
-    encoder, projections = part("pulid_adapter", lambda path: _load_adapter(path, device))
+    encoder, projections = part("pulid_adapter", lambda path: _load_adapter(path, device, precision.half))
     with file_errors(weights["pulid_adapter"], weights["eva_clip"]):
         check_widths(encoder, eva)
         extractor = IdentityExtractor(parser, eva, encoder, device)
     # Last, for they go by the memory that is left.
-    checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.unet_memory, options.fp8)
+    names = _chosen(weights, options)
+    checkpoints = load_checkpoints(weights, names, device, options.unet_memory, options.fp8, precision)
     with file_errors(weights["pulid_adapter"]):
         check_projections(checkpoints.unets[0], projections)
     return PulidLightning(
@@ -176,10 +178,11 @@ def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_O
     )
 
 
-def _load_adapter(path: Path, device: torch.device) -> tuple[IdentityEncoder, dict[int, Projection]]:
+def _load_adapter(
+    path: Path, device: torch.device, dtype: torch.dtype
+) -> tuple[IdentityEncoder, dict[int, Projection]]:
     adapter = read_adapter(path)
     # In the UNet's precision, for the keys and values meet its queries.
-    dtype = half_precision(device)
     projections = {layer: weight.to(device, dtype) for layer, weight in adapter.projections.items()}
     encoder = load_encoder(adapter.encoder, device)
     with torch.inference_mode():
