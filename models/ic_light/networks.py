@@ -21,6 +21,7 @@ from models.ic_light.vae import LATENT_CHANNELS, LATENT_SCALE
 from models.runtime.load import Loaded, empty, fill, for_device, load_part
 from models.runtime.precision import Precision, precision_of
 from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require, under
+from models.runtime.tensor_file import Reading, read, read_all
 from models.runtime.tokenizers import load_tokenizer
 from models.runtime.unet import check_supported
 from models.weights.file_errors import file_errors
@@ -161,13 +162,32 @@ def load_unet(base: Folder, offset: Path, channels: int, dtype: torch.dtype, dev
     like = unet.state_dict()
     base_state, offset_state = (_read_unet(path, config, like) for path in (weights, offset))
     with file_errors(config, weights, offset):
-        merged = {
-            key: merge(key, base_state[key], offset_state[key], tensor).to(device, dtype)
-            for key, tensor in like.items()
-        }
         # Assigned, not copied: the network was built without storage.
-        unet.load_state_dict(merged, assign=True)
+        unet.load_state_dict(_merged(base_state, offset_state, like, dtype, device), assign=True)
     return for_device(unet.eval(), device)
+
+
+def _merged(
+    base: StateDict, offset: StateDict, like: StateDict, dtype: torch.dtype, device: torch.device
+) -> dict[str, Tensor]:
+    """Base plus offset of all weights in `dtype` on `device`, with the shapes of `like`; raises `WeightsError`."""
+    merged = {key: torch.empty(tensor.shape, dtype=dtype, device=device) for key, tensor in like.items()}
+    readings = []
+    for key, tensor in like.items():
+        shape = base[key].shape
+        # The base's input convolution has no channels for the conditions: they are zero.
+        missing = tensor.shape[1] - shape[1] if key == _INPUT else 0
+        if missing > 0:
+            shape = torch.Size((shape[0], shape[1] + missing, *shape[2:]))
+        if not shape == offset[key].shape == tensor.shape:
+            raise WeightsError(f"{key}: {list(shape)} and {list(offset[key].shape)} where {list(tensor.shape)} is due.")
+        if missing > 0:
+            padded = F.pad(read(base[key]), (0, 0, 0, 0, 0, missing))
+            merged[key].copy_(merge(padded, read(offset[key])))
+        else:
+            readings.append(Reading(merged[key], (base[key], offset[key]), merge))
+    read_all(readings)
+    return merged
 
 
 def _read_unet(path: Path, config: Path, like: StateDict) -> StateDict:
@@ -186,14 +206,6 @@ def empty_unet(config: Mapping[str, Any], channels: int) -> Any:
         return UNet2DConditionModel.from_config({**config, "in_channels": channels})
 
 
-def merge(key: str, base: Tensor, offset: Tensor, like: Tensor) -> Tensor:
-    """Base plus offset of weight `key`, in float32: half precision loses the offset to rounding.
-
-    The base's input convolution has no channels for the conditions: they are zero. Raises `WeightsError` if either
-    tensor has not the shape of `like`.
-    """
-    if key == _INPUT and base.shape[1] < like.shape[1]:
-        base = F.pad(base, (0, 0, 0, 0, 0, like.shape[1] - base.shape[1]))
-    if not base.shape == offset.shape == like.shape:
-        raise WeightsError(f"{key}: {list(base.shape)} and {list(offset.shape)} where {list(like.shape)} is due.")
+def merge(base: Tensor, offset: Tensor) -> Tensor:
+    """Base plus offset in float32: half precision loses the offset to rounding."""
     return base.float() + offset.float()

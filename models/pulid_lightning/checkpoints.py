@@ -20,7 +20,7 @@ from models.pulid_lightning.options import CheckpointMemory
 from models.pulid_lightning.single_file import SingleFile
 from models.pulid_lightning.text_encoder import Encode, penultimate
 from models.runtime.fp8 import quantise
-from models.runtime.load import for_device, load_part
+from models.runtime.load import copy_into, for_device, load_part
 from models.runtime.precision import Precision, precision_of
 from models.runtime.state_dicts import count_elements
 from models.weights.installed import WeightSet
@@ -155,9 +155,9 @@ def _with_text_encoders_and_vae(
     half, wide_half = precision
     return Checkpoint(
         unet=unet,
-        vae=pool.deduplicate("vae", for_device(file.vae(device, wide_half), device)),
         clip_l=penultimate(pool.deduplicate("clip_l", file.clip_l(device, half))),
         clip_g=penultimate(pool.deduplicate("clip_g", file.clip_g(device, half))),
+        vae=pool.deduplicate("vae", for_device(file.vae(device, wide_half), device)),
     )
 
 
@@ -188,9 +188,9 @@ class OffloadedWeights:
             _lock_pages(self._block, device)
         parts = torch.split(self._block, [tensor.numel() for tensor in tensors.values()])
         self._tensors = {
-            name: part.view(tensor.shape).copy_(tensor)
-            for (name, tensor), part in zip(tensors.items(), parts, strict=True)
+            name: part.view(tensor.shape) for (name, tensor), part in zip(tensors.items(), parts, strict=True)
         }
+        copy_into(self._tensors, tensors)
 
     def load_into(self, network: nn.Module) -> None:
         """Overwrite the network's tensors in place: captured graphs that hold their addresses stay valid."""

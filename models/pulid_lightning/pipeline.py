@@ -13,7 +13,7 @@ from models.errors import InputRefused, NonFiniteResult, WeightsError
 from models.imaging.decode import decode, to_pixels
 from models.outcomes import outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
-from models.pulid_lightning.adapter import Projection, read_adapter
+from models.pulid_lightning.adapter import Projection, place_projections, read_adapter
 from models.pulid_lightning.attention import check_projections
 from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of
 from models.pulid_lightning.conditions import FACE_CACHE_SIZE, SIGMA_STEPS, SIGMAS, Conditioner, Prepared, sample_noise
@@ -183,7 +183,7 @@ def _load_adapter(
 ) -> tuple[IdentityEncoder, dict[int, Projection]]:
     adapter = read_adapter(path)
     # In the UNet's precision, for the keys and values meet its queries.
-    projections = {layer: weight.to(device, dtype) for layer, weight in adapter.projections.items()}
+    projections = place_projections(adapter.projections, device, dtype)
     encoder = load_encoder(adapter.encoder, device)
     with torch.inference_mode():
         width = encoder(*encoder.zeros(2, device)).shape[-1]
