@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from bench.full_size import ic_light, networks, pulid_lightning
+from bench.full_size import networks
 from models.demo.original_keys import clip_g_state, clip_l_key, unet_key, vae_state
 
 _POOL: Final = 1 << 24

@@ -18,9 +18,10 @@ from models.ic_light.matting import Matting, RmbgMatting
 from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
 from models.ic_light.prompt import CHUNK
 from models.ic_light.vae import LATENT_CHANNELS, LATENT_SCALE
+from models.model import MemoryNeed
 from models.runtime.load import Loaded, empty, fill, for_device, load_part
 from models.runtime.precision import Precision, precision_of
-from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require, under
+from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require, size_in, under
 from models.runtime.tensor_file import Reading, read, read_all
 from models.runtime.tokenizers import load_tokenizer
 from models.runtime.unet import check_supported
@@ -35,7 +36,10 @@ MATTINGS: Final[Mapping[str, Callable[[Path, torch.device], Matting]]] = {
     "matting_onnx_isnet": lambda path, device: OnnxMatting(path, ISNET, device),
 }
 """Loaders of matting networks by weights role; exactly one of these roles is installed."""
+_FOREGROUND_ROLE: Final = "ic_light_fc"
 _BACKGROUND_ROLE: Final = "ic_light_fbc"
+_OFFSET_ROLES: Final = (_FOREGROUND_ROLE, _BACKGROUND_ROLE)
+"""Offsets have the tensors of the UNets that they are added to."""
 _SCHEDULER: Final = "scheduler/scheduler_config.json"
 _TEXT_PREFIX: Final = "text_model."
 _POSITIONS: Final = "position_ids"
@@ -84,7 +88,7 @@ def load_networks(weights: WeightSet, device: torch.device, precision: Precision
     networks = Networks(
         tokenizer=load_tokenizer(base.inner("tokenizer"), text_encoder.config.vocab_size, [sizes]),
         text_encoder=text_encoder,
-        unet=unet("ic_light_fc", FOREGROUND_CHANNELS),
+        unet=unet(_FOREGROUND_ROLE, FOREGROUND_CHANNELS),
         background_unet=unet(_BACKGROUND_ROLE, BACKGROUND_CHANNELS) if _BACKGROUND_ROLE in weights.paths else None,
         vae=_load_part(base, "vae", lambda folder: load_vae(folder, device, wide_half)),
         matting=load_matting(weights, device),
@@ -95,6 +99,24 @@ def load_networks(weights: WeightSet, device: torch.device, precision: Precision
         if width != expected:
             raise WeightsError(f"the text encoder's states are {width} wide where the UNet reads {expected}.")
     return networks
+
+
+def network_needs(weights: WeightSet, precision: Precision) -> list[MemoryNeed]:
+    """What `load_networks` takes by part, from the headers of the files; raises `WeightsError`."""
+    base = weights.folder("sd15")
+    files = {
+        "sd15 text_encoder": (base.file("text_encoder/model.safetensors"), precision.half),
+        "sd15 vae": (base.file(f"vae/{_WEIGHTS}"), precision.wide_half),
+        **{role: (weights[role], precision.half) for role in _OFFSET_ROLES if role in weights.paths},
+        **{role: (weights[role], torch.float32) for role in MATTINGS if role in weights.paths},
+    }
+    needs = []
+    for part, (path, dtype) in files.items():
+        if path.suffix == ".onnx":
+            needs.append(MemoryNeed(part, host=path.stat().st_size))
+        else:
+            needs.append(MemoryNeed(part, device=size_in(read_state_dict(path), dtype)))
+    return needs
 
 
 def load_matting(weights: WeightSet, device: torch.device) -> Matting:

@@ -16,17 +16,18 @@ from typing import Any, Final, TypeVar
 import torch
 from torch import Tensor, nn
 
+from models.model import MemoryNeed
 from models.pulid_lightning.options import CheckpointMemory
-from models.pulid_lightning.single_file import SingleFile
+from models.pulid_lightning.single_file import Part, SingleFile
 from models.pulid_lightning.text_encoder import Encode, penultimate
 from models.runtime.fp8 import quantise
 from models.runtime.load import copy_into, for_device, load_part
 from models.runtime.precision import Precision, precision_of
-from models.runtime.state_dicts import count_elements
 from models.weights.installed import WeightSet
 
 WORKING_RESERVE: Final = 8 * 1024**3
 """Bytes of device memory to keep free for activations: an estimate for a batch of ten images of 1024 x 1024 px."""
+_BESIDE_UNET: Final[tuple[Part, ...]] = ("clip_l", "clip_g", "vae")
 Loaded = TypeVar("Loaded")
 _log = logging.getLogger(__name__)
 Network = TypeVar("Network", bound=nn.Module)
@@ -93,7 +94,7 @@ def load_checkpoints(
     first, *others = names
     kept = {first: _load(weights, first, lambda file: load_checkpoint(file, device, pool, fp8, precision))}
     unet = kept[first].unet
-    if not others or memory == "device" or (memory == "auto" and _fit_beside(weights, others, unet.dtype, device)):
+    if not others or memory == "device" or (memory == "auto" and _fit_beside(weights, others, precision, device)):
         for name in others:
             kept[name] = _load(weights, name, lambda file: load_checkpoint(file, device, pool, fp8, precision))
         return Checkpoints(kept, {}, first)
@@ -127,13 +128,36 @@ def load_checkpoint(
     return _with_text_encoders_and_vae(unet, file, device, pool, precision)
 
 
-def _fit_beside(weights: WeightSet, names: Sequence[str], dtype: torch.dtype, device: torch.device) -> bool:
+def checkpoint_needs(
+    weights: WeightSet, names: Sequence[str], device: torch.device, memory: CheckpointMemory, precision: Precision
+) -> list[MemoryNeed]:
+    """What `load_checkpoints` takes: text encoders and VAEs that seem to be an earlier checkpoint's are not counted.
+
+    `auto` takes the less of the device: all UNets on the host, unless the device is a CPU. Raises `WeightsError`.
+    """
+    offloaded = len(names) > 1 and (memory == "host" or (memory == "auto" and device.type == "cuda"))
+    needs: list[MemoryNeed] = []
+    files: list[SingleFile] = []
+    for name in names:
+        file = _open(weights, name)
+        unet = file.size_of("unet", precision.half)
+        on_device = 0 if files and offloaded else unet
+        for part in _BESIDE_UNET:
+            if not any(file.seems_to_share(part, earlier) for earlier in files):
+                on_device += file.size_of(part, precision.wide_half if part == "vae" else precision.half)
+        needs.append(MemoryNeed(role_of(name), device=on_device, host=unet if offloaded else 0))
+        files.append(file)
+    return needs
+
+
+def _fit_beside(weights: WeightSet, names: Sequence[str], precision: Precision, device: torch.device) -> bool:
     """Whether the checkpoints `names` fit on the device beside what is there already."""
     free = _free_memory(device)
     if free is None:
         return True
-    elements = sum(count_elements(weights[role_of(name)]) for name in names)
-    return fits_in_memory(elements * dtype.itemsize, free)
+    files = [_open(weights, name) for name in names]
+    needed = sum(file.size_of(part, precision.half) for file in files for part in ("unet", *_BESIDE_UNET))
+    return fits_in_memory(needed, free)
 
 
 def fits_in_memory(needed: int, free: int) -> bool:

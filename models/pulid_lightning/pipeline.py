@@ -11,11 +11,12 @@ import torch
 
 from models.errors import InputRefused, NonFiniteResult, WeightsError
 from models.imaging.decode import decode, to_pixels
+from models.model import MemoryNeed
 from models.outcomes import outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.pulid_lightning.adapter import Projection, place_projections, read_adapter
 from models.pulid_lightning.attention import check_projections
-from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of
+from models.pulid_lightning.checkpoints import Checkpoints, checkpoint_needs, load_checkpoints, role_of
 from models.pulid_lightning.conditions import FACE_CACHE_SIZE, SIGMA_STEPS, SIGMAS, Conditioner, Prepared, sample_noise
 from models.pulid_lightning.identity.bisenet import load_bisenet
 from models.pulid_lightning.identity.encoder import IdentityEncoder
@@ -34,7 +35,7 @@ from models.runtime.load import load_part
 from models.runtime.lru import LRUCache
 from models.runtime.precision import serving_precision
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
-from models.runtime.state_dicts import read_state_dict
+from models.runtime.state_dicts import read_state_dict, size_in
 from models.weights.file_errors import file_errors
 from models.weights.installed import WeightSet
 
@@ -139,6 +140,27 @@ def unused_roles(options: Options) -> set[str]:
     """Roles of the checkpoints that are not chosen: their files may be missing or damaged."""
     wanted = options.checkpoints or Params.variants
     return {role_of(name) for name in Params.variants if name not in wanted}
+
+
+def memory_needs(weights: WeightSet, device: torch.device, options: Options) -> list[MemoryNeed]:
+    """What `load` takes by part, from the headers of the files; raises `WeightsError`."""
+    precision = serving_precision(device, options.cpu_precision, weights.kind)
+    faces = weights.folder("face_analysis").ending_in(".onnx")
+    needs = [
+        MemoryNeed("face_analysis", host=sum(path.stat().st_size for path in faces)),
+        *(
+            MemoryNeed(role, device=size_in(read_state_dict(weights[role]), torch.float32, prefix))
+            for role, prefix in (("face_parser", ""), ("eva_clip", "visual."))
+        ),
+    ]
+    with file_errors(weights["pulid_adapter"]):
+        adapter = read_adapter(weights["pulid_adapter"])
+        encoder, projections = size_in(adapter.encoder, torch.float32), 0
+        for it in adapter.projections.values():
+            projections += size_in({"key": it.key, "value": it.value}, precision.half)
+    needs.append(MemoryNeed("pulid_adapter", device=encoder + projections))
+    names = _chosen(weights, options)
+    return needs + checkpoint_needs(weights, names, device, options.unet_memory, precision)
 
 
 def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> PulidLightning:

@@ -25,9 +25,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         return open_tensors(path)
 
 
-def count_elements(path: Path) -> int:
-    """Count the numbers in all tensors of a .safetensors file, from its header alone; raises `WeightFileError`."""
-    return sum(tensor.numel() for tensor in read_state_dict(path).values())
+def size_in(state: StateDict, dtype: torch.dtype, prefix: str = "") -> int:
+    """Bytes of the tensors whose key begins with `prefix`, the floating-point ones in `dtype`."""
+    return sum(
+        tensor.numel() * (dtype if tensor.is_floating_point() else tensor.dtype).itemsize
+        for key, tensor in state.items()
+        if key.startswith(prefix)
+    )
 
 
 def read_config(path: Path) -> dict[str, Any]:

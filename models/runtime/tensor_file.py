@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -39,12 +39,12 @@ _DTYPES: Final = {
     "BOOL": torch.bool,
 }
 _COPIES: Final = (Tensor.clone, Tensor.contiguous, Tensor.detach)
-_PIECE: Final = 4 << 20
-"""Bytes read at a time, which the caches of a processor hold while they are cast."""
-_READERS: Final = 4
-"""Threads that read: more are no faster on a disk, nor from the page cache."""
-_AHEAD: Final = 2 * _READERS
-"""Pieces that are read or wait to be cast."""
+_PIECE: Final = 1 << 20
+"""Bytes read at a time, which a processor's caches hold while they are cast."""
+_SLICE: Final = 32_704
+"""Numbers cast at a time: fewer than torch divides among threads, which all have work already."""
+_MOST_READERS: Final = 4
+"""Threads that read and cast, one per processor: more are no faster, from a disk or from the page cache."""
 
 Combine = Callable[[Tensor, Tensor], Tensor]
 """An elementwise function of two tensors of equal shape."""
@@ -127,17 +127,11 @@ class Reading:
 
 def read_all(readings: Iterable[Reading]) -> None:
     """Read, cast and put in place, in the order of the files. Raises `OSError`, and `WeightsError`."""
-    ordered = sorted(readings, key=lambda reading: _span(reading.sources[0]))
-    waiting: deque[tuple[_Piece, Future[list[Tensor]]]] = deque()
-    free: list[Tensor] = []
-    with ThreadPoolExecutor(min(_READERS, len(os.sched_getaffinity(0))), "read-weights") as readers:
-        for piece in _pieces(ordered):
-            if len(waiting) == _AHEAD:
-                _place_next(waiting, free)
-            blanks = [] if piece.direct else [free.pop() if free else _blank() for _ in piece.begins]
-            waiting.append((piece, readers.submit(piece.read, blanks)))
-        while waiting:
-            _place_next(waiting, free)
+    ordered = sorted(readings, key=lambda reading: (str(_stored(reading.sources[0]).path), _offset(reading.sources[0])))
+    scratch = threading.local()
+    with ThreadPoolExecutor(min(_MOST_READERS, len(os.sched_getaffinity(0))), "read-weights") as readers:
+        for _ in readers.map(lambda piece: piece.load(scratch), _pieces(ordered)):
+            pass  # what a thread raised is raised here, and ends the others
 
 
 def read(tensor: Tensor) -> Tensor:
@@ -150,48 +144,35 @@ def read(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A part of a reading, as one row: where its sources begin, of which types they are, and where it goes."""
+    """A part of a reading, as one row: where it goes, and of each source the file, its first byte and its type."""
 
     to: Tensor
-    files: tuple[_File, ...]
-    begins: tuple[int, ...]
-    dtypes: tuple[torch.dtype, ...]
+    sources: tuple[tuple[_File, int, torch.dtype], ...]
     combine: Combine | None
 
-    @property
-    def direct(self) -> bool:
-        """Whether the bytes of the file are those that are wanted in memory."""
-        return self.combine is None and self.to.device.type == "cpu" and self.dtypes == (self.to.dtype,)
-
-    def read(self, blanks: Sequence[Tensor]) -> list[Tensor]:
-        """Read the sources, into `blanks` unless straight into place."""
-        if self.direct:
-            self.files[0].read_into(self.to.view(torch.uint8), self.begins[0])
-            return []
-        for file, begin, dtype, blank in zip(self.files, self.begins, self.dtypes, blanks, strict=True):
-            file.read_into(blank[: len(self.to) * dtype.itemsize], begin)
-        return list(blanks)
-
-    def place(self, blanks: Sequence[Tensor]) -> None:
-        """Cast, or combine, what was read."""
-        read = [
-            blank[: len(self.to) * dtype.itemsize].view(dtype) for blank, dtype in zip(blanks, self.dtypes, strict=True)
-        ]
-        if self.combine is not None:
-            self.to.copy_(self.combine(*read))
-        elif self.to.dtype == torch.bfloat16 and self.to.device.type == "cpu":
-            # In two steps, the same bits: torch has no vector instructions from one 16-bit format to the other.
-            self.to.copy_(read[0].float())
-        else:
-            self.to.copy_(read[0])
-
-
-def _place_next(waiting: deque[tuple[_Piece, Future[list[Tensor]]]], free: list[Tensor]) -> None:
-    piece, future = waiting.popleft()
-    blanks = future.result()
-    if blanks:
-        piece.place(blanks)
-        free.extend(blanks)
+    def load(self, scratch: Any) -> None:
+        """Read the sources and put them in place; `scratch` is the thread's own memory."""
+        on_cpu = self.to.device.type == "cpu"
+        with torch.inference_mode():  # is a thread's own: what is filled may have been made in it
+            if on_cpu and self.combine is None and self.sources[0][2] == self.to.dtype:
+                self.sources[0][0].read_into(self.to.view(torch.uint8), self.sources[0][1])
+                return
+            if not hasattr(scratch, "raw"):
+                scratch.raw = [torch.empty(_PIECE, dtype=torch.uint8, device="cpu") for _ in range(2)]
+                scratch.wide = torch.empty(_SLICE, device="cpu")
+            rows, step = [], _SLICE if on_cpu else len(self.to)
+            for raw, (file, begin, dtype) in zip(scratch.raw, self.sources, strict=False):
+                read = raw[: len(self.to) * dtype.itemsize]
+                file.read_into(read, begin)
+                rows.append(torch.split(read.view(dtype), step))
+            for to, *parts in zip(torch.split(self.to, step), *rows, strict=True):
+                if self.combine is not None:
+                    to.copy_(self.combine(*parts))
+                elif on_cpu and to.dtype == torch.bfloat16 and parts[0].dtype == torch.float16:
+                    # The same bits in two steps: torch has no vector instructions from the one to the other.
+                    to.copy_(scratch.wide[: len(to)].copy_(parts[0]))
+                else:
+                    to.copy_(parts[0])
 
 
 def _pieces(readings: Iterable[Reading]) -> Iterator[_Piece]:
@@ -200,16 +181,12 @@ def _pieces(readings: Iterable[Reading]) -> Iterator[_Piece]:
             (source,) = reading.sources
             reading.to.copy_(read(source))
             continue
-        row, files = reading.to.view(-1), tuple(_stored(source) for source in reading.sources)
-        begins, dtypes = [_offset(s) for s in reading.sources], tuple(s.dtype for s in reading.sources)
-        step = _PIECE // max(dtype.itemsize for dtype in dtypes)
+        row = reading.to.view(-1)
+        sources = [(_stored(source), _offset(source), source.dtype) for source in reading.sources]
+        step = _PIECE // max(dtype.itemsize for _, _, dtype in sources)
         for first in range(0, len(row), step):
-            places = tuple(begin + first * dtype.itemsize for begin, dtype in zip(begins, dtypes, strict=True))
-            yield _Piece(row[first : first + step], files, places, dtypes, reading.combine)
-
-
-def _blank() -> Tensor:
-    return torch.empty(_PIECE, dtype=torch.uint8, device="cpu")
+            places = tuple((file, begin + first * dtype.itemsize, dtype) for file, begin, dtype in sources)
+            yield _Piece(row[first : first + step], places, reading.combine)
 
 
 def _stored(tensor: Tensor) -> _File:
@@ -220,7 +197,3 @@ def _stored(tensor: Tensor) -> _File:
 
 def _offset(tensor: Tensor) -> int:
     return int(tensor.begin) + int(tensor.storage_offset()) * tensor.dtype.itemsize  # type: ignore[attr-defined]
-
-
-def _span(tensor: Tensor) -> tuple[str, int]:
-    return str(_stored(tensor).path), _offset(tensor)
