@@ -29,6 +29,7 @@ from bench.full_size.networks import (
 from bench.full_size.workloads import ic_light_request, ignore_step, prepare_ic_light, prepare_pulid, pulid_request
 from models.ic_light.pipeline import IcLight
 from models.pipeline import Pipeline
+from models.pulid_lightning.adapter import place_projections
 from models.pulid_lightning.pipeline import PulidLightning
 from models.runtime.runner import Execution
 
@@ -134,7 +135,7 @@ class PulidEndpoint(Endpoint):
         request = baseline_pulid.PulidRequest(
             **{**vars(request), "tokens": request.tokens.to(unet.dtype), "pooled": request.pooled.to(unet.dtype)}
         )
-        projections = {layer: weight.to(self.device, unet.dtype) for layer, weight in self.parts.projections.items()}
+        projections = place_projections(self.parts.projections, self.device, unet.dtype)
         baseline_pulid.install(unet, projections, wide=way == "reference")
         return [baseline_pulid.draw_latents(baseline_pulid.batched(unet, request), request)]
 
