@@ -23,6 +23,7 @@ from models.runtime.precision import half_precision, wide_half_precision
 from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require, under
 from models.runtime.tokenizers import load_tokenizer
 from models.runtime.unet import check_supported
+from models.runtime.vae_attention import vae_for_device
 from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
 from models.weights.installed import WeightSet
@@ -132,7 +133,7 @@ def load_vae(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
         scale = 2 ** (len(network.config.block_out_channels) - 1)
         if (network.config.latent_channels, scale) != (LATENT_CHANNELS, LATENT_SCALE):
             raise WeightsError("it is no VAE of Stable Diffusion 1: its latents are of another kind.")
-        return for_device(network, device)
+        return vae_for_device(network, device)
 
 
 def _renamed(name: str) -> str:

@@ -23,6 +23,7 @@ from models.runtime.fp8 import quantise
 from models.runtime.load import for_device, load_part
 from models.runtime.precision import half_precision, wide_half_precision
 from models.runtime.state_dicts import count_elements
+from models.runtime.vae_attention import vae_for_device
 from models.weights.installed import WeightSet
 
 WORKING_RESERVE: Final = 8 * 1024**3
@@ -145,7 +146,7 @@ def _with_text_encoders_and_vae(unet: Any, file: SingleFile, device: torch.devic
     half = half_precision(device)
     return Checkpoint(
         unet=unet,
-        vae=pool.deduplicate("vae", for_device(file.vae(device, wide_half_precision(device)), device)),
+        vae=pool.deduplicate("vae", vae_for_device(file.vae(device, wide_half_precision(device)), device)),
         clip_l=penultimate(pool.deduplicate("clip_l", file.clip_l(device, half))),
         clip_g=penultimate(pool.deduplicate("clip_g", file.clip_g(device, half))),
     )

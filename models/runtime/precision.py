@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import torch
+from torch import Tensor
 
 _AMPERE: Final = (8, 0)
 """Compute capability from which cuDNN's convolutions and the fused attention kernels take bfloat16."""
@@ -22,3 +23,11 @@ def wide_half_precision(device: torch.device) -> torch.dtype:
     """
     on_ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= _AMPERE
     return torch.bfloat16 if on_ampere else torch.float32
+
+
+def bmm_to_float32(a: Tensor, b: Tensor) -> Tensor:
+    """The batched matrix product of [n, rows, k] and [n, k, columns], of any precision, with a result in float32."""
+    if a.is_cuda and a.dtype != torch.float32:
+        return torch.bmm(a, b, out_dtype=torch.float32)
+    # Of this overload there is no kernel but CUDA's, from half precision.
+    return torch.bmm(a.float(), b.float())

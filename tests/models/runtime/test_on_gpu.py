@@ -8,10 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from models.pulid_lightning.attention import IdentityContext, attend_with_identity
 from models.runtime.fp8 import Float8Linear
 from models.runtime.load import for_device
 from models.runtime.runner import Execution, Runner, execution_for
 from models.runtime.tree import Pytree, tree_map
+from models.runtime.unet import TextContext
+from models.runtime.vae_attention import attend_in_chunks
 from tests.models.runtime.networks import graphs, predict, sdxl, unet_inputs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -91,3 +94,29 @@ def test_float8_on_the_gpu_is_what_the_cpu_says(dtype: torch.dtype) -> None:
         found = layer.to(CUDA)(x.to(CUDA)).float().cpu()
     # Rows are rounded alike but for ties; the sum is given in bfloat16.
     assert (found - expected).norm() < 0.01 * expected.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_attention_in_chunks_of_half_precision_is_that_of_float32(dtype: torch.dtype) -> None:
+    torch.manual_seed(5)
+    query, key, value = torch.randn(3, 2, 300, 512, dtype=dtype)
+    expected = attend_in_chunks(query.float(), key.float(), value.float(), 2**26)
+    found = attend_in_chunks(query.to(CUDA), key.to(CUDA), value.to(CUDA), 2 * 300 * 70)
+    assert (found.float().cpu() - expected).norm() < 0.01 * expected.norm()
+
+
+@pytest.mark.parametrize("width", [640, 1280])
+@pytest.mark.parametrize("per_query", [False, True])
+def test_attention_to_an_identity_of_half_precision_is_that_of_float32(width: int, per_query: bool) -> None:
+    torch.manual_seed(5)
+    heads = width // 64
+    query, *texts = torch.randn(3, 2, 77, width).half()
+    key, value = torch.randn(2, 2, 18, width).half()
+    mask = torch.full((heads if per_query else 1, 1, 18), -1.0)
+    mask[..., :5] = 0
+    on_cpu = IdentityContext(TextContext(*texts), key / 8, value, mask)
+    on_gpu = tree_map(lambda tensor: tensor.to(CUDA), on_cpu)
+    in_full = tree_map(torch.Tensor.float, on_cpu)
+    expected = attend_with_identity(query.float(), in_full, heads)
+    found = attend_with_identity(query.to(CUDA), on_gpu, heads)
+    assert (found.float().cpu() - expected).norm() < 0.01 * expected.norm()
