@@ -123,9 +123,9 @@ def attend_with_identity(query: Tensor, context: IdentityContext, heads: int) ->
     # Sums over thousands of tokens overflow in half precision. One reduction of both products: compiled, each one of
     # its own would be a kernel more.
     both = torch.stack((delta, text)).float()
-    delta, text = both
+    delta, text = both.unbind()
     # Projection coefficient per channel, summed over the token axis.
-    dot, square = (both * text).sum(2, keepdim=True)
+    dot, square = (both * text).sum(2, keepdim=True).unbind()
     return (text + delta).addcmul(text, _ortho_factor(query, context) * dot / square).to(query.dtype)
 
 
@@ -137,8 +137,8 @@ def _ortho_factor(query: Tensor, context: IdentityContext) -> Tensor:
     """
     heads = len(context.ortho_mask)
     query, key = (split_heads(x, heads).flatten(0, 1) for x in (query, context.key))
-    weights = bmm_to_float32(query, key.transpose(1, 2)).softmax(-1).unflatten(0, (-1, heads))
-    shares = (weights * context.ortho_mask).sum(-1)
+    weights = bmm_to_float32(query, key.transpose(1, 2)).softmax(-1)
+    shares = (weights.view(-1, heads, *weights.shape[1:]) * context.ortho_mask).sum(-1)
     return shares.mean(2, keepdim=True) if heads == 1 else shares.mean(1)[..., None]
 
 

@@ -26,7 +26,7 @@ def attend_in_chunks(query: Tensor, key: Tensor, value: Tensor, max_scores: int)
     attended = torch.empty_like(query)
     scale = query.shape[-1] ** -0.5
     size = max(1, max_scores // (key.shape[0] * key.shape[1]))
-    for part, result in zip(query.split(size, 1), attended.split(size, 1), strict=True):
+    for part, result in zip(torch.split(query, size, 1), torch.split(attended, size, 1), strict=True):
         scores = bmm_to_float32(part, key.transpose(1, 2)).mul_(scale)
         result.copy_(torch.bmm(scores.softmax(-1).to(value.dtype), value))
     return attended
