@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Final, Literal
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
 from bench.counts import roofline
@@ -271,5 +272,8 @@ def channels_last(network: Any) -> Any:
 
 
 def plain_copy(network: Any) -> Any:
-    """The same weights once more, as the libraries lay them out in memory."""
-    return copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    """The same weights once more, as the libraries lay them out in memory, with the libraries' own attention."""
+    copied = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    if hasattr(copied, "set_attn_processor"):
+        copied.set_attn_processor(AttnProcessor2_0())
+    return copied

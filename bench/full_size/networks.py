@@ -35,6 +35,7 @@ from models.pulid_lightning.text_encoder import penultimate
 from models.runtime.load import for_device
 from models.runtime.precision import Precision, precision_of
 from models.runtime.runner import EAGER, Execution
+from models.runtime.vae_attention import vae_for_device
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -96,7 +97,7 @@ def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None
     encoder = made(lambda: IDEncoder(2 * _IDS, (64, 64), _NARROW_TOWER, 80), pulid_lightning.id_encoder, torch.float32)
     return PulidParts(
         unet=unet,
-        vae=made(lambda: _vae(SDXL / "vae"), pulid_lightning.vae, wanted.wide_half),
+        vae=vae_for_device(made(lambda: _vae(SDXL / "vae"), pulid_lightning.vae, wanted.wide_half), device),
         clip_l=made(lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder")), pulid_lightning.clip_l, wanted.half),
         clip_g=made(
             lambda: CLIPTextModelWithProjection(_text(_TEXT_G, "text_encoder_2")),
@@ -128,7 +129,7 @@ def ic_light_parts(device: torch.device, reduced: bool, precision: Precision | N
         unet=made(
             lambda: _unet(ic_light.SD15 / "unet", {**_NARROW_SD15, "in_channels": 8}), ic_light.unet, wanted.half
         ),
-        vae=made(lambda: _vae(ic_light.SD15 / "vae"), ic_light.vae, wanted.wide_half),
+        vae=vae_for_device(made(lambda: _vae(ic_light.SD15 / "vae"), ic_light.vae, wanted.wide_half), device),
         text_encoder=made(
             lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder", ic_light.SD15)), ic_light.text_encoder, wanted.half
         ),

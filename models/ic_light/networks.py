@@ -25,6 +25,7 @@ from models.runtime.state_dicts import StateDict, check_numbers, read_config, re
 from models.runtime.tensor_file import Reading, read, read_all
 from models.runtime.tokenizers import load_tokenizer
 from models.runtime.unet import check_supported
+from models.runtime.vae_attention import vae_for_device
 from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
 from models.weights.installed import WeightSet
@@ -153,7 +154,7 @@ def load_vae(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
         scale = 2 ** (len(network.config.block_out_channels) - 1)
         if (network.config.latent_channels, scale) != (LATENT_CHANNELS, LATENT_SCALE):
             raise WeightsError("it is no VAE of Stable Diffusion 1: its latents are of another kind.")
-        return for_device(network, device)
+        return vae_for_device(network, device)
 
 
 def _renamed(name: str) -> str:

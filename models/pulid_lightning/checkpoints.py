@@ -24,6 +24,7 @@ from models.pulid_lightning.text_encoder import Encode, penultimate
 from models.runtime.fp8 import quantise
 from models.runtime.load import copy_into, for_device, load_part
 from models.runtime.precision import Precision, precision_of
+from models.runtime.vae_attention import vae_for_device
 from models.weights.installed import WeightSet
 
 WORKING_RESERVE: Final = 8 * 1024**3
@@ -182,7 +183,7 @@ def _with_text_encoders_and_vae(
         unet=unet,
         clip_l=penultimate(pool.deduplicate("clip_l", file.clip_l(device, half))),
         clip_g=penultimate(pool.deduplicate("clip_g", file.clip_g(device, half))),
-        vae=pool.deduplicate("vae", for_device(file.vae(device, wide_half), device)),
+        vae=pool.deduplicate("vae", vae_for_device(file.vae(device, wide_half), device)),
     )
 
 

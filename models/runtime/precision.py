@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from models.errors import DeviceUnfit
 from models.options import CpuPrecision
@@ -63,3 +64,11 @@ def accumulate_in_half(device: torch.device) -> None:
     if device.type != "cuda":
         raise DeviceUnfit("FACELIGHT_FP16_ACCUMULATION needs a GPU: other devices have no such matrix products.")
     torch.backends.cuda.matmul.allow_fp16_accumulation = True
+
+
+def bmm_to_float32(a: Tensor, b: Tensor) -> Tensor:
+    """The batched matrix product of [n, rows, k] and [n, k, columns], of any precision, with a result in float32."""
+    if a.is_cuda and a.dtype != torch.float32:
+        return torch.bmm(a, b, out_dtype=torch.float32)
+    # Of this overload there is no kernel but CUDA's, from half precision.
+    return torch.bmm(a.float(), b.float())
