@@ -45,8 +45,8 @@ def rows(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
     if isinstance(endpoint, PulidEndpoint):
         yield from new_face(bench, endpoint)
         yield from other_checkpoint(bench, endpoint)
-    yield from recompilations(bench, endpoint)
     yield from kernels(bench, endpoint)
+    yield from recompilations(bench, endpoint)
 
 
 @torch.inference_mode()

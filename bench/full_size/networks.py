@@ -33,7 +33,9 @@ from models.pulid_lightning.pipeline import PulidLightning
 from models.pulid_lightning.single_file import SDXL
 from models.pulid_lightning.text_encoder import penultimate
 from models.runtime.load import for_device
+from models.runtime.precision import Precision, precision_of
 from models.runtime.runner import EAGER, Execution
+from models.runtime.vae_attention import vae_for_device
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -55,22 +57,6 @@ _NARROW_VAE: Final = {"block_out_channels": [8, 16, 24, 24], "norm_num_groups": 
 _NARROW_TOWER: Final = 64
 _SHRINK_RMBG: Final = 16
 _IDS: Final = 512
-
-
-@dataclass(frozen=True)
-class Precision:
-    """What the large networks compute in; everything else is float32."""
-
-    network: torch.dtype
-    vae: torch.dtype
-
-
-WIDE: Final = Precision(torch.float32, torch.float32)
-
-
-def serving(device: torch.device) -> Precision:
-    """What the endpoints serve in on that device."""
-    return Precision(torch.float16, torch.bfloat16) if device.type == "cuda" else WIDE
 
 
 @dataclass(frozen=True)
@@ -100,28 +86,28 @@ class IcLightParts:
 
 def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None = None) -> PulidParts:
     """Make all networks of pulid-lightning; in the serving precision unless another is named."""
-    wanted = precision or serving(device)
+    wanted = precision or precision_of(device)
 
     def made(narrow: Callable[[], Any], full: Callable[[], Any], dtype: torch.dtype) -> Any:
         return make(narrow if reduced else full, device, dtype)
 
-    unet = pulid_unet(device, reduced, wanted.network)
+    unet = pulid_unet(device, reduced, wanted.half)
     parser = made(lambda: BiSeNet([8] * 5, 8, 16, 4, 16, 19), pulid_lightning.face_parser, torch.float32)
     tower = made(_tower, pulid_lightning.vision_tower, torch.float32)
     encoder = made(lambda: IDEncoder(2 * _IDS, (64, 64), _NARROW_TOWER, 80), pulid_lightning.id_encoder, torch.float32)
     return PulidParts(
         unet=unet,
-        vae=made(lambda: _vae(SDXL / "vae"), pulid_lightning.vae, wanted.vae),
-        clip_l=made(lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder")), pulid_lightning.clip_l, wanted.network),
+        vae=vae_for_device(made(lambda: _vae(SDXL / "vae"), pulid_lightning.vae, wanted.wide_half), device),
+        clip_l=made(lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder")), pulid_lightning.clip_l, wanted.half),
         clip_g=made(
             lambda: CLIPTextModelWithProjection(_text(_TEXT_G, "text_encoder_2")),
             pulid_lightning.clip_g,
-            wanted.network,
+            wanted.half,
         ),
         extractor=IdentityExtractor(parser, EvaClip(tower), encoder, device),
         # Of the tower, which is not called as a whole, the first layer.
         face_networks=(parser, tower.patch_embed, encoder),
-        projections=projections(unet, wanted.network),
+        projections=projections(unet, wanted.half),
         device=device,
     )
 
@@ -134,18 +120,18 @@ def pulid_unet(device: torch.device, reduced: bool, dtype: torch.dtype) -> Any:
 
 def ic_light_parts(device: torch.device, reduced: bool, precision: Precision | None = None) -> IcLightParts:
     """Make all networks of a relighting; in the serving precision unless another is named."""
-    wanted = precision or serving(device)
+    wanted = precision or precision_of(device)
 
     def made(narrow: Callable[[], Any], full: Callable[[], Any], dtype: torch.dtype) -> Any:
         return make(narrow if reduced else full, device, dtype)
 
     return IcLightParts(
         unet=made(
-            lambda: _unet(ic_light.SD15 / "unet", {**_NARROW_SD15, "in_channels": 8}), ic_light.unet, wanted.network
+            lambda: _unet(ic_light.SD15 / "unet", {**_NARROW_SD15, "in_channels": 8}), ic_light.unet, wanted.half
         ),
-        vae=made(lambda: _vae(ic_light.SD15 / "vae"), ic_light.vae, wanted.vae),
+        vae=vae_for_device(made(lambda: _vae(ic_light.SD15 / "vae"), ic_light.vae, wanted.wide_half), device),
         text_encoder=made(
-            lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder", ic_light.SD15)), ic_light.text_encoder, wanted.network
+            lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder", ic_light.SD15)), ic_light.text_encoder, wanted.half
         ),
         matting=made(lambda: Rmbg(_narrow_rmbg()), ic_light.rmbg, torch.float32),
         device=device,
