@@ -9,16 +9,17 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch._inductor.compile_fx import compile_fx
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from bench.full_size.networks import Precision
 from models.runtime.compiler import Compiler
 from models.runtime.load import for_device
-from models.runtime.precision import half_precision, wide_half_precision
+from models.runtime.precision import Precision, precision_of
 from models.runtime.runner import Execution, Runner
 from models.runtime.tree import tree_map
+from models.runtime.vae_attention import vae_for_device
 from tests.lowering.attention import attention_on
 from tests.lowering.evaluations import Evaluation, Recorder, storage_of
 from tests.lowering.fake_cuda import DEVICE, fake_cuda
@@ -27,13 +28,18 @@ from tests.lowering.warm_ups import WarmUpCall
 from workers.engine.model_loader import set_up_cuda
 
 Layout = Callable[[Any, torch.device], Any]
-"""Lays out a network's weights for a device, as `models.runtime.load.for_device` does."""
+"""Makes a network ready for a device, in place, as loading does."""
+
+
+def as_loaded(network: Any, device: torch.device) -> Any:
+    """A network as the loaders of the models leave it on `device`."""
+    return vae_for_device(network, device) if isinstance(network, AutoencoderKL) else for_device(network, device)
 
 
 class Lowering:
     """Runners whose graphs are lowered for the fake device; `graphs` counts them."""
 
-    def __init__(self, layout: Layout = for_device) -> None:
+    def __init__(self, layout: Layout = as_loaded) -> None:
         self.graphs = 0
         self.execution: Final = Execution(Compiler(self._backend), _capture, "fail_on_recompile", required=True)
         """A failure is an error, and so is a call that needs another graph than those of the warm-up."""
@@ -102,7 +108,7 @@ class Lowering:
 
 
 @contextmanager
-def lowering_for(target: Target, assemble: bool = True, layout: Layout = for_device) -> Iterator[Lowering]:
+def lowering_for(target: Target, assemble: bool = True, layout: Layout = as_loaded) -> Iterator[Lowering]:
     """Lower for `target` within this context; once per process.
 
     `assemble`: compile Triton kernels to machine code; else their sources are generated only, in half the time.
@@ -118,7 +124,7 @@ def lowering_for(target: Target, assemble: bool = True, layout: Layout = for_dev
 def served_precision(target: Target) -> Precision:
     """What a worker's networks compute in on `target`."""
     with fake_cuda(target, launch=lambda _kernel, _arguments: None):
-        return Precision(half_precision(DEVICE), wide_half_precision(DEVICE))
+        return precision_of(DEVICE)
 
 
 def _fake(tensor: Tensor) -> Tensor:

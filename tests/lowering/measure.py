@@ -10,11 +10,10 @@ from typing import Any, Final
 
 from torch._dynamo.utils import counters
 
-from models.runtime.load import for_device
 from models.runtime.tree import tree_leaves
 from tests.lowering.counts import MODELS, NETWORKS, Count
 from tests.lowering.evaluations import Evaluation
-from tests.lowering.lowering import Layout, Lowering, lowering_for, served_precision
+from tests.lowering.lowering import Layout, Lowering, as_loaded, lowering_for, served_precision
 from tests.lowering.reports import Report
 from tests.lowering.targets import TARGETS, Target
 from tests.lowering.warm_ups import WarmUpCall, pipeline_of, warm_up_calls
@@ -27,7 +26,7 @@ _GRAPHS: Final = {"compile": 1, "capture": 1, "call": 0}
 
 
 def lower(
-    calls: Sequence[WarmUpCall], target: Target, assemble: bool = True, layout: Layout = for_device, **names: Any
+    calls: Sequence[WarmUpCall], target: Target, assemble: bool = True, layout: Layout = as_loaded, **names: Any
 ) -> Report:
     """Lower the calls for `target`, once per process; `names`: `network` and `model` of a `Count`."""
     report, counts = Report(), {}

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import CompilationFailed
-from models.runtime.load import for_device
 from models.runtime.runner import Runner
 from models.runtime.tree import Pytree
 from models.runtime.unet import attention
-from tests.lowering.lowering import Layout, served_precision
+from tests.lowering.lowering import Layout, as_loaded, served_precision
 from tests.lowering.measure import lower
 from tests.lowering.targets import TARGETS
 from tests.lowering.warm_ups import WarmUpCall, pipeline_of, warm_up_calls
@@ -62,10 +61,10 @@ def keep_layout(network: Any, _device: torch.device) -> Any:
 
 
 MISTAKES: Final[dict[str, tuple[Callable[..., Any], Layout]]] = {
-    "none": (plain, for_device),
-    "graph break": (with_graph_break, for_device),
-    "branch by size": (with_branch_by_size, for_device),
-    "one more launch": (with_one_more_launch, for_device),
+    "none": (plain, as_loaded),
+    "graph break": (with_graph_break, as_loaded),
+    "branch by size": (with_branch_by_size, as_loaded),
+    "one more launch": (with_one_more_launch, as_loaded),
     "contiguous": (plain, keep_layout),
 }
 

@@ -16,7 +16,6 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from bench.counts.counting import META, ReadAsZero
 from bench.full_size.networks import (
-    Precision,
     ic_light_parts,
     ic_light_pipeline,
     make,
@@ -26,6 +25,7 @@ from bench.full_size.networks import (
 )
 from models.pipeline import Pipeline
 from models.runtime.compiler import Compiler
+from models.runtime.precision import Precision
 from models.runtime.runner import Execution, Runner
 from models.runtime.tree import Pytree
 from tests.lowering.counts import Model, Network
@@ -69,7 +69,7 @@ def pipeline_of(model: Model, network: Network, precision: Precision) -> Callabl
         parts = pulid_parts(META, reduced, precision)
         if reduced:
             unet, vae = _with_few_layers(parts.unet), _with_one_block(parts.vae)
-            parts = replace(parts, unet=unet, vae=vae, projections=projections(unet, precision.network))
+            parts = replace(parts, unet=unet, vae=vae, projections=projections(unet, precision.half))
         return lambda execution: pulid_pipeline(parts, execution)
     relighting = ic_light_parts(META, reduced, precision)
     if reduced:
