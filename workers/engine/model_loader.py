@@ -18,6 +18,7 @@ from models.runtime.kernel_cache import set_cache_dirs, stop_compile_workers
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import INSTALLED_NAME, WeightSet
 from workers.engine.device_errors import is_broken_device, is_out_of_memory
+from workers.engine.loading_mark import FOLDER, LoadingMark
 from workers.engine.memory import free_host_memory, shortage
 from workers.settings import WorkerSettings
 from workers.state.registry import ModelReport, ModelState, WorkerReport
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _KERNELS: Final = "compiled"
+_KILLED: Final = (
+    "loading again; the last {} time(s) the worker ended without a word while it loaded this. If the kernel killed it "
+    "for want of memory, the kernel's log says so."
+)
 _FEWER_MODELS: Final = "FACELIGHT_MODELS chooses which models are loaded."
 _TOO_SMALL: Final = "The memory of {} is too small for {}. {} {}"
 
@@ -63,8 +68,16 @@ class LoadedModels:
             self._reports = {**self._reports, slug: report}
             on_change()
 
-        for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].adapts_to_memory):
-            publish(slug, self._load_one(slug, device, partial(publish, slug)))
+        mark = LoadingMark(self._settings.data_dir / FOLDER)
+        try:
+            for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].adapts_to_memory):
+                if killed := mark.killed[slug]:
+                    publish(slug, ModelReport(ModelState.LOADING, detail=_KILLED.format(killed)))
+                mark.loads(slug)
+                publish(slug, self._load_one(slug, device, partial(publish, slug)))
+                mark.has_loaded(slug)
+        finally:
+            mark.remove()
         stop_compile_workers()
 
     def _load_one(self, slug: str, device: torch.device, publish: Callable[[ModelReport], None]) -> ModelReport:
