@@ -81,6 +81,7 @@ class PulidParts:
     vae: Any
     clip_l: Any
     clip_g: Any
+    tower: Any
     extractor: IdentityExtractor
     face_networks: tuple[nn.Module, ...]
     projections: Mapping[int, Projection]
@@ -118,6 +119,7 @@ def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None
             pulid_lightning.clip_g,
             wanted.network,
         ),
+        tower=tower,
         extractor=IdentityExtractor(parser, EvaClip(tower), encoder, device),
         # Of the tower, which is not called as a whole, the first layer.
         face_networks=(parser, tower.patch_embed, encoder),
