@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     place, reduced = Place(options.folder.resolve()), options.reduced
     for folder in (place.mirror, place.data):
         folder.mkdir(parents=True, exist_ok=True)
-    publisher = Publisher(place.mirror, networks(reduced), reduced)
+    publisher = Publisher(place.mirror, networks(reduced), reduced, fill=not reduced)
     lock = read_lock(SHIPPED_LOCK)
     chosen = [it for it in select(lock, (), SelectionOptions(use=[_INSTEAD])).weights if it.name not in options.without]
     further = [it for it in lock.weights if it not in chosen and it.name not in options.without]

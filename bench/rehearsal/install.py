@@ -69,8 +69,9 @@ def needed_bytes(chosen: Sequence[Weight], further: Sequence[Weight], publisher:
 
 
 def missing_bytes(root: Path, needed: int) -> int:
-    """How many of `needed` bytes the disk of `root` does not have; 0 if they fit."""
-    return max(needed - shutil.disk_usage(root).free, 0)
+    """How many of `needed` bytes the disk of `root` lacks, what is there already counted as free; 0 if they fit."""
+    present = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    return max(needed - present - shutil.disk_usage(root).free, 0)
 
 
 def install(report: Report, place: Place, publisher: Publisher, weights: Sequence[Weight]) -> None:
@@ -112,8 +113,8 @@ def _publish(report: Report, place: Place, publisher: Publisher, weight: Weight)
     note = f"{time.process_time() - cpu_s:.1f} CPU s, hashing included; {size:,} bytes"
     report.add(f"{weight.name}: write", seconds, "s", note=note)
     pairs = list(zip(weight.files, written.files, strict=False))
-    # Reduced files have sizes of their own, as have those whose size nobody published.
-    if not publisher.reduced and all(file.size for file in weight.files):
+    # Some weights have no published size.
+    if publisher.fills and all(file.size for file in weight.files):
         exact = [(ours.size or 0) - (file.size or 0) for file, ours in pairs if not publisher.has_free_size(file)]
         free = [(ours.size or 0) - (file.size or 0) for file, ours in pairs if publisher.has_free_size(file)]
         if exact:

@@ -150,9 +150,13 @@ def kind_of_limit() -> str:
 def _new_group(limit: int) -> Path | None:
     lines = Path("/proc/self/cgroup").read_text()
     own = re.search(r"^\d+:memory:(.*)$", lines, re.MULTILINE)
-    root, name = (_V1, "memory.limit_in_bytes") if own else (_V2, "memory.max")
-    own = own or re.search(r"^0::(.*)$", lines, re.MULTILINE)
-    group = root / (own[1].lstrip("/") if own else "") / f"facelight-rehearsal-{os.getpid()}-{time.monotonic_ns()}"
+    if own:
+        parent, name = _V1 / own[1].lstrip("/"), "memory.limit_in_bytes"
+    else:
+        # Beside this process's own group: a group of version 2 has either processes or groups in it.
+        own = re.search(r"^0::(.*)$", lines, re.MULTILINE)
+        parent, name = (_V2 / (own[1].lstrip("/") if own else "")).parent, "memory.max"
+    group = parent / f"facelight-rehearsal-{os.getpid()}-{time.monotonic_ns()}"
     try:
         group.mkdir()
     except OSError:

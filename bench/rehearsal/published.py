@@ -39,9 +39,9 @@ _SDXL_SIZES: Final = "sdxl/config/"
 class Publisher:
     """Writes the published objects of weights into a mirror."""
 
-    def __init__(self, mirror: Path, networks: Networks, reduced: bool) -> None:
-        """Write below `mirror`; the reduced files are as small as their networks, whatever the lock says."""
-        self._mirror, self._networks, self.reduced = mirror, networks, reduced
+    def __init__(self, mirror: Path, networks: Networks, reduced: bool, fill: bool) -> None:
+        """Write below `mirror`; `fill` brings files to the sizes that the lock names, where they are smaller."""
+        self._mirror, self._networks, self._reduced, self.fills = mirror, networks, reduced, fill
         self._contents, self._draw = contents(networks), RandomValues()
 
     def content_of(self, file: WeightFile) -> Content | None:
@@ -60,12 +60,12 @@ class Publisher:
         """About how many bytes the objects of a weight will have."""
         contents = [(file, self.content_of(file)) for file in weight.files]
         return sum(
-            file_size(content) if content else 0 if self.reduced else file.size or 0 for file, content in contents
+            file_size(content) if content else (file.size or 0) if self.fills else 0 for file, content in contents
         )
 
     def publish(self, weight: Weight) -> Weight:
         """Write all objects of a weight; returns its entry for a lock, with sizes and hashes of what was written."""
-        if self.reduced and weight.role == "sdxl_config":
+        if self._reduced and weight.role == "sdxl_config":
             weight = weight.model_copy(update={"files": [*weight.files, *_further_files(self._sdxl_sizes())]})
         files = []
         for file in weight.files:
@@ -87,7 +87,7 @@ class Publisher:
         raise ValueError(file.path)
 
     def _write(self, file: WeightFile, path: Path) -> None:
-        size = None if self.reduced else file.size
+        size = file.size if self.fills else None
         content = self._contents.get(file.path)
         if content is not None and file.converted:
             torch.save({key: torch.from_numpy(self._array(key, content)) for key in content.tensors}, path)
@@ -106,9 +106,9 @@ class Publisher:
 
     def _write_face_network(self, path: Path) -> None:
         if path.name.startswith("scrfd"):
-            write_detector(path, _SEED, *([_NARROW_DETECTOR] if self.reduced else []))
+            write_detector(path, _SEED, *([_NARROW_DETECTOR] if self._reduced else []))
         else:
-            write_recogniser(path, _SEED, *([_NARROW_RECOGNISER] if self.reduced else []))
+            write_recogniser(path, _SEED, *([_NARROW_RECOGNISER] if self._reduced else []))
 
     def _text(self, file: WeightFile) -> bytes:
         """A tokenizer's file or a configuration."""
@@ -118,7 +118,7 @@ class Publisher:
             return published_tokenizer(padding)[path.name]
         if file.path.startswith(_SDXL_SIZES):
             return self._sdxl_sizes()[file.path]
-        if not self.reduced:
+        if not self._reduced:
             return (SD15 / path.parent.name / path.name).read_bytes()
         parts = self._networks.ic_light
         return _sizes_of({"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.text_encoder}[path.parent.name])
@@ -139,7 +139,7 @@ class Publisher:
                 draft = self._path_of(weight, file)
                 archive.write(draft, file.origin, zipfile.ZIP_DEFLATED, compresslevel=1)
                 draft.unlink()
-        if not self.reduced:
+        if self.fills:
             _fill_archive(path, source.size or 0)
         return source.model_copy(update={"size": path.stat().st_size, "sha256": sha256_of(path)})
 
