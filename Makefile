@@ -56,7 +56,7 @@ bench: setup ## count the work and time the serving; results into bench/results 
 	$(PY) bench/cpu.py
 	$(PY) bench/serving.py
 
-rehearsal: setup ## install and serve weight files of the published sizes with random values; 38 GB of disk (ARGS='--reduced')
+rehearsal: setup ## install and serve weight files of the published sizes with random values; 31 GB of disk (ARGS='--reduced')
 	$(PY) -m bench.rehearsal $(ARGS)
 
 docs: setup ## write the tables of the documentation anew

@@ -34,7 +34,10 @@ _LONGEST: Final = 900
 
 def too_little_memory(report: Report, place: Place, served: Mapping[str, Served]) -> None:
     """Half of what pulid-lightning needs beside ic-light."""
-    light, portraits = served[_RELIGHT].anonymous, served[_PORTRAITS].anonymous
+    needed = _needed(report, served, "too little memory")
+    if needed is None:
+        return
+    light, portraits = needed
     limit = light + (portraits - _LIBRARIES) // 2
     with memory_limit(limit) as prefix:
         _refused(report, place, f"limit of {limit / _GB:.1f} GB", served, prefix)
@@ -43,27 +46,21 @@ def too_little_memory(report: Report, place: Place, served: Mapping[str, Served]
 def one_checkpoint_too_many(report: Report, place: Place, served: Mapping[str, Served]) -> None:
     """A limit under which both models are served with one checkpoint, and then two checkpoints."""
     second = next((weight for weight in installed_in(place.weights).weights if weight.role == _SECOND), None)
-    if second is None:
+    needed = _needed(report, served, "one checkpoint too many")
+    if second is None or needed is None:
         return
-    both = served[_RELIGHT].anonymous + served[_PORTRAITS].anonymous - _LIBRARIES
     # A third of its file: its UNet alone is three quarters, in half precision as in the file or in single precision.
-    limit = both + sum(file.size for file in second.files) // 3
+    limit = sum(needed) - _LIBRARIES + sum(file.size for file in second.files) // 3
     if limit > _available():
-        report.add(
-            "limit, one checkpoint: not run", None, "GB", note=f"{limit / _GB:.1f} GB are more than this host has"
-        )
+        note = f"not run: {limit / _GB:.1f} GB are more than this host has"
+        report.add("one checkpoint too many", None, "", note=note)
         return
     name = f"limit of {limit / _GB:.1f} GB"
     with memory_limit(limit) as prefix, _served(place, f"{name}, one checkpoint", prefix) as server:
         states = server.settled(_BOTH, _PATIENCE_S)
         ready = sum(states[slug].ready for slug in _BOTH)
-        report.add(
-            f"{name}, one checkpoint: models served",
-            ready,
-            "",
-            goal="== 2",
-            note=place.without_root(_words(server, _PORTRAITS)),
-        )
+        words = place.without_root(_words(server, _PORTRAITS))
+        report.add(f"{name}, one checkpoint: models served", ready, "", goal="== 2", note=words)
     with memory_limit(limit) as prefix:
         _refused(report, place, f"{name}, two checkpoints", served, prefix, "default,realistic")
 
@@ -75,9 +72,17 @@ def one_truncated_file(report: Report, place: Place, served: Mapping[str, Served
         _refused(report, place, "a truncated checkpoint", served)
 
 
-def limits(report: Report) -> None:
-    """Tell how memory is limited here."""
-    report.add("memory is limited by", None, "", note=kind_of_limit())
+def _needed(report: Report, served: Mapping[str, Served], name: str) -> tuple[int, int] | None:
+    """Anonymous memory that ic-light and pulid-lightning take; None, and a row, if a limit of it would prove nothing."""
+    if served.keys() != set(_BOTH):
+        report.add(name, None, "", note="not run: not both models could be served without a limit")
+        return None
+    needed = served[_RELIGHT].anonymous, served[_PORTRAITS].anonymous
+    if min(needed) < 2 * _LIBRARIES:
+        report.add(name, None, "", note="not run: narrow networks need no more than the libraries")
+        return None
+    report.add(f"{name}: memory is limited by", None, "", note=kind_of_limit())
+    return needed
 
 
 def _refused(
@@ -99,7 +104,7 @@ def _refused(
         report.add(f"{name}: the log", len(lines), "lines", note=place.without_root(" // ".join(lines))[:_LONGEST])
         report.add(f"{name}: workers that ended", len(server.workers) - 1, "", goal="== 0")
         same = states[_RELIGHT].ready and server.request(_RELIGHT).file == served[_RELIGHT].file
-        note = "the same bytes as alone" if same else states[_RELIGHT].detail
+        note = "the same bytes as alone" if same else place.without_root(states[_RELIGHT].detail)
         report.add(f"{name}: {_RELIGHT} serves", float(same), "", goal="== 1", note=note)
 
 

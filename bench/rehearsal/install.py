@@ -62,10 +62,10 @@ class Place:
         return self.root / f"{name}.log"
 
 
-def needed_bytes(chosen: Sequence[Weight], further: Sequence[Weight], publisher: Publisher) -> int:
-    """Bytes on the disk at the worst moment: all that is served, and one weight twice."""
-    sizes = [publisher.size_of(weight) for weight in chosen]
-    return sum(sizes) + max([*sizes, *(2 * publisher.size_of(weight) for weight in further)]) + _SPARE
+def needed_bytes(served: Sequence[Weight], further: Sequence[Weight], publisher: Publisher) -> int:
+    """Bytes on the disk at the worst moment: all that is served and one weight's objects, or one weight twice."""
+    sizes = [publisher.size_of(weight) for weight in served]
+    return max(sum(sizes) + max(sizes), *(2 * publisher.size_of(weight) for weight in further)) + _SPARE
 
 
 def missing_bytes(root: Path, needed: int) -> int:
