@@ -73,7 +73,7 @@ def one_truncated_file(report: Report, place: Place, served: Mapping[str, Served
 
 
 def _needed(report: Report, served: Mapping[str, Served], name: str) -> tuple[int, int] | None:
-    """Anonymous memory that ic-light and pulid-lightning take; None, and a row, if a limit of it would prove nothing."""
+    """Anonymous memory that ic-light and pulid-lightning take; None, and a row, if a limit would prove nothing."""
     if served.keys() != set(_BOTH):
         report.add(name, None, "", note="not run: not both models could be served without a limit")
         return None
@@ -103,8 +103,10 @@ def _refused(
         lines = _warnings(server)
         report.add(f"{name}: the log", len(lines), "lines", note=place.without_root(" // ".join(lines))[:_LONGEST])
         report.add(f"{name}: workers that ended", len(server.workers) - 1, "", goal="== 0")
-        same = states[_RELIGHT].ready and server.request(_RELIGHT).file == served[_RELIGHT].file
-        note = "the same bytes as alone" if same else place.without_root(states[_RELIGHT].detail)
+        same, note = False, place.without_root(states[_RELIGHT].detail)
+        if states[_RELIGHT].ready and _RELIGHT in served:
+            same = server.request(_RELIGHT).file == served[_RELIGHT].file
+            note = "the same bytes as alone" if same else "other bytes than alone"
         report.add(f"{name}: {_RELIGHT} serves", float(same), "", goal="== 1", note=note)
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from bench.rehearsal.install import Place
 from bench.rehearsal.processes import evict, told
-from bench.rehearsal.serving import SIDE, Folders, Picture, Server, serving
+from bench.rehearsal.serving import SIDE, Folders, Picture, RequestRefused, Server, serving
 from bench.report import Report
 from cli.weights.state import installed_in
 from models.catalog import MODELS
@@ -34,10 +34,12 @@ def serve_each(report: Report, place: Place, prefix: tuple[str, ...] = ()) -> di
         log = place.log(f"serve-{slug}")
         evict(place.weights)
         with serving(Folders(place.data, place.weights), (slug,), log, prefix) as server:
-            if _start(report, place, server, slug):
-                served = _repeat(report, server, slug)
-                if served is not None:
-                    found[slug] = served
+            if not _start(report, place, server, slug):
+                continue
+            try:
+                found[slug] = _repeat(report, server, slug)
+            except RequestRefused as error:
+                report.add(f"{slug}: answered", 0, "", goal="== 1", note=str(error))
     return found
 
 

@@ -79,7 +79,7 @@ class Picture:
 
 
 class RequestRefused(Exception):
-    """A request did not end in a picture; `str()` is the server's answer."""
+    """A request did not end in a picture; `str()` is the server's answer, or why there is none."""
 
 
 @dataclass
@@ -127,7 +127,10 @@ class Server:
         photo = base64.b64encode(by_pillow(photograph("astronaut", 512, 512), "PNG")).decode()
         body = {**_REQUESTS[slug], _PHOTO_FIELDS[slug]: photo, "width": SIDE, "height": SIDE, "seed": _SEED}
         cpu_s, began = self.worker.cpu_s, time.monotonic()
-        response = httpx.post(f"{self.url}/v1/{slug}", json=body, timeout=_TIMEOUT_S, trust_env=False)
+        try:
+            response = httpx.post(f"{self.url}/v1/{slug}", json=body, timeout=_TIMEOUT_S, trust_env=False)
+        except httpx.HTTPError as error:
+            raise RequestRefused(f"{slug} did not answer: {error!r}") from error
         seconds = time.monotonic() - began
         if response.status_code != httpx.codes.OK or not response.headers["content-type"].startswith("image/"):
             raise RequestRefused(f"{slug} answered {response.status_code}: {response.text[:500]}")
