@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.exit(f"{place.root} lacks {missing / 1e9:.1f} of {needed / 1e9:.1f} GB: choose another disk with --folder.")
     with Report(f"rehearsal{'-reduced' if reduced else ''}", folder=options.out) as report:
         if "install" in parts:
-            install(report, place, publisher, chosen)
+            install(report, place, publisher, chosen, at_once=reduced)
         if set(parts) & {"serve", *_FAULTS}:
             served = serve_each(report, place)
             for name in (name for name in _FAULTS if name in parts):

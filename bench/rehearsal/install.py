@@ -65,7 +65,7 @@ class Place:
 def needed_bytes(served: Sequence[Weight], further: Sequence[Weight], publisher: Publisher) -> int:
     """Bytes on the disk at the worst moment: all that is served and one weight's objects, or one weight twice."""
     sizes = [publisher.size_of(weight) for weight in served]
-    return max(sum(sizes) + max(sizes), *(2 * publisher.size_of(weight) for weight in further)) + _SPARE
+    return max([sum(sizes) + max(sizes), *(2 * publisher.size_of(weight) for weight in further)]) + _SPARE
 
 
 def missing_bytes(root: Path, needed: int) -> int:
@@ -74,18 +74,20 @@ def missing_bytes(root: Path, needed: int) -> int:
     return max(needed - present - shutil.disk_usage(root).free, 0)
 
 
-def install(report: Report, place: Place, publisher: Publisher, weights: Sequence[Weight]) -> None:
-    """Write and install weights one after the other; each leaves the mirror before the next comes.
+def install(report: Report, place: Place, publisher: Publisher, weights: Sequence[Weight], at_once: bool) -> None:
+    """Write and install weights: each leaves the mirror before the next comes, or all `at_once`.
 
     What an earlier run has left installed stays as it is.
     """
     written = list(read_lock(place.lock).weights) if place.lock.exists() else []
     present = by_name(installed_in(place.weights)).keys() & {weight.name for weight in written}
-    for weight in (weight for weight in weights if weight.name not in present):
-        written.append(_publish(report, place, publisher, weight))
+    missing = [weight for weight in weights if weight.name not in present]
+    for batch in [missing] if at_once else [[weight] for weight in missing]:
+        written += [_publish(report, place, publisher, weight) for weight in batch]
         _fetch(report, place, written, place.weights, place.lock)
-        unpublish(place.mirror, written[-1])
-        _compare(report, place.weights, publisher, weight)
+        for weight in batch:
+            _compare(report, place.weights, publisher, weight)
+            unpublish(place.mirror, weight)
 
 
 def install_further(report: Report, place: Place, publisher: Publisher, weights: Iterable[Weight]) -> None:
@@ -93,8 +95,8 @@ def install_further(report: Report, place: Place, publisher: Publisher, weights:
     for weight in weights:
         written = _publish(report, place, publisher, weight)
         _fetch(report, place, [written], place.further, place.root / "further.lock")
-        unpublish(place.mirror, written)
         _compare(report, place.further, publisher, weight)
+        unpublish(place.mirror, weight)
         shutil.rmtree(place.further)
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from cli.process import die_with_parent
+
 FACELIGHT: Final = str(Path(sys.executable).with_name("facelight"))
 _V1: Final = Path("/sys/fs/cgroup/memory")
 _V2: Final = Path("/sys/fs/cgroup")
@@ -32,6 +34,7 @@ class Usage:
     """What one process took: processor seconds, peaks of resident and of anonymous memory, bytes read from disks."""
 
     command: str
+    parent: int = 0
     cpu_s: float = 0.0
     peak: int = 0
     anonymous: int = 0
@@ -66,9 +69,10 @@ class Watched:
             read=sum(usage.read for usage in all_of),
         )
 
-    def running(self, words: str) -> list[Usage]:
-        """Those whose command line holds `words`, in the order of their start."""
-        return [usage for usage in self.usages.values() if words in usage.command]
+    def started(self, words: str) -> list[Usage]:
+        """Processes that the command itself started and whose command line holds `words`, in that order."""
+        own = [usage for usage in self.usages.values() if usage.parent == self.process.pid]
+        return [usage for usage in own if words in usage.command]
 
     def text(self) -> str:
         """What the command has printed so far."""
@@ -91,6 +95,7 @@ def watched(
             stderr=subprocess.STDOUT,
             env=own | dict(settings),
             start_new_session=True,
+            preexec_fn=die_with_parent,
         )
     found, stop = Watched(process, log), threading.Event()
     watcher = threading.Thread(target=_watch, args=(found, stop), daemon=True)
@@ -219,7 +224,7 @@ def _look(found: Watched, pid: int) -> None:
     if not fields or "VmHWM" not in sizes:
         return
     usage = found.usages.setdefault(pid, Usage(command))
-    usage.command = command
+    usage.command, usage.parent = command, int(fields[_PARENT])
     usage.cpu_s = (int(fields[_USER]) + int(fields[_SYSTEM])) / _TICKS
     usage.peak = max(usage.peak, int(sizes["VmHWM"]) * _KILOBYTE)
     usage.anonymous = max(usage.anonymous, int(sizes["RssAnon"]) * _KILOBYTE)

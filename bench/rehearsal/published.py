@@ -71,8 +71,8 @@ class Publisher:
         for file in weight.files:
             path = self._path_of(weight, file)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._write(file, path)
-            files.append(file.model_copy(update={"size": path.stat().st_size, "sha256": sha256_of(path)}))
+            sha256 = self._write(file, path)
+            files.append(file.model_copy(update={"size": path.stat().st_size, "sha256": sha256}))
         source = weight.source
         if isinstance(source, UrlSource) and source.unpack:
             source = self._archive(weight, source)
@@ -86,20 +86,20 @@ class Publisher:
                 return path.with_name(PurePosixPath(file.origin).name) if item.is_archive else path
         raise ValueError(file.path)
 
-    def _write(self, file: WeightFile, path: Path) -> None:
-        size = file.size if self.fills else None
-        content = self._contents.get(file.path)
-        if content is not None and file.converted:
+    def _write(self, file: WeightFile, path: Path) -> str:
+        """Write a file; returns its SHA-256."""
+        size, content = file.size if self.fills else None, self._contents.get(file.path)
+        if content is not None and not file.converted:
+            return write(path, content, self._draw, size)
+        if content is not None:
             torch.save({key: torch.from_numpy(self._array(key, content)) for key in content.tensors}, path)
-        elif content is not None:
-            write(path, content, self._draw, size)
         elif path.suffix == ".onnx":
             self._write_face_network(path)
-            if size is not None:
-                _fill_onnx(path, size)
+            _fill_onnx(path, size or 0)
         else:
             text = self._text(file)
             path.write_bytes(text + b" " * ((size or 0) - len(text)))
+        return sha256_of(path)
 
     def _array(self, key: str, content: Content) -> Any:
         return self._draw.array(key, content.tensors[key], content.seed_of(key), content.scale)
@@ -150,7 +150,7 @@ def objects_size(mirror: Path, weight: Weight) -> int:
 
 
 def unpublish(mirror: Path, weight: Weight) -> None:
-    """Delete the objects of a weight from the mirror."""
+    """Delete the objects of a weight of the shipped lock from the mirror."""
     for item in items_of(weight):
         (mirror / item.mirror_path).unlink()
 

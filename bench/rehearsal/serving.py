@@ -115,7 +115,7 @@ class Server:
     @property
     def workers(self) -> list[Usage]:
         """What each worker process has taken; there is more than one if one ended."""
-        return self.watched.running(_WORKER)
+        return self.watched.started(_WORKER)
 
     @property
     def worker(self) -> Usage:

@@ -6,6 +6,7 @@ to a multiple of 8, then the data, widest types first, then by name.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -84,19 +85,21 @@ def file_size(content: Content) -> int:
     return len(header_of(content)) + sum(stored.size for stored in content.tensors.values())
 
 
-def write(path: Path, content: Content, draw: Draw, size: int | None = None) -> None:
+def write(path: Path, content: Content, draw: Draw, size: int | None = None) -> str:
     """Write the file; if it is smaller than `size` bytes, spaces in the header make up for that.
 
-    A file that is larger is left as it is.
+    A file that is larger is left as it is. Returns the SHA-256 of what was written.
     """
     header, missing = header_of(content), (size or 0) - file_size(content)
     if missing > 0:
         header = _with_length(header[_LENGTH:] + b" " * missing)
+    digest = hashlib.sha256()
     pieces = (draw(key, stored, content.seed_of(key), content.scale) for key, stored in in_order(content.tensors))
     with path.open("wb") as file:
-        file.write(header)
-        for piece in chain.from_iterable(pieces):
+        for piece in chain([header], chain.from_iterable(pieces)):
             file.write(piece)
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def read_header(path: Path) -> dict[str, Stored]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import zipfile
@@ -44,6 +45,8 @@ FILLED = {
     "pulid/eva02-clip-l-336-timm.safetensors",
 }
 """Files that are larger as published: with metadata that nobody described."""
+SIMILAR = ("dreamshaper-xl-lightning-original", "sdxl-lightning", "proteus-v0.4-lightning", "realvisxl-v5-lightning")
+"""Checkpoints of the same layout as the one that is served."""
 MOST_FILLED = 1_200_000
 
 
@@ -101,7 +104,7 @@ def test_a_written_file_is_read_by_the_library_and_has_the_size_that_is_asked_fo
         seed=5,
     )
     draw, path, size = RandomValues(), tmp_path / "file.safetensors", file_size(content) + 12_345
-    write(path, content, draw, size)
+    assert write(path, content, draw, size) == hashlib.sha256(path.read_bytes()).hexdigest()
     assert path.stat().st_size == size
     assert read_header(path) == content.tensors
     found = load_file(path)
@@ -155,9 +158,12 @@ def test_what_a_command_takes_is_measured(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_a_whole_rehearsal_with_narrow_networks_misses_no_goal(tmp_path: Path):
     folder = tmp_path / "files"
     command = [sys.executable, "-m", "bench.rehearsal", "--reduced", "--folder", str(folder), "--out", str(tmp_path)]
+    for name in SIMILAR:
+        command += ["--without", name]
     subprocess.run(command, check=True, timeout=900, capture_output=True)
     (file,) = tmp_path.glob("rehearsal-reduced-*.json")
     record = Record.model_validate_json(file.read_text())
@@ -168,5 +174,5 @@ def test_a_whole_rehearsal_with_narrow_networks_misses_no_goal(tmp_path: Path):
     for slug in ("pulid-lightning", "ic-light"):
         assert rows[f"{slug}: same bytes for the same seed"].value == 1
     assert "damaged: " in rows["a truncated checkpoint: pulid-lightning refused"].note
-    assert str(folder) not in file.read_text()
+    assert not any(str(folder) in row.note for row in record.rows)
     assert not folder.exists()
