@@ -6,8 +6,10 @@ one, the detector's sizes computed in the graph (Shape, Slice, Concat, Resize), 
 and declared for 640 x 640 px.
 
 Topology: configs/scrfd/scrfd_10g_bnkps.py and arcface_torch/backbones/iresnet.py of deepinsight/insightface, PAFPN of
-mmdetection. The values keep activations near 1. The detector sees a face at about half of the anchors of stride 32, with
-keypoints that lie as in a frontal face, in any picture; the recogniser's embeddings have a norm of about 30.
+mmdetection. The files differ in size by 1 and 4 kB from the published ones, which have other names for their tensors.
+
+The values keep activations near 1. The detector sees a face at about half of the anchors of stride 32, with keypoints
+that lie as in a frontal face, in any picture; the recogniser's embeddings have a norm of about 30.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ _KEYPOINTS: Final = (-0.7, -0.6, 0.7, -0.6, 0.0, 0.1, -0.55, 0.8, 0.55, 0.8)
 _CROP: Final = 112
 _EMBEDDING: Final = 512
 _NORM: Final = 20.0
-"""Usual length of an ArcFace embedding."""
+"""Length of an embedding, a usual one for ArcFace, of features of size 1."""
 _BRANCH: Final = 0.2
 """Size of what a residual block adds, relative to its input."""
 _LINEAR: Final = 0.7
@@ -128,7 +130,9 @@ def write_recogniser(path: Path, seed: int, widths: RecogniserWidths = IRESNET_1
 def _neck(net: _Layers, levels: Sequence[str], widths: DetectorWidths) -> list[str]:
     """PAFPN: a top-down and a bottom-up path over the last three stages."""
     neck = widths.neck
-    laterals = [net.conv(level, width, neck, 1, size=_LINEAR) for level, width in zip(levels, widths.stages[1:], strict=True)]
+    laterals = [
+        net.conv(level, width, neck, 1, size=_LINEAR) for level, width in zip(levels, widths.stages[1:], strict=True)
+    ]
     for index in (1, 0):
         laterals[index] = net.graph.add("Add", laterals[index], net.enlarge(laterals[index + 1], laterals[index]))
     inner = [net.conv(lateral, neck, neck, 3, size=_LINEAR) for lateral in laterals]

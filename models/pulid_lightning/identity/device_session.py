@@ -33,12 +33,11 @@ Not relative to small values: onnxruntime computes a sigmoid with an error of 1e
 class DeviceThread:
     """A thread and a stream of their own for the face networks of a process.
 
-    Faces are found while requests are prepared, which the prefetch thread does beside a run of the main thread, and the
-    main thread does itself when nothing runs. Their work, a few milliseconds, has a stream with priority over the run's:
-    behind the run's kernels it would wait for most of a second, within `run` it would delay every request, and a
-    picture without a face would be known too late to be refused alone. The thread is one and the same for both callers
-    because cuDNN's plans and handles are kept per thread. Graphs are captured in mode `thread_local`, and before any
-    request is prepared.
+    Faces are found while requests are prepared: by the prefetch thread beside a run of the main thread, or by the main
+    thread when nothing runs. Within `run` they would delay every batch, and a picture without a face would be known too
+    late to be refused alone. The stream has priority over the run's, behind whose kernels a few milliseconds of work
+    would wait for most of a second. Both callers share one thread because torch keeps cuDNN's plans per thread. Nothing
+    of a run is shared with it: the memory of graphs is their own, and they are captured before any request is prepared.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -74,7 +73,8 @@ class DeviceThread:
 class DeviceSession:
     """Runs an ONNX network on a device.
 
-    On CUDA convolutions are computed in TF32, torch's default, as they are by onnxruntime there.
+    On CUDA convolutions are computed in TF32, torch's default and onnxruntime's: emulated with random weights, that
+    turns an embedding by 0.05 degrees, and moves no keypoint by 0.1 px.
     """
 
     def __init__(self, path: Path, reference: onnxruntime.InferenceSession, thread: DeviceThread) -> None:
@@ -83,7 +83,7 @@ class DeviceSession:
         It is run on the CPU first, beside `reference`. Raises `UnsupportedGraph` if torch cannot run it or computes
         something else.
         """
-        network = _checked(OnnxNetwork(onnx.load(path)), reference)
+        network = _built(onnx.load(path), reference)
         self._names = [output.name for output in reference.get_outputs()]
         self._network, self._thread = thread.place(network), thread
 
@@ -94,20 +94,20 @@ class DeviceSession:
         return [outputs[name] for name in names]
 
 
-@torch.inference_mode()
-def _checked(network: OnnxNetwork, reference: onnxruntime.InferenceSession) -> OnnxNetwork:
-    """The network, if it computes on a random input what `reference` does."""
-    (named,) = reference.get_inputs()
+def _built(model: onnx.ModelProto, reference: onnxruntime.InferenceSession) -> OnnxNetwork:
+    """The network of a model, if it computes on a random input what `reference` does."""
+    named = reference.get_inputs()[0]
     shape = [side if isinstance(side, int) else default for side, default in zip(named.shape, _SHAPE, strict=True)]
     batch = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    expected = reference.run(None, {named.name: batch})
     try:
-        outputs = [output.numpy() for output in network(torch.from_numpy(batch))]
-    except UnsupportedGraph:
+        network = OnnxNetwork(model)
+        with torch.inference_mode():
+            outputs = [output.numpy() for output in network(torch.from_numpy(batch))]
+    except (UnsupportedGraph, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever torch makes of a graph that it has not seen
+    except Exception as error:  # broad: whatever torch makes of a graph that nobody has tried
         raise UnsupportedGraph(f"{type(error).__name__}: {error}") from error
-    for ours, theirs in zip(outputs, expected, strict=True):
+    for ours, theirs in zip(outputs, reference.run(None, {named.name: batch}), strict=True):
         if ours.shape != theirs.shape:
             raise UnsupportedGraph(f"an output of shape {list(ours.shape)}, onnxruntime's is {list(theirs.shape)}")
         deviation = float(np.abs(ours - theirs).max() / np.abs(theirs).max(initial=1.0))

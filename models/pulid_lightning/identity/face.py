@@ -116,7 +116,9 @@ class FaceFinder:
         try:
             model.session = DeviceSession(path, model.session, thread)
         except UnsupportedGraph as error:
-            reason = f"the face {_NETWORKS[model.taskname]} runs on the CPU, {thread.device} cannot take it: {error}"
+            reason = (
+                f"the face {_NETWORKS[model.taskname]} runs on the CPU instead of {thread.device} because of {error}"
+            )
             _log.warning("%s", reason)
             self.fallbacks.append(reason)
             return

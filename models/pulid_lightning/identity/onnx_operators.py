@@ -152,8 +152,9 @@ def _concat(attributes: Attributes) -> Operation:
     return lambda *values: torch.cat(values, axis)
 
 
-def _shape(_attributes: Attributes) -> Operation:
-    return lambda value: torch.tensor(value.shape, dtype=torch.int64)
+def _shape(attributes: Attributes) -> Operation:
+    part = slice(attributes.pop("start", 0), attributes.pop("end", None))
+    return lambda value: torch.tensor(value.shape[part], dtype=torch.int64)
 
 
 def _gather(attributes: Attributes) -> Operation:

@@ -189,7 +189,10 @@ SUPPORTED = {
         [("Shape", ["x"], {}), ("Gather", ["<", "order"], {}), ("Reshape", ["x", "<"], {})],
         {"order": ints(0, 3, 2, 1)},
     ),
-    "zeros copy sides": ([("Reshape", ["x", "s"], {}), ("Transpose", ["<"], {"perm": [2, 0, 1]})], {"s": ints(0, 0, -1)}),
+    "zeros copy sides": (
+        [("Reshape", ["x", "s"], {}), ("Transpose", ["<"], {"perm": [2, 0, 1]})],
+        {"s": ints(0, 0, -1)},
+    ),
     "parts": (
         [("Slice", ["x", "from", "to", "axes", "steps"], {})],
         {"from": ints(1, -7), "to": ints(2**62, -1), "axes": ints(1, 2), "steps": ints(1, 2)},
@@ -250,10 +253,10 @@ def test_older_operator_sets_are_refused():
 
 
 def test_results_are_released_after_their_last_use(detector: onnx.ModelProto):
-    """At 640 px all results of the narrow network are 8 times as large as those that are needed at a time."""
+    """The largest one, of the first convolution at 640 px, and what is made of it, are all that lives at a time."""
     network = OnnxNetwork(detector).to("meta")
     batch = torch.zeros(1, 3, 640, 640, device="meta")
     peak, total = peak_of_live_bytes(lambda: network(batch))
-    largest = 4 * 8 * 320 * 320
+    largest = 4 * NARROW_DETECTOR.stages[0] * 320 * 320
     assert largest < peak <= 2.5 * largest
-    assert total > 8 * peak / 2
+    assert total > 4 * peak
