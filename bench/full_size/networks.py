@@ -67,6 +67,7 @@ class PulidParts:
     vae: Any
     clip_l: Any
     clip_g: Any
+    tower: Any
     extractor: IdentityExtractor
     face_networks: tuple[nn.Module, ...]
     projections: Mapping[int, Projection]
@@ -104,6 +105,7 @@ def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None
             pulid_lightning.clip_g,
             wanted.half,
         ),
+        tower=tower,
         extractor=IdentityExtractor(parser, EvaClip(tower), encoder, device),
         # Of the tower, which is not called as a whole, the first layer.
         face_networks=(parser, tower.patch_embed, encoder),
