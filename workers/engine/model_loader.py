@@ -71,12 +71,13 @@ class LoadedModels:
         began, model, options = time.monotonic(), MODELS[slug], self._settings.options_of(slug)
         try:
             weights = self._open_weights(model, options) if model.needs_weights else WeightSet.empty()
-            if too_small := shortage(model.memory_needs(weights, device, options), device, self._host_memory()):
-                return _failed(slug, f"{too_small}. {_FEWER_MODELS} {model.memory_hint}")
-            pipeline = model.load(weights, device, options)
-            loaded = time.monotonic()
-            publish(ModelReport(ModelState.LOADING, detail="warming up"))
-            pipeline.warm_up()
+            with weights.verifying(self._hashes):
+                if too_small := shortage(model.memory_needs(weights, device, options), device, self._host_memory()):
+                    raise DeviceUnfit(f"{too_small}. {_FEWER_MODELS} {model.memory_hint}")
+                pipeline = model.load(weights, device, options)
+                loaded = time.monotonic()
+                publish(ModelReport(ModelState.LOADING, detail="warming up"))
+                pipeline.warm_up()
         except (WeightsError, OSError) as error:
             return _failed(slug, f"cannot load: {error}")
         except DeviceUnfit as error:
@@ -116,7 +117,7 @@ class LoadedModels:
 
     def _open_weights(self, model: Model, options: ModelOptions) -> WeightSet:
         root = ensure_weights(self._settings)
-        return WeightSet.open(root, model.slug, self._hashes, skip=model.unused_roles(options))
+        return WeightSet.open(root, model.slug, self._hashes, model.unused_roles(options), defer_hashes=True)
 
 
 def _failed(slug: str, detail: str, error: BaseException | None = None) -> ModelReport:
