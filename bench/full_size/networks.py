@@ -33,8 +33,9 @@ from models.pulid_lightning.pipeline import PulidLightning
 from models.pulid_lightning.single_file import SDXL
 from models.pulid_lightning.text_encoder import penultimate
 from models.runtime.load import for_device
-from models.runtime.precision import half_precision, wide_half_precision
+from models.runtime.precision import Precision, precision_of
 from models.runtime.runner import EAGER, Execution
+from models.runtime.vae_attention import vae_for_device
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -59,19 +60,6 @@ _IDS: Final = 512
 
 
 @dataclass(frozen=True)
-class Precision:
-    """What the large networks compute in; everything else is float32."""
-
-    network: torch.dtype
-    vae: torch.dtype
-
-
-def serving(device: torch.device) -> Precision:
-    """What the endpoints serve in on that device."""
-    return Precision(half_precision(device), wide_half_precision(device))
-
-
-@dataclass(frozen=True)
 class PulidParts:
     """The networks of `pulid-lightning`, on one device; `projections` by layer, `face_networks` to watch."""
 
@@ -79,6 +67,7 @@ class PulidParts:
     vae: Any
     clip_l: Any
     clip_g: Any
+    tower: Any
     extractor: IdentityExtractor
     face_networks: tuple[nn.Module, ...]
     projections: Mapping[int, Projection]
@@ -98,28 +87,29 @@ class IcLightParts:
 
 def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None = None) -> PulidParts:
     """Make all networks of pulid-lightning; in the serving precision unless another is named."""
-    wanted = precision or serving(device)
+    wanted = precision or precision_of(device)
 
     def made(narrow: Callable[[], Any], full: Callable[[], Any], dtype: torch.dtype) -> Any:
         return make(narrow if reduced else full, device, dtype)
 
-    unet = pulid_unet(device, reduced, wanted.network)
+    unet = pulid_unet(device, reduced, wanted.half)
     parser = made(lambda: BiSeNet([8] * 5, 8, 16, 4, 16, 19), pulid_lightning.face_parser, torch.float32)
     tower = made(_tower, pulid_lightning.vision_tower, torch.float32)
     encoder = made(lambda: IDEncoder(2 * _IDS, (64, 64), _NARROW_TOWER, 80), pulid_lightning.id_encoder, torch.float32)
     return PulidParts(
         unet=unet,
-        vae=made(lambda: _vae(SDXL / "vae"), pulid_lightning.vae, wanted.vae),
-        clip_l=made(lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder")), pulid_lightning.clip_l, wanted.network),
+        vae=vae_for_device(made(lambda: _vae(SDXL / "vae"), pulid_lightning.vae, wanted.wide_half), device),
+        clip_l=made(lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder")), pulid_lightning.clip_l, wanted.half),
         clip_g=made(
             lambda: CLIPTextModelWithProjection(_text(_TEXT_G, "text_encoder_2")),
             pulid_lightning.clip_g,
-            wanted.network,
+            wanted.half,
         ),
+        tower=tower,
         extractor=IdentityExtractor(parser, EvaClip(tower), encoder, device),
         # Of the tower, which is not called as a whole, the first layer.
         face_networks=(parser, tower.patch_embed, encoder),
-        projections=projections(unet, wanted.network),
+        projections=projections(unet, wanted.half),
         device=device,
     )
 
@@ -132,18 +122,18 @@ def pulid_unet(device: torch.device, reduced: bool, dtype: torch.dtype) -> Any:
 
 def ic_light_parts(device: torch.device, reduced: bool, precision: Precision | None = None) -> IcLightParts:
     """Make all networks of a relighting; in the serving precision unless another is named."""
-    wanted = precision or serving(device)
+    wanted = precision or precision_of(device)
 
     def made(narrow: Callable[[], Any], full: Callable[[], Any], dtype: torch.dtype) -> Any:
         return make(narrow if reduced else full, device, dtype)
 
     return IcLightParts(
         unet=made(
-            lambda: _unet(ic_light.SD15 / "unet", {**_NARROW_SD15, "in_channels": 8}), ic_light.unet, wanted.network
+            lambda: _unet(ic_light.SD15 / "unet", {**_NARROW_SD15, "in_channels": 8}), ic_light.unet, wanted.half
         ),
-        vae=made(lambda: _vae(ic_light.SD15 / "vae"), ic_light.vae, wanted.vae),
+        vae=vae_for_device(made(lambda: _vae(ic_light.SD15 / "vae"), ic_light.vae, wanted.wide_half), device),
         text_encoder=made(
-            lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder", ic_light.SD15)), ic_light.text_encoder, wanted.network
+            lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder", ic_light.SD15)), ic_light.text_encoder, wanted.half
         ),
         matting=made(lambda: Rmbg(_narrow_rmbg()), ic_light.rmbg, torch.float32),
         device=device,

@@ -14,7 +14,7 @@ from torch import Tensor
 from models.errors import InputRefused, NonFiniteResult
 from models.ic_light import prompt, vae
 from models.ic_light.conditioning import cut_out, light_gradient, resize_and_center_crop, to_rgb
-from models.ic_light.networks import Networks, load_networks
+from models.ic_light.networks import Networks, load_networks, network_needs
 from models.ic_light.options import Options
 from models.ic_light.params import Params
 from models.ic_light.sampling import (
@@ -33,10 +33,11 @@ from models.ic_light.warm_up import WarmUp, default_params
 from models.imaging.decode import decode
 from models.imaging.png_encoder import encode_png
 from models.imaging.resample import resample
+from models.model import MemoryNeed
 from models.outcomes import non_finite, outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.runtime.lru import LRUCache
-from models.runtime.precision import accumulate_in_half
+from models.runtime.precision import accumulate_in_half, serving_precision
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.weights.installed import WeightSet
 
@@ -273,11 +274,17 @@ def unused_roles(_options: Options) -> set[str]:
     return set()
 
 
+def memory_needs(weights: WeightSet, device: torch.device, options: Options) -> list[MemoryNeed]:
+    """What `load` takes by part, from the headers of the files; raises `WeightsError`."""
+    return network_needs(weights, serving_precision(device, options.cpu_precision, weights.kind))
+
+
 def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> IcLight:
     """Load the model onto `device`; raises `WeightsError`, or `DeviceUnfit` for an option that it cannot serve."""
     if options.fp16_accumulation:
         accumulate_in_half(device)
-    return IcLight(load_networks(weights, device), options, execution_for(device, options.compile))
+    precision = serving_precision(device, options.cpu_precision, weights.kind)
+    return IcLight(load_networks(weights, device, precision), options, execution_for(device, options.compile))
 
 
 def _counter(on_step: OnStep, total: int) -> Callable[[], None]:

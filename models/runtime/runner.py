@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 import torch
@@ -68,10 +69,10 @@ def execution_for(device: torch.device, compile_: Compile) -> Execution:
     return Execution(Compiler(mode=mode), capturer, dynamic=compile_ != "fixed", required=compile_ in ("on", "max"))
 
 
-def execution_report(steps: Runner[Any], *others: Runner[Any]) -> ExecutionReport:
-    """The mode of the runner of the denoise steps, and what any of the runners could not compile or capture."""
-    fallbacks = [fallback for runner in (steps, *others) for fallback in runner.fallbacks]
-    return ExecutionReport(steps.mode, "; ".join(fallbacks))
+def execution_report(steps: Runner[Any], *others: Runner[Any], fallbacks: Iterable[str] = ()) -> ExecutionReport:
+    """The mode of the runner of the denoise steps; what any runner could not compile or capture, and `fallbacks`."""
+    all_fallbacks = [*chain.from_iterable(runner.fallbacks for runner in (steps, *others)), *fallbacks]
+    return ExecutionReport(steps.mode, "; ".join(all_fallbacks))
 
 
 class Runner(Generic[Result]):
