@@ -18,11 +18,11 @@ from models.ic_light.matting import Matting, RmbgMatting
 from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
 from models.ic_light.prompt import CHUNK
 from models.ic_light.vae import LATENT_CHANNELS, LATENT_SCALE
-from models.runtime.load import Loaded, empty, fill, for_device, load_part
+from models.runtime.load import Loaded, empty, fill, load_part
 from models.runtime.precision import half_precision, wide_half_precision
 from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require, under
 from models.runtime.tokenizers import load_tokenizer
-from models.runtime.unet import check_supported
+from models.runtime.unet import check_supported, unet_for_device
 from models.runtime.vae_attention import vae_for_device
 from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
@@ -170,7 +170,7 @@ def load_unet(base: Folder, offset: Path, channels: int, dtype: torch.dtype, dev
         }
         # Assigned, not copied: the network was built without storage.
         unet.load_state_dict(merged, assign=True)
-    return for_device(unet.eval(), device)
+    return unet_for_device(unet.eval(), device)
 
 
 def _read_unet(path: Path, config: Path, like: StateDict) -> StateDict:

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from models.pulid_lightning.options import CheckpointMemory
 from models.pulid_lightning.single_file import SingleFile
-from models.pulid_lightning.text_encoder import Encode, penultimate
 from models.runtime.fp8 import quantise
-from models.runtime.load import for_device, load_part
+from models.runtime.load import load_part
 from models.runtime.precision import half_precision, wide_half_precision
 from models.runtime.state_dicts import count_elements
+from models.runtime.unet import unet_for_device
 from models.runtime.vae_attention import vae_for_device
 from models.weights.installed import WeightSet
 
@@ -39,8 +39,8 @@ class Checkpoint:
 
     unet: Any
     vae: Any
-    clip_l: Encode
-    clip_g: Encode
+    clip_l: Any
+    clip_g: Any
 
 
 class Checkpoints:
@@ -112,7 +112,7 @@ def load_checkpoint(
     UNet, which is not deduplicated then: the pool would keep what was quantised. Raises `WeightsError`.
     """
     pool = pool or TensorPool()
-    unet = for_device(file.unet(device, half_precision(device)), device)
+    unet = unet_for_device(file.unet(device, half_precision(device)), device)
     if fp8:
         quantise(unet)
     else:
@@ -147,8 +147,8 @@ def _with_text_encoders_and_vae(unet: Any, file: SingleFile, device: torch.devic
     return Checkpoint(
         unet=unet,
         vae=pool.deduplicate("vae", vae_for_device(file.vae(device, wide_half_precision(device)), device)),
-        clip_l=penultimate(pool.deduplicate("clip_l", file.clip_l(device, half))),
-        clip_g=penultimate(pool.deduplicate("clip_g", file.clip_g(device, half))),
+        clip_l=pool.deduplicate("clip_l", file.clip_l(device, half)),
+        clip_g=pool.deduplicate("clip_g", file.clip_g(device, half)),
     )
 
 

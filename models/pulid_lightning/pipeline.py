@@ -33,6 +33,7 @@ from models.runtime.fp8 import require_fp8
 from models.runtime.load import load_part
 from models.runtime.lru import LRUCache
 from models.runtime.precision import half_precision
+from models.runtime.projections import weights_for_device
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.runtime.state_dicts import read_state_dict
 from models.weights.file_errors import file_errors
@@ -63,7 +64,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         self._face_finder, self._tokenizers = faces, tokenizers
         self._checkpoints, self._device = checkpoints, device
         self._faces: LRUCache[FoundFace] = LRUCache(FACE_CACHE_SIZE)
-        self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device)
+        self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device, execution)
         self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
         self._is_eager = execution == EAGER
 
@@ -105,8 +106,8 @@ class PulidLightning(Pipeline[Params, Prepared]):
 
     @property
     def execution(self) -> ExecutionReport:
-        """How the UNet is executed, and what of the UNet and the VAE is slower than was chosen."""
-        return execution_report(self._predict, self._decode)
+        """How the UNet is executed, and what of the UNet, the VAE and the text encoders is slower than was chosen."""
+        return execution_report(self._predict, self._decode, self._conditions.encode)
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
@@ -181,6 +182,8 @@ def _load_adapter(path: Path, device: torch.device) -> tuple[IdentityEncoder, di
     # In the UNet's precision, for the keys and values meet its queries.
     dtype = half_precision(device)
     projections = {layer: weight.to(device, dtype) for layer, weight in adapter.projections.items()}
+    weights_for_device([projection.key for projection in projections.values()], device)
+    weights_for_device([projection.value for projection in projections.values()], device)
     encoder = load_encoder(adapter.encoder, device)
     with torch.inference_mode():
         width = encoder(*encoder.zeros(2, device)).shape[-1]
