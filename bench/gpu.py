@@ -1,10 +1,10 @@
 """How fast requests are on a device, against diffusers in several ways and against the device's own limit.
 
-`python -m bench.gpu --only a|b|ref|stages|all`. Networks are of full size with random weights, made on the device; no
-file is read and no network connection is made. `reference` is the published implementation's way, `diffusers` plain
-diffusers with batched guidance, `diffusers_compiled` the same under `torch.compile` with max-autotune; the roofline is
-the minimum of work at the rate of large matrix products. Without an accelerator the same runs on the processor:
-`--device cpu --reduced`.
+`python -m bench.gpu --only attention|a|b|stages|sizes|ref|all`. Networks are of full size with random weights, made on
+the device; no file is read and no network connection is made. `reference` is the published implementation's way,
+`diffusers` plain diffusers with batched guidance, `diffusers_compiled` the same under `torch.compile` with
+max-autotune; the roofline is the minimum of work at the rate of large matrix products. Without an accelerator the same
+runs on the processor: `--device cpu --reduced`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ from typing import Final, get_args
 
 import torch
 
-from bench.device import compiled, requests, stages
+from bench.device import attention, compiled, requests, sizes, stages
 from bench.device.compiled import Compilation
 from bench.device.endpoints import Endpoint, IcLightEndpoint, PulidEndpoint
 from bench.device.requests import Bench
 from bench.report import RESULTS, Report, Row
 from models.options import Compile
 from models.runtime.runner import Execution, execution_for
+from workers.engine.model_loader import set_up_cuda
 
-SECTIONS: Final = ("a", "b", "stages", "ref")
-"""Requests of both endpoints, where their time goes, and `diffusers_compiled`: in the order of `all`."""
+SECTIONS: Final = ("attention", "a", "b", "stages", "sizes", "ref")
+"""Attention by kernel, requests of both endpoints, where their time goes, requests of unseen sizes, and
+`diffusers_compiled`: in the order of `all`, in which attention is timed before anything is warm."""
 
 
 class Session:
@@ -43,7 +45,9 @@ class Session:
 
     def rows(self, section: str) -> Iterator[Row]:
         """The rows of one of `SECTIONS`."""
-        if section == "a":
+        if section == "attention":
+            yield from attention.rows(self._bench, self._pulid, self._ic_light)
+        elif section == "a":
             yield from requests.rows(self._bench, self._pulid)
         elif section == "b":
             yield from requests.rows(self._bench, self._ic_light)
@@ -55,6 +59,8 @@ class Session:
     def _of_both(self, section: str, endpoint: Endpoint) -> Iterator[Row]:
         if section == "stages":
             return stages.rows(self._bench, endpoint)
+        if section == "sizes":
+            return sizes.rows(self._bench, endpoint)
         return compiled.rows(self._bench, endpoint, self._compilation)
 
     @cached_property
@@ -70,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Measure what the arguments choose; the path of the result."""
     arguments = _parser().parse_args(argv)
     device = torch.device(arguments.device)
+    if device.type == "cuda":
+        set_up_cuda(device)
     bench = Bench(device, arguments.reduced, arguments.repeats)
     session = Session(bench, execution_for(device, arguments.compile), Compilation(arguments.backend))
     what = f"gpu-{arguments.only}{'-reduced' if arguments.reduced else ''}"

@@ -28,8 +28,7 @@ _FILES: Final = torch.float16
 def ours_sdxl(folder: Path) -> list[Tensor]:
     """A checkpoint as it is served on a CPU."""
     checkpoint: Checkpoint = load_checkpoint(_single_file(folder), _CPU, precision=_SERVED)
-    encoders: list[Any] = [checkpoint.clip_l, checkpoint.clip_g]  # functions around networks
-    return _tensors((checkpoint.unet, checkpoint.vae, *(it.__closure__[0].cell_contents for it in encoders)))
+    return _tensors((checkpoint.unet, checkpoint.vae, checkpoint.clip_l, checkpoint.clip_g))
 
 
 def diffusers_sdxl(folder: Path) -> list[Tensor]:

@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
 
-Compile = Literal["auto", "off", "on", "max"]
-"""Whether networks are compiled: on CUDA only, never, always, or always with a search for the fastest kernels."""
+Compile = Literal["auto", "fixed", "off", "on", "max"]
+"""Whether networks are compiled: on CUDA only, there for the sizes of default requests alone, never, always, or always
+with a search for the fastest kernels."""
 
 
 CpuPrecision = Literal["auto", "float32", "bfloat16"]
@@ -38,10 +39,16 @@ class ModelOptions(BaseModel):
     compile: Compile = Field(
         "auto",
         description="Compile networks at start, before anything is served: `auto` does so for a GPU alone, and falls "
-        "back to eager execution where it fails, which the log and `/health/ready` say; `off` never does; `on` always "
-        "does, and a model for which it fails is not served; `max` is `on` with a search for the fastest kernels, "
-        "which takes many minutes at the first start. Kernels are kept for later starts: in TORCHINDUCTOR_CACHE_DIR "
-        "and TRITON_CACHE_DIR, else in `compiled` in the data folder.",
+        "back to eager execution where it fails, which the log and `/health/ready` say; `fixed` is `auto` for the "
+        "sizes of default requests alone: other sizes run eagerly, and the first start is shorter; `off` never does; "
+        "`on` always does, and a model for which it fails is not served; `max` is `on` with a search for the fastest "
+        "kernels, which takes many minutes at the first start. Kernels are kept for later starts: in "
+        "TORCHINDUCTOR_CACHE_DIR and TRITON_CACHE_DIR, else in `compiled` in the data folder.",
+    )
+    fp16_accumulation: bool = Field(
+        False,
+        description="Sum up float16 matrix products in float16: GeForce cards multiply at twice the rate then, other "
+        "GPUs gain nothing. **Changes pictures** slightly, those of every model of the worker. Needs a GPU.",
     )
     cpu_precision: CpuPrecision = Field(
         "auto",

@@ -1,4 +1,4 @@
-"""The interface between the worker and a model: prepare and finish on the CPU, run on the device."""
+"""The interface between the worker and a model: prepare, run on the device, finish."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Pipeline(ABC, Generic[Params, Prepared]):
 
     @abstractmethod
     def prepare(self, params: Params, images: Mapping[str, bytes]) -> Prepared:
-        """Everything that needs no accelerator: decode images, detect the face, tokenise.
+        """What another thread may do while `run` computes other requests: decode images, detect the face, tokenise.
 
         `images` maps each image field of `params` to the uploaded file. `params.seed` is resolved: never negative.
         Raises `InputRefused` for input that cannot be served.

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench.device.endpoints import Endpoint
-from bench.device.requests import Bench
+from bench.device.requests import Bench, by_default
 from bench.report import Row, row
 from bench.timing import Timing, interleaved
 
@@ -47,7 +47,7 @@ def rows(bench: Bench, endpoint: Endpoint, compilation: Compilation) -> Iterator
     name, prepared = endpoint.name, endpoint.prepare()
     start = time.perf_counter()
     try:
-        plain = endpoint.compiled_request(prepared, compilation)
+        plain = by_default(endpoint.compiled_request(prepared, compilation))
         plain()
         plain()
     except Exception as error:  # noqa: BLE001 - whatever the compiler lacks here, the rest of the run is worth having

@@ -95,7 +95,7 @@ def evaluations(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
         endpoint.pipeline.run([prepared], ignore_step)
     for call in _one_of_each_size(calls):
         size = tuple(call.inputs[0].shape[2:])
-        plain: dict[str, Work] = {way: endpoint.evaluation(way, prepared, call) for way in WAYS}
+        plain: dict[str, Work] = {way: by_default(endpoint.evaluation(way, prepared, call)) for way in WAYS}
         timings = interleaved({"ours": call.again, **plain}, bench.device, bench.repeats)
         roofline = bench.roofline(endpoint.least_evaluation(*size))
         name = f"{endpoint.name}: evaluation at {size[0]}x{size[1]},"
@@ -112,7 +112,7 @@ def evaluations(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
 def requests(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
     """A default request, its face and texts known, from latents to pictures on the host."""
     prepared = endpoint.prepare()
-    plain: dict[str, Work] = {way: endpoint.request(way, prepared) for way in WAYS}
+    plain: dict[str, Work] = {way: by_default(endpoint.request(way, prepared)) for way in WAYS}
     timings = interleaved({"ours": endpoint.run(prepared), **plain}, bench.device, bench.repeats)
     roofline = bench.roofline(endpoint.least(1))
     yield row(f"{endpoint.name}: request, roofline", roofline, "ms", note=f"{endpoint.least(1) / 1e12:.4g} TFLOP")
@@ -123,6 +123,20 @@ def requests(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
     for way in WAYS:
         ratio = timings[way].median / ours
         yield row(f"{endpoint.name}: request, {way} / ours", ratio, "", endpoint.goal(f"{way} / ours"))
+
+
+def by_default(work: Work) -> Work:
+    """A baseline's work with the attention kernel that torch chooses; ours never has cuDNN's, see `set_up_cuda`."""
+
+    def done() -> Any:
+        ours = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        try:
+            return work()
+        finally:
+            torch.backends.cuda.enable_cudnn_sdp(ours)
+
+    return done
 
 
 @torch.inference_mode()

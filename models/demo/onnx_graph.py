@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET: Final = 19
-_IR_VERSION: Final = 9
+_IR_VERSIONS: Final = {11: 6, OPSET: 9}
+"""The file format's version that came with an operator set."""
 
 
 class Graph:
@@ -56,9 +57,9 @@ def floats(name: str, shape: Sequence[int | str | None]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
 
 
-def save(graph: onnx.GraphProto, file: Path) -> None:
-    """Check the graph and write it as a model file."""
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="facelight")
-    model.ir_version = _IR_VERSION
+def save(graph: onnx.GraphProto, file: Path, opset: int = OPSET) -> None:
+    """Check the graph and write it as a model file; `opset` is 11 or `OPSET`."""
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="facelight")
+    model.ir_version = _IR_VERSIONS[opset]
     onnx.checker.check_model(model)
     onnx.save(model, file)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, TypeVar
@@ -19,10 +20,11 @@ from torch import Tensor, nn
 from models.model import MemoryNeed
 from models.pulid_lightning.options import CheckpointMemory
 from models.pulid_lightning.single_file import Part, SingleFile
-from models.pulid_lightning.text_encoder import Encode, penultimate
 from models.runtime.fp8 import quantise
-from models.runtime.load import copy_into, for_device, load_part
+from models.runtime.load import copy_into, load_part
 from models.runtime.precision import Precision, precision_of
+from models.runtime.unet import unet_for_device
+from models.runtime.vae_attention import vae_for_device
 from models.weights.installed import WeightSet
 
 WORKING_RESERVE: Final = 8 * 1024**3
@@ -39,8 +41,8 @@ class Checkpoint:
 
     unet: Any
     vae: Any
-    clip_l: Encode
-    clip_g: Encode
+    clip_l: Any
+    clip_g: Any
 
 
 class Checkpoints:
@@ -120,7 +122,7 @@ def load_checkpoint(
     then: the pool would keep what was quantised. Raises `WeightsError`.
     """
     pool, precision = pool or TensorPool(), precision or precision_of(device)
-    unet = for_device(file.unet(device, precision.half), device)
+    unet = unet_for_device(file.unet(device, precision.half), device)
     if fp8:
         quantise(unet)
     else:
@@ -179,9 +181,9 @@ def _with_text_encoders_and_vae(
     half, wide_half = precision
     return Checkpoint(
         unet=unet,
-        clip_l=penultimate(pool.deduplicate("clip_l", file.clip_l(device, half))),
-        clip_g=penultimate(pool.deduplicate("clip_g", file.clip_g(device, half))),
-        vae=pool.deduplicate("vae", for_device(file.vae(device, wide_half), device)),
+        clip_l=pool.deduplicate("clip_l", file.clip_l(device, half)),
+        clip_g=pool.deduplicate("clip_g", file.clip_g(device, half)),
+        vae=pool.deduplicate("vae", vae_for_device(file.vae(device, wide_half), device)),
     )
 
 
@@ -229,6 +231,9 @@ def _lock_pages(block: Tensor, device: torch.device) -> None:
         status = int(runtime.cudaHostRegister(block.data_ptr(), block.nbytes, 0))
     if status:
         _log.warning("memory cannot be page-locked (CUDA error %d): switching checkpoints will take longer", status)
+        # The refusal stays the runtime's last error, which the next kernel launch reports as its own.
+        with suppress(torch.AcceleratorError):
+            torch.ones(1, device=device)
 
 
 class TensorPool:

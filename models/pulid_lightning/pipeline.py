@@ -33,7 +33,8 @@ from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.runtime.fp8 import require_fp8
 from models.runtime.load import load_part
 from models.runtime.lru import LRUCache
-from models.runtime.precision import serving_precision
+from models.runtime.precision import accumulate_in_half, identity_precision, serving_precision
+from models.runtime.projections import weights_for_device
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.runtime.state_dicts import read_state_dict, size_in
 from models.weights.file_errors import file_errors
@@ -64,7 +65,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         self._face_finder, self._tokenizers = faces, tokenizers
         self._checkpoints, self._device = checkpoints, device
         self._faces: LRUCache[FoundFace] = LRUCache(FACE_CACHE_SIZE)
-        self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device)
+        self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device, execution)
         self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
         self._is_eager = execution == EAGER
 
@@ -95,19 +96,24 @@ class PulidLightning(Pipeline[Params, Prepared]):
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Compile for all sizes; for each checkpoint capture the graphs of a default request and run one."""
+        """For each checkpoint compile for all sizes, capture the graph of a default request, and run one.
+
+        What was compiled for the first checkpoint serves the others in moments; one that it does not serve is compiled.
+        """
         if self._is_eager:
             return
         warm_up = WarmUp(self._tokenize, self._conditions, self._predict, self._decode)
-        warm_up.compile(self._checkpoints.activate(self.variants[0]), self.variants[0])
         for name in self.variants:
-            warm_up.capture(self._checkpoints.activate(name), name)
+            checkpoint = self._checkpoints.activate(name)
+            warm_up.compile(checkpoint, name)
+            warm_up.capture(checkpoint, name)
             self.run([warm_up.request(default_of(name))], lambda _step, _total: None)
 
     @property
     def execution(self) -> ExecutionReport:
-        """How the UNet is executed, and what of the UNet and the VAE is slower than was chosen."""
-        return execution_report(self._predict, self._decode)
+        """How the UNet is executed, and what is slower than was chosen."""
+        runners = self._predict, self._decode, self._conditions.encode
+        return execution_report(*runners, fallbacks=self._face_finder.fallbacks)
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
@@ -144,18 +150,16 @@ def unused_roles(options: Options) -> set[str]:
 
 def memory_needs(weights: WeightSet, device: torch.device, options: Options) -> list[MemoryNeed]:
     """What `load` takes by part, from the headers of the files; raises `WeightsError`."""
-    precision = serving_precision(device, options.cpu_precision, weights.kind)
-    faces = weights.folder("face_analysis").ending_in(".onnx")
+    precision, identity = serving_precision(device, options.cpu_precision, weights.kind), identity_precision(device)
+    face_bytes = sum(path.stat().st_size for path in weights.folder("face_analysis").ending_in(".onnx"))
     needs = [
-        MemoryNeed("face_analysis", host=sum(path.stat().st_size for path in faces)),
-        *(
-            MemoryNeed(role, device=size_in(read_state_dict(weights[role]), torch.float32, prefix))
-            for role, prefix in (("face_parser", ""), ("eva_clip", "visual."))
-        ),
+        MemoryNeed("face_analysis", device=face_bytes if device.type == "cuda" else 0, host=face_bytes),
+        MemoryNeed("face_parser", device=size_in(read_state_dict(weights["face_parser"]), torch.float32)),
+        MemoryNeed("eva_clip", device=size_in(read_state_dict(weights["eva_clip"]), identity, "visual.")),
     ]
     with file_errors(weights["pulid_adapter"]):
         adapter = read_adapter(weights["pulid_adapter"])
-        encoder, projections = size_in(adapter.encoder, torch.float32), 0
+        encoder, projections = size_in(adapter.encoder, identity), 0
         for it in adapter.projections.values():
             projections += size_in({"key": it.key, "value": it.value}, precision.half)
     needs.append(MemoryNeed("pulid_adapter", device=encoder + projections))
@@ -166,7 +170,7 @@ def memory_needs(weights: WeightSet, device: torch.device, options: Options) -> 
 def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> PulidLightning:
     """Load every network onto `device`, the checkpoints last; raises `WeightsError`.
 
-    Noise is always sampled on the CPU.
+    Raises `DeviceUnfit` for an option that `device` cannot serve. Noise is always sampled on the CPU.
     """
 
     def part(role: str, load: Callable[[Path], Part]) -> Part:
@@ -174,8 +178,12 @@ def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_O
 
     if options.fp8:
         require_fp8(device)
+    if options.fp16_accumulation:
+        accumulate_in_half(device)
     precision = serving_precision(device, options.cpu_precision, weights.kind)
-    faces = part("face_analysis", lambda _path: FaceFinder(weights.folder("face_analysis")))
+    # Without an accelerator onnxruntime is the faster way to run them.
+    accelerator = device if device.type == "cuda" else None
+    faces = part("face_analysis", lambda _path: FaceFinder(weights.folder("face_analysis"), accelerator))
     tokenizers = load_tokenizers(weights.folder("sdxl_config"))
     parser = part("face_parser", lambda path: load_bisenet(read_state_dict(path), device))
     eva = part("eva_clip", lambda path: load_eva_clip(read_state_dict(path), device))
@@ -206,6 +214,8 @@ def _load_adapter(
     adapter = read_adapter(path)
     # In the UNet's precision, for the keys and values meet its queries.
     projections = place_projections(adapter.projections, device, dtype)
+    weights_for_device([projection.key for projection in projections.values()], device)
+    weights_for_device([projection.value for projection in projections.values()], device)
     encoder = load_encoder(adapter.encoder, device)
     with torch.inference_mode():
         width = encoder(*encoder.zeros(2, device)).shape[-1]

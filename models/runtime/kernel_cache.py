@@ -1,4 +1,5 @@
-"""The compilers' caches on disk, which the next start uses, and their worker processes, which end after compiling."""
+"""What the compilers need of the machine: their caches on disk, which the next start uses, the driver's library, and
+their worker processes, which end after compiling."""
 
 from __future__ import annotations
 
@@ -9,7 +10,10 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
+_MAPPED: Final = Path("/proc/self/maps")
+_LIBCUDA: Final = "libcuda.so.1"
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +51,21 @@ def _temporary(wanted: Path, error: OSError) -> str:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     _log.warning("compiled kernels cannot be cached in %s (%s); they are removed at exit", wanted, error.strerror)
     return folder
+
+
+def locate_libcuda(mapped: Path = _MAPPED) -> None:
+    """Tell Triton where the driver's library is that this process has loaded, unless its own variable does.
+
+    It asks the linker's cache otherwise, which names no driver where a container's tree is read-only or the driver lies
+    elsewhere, and then compiles nothing. `mapped` lists the process's mapped files.
+    """
+    folders = dict.fromkeys(
+        Path(line.split(maxsplit=5)[-1].strip()).parent
+        for line in mapped.read_text().splitlines()
+        if "libcuda.so" in line
+    )
+    if found := [folder for folder in folders if (folder / _LIBCUDA).exists()]:
+        os.environ.setdefault("TRITON_LIBCUDA_PATH", str(found[0]))
 
 
 def stop_compile_workers() -> None:

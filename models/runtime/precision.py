@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
+from models.errors import DeviceUnfit
 from models.options import CpuPrecision
 
 _AMPERE: Final = (8, 0)
@@ -52,3 +54,29 @@ def cpu_multiplies_bfloat16() -> bool:
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name, False) for name in _MULTIPLIES_BFLOAT16)
     return any(getattr(torch.cpu, query, bool)() for query in _QUERIES)
+
+
+def accumulate_in_half(device: torch.device) -> None:
+    """Have this process sum up its float16 matrix products in float16; raises `DeviceUnfit` without a GPU.
+
+    GeForce cards multiply at twice the rate then. Convolutions, attention and bfloat16 are summed up as before.
+    """
+    if device.type != "cuda":
+        raise DeviceUnfit("FACELIGHT_FP16_ACCUMULATION needs a GPU: other devices have no such matrix products.")
+    torch.backends.cuda.matmul.allow_fp16_accumulation = True
+
+
+def identity_precision(device: torch.device) -> torch.dtype:
+    """Precision of the vision tower and the identity encoder: float16 on CUDA, float32 elsewhere.
+
+    Float32 products do without tensor cores there, and take twice the memory.
+    """
+    return torch.float16 if device.type == "cuda" else torch.float32
+
+
+def bmm_to_float32(a: Tensor, b: Tensor) -> Tensor:
+    """The batched matrix product of [n, rows, k] and [n, k, columns], of any precision, with a result in float32."""
+    if a.is_cuda and a.dtype != torch.float32:
+        return torch.bmm(a, b, out_dtype=torch.float32)
+    # Of this overload there is no kernel but CUDA's, from half precision.
+    return torch.bmm(a.float(), b.float())

@@ -9,10 +9,12 @@ Every mode gives the same result but for rounding. What is slow (compiling, capt
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 import torch
@@ -36,12 +38,14 @@ _MAX_REASON_LENGTH: Final = 500
 class Execution:
     """How functions are executed on a device: with what compiler and graph capturer; with neither, eagerly.
 
-    `required`: a failure of either is an error; else the function falls back to the next slower mode.
+    `dynamic`: functions are compiled for all sizes too, not only for those that are captured. `required`: a failure of
+    either is an error; else the function falls back to the next slower mode.
     """
 
     compiler: Compiler | None = None
     capturer: GraphCapturer | None = None
     stance: Stance = "eager_on_recompile"
+    dynamic: bool = True
     required: bool = False
 
 
@@ -52,22 +56,23 @@ EAGER: Final = Execution()
 def execution_for(device: torch.device, compile_: Compile) -> Execution:
     """What `FACELIGHT_COMPILE` means on `device`.
 
-    `auto` compiles for CUDA alone; `off` never; `on` and `max` always, and a failure is an error; `max` searches long
-    for the fastest kernels. Graphs are captured on CUDA in any case: they need no compiler, and change no result.
+    `auto` compiles for CUDA alone, `fixed` there for the captured sizes only; `off` never; `on` and `max` always, and a
+    failure is an error; `max` searches long for the fastest kernels. Graphs are captured on CUDA in any case: they need
+    no compiler, and change no result.
     """
     on_cuda = device.type == "cuda"
     capturer = CudaGraphCapturer(device) if on_cuda else None
-    if compile_ == "off" or (compile_ == "auto" and not on_cuda):
+    if compile_ == "off" or (compile_ in ("auto", "fixed") and not on_cuda):
         return Execution(capturer=capturer)
     # Inductor has CUDA graphs of its own: it would capture them in the request path, and for one thread alone.
     mode = "max-autotune-no-cudagraphs" if compile_ == "max" else "default"
-    return Execution(Compiler(mode=mode), capturer, required=compile_ in ("on", "max"))
+    return Execution(Compiler(mode=mode), capturer, dynamic=compile_ != "fixed", required=compile_ in ("on", "max"))
 
 
-def execution_report(steps: Runner[Any], *others: Runner[Any]) -> ExecutionReport:
-    """The mode of the runner of the denoise steps, and what any of the runners could not compile or capture."""
-    fallbacks = [fallback for runner in (steps, *others) for fallback in runner.fallbacks]
-    return ExecutionReport(steps.mode, "; ".join(fallbacks))
+def execution_report(steps: Runner[Any], *others: Runner[Any], fallbacks: Iterable[str] = ()) -> ExecutionReport:
+    """The mode of the runner of the denoise steps; what any runner could not compile or capture, and `fallbacks`."""
+    all_fallbacks = [*chain.from_iterable(runner.fallbacks for runner in (steps, *others)), *fallbacks]
+    return ExecutionReport(steps.mode, "; ".join(all_fallbacks))
 
 
 class Runner(Generic[Result]):
@@ -104,10 +109,11 @@ class Runner(Generic[Result]):
     def compile(self, network: Any, inputs: Sequence[Pytree], others: Sequence[Pytree]) -> None:
         """Compile one graph in which dimensions that differ between the two examples are dynamic, all others static.
 
-        It serves other networks with weights of the same shapes too. Call it again for what one graph cannot serve: a
-        batch of one row, another structure. Raises `ValueError` for examples that `mark_dynamic` refuses.
+        It serves other networks with weights of the same shapes too; a call for another network makes sure of that, and
+        compiles once more where it does not hold. Call it again for what one graph cannot serve: a batch of one row,
+        another structure. Raises `ValueError` for examples that `mark_dynamic` refuses.
         """
-        if self._compiler is None:
+        if self._compiler is None or not self._execution.dynamic:
             return
         example = mark_dynamic(inputs, others)
         counterexample = tree_map(to_inference_contiguous, tuple(others))
@@ -125,8 +131,11 @@ class Runner(Generic[Result]):
         if self._execution.capturer is None or (id(network), _signature(given)) in self._graphs:
             return
         function = self._compile_static(network, given)
+        began = time.monotonic()
         try:
-            with torch.compiler.set_stance("eager_on_recompile"):
+            # What is compiled serves this network, as it has just shown. If not, capturing would compile within a
+            # capture, or capture the eager function without a word.
+            with torch.compiler.set_stance("fail_on_recompile"):
                 graph = CapturedGraph(
                     partial(function, network), [item.contiguous for item in given], self._execution.capturer
                 )
@@ -135,20 +144,30 @@ class Runner(Generic[Result]):
             return
         # The network is kept besides: no other one may get its id.
         self._graphs[id(network), _signature(given)] = (network, graph)
+        _log.info("%s is captured after %.1f s, for %s", self.name, time.monotonic() - began, given[0].signature)
 
     def _compile_static(self, network: Any, given: Sequence[_Input]) -> Callable[..., Result]:
-        """The function compiled for fixed shapes, or the function itself if that fails."""
+        """The function compiled for fixed shapes and this network, or the function itself if that fails.
+
+        Networks share what is compiled for equal shapes; one that it does not serve has it compiled once more.
+        """
+        if self._compiler is None:
+            return self._function
         signature = _signature(given)
-        if self._compiler is not None and signature not in self._static:
-            compiled = self._compiler.compiled(self._function, dynamic=False)
-            if self._try_compile(compiled, network, [item.contiguous for item in given]):
-                self._static[signature] = compiled
-        return self._static.get(signature, self._function)
+        compiled = self._static.get(signature) or self._compiler.compiled(self._function, dynamic=False)
+        if not self._try_compile(compiled, network, [item.contiguous for item in given]):
+            return self._function
+        self._static[signature] = compiled
+        return compiled
 
     def _try_compile(
         self, compiled: Callable[..., Result], network: Any, inputs: Sequence[Pytree], stance: Stance = "default"
     ) -> bool:
-        """Compile by a first call; once that fails, nothing is compiled any more."""
+        """Call what is compiled, which compiles what does not serve the call yet.
+
+        Once that fails, nothing is compiled any more.
+        """
+        began = time.monotonic()
         try:
             with torch.compiler.set_stance(stance):
                 compiled(network, *inputs)
@@ -156,6 +175,8 @@ class Runner(Generic[Result]):
             self._compiler = None
             self._fall_back("cannot be compiled", error)
             return False
+        if stance == "default":
+            _log.info("%s is compiled after %.1f s", self.name, time.monotonic() - began)
         return True
 
     def _fall_back(self, what: str, error: Exception) -> None:

@@ -74,6 +74,7 @@ def test_the_baselines_see_the_face(pulid):
     assert distance(second, first) > 10 * TOLERANCE
 
 
+@pytest.mark.slow
 def test_an_ic_light_request_gives_the_same_as_the_baseline(relighting):
     pipeline = ic_light_pipeline(relighting)
     prepared = prepare_ic_light(pipeline, reduced=True, number_of_images=2, width=320, highres_denoise=0.3)

@@ -89,6 +89,7 @@ def test_the_largest_of_three_faces_is_used(ask):
     assert distance(of_three, images_of(ask(png(group()[:, ::-1])))[0]) > 0.3
 
 
+@pytest.mark.slow
 def test_the_exif_orientation_is_applied(ask, usual: bytes):
     exif = Image.Exif()
     exif[0x0112] = 6

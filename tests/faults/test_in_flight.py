@@ -13,10 +13,10 @@ from tests.faults.processes.waiting import until
 _HASTY = {"heartbeat_ttl_s": 2, "janitor_interval_s": 0.5}
 
 
-def _fill(made: Cluster, count: int = 24) -> dict[str, str]:
+def _fill(made: Cluster, count: int = 16) -> dict[str, str]:
     """Enqueue so many requests, wait until the one worker has claimed several; returns those in flight by id."""
     for _ in range(count):
-        made.caller.accept(Behaviour(steps=3, step_ms=300))
+        made.caller.accept(Behaviour(steps=3, step_ms=150))
     made.workers[0].start()
     until(lambda: made.redis.client.hlen("facelight:running") >= 3, "a run, and prefetched requests")
     return dict(made.redis.client.hgetall("facelight:running"))

@@ -14,7 +14,7 @@ from models.errors import CompilationFailed, DeviceUnfit, WeightsError
 from models.model import Model
 from models.options import ModelOptions
 from models.pipeline import Pipeline
-from models.runtime.kernel_cache import set_cache_dirs, stop_compile_workers
+from models.runtime.kernel_cache import locate_libcuda, set_cache_dirs, stop_compile_workers
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import INSTALLED_NAME, WeightSet
 from workers.engine.device_errors import is_broken_device, is_out_of_memory
@@ -115,7 +115,7 @@ class LoadedModels:
             *(slug, device, load_s, warm_up_s, weights.kind, execution.mode),
         )
         if execution.fallback:
-            _log.warning("%s falls back to %s execution: %s", slug, execution.mode, execution.fallback)
+            _log.warning("%s falls back (%s execution): %s", slug, execution.mode, execution.fallback)
         if weights.kind == "demo":
             _log.warning("%s runs on demo weights. %s", slug, model.demo_note)
         return ModelReport(
@@ -153,7 +153,7 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def set_up_cuda(device: torch.device) -> None:
-    """Make `device` this thread's current one, and exclude cuDNN's attention.
+    """Make `device` this thread's current one, exclude cuDNN's attention, and show the compiler the driver.
 
     Events and questions about memory go to the current device, which is the first GPU unless it is set. cuDNN builds a
     plan for every shape of attention that it has not seen, within the request, and keeps it for ever; torch prefers it
@@ -164,6 +164,7 @@ def set_up_cuda(device: torch.device) -> None:
     if device.index is not None:
         torch.cuda.set_device(device)
     torch.backends.cuda.enable_cudnn_sdp(False)
+    locate_libcuda()
 
 
 def ensure_weights(settings: WorkerSettings) -> Path:

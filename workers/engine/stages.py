@@ -1,7 +1,7 @@
 """The stages of a worker, so that the device never waits while requests do.
 
     prefetch thread     claim, prepare            one batch ahead
-    main thread         execute                   the only one that uses the device
+    main thread         execute                   the only one that uses the device, but for the faces of prepare
     publish threads     encode, store, complete   the last few requests
 
 The queues between the stages are bounded: if the disk becomes slow, the device waits once more than `MAX_PENDING`

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import cv2
 import numpy as np
+import torch
 from insightface.app.common import Face
 from insightface.model_zoo import get_model
 from numpy.typing import NDArray
 
 from models.errors import NoFaceFound, NonFiniteResult, WeightFileError, WeightsError
 from models.imaging.types import Floats, Rgb
+from models.pulid_lightning.identity.device_session import DeviceSession, DeviceThread
+from models.pulid_lightning.identity.onnx_operators import UnsupportedGraph
 from models.runtime.onnx import session_options
 from models.weights.folder import Folder, linked
 
@@ -38,6 +42,9 @@ TEMPLATE: Final = np.array(
 _FARTHEST: Final = 1e7
 """Bound of plausible keypoint coordinates in px."""
 _BORDER_RGB: Final = (132, 133, 135)
+_NETWORKS: Final = {"detection": "detector", "recognition": "recogniser"}
+"""What insightface calls the networks' tasks."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,26 +60,34 @@ class FoundFace:
 
 
 class FaceFinder:
-    """A face detector and a face recogniser, both ONNX on the CPU."""
+    """A face detector and a face recogniser from ONNX files: by onnxruntime on the CPU, or by torch on a device."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, device: torch.device | None = None) -> None:
         """Load the first detector and the first recogniser among the recorded files of `folder`.
 
-        Raises `WeightFileError` if either is missing or a file is damaged.
+        A network that torch cannot run on `device` stays on the CPU, and `fallbacks` says why; without a device both
+        do. Raises `WeightFileError` if either is missing or a file is damaged.
         """
+        self.fallbacks: list[str] = []
+        """What runs on the CPU instead of the device, and why."""
+        thread = DeviceThread(device) if device is not None else None
         found: dict[str, Any] = {}
         for path in folder.ending_in(".onnx"):
             with linked(path) as link:
                 model = _load(link)
-                found.setdefault(model.taskname, model)
-        for task, network in (("detection", "detector"), ("recognition", "recogniser")):
+                if model.taskname in found:
+                    continue
+                found[model.taskname] = model
+                if thread and model.taskname in _NETWORKS:
+                    self._to_device(model, link, thread)
+        for task, network in _NETWORKS.items():
             if task not in found:
                 files = " and ".join(map(str, folder.ending_in(".onnx"))) or folder.path
                 raise WeightFileError(f"{files}: it holds no face {network}.")
         self._detector, self._recogniser = found["detection"], found["recognition"]
 
     def find(self, picture: Rgb) -> FoundFace:
-        """Detect, embed and align the largest face; deterministic, bit-exact.
+        """Detect, embed and align the largest face; deterministic, bit-exact on the CPU.
 
         Raises `NoFaceFound`, and `NonFiniteResult` if the embedding has inf or nan.
         """
@@ -95,6 +110,23 @@ class FaceFinder:
                 chosen: Floats = keypoints[largest(boxes)]
                 return chosen
         raise NoFaceFound("No face was found in face_image.")
+
+    def _to_device(self, model: Any, path: Path, thread: DeviceThread) -> None:
+        """Run the network by torch from now on, if it can; the library around it stays the same."""
+        try:
+            model.session = DeviceSession(path, model.session, thread)
+        except UnsupportedGraph as error:
+            reason = (
+                f"the face {_NETWORKS[model.taskname]} runs on the CPU instead of {thread.device} because of {error}"
+            )
+            _log.warning("%s", reason)
+            self.fallbacks.append(reason)
+            return
+        # Libraries choose their kernels at the first image of a size.
+        for side in DETECTION_SIZES if model.taskname == "detection" else ():
+            model.detect(np.zeros((side, side, 3), np.uint8), input_size=(side, side))
+        if model.taskname == "recognition":
+            model.get_feat(np.zeros((*model.input_size, 3), np.uint8))
 
 
 def detection_sizes(height: int, width: int) -> list[int]:
@@ -144,14 +176,14 @@ def _load(path: Path) -> Any:
     )
     if model is None:
         raise WeightsError("it is no network for faces.")
+    # Not with a negative number for the CPU: the library would have the session built a second time.
     if model.taskname == "detection":
-        model.prepare(-1, input_size=(DETECTION_SIZES[0],) * 2, det_thresh=_THRESHOLD)
+        model.prepare(0, input_size=(DETECTION_SIZES[0],) * 2, det_thresh=_THRESHOLD)
         side = DETECTION_SIZES[-1]
         boxes, keypoints = model.detect(np.zeros((side, side, 3), np.uint8), input_size=(side, side))
         if boxes.shape[1:] != (5,) or keypoints is None or keypoints.shape[1:] != (5, 2):
             raise WeightsError("it finds faces without their five keypoints.")
     if model.taskname == "recognition":
-        model.prepare(-1)
         width, height = model.input_size
         embedding = model.get_feat(np.zeros((height, width, 3), np.uint8))
         if embedding.shape != (1, EMBEDDING):

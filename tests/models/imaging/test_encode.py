@@ -165,7 +165,7 @@ def test_png_of_pictures_with_repeats_is_small(name: str) -> None:
     assert len(encode(picture, "png", 0)) <= 1.15 * len(by_pillow(picture, "PNG"))
 
 
-@pytest.mark.parametrize("quality", [0, 30, 80, 95, 99, 100])
+@pytest.mark.parametrize("quality", [0, 80, 100, *(pytest.param(q, marks=pytest.mark.slow) for q in (30, 95, 99))])
 def test_webp_is_hardly_larger_than_by_the_default(photograph: Picture, quality: int) -> None:
     assert len(encode(photograph, "webp", quality)) <= 1.15 * len(by_pillow(photograph, "WEBP", quality=quality))
 

@@ -122,6 +122,16 @@ def test_a_face_is_looked_at_once(weights: WeightSet, portrait, png, monkeypatch
     assert seen == ["find", "extract"] * 2
 
 
+def test_networks_that_find_faces_on_the_cpu_are_reported_with_the_model(
+    pipeline: PulidLightning, weights: WeightSet, monkeypatch: pytest.MonkeyPatch
+):
+    assert pipeline.execution.fallback == "", "without an accelerator nothing falls back"
+    finder = FaceFinder(weights.folder("face_analysis"), torch.device("cpu"))
+    monkeypatch.setattr(pipeline, "_face_finder", finder)
+    assert pipeline.execution.fallback == "; ".join(finder.fallbacks)
+    assert pipeline.execution.fallback.count("runs on the CPU instead of cpu because of operator") == 2
+
+
 @pytest.mark.slow
 def test_the_operator_may_choose_the_original_share(weights: WeightSet, portrait, png, usual: np.ndarray):
     official = load(weights, torch.device("cpu"), Options(pulid_body_weighting="official"))

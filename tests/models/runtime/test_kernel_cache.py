@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from models.runtime.kernel_cache import set_cache_dirs, stop_compile_workers
+from models.runtime.kernel_cache import locate_libcuda, set_cache_dirs, stop_compile_workers
 
 REPOSITORY = Path(__file__).parents[3]
 VARIABLES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+LIBCUDA = "TRITON_LIBCUDA_PATH"
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # Set before they are removed, so that what a test leaves behind is removed too.
-    for name in VARIABLES:
+    for name in (*VARIABLES, LIBCUDA):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -160,3 +161,39 @@ def test_a_second_start_finds_the_kernels_of_the_first(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _SECOND_START, str(tmp_path)]
     runs = [subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True) for _ in range(2)]
     assert [run.stdout.split() for run in runs] == [["0", "1"], ["1", "0"]]
+
+
+def mapped(tmp_path: Path, *files: Path) -> Path:
+    """A list of a process's mapped files, as Linux writes it."""
+    lines = [f"7f00-7f01 r-xp 00000000 fe:00 {number}                    {file}\n" for number, file in enumerate(files)]
+    listed = tmp_path / "maps"
+    listed.write_text("7ffd-7ffe rw-p 00000000 00:00 0\n" + "".join(lines))
+    return listed
+
+
+def test_triton_is_told_which_driver_is_loaded(tmp_path: Path) -> None:
+    """The file that is mapped has a version in its name; a folder without the name that Triton links does not count."""
+    driver, other = tmp_path / "the driver", tmp_path / "other"
+    for folder in (driver, other):
+        folder.mkdir()
+        (folder / "libcuda.so.580.95").touch()
+    (driver / "libcuda.so.1").symlink_to("libcuda.so.580.95")
+    files = [
+        other / "libcuda.so.580.95",
+        driver / "libcuda.so.580.95",
+        driver / "libcuda.so.580.95",
+        Path("/lib/libc.so"),
+    ]
+    locate_libcuda(mapped(tmp_path, *files))
+    assert os.environ[LIBCUDA] == str(driver)
+
+
+def test_without_a_driver_and_where_it_is_named_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locate_libcuda()
+    assert LIBCUDA not in os.environ
+    (tmp_path / "libcuda.so.1").touch()
+    monkeypatch.setenv(LIBCUDA, "/somewhere")
+    locate_libcuda(mapped(tmp_path, tmp_path / "libcuda.so.1"))
+    assert os.environ[LIBCUDA] == "/somewhere"

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 import torch
 
-from models.runtime.precision import FULL_PRECISION, Precision, cpu_multiplies_bfloat16, precision_of, serving_precision
+from models.errors import DeviceUnfit
+from models.ic_light import pipeline as ic_light
+from models.pulid_lightning import pipeline as pulid_lightning
+from models.runtime.precision import (
+    FULL_PRECISION,
+    Precision,
+    accumulate_in_half,
+    cpu_multiplies_bfloat16,
+    precision_of,
+    serving_precision,
+)
+from models.weights.installed import WeightSet
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:1")
 IN_BFLOAT16 = Precision(torch.bfloat16, torch.bfloat16)
@@ -52,3 +65,23 @@ def test_an_older_torch_is_asked_otherwise(monkeypatch: pytest.MonkeyPatch, bflo
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     assert cpu_multiplies_bfloat16() == (bfloat16 or amx)
+
+
+def test_sums_in_float16_are_a_gpus_alone() -> None:
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_fp16_accumulation
+    try:
+        with pytest.raises(DeviceUnfit, match="FACELIGHT_FP16_ACCUMULATION needs a GPU"):
+            accumulate_in_half(CPU)
+        assert not matmul.allow_fp16_accumulation
+        accumulate_in_half(GPU)
+        assert matmul.allow_fp16_accumulation
+    finally:
+        matmul.allow_fp16_accumulation = before
+
+
+@pytest.mark.parametrize("model", [pulid_lightning, ic_light], ids=lambda model: model.__name__.split(".")[1])
+def test_a_model_is_refused_before_its_files_are_read(model: ModuleType) -> None:
+    options = model.Options(fp16_accumulation=True)
+    with pytest.raises(DeviceUnfit):
+        model.load(WeightSet.empty(), CPU, options)

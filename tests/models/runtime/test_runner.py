@@ -219,6 +219,85 @@ def test_what_is_captured_is_compiled_for_its_shapes_once() -> None:
     assert graphs() == 2
 
 
+def without_bias() -> Little:
+    """A network of the same shapes that a graph of `Little()` does not serve."""
+    network = Little(3)
+    network.linear = torch.nn.Linear(6, 4, bias=False)
+    return network
+
+
+def test_a_network_that_a_graph_does_not_serve_is_compiled_before_it_is_captured() -> None:
+    backend, capturer = CountingBackend(), FakeGraphCapturer()
+    runner, inputs = Runner(blend, Execution(Compiler(backend), capturer)), little_inputs()
+    first, second = Little(1), without_bias()
+    runner.capture(first, *inputs)
+    assert graphs() == 1
+    runner.capture(second, *inputs)
+    assert graphs() == 2
+    for network in (first, second, first):
+        ran = backend.ran
+        check(runner, network, inputs)
+        assert backend.ran == ran + 1, "the captured function is the compiled one"
+    assert runner.fallbacks == []
+
+
+def test_a_network_that_cannot_be_compiled_is_captured_eagerly_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    backend, capturer = CountingBackend(), FakeGraphCapturer()
+    backends = iter((backend, broken_backend))
+
+    def once(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        return next(backends)(graph, inputs)
+
+    runner, inputs = Runner(blend, Execution(Compiler(once), capturer)), little_inputs()
+    runner.capture(Little(1), *inputs)
+    assert runner.fallbacks == []
+    runner.capture(second := without_bias(), *inputs)
+    assert "blend cannot be compiled" in execution_report(runner).fallback
+    assert "no C compiler here" in caplog.text
+    ran = backend.ran
+    check(runner, second, inputs)
+    assert (capturer.replayed, backend.ran) == (1, ran)
+
+
+def test_a_capture_in_which_the_compiled_function_is_not_the_one_that_runs_fails_aloud() -> None:
+    """Whatever makes the compiler's guards differ within the capture: here, gradients."""
+    capturer = FakeGraphCapturer()
+
+    def other_conditions(run: Any) -> Any:
+        with torch.inference_mode(False), torch.enable_grad():
+            return capturer(run)
+
+    runner = Runner(blend, Execution(Compiler("eager"), other_conditions))
+    runner.capture(Little(), *little_inputs())
+    assert "blend cannot be captured" in execution_report(runner).fallback
+    assert runner.mode == "eager"
+
+
+def test_compiling_for_another_network_compiles_nothing_that_is_there() -> None:
+    runner = Runner(blend, STRICT)
+    for network in (Little(1), Little(2)):
+        runner.compile(network, *EXAMPLES)
+        assert graphs() == 1
+    runner.compile(other := without_bias(), *EXAMPLES)
+    assert graphs() == 2
+    for network in (Little(2), other):
+        check(runner, network, little_inputs(3, 8, 8, 8))
+
+
+def test_fixed_compiles_what_is_captured_and_nothing_else() -> None:
+    backend, capturer, network = CountingBackend(), FakeGraphCapturer(), Little()
+    runner = Runner(blend, Execution(Compiler(backend), capturer, dynamic=False))
+    runner.compile(network, *EXAMPLES)
+    assert graphs() == 0
+    runner.capture(network, *little_inputs())
+    assert (graphs(), runner.mode) == (1, "captured")
+    ran = backend.ran
+    check(runner, network, little_inputs(3, 8, 8, 8))
+    assert (backend.ran, capturer.replayed) == (ran, 0)
+    check(runner, network, little_inputs())
+    assert (backend.ran, capturer.replayed) == (ran + 1, 1)
+
+
 def test_a_failing_capture_falls_back_to_eager(caplog: pytest.LogCaptureFixture) -> None:
     def refuse(run: Any) -> Any:
         raise torch.OutOfMemoryError("no room for a graph")
@@ -236,6 +315,8 @@ def test_a_failing_capture_falls_back_to_eager(caplog: pytest.LogCaptureFixture)
         ("cpu", "off", False, False),
         ("cpu", "on", True, False),
         ("cuda", "auto", True, True),
+        ("cpu", "fixed", False, False),
+        ("cuda", "fixed", True, True),
         ("cuda:1", "off", False, True),
         ("cuda", "on", True, True),
         ("cuda", "max", True, True),
@@ -248,5 +329,6 @@ def test_what_the_compile_setting_means(device: str, chosen: Compile, compiles: 
     assert execution.stance == "eager_on_recompile"
     assert execution.required is (chosen in ("on", "max"))
     if execution.compiler is not None:
+        assert execution.dynamic is (chosen != "fixed")
         assert execution.compiler.backend == "inductor"
         assert ("max-autotune" in execution.compiler.mode) is (chosen == "max")

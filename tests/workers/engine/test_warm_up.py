@@ -98,7 +98,7 @@ def test_a_fallback_is_reported_and_logged(
     loaded.load(on_change=lambda: None)
     report = loaded.report().models[PULID]
     assert (report.state, report.execution, report.fallback) == (ModelState.READY, "eager", execution.fallback)
-    assert f"{PULID} falls back to eager execution: {execution.fallback}" in caplog.text
+    assert f"{PULID} falls back (eager execution): {execution.fallback}" in caplog.text
 
 
 @pytest.mark.parametrize(("chosen", "state"), [("auto", ModelState.READY), ("on", ModelState.FAILED)])
