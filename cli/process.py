@@ -82,7 +82,7 @@ class SupervisedProcess:
             env={**os.environ, **self.environment},
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
 
     async def _terminate(self, process: asyncio.subprocess.Process, number: signal.Signals = signal.SIGTERM) -> None:
@@ -97,8 +97,8 @@ class SupervisedProcess:
             await process.wait()
 
 
-def _die_with_parent() -> None:
-    """Have the kernel terminate this process when the supervisor is killed."""
+def die_with_parent() -> None:
+    """Have the kernel terminate this process when the one that started it is killed."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

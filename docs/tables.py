@@ -1,7 +1,7 @@
 """Write the tables of the documentation anew from the code they describe: `make docs`.
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a model's slug, `settings`, `weights`,
-`demo-weights`, or `results-` and what was measured: the newest file of that in bench/results.
+`demo-weights`, `lowering`, or `results-` and what was measured: the newest file of that in bench/results.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from models.catalog import MODELS
 from models.model import Model
 from models.weights.lock import HubSource, Weight, read_lock
 from server.settings import GatewaySettings
+from tests.lowering.counts import read_counts
 from training.evaluation.goals import FIGURES_FILE, check_goals, read_figures
 from training.evaluation.goals import RESULTS as TRAINING_RESULTS
 from workers.settings import CommonSettings, WorkerSettings
@@ -46,6 +47,8 @@ def _table(name: str) -> str:
         return _result_table(name.removeprefix(_RESULTS))
     if name == "weights":
         return _rows(("Role", "Weight", "Size", "Licence", "Commercial use", "Hashes", "Note"), _weight_rows())
+    if name == "lowering":
+        return _rows(("Target", "Function", "Graph", "Kernels", "Launches", "Attention", "MiB"), _count_rows())
     if name == "demo-weights":
         return _rows(("On pictures never trained on", "Figure", "Unit", "Goal", "Note"), _demo_rows())
     return _rows(("Parameter", "Type", "Default", "Allowed", "Meaning"), _parameter_rows(MODELS[name]))
@@ -109,6 +112,21 @@ def _demo_rows() -> Iterator[tuple[str, ...]]:
     for line in check_goals(read_figures(TRAINING_RESULTS / FIGURES_FILE)):
         value = "not measured" if line.value is None else f"{line.value:.2f}"
         yield line.what, value if line.passed else f"**{value}**", line.unit, line.goal, line.note
+
+
+def _count_rows() -> Iterator[tuple[str, ...]]:
+    for row in read_counts().rows:
+        if row.network == "full":
+            attention = ", ".join(f"{calls} {kernel}" for kernel, calls in row.attention.items())
+            yield (
+                row.target,
+                f"`{row.model}` `{row.function}`",
+                f"{row.graph}, {row.sizes.partition(',')[0]}",
+                f"{row.kernels}",
+                f"{row.launches:,}",
+                attention,
+                f"{row.peak_mib:,.0f}",
+            )
 
 
 def _page(weight: Weight) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class MemoryNeed:
+    """What one part of a model takes in memory once it is loaded, in bytes: on the device, and on the host besides.
+
+    On a CPU both are the host's.
+    """
+
+    part: str
+    device: int = 0
+    host: int = 0
+
+
+@dataclass(frozen=True)
 class Model:
     """One servable model: its public name, parameters, options and where its pipeline is.
 
-    `module`: has `load(weights, device, options)` and `unused_roles(options)`. `demo_note`: shown wherever its demo
-    weights are in use. `memory_hint`: which options reduce its memory, for a device that is too small.
-    `adapts_to_memory`: it uses the device memory that is left, and so is loaded after the others. `needs_weights`:
-    whether it has weight files at all.
+    `module`: has `load(weights, device, options)`, `memory_needs`, which takes the same, and `unused_roles(options)`.
+    `demo_note`: shown wherever its demo weights are in use. `memory_hint`: which options reduce its memory, for a
+    device that is too small. `adapts_to_memory`: it uses the device memory that is left, and so is loaded after the
+    others. `needs_weights`: whether it has weight files at all.
     """
 
     slug: str
@@ -45,6 +58,11 @@ class Model:
         """
         pipeline: Pipeline[Any, Any] = import_module(self.module).load(weights, device, options or self.options())
         return pipeline
+
+    def memory_needs(self, weights: WeightSet, device: torch.device, options: ModelOptions) -> Sequence[MemoryNeed]:
+        """What `load` will take by part, from the headers of the files; raises `WeightsError`."""
+        needs: Sequence[MemoryNeed] = import_module(self.module).memory_needs(weights, device, options)
+        return needs
 
     def unused_roles(self, options: ModelOptions) -> set[str]:
         """Roles of the model's weights that `load` does not ask for with these options."""

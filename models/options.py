@@ -16,6 +16,10 @@ Compile = Literal["auto", "fixed", "off", "on", "max"]
 with a search for the fastest kernels."""
 
 
+CpuPrecision = Literal["auto", "float32", "bfloat16"]
+"""Precision of UNets, text encoders and VAEs on a CPU; `auto`: by the processor, float32 for demo weights."""
+
+
 def split_words(value: object) -> object:
     """Split a comma-separated string into its words; leave everything else as it is."""
     if isinstance(value, str):
@@ -45,4 +49,11 @@ class ModelOptions(BaseModel):
         False,
         description="Sum up float16 matrix products in float16: GeForce cards multiply at twice the rate then, other "
         "GPUs gain nothing. **Changes pictures** slightly, those of every model of the worker. Needs a GPU.",
+    )
+    cpu_precision: CpuPrecision = Field(
+        "auto",
+        description="Precision of UNets, text encoders and VAEs on a CPU; a GPU has its own, and face and matting "
+        "networks are always `float32`. `bfloat16` takes half the memory, a third of the time where the processor "
+        "multiplies it (AVX512-BF16, AMX), and **changes pictures** slightly. `auto` is `bfloat16` on such a "
+        "processor and `float32` on others, and for demo weights.",
     )

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Final, Literal
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
 from bench.counts import roofline
@@ -29,6 +30,7 @@ from bench.full_size.networks import (
 from bench.full_size.workloads import ic_light_request, ignore_step, prepare_ic_light, prepare_pulid, pulid_request
 from models.ic_light.pipeline import IcLight
 from models.pipeline import Pipeline
+from models.pulid_lightning.adapter import place_projections
 from models.pulid_lightning.pipeline import PulidLightning
 from models.runtime.runner import Execution
 
@@ -134,7 +136,7 @@ class PulidEndpoint(Endpoint):
         request = baseline_pulid.PulidRequest(
             **{**vars(request), "tokens": request.tokens.to(unet.dtype), "pooled": request.pooled.to(unet.dtype)}
         )
-        projections = {layer: weight.to(self.device, unet.dtype) for layer, weight in self.parts.projections.items()}
+        projections = place_projections(self.parts.projections, self.device, unet.dtype)
         baseline_pulid.install(unet, projections, wide=way == "reference")
         return [baseline_pulid.draw_latents(baseline_pulid.batched(unet, request), request)]
 
@@ -180,7 +182,7 @@ class PulidEndpoint(Endpoint):
 
     @cached_property
     def _vaes(self) -> dict[Way, Any]:
-        return {"reference": plain_copy(self.parts.vae).float(), "diffusers": plain_copy(self.parts.vae)}
+        return {"reference": plain_vae(self.parts.vae).float(), "diffusers": plain_vae(self.parts.vae)}
 
 
 class IcLightEndpoint(Endpoint):
@@ -261,7 +263,7 @@ class IcLightEndpoint(Endpoint):
 
     @cached_property
     def _vaes(self) -> dict[Way, Any]:
-        return {"reference": plain_copy(self.parts.vae).float(), "diffusers": plain_copy(self.parts.vae)}
+        return {"reference": plain_vae(self.parts.vae).float(), "diffusers": plain_vae(self.parts.vae)}
 
 
 def channels_last(network: Any) -> Any:
@@ -270,5 +272,15 @@ def channels_last(network: Any) -> Any:
 
 
 def plain_copy(network: Any) -> Any:
-    """The same weights once more, as the libraries lay them out in memory."""
-    return copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    """The same weights once more, as the libraries lay them out in memory, with the libraries' own attention."""
+    copied = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    if hasattr(copied, "set_attn_processor"):
+        copied.set_attn_processor(AttnProcessor2_0())
+    return copied
+
+
+def plain_vae(vae: Any) -> Any:
+    """The same for a VAE, with the library's own attention."""
+    plain = plain_copy(vae)
+    plain.set_attn_processor(AttnProcessor2_0())
+    return plain

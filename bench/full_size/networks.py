@@ -31,10 +31,12 @@ from models.pulid_lightning.identity.eva_clip import EvaClip, build_tower
 from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.pipeline import PulidLightning
 from models.pulid_lightning.single_file import SDXL
-from models.pulid_lightning.text_encoder import penultimate
 from models.runtime.load import for_device
-from models.runtime.precision import half_precision, wide_half_precision
+from models.runtime.precision import Precision, identity_precision, precision_of
+from models.runtime.projections import weights_for_device
 from models.runtime.runner import EAGER, Execution
+from models.runtime.unet import unet_for_device
+from models.runtime.vae_attention import vae_for_device
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -59,19 +61,6 @@ _IDS: Final = 512
 
 
 @dataclass(frozen=True)
-class Precision:
-    """What the large networks compute in; everything else is float32."""
-
-    network: torch.dtype
-    vae: torch.dtype
-
-
-def serving(device: torch.device) -> Precision:
-    """What the endpoints serve in on that device."""
-    return Precision(half_precision(device), wide_half_precision(device))
-
-
-@dataclass(frozen=True)
 class PulidParts:
     """The networks of `pulid-lightning`, on one device; `projections` by layer, `face_networks` to watch."""
 
@@ -79,6 +68,7 @@ class PulidParts:
     vae: Any
     clip_l: Any
     clip_g: Any
+    tower: Any
     extractor: IdentityExtractor
     face_networks: tuple[nn.Module, ...]
     projections: Mapping[int, Projection]
@@ -98,28 +88,30 @@ class IcLightParts:
 
 def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None = None) -> PulidParts:
     """Make all networks of pulid-lightning; in the serving precision unless another is named."""
-    wanted = precision or serving(device)
+    wanted = precision or precision_of(device)
 
     def made(narrow: Callable[[], Any], full: Callable[[], Any], dtype: torch.dtype) -> Any:
         return make(narrow if reduced else full, device, dtype)
 
-    unet = pulid_unet(device, reduced, wanted.network)
+    unet = pulid_unet(device, reduced, wanted.half)
     parser = made(lambda: BiSeNet([8] * 5, 8, 16, 4, 16, 19), pulid_lightning.face_parser, torch.float32)
-    tower = made(_tower, pulid_lightning.vision_tower, torch.float32)
-    encoder = made(lambda: IDEncoder(2 * _IDS, (64, 64), _NARROW_TOWER, 80), pulid_lightning.id_encoder, torch.float32)
+    identity = identity_precision(device) if precision is None else torch.float32
+    tower = made(_tower, pulid_lightning.vision_tower, identity)
+    encoder = made(lambda: IDEncoder(2 * _IDS, (64, 64), _NARROW_TOWER, 80), pulid_lightning.id_encoder, identity)
     return PulidParts(
         unet=unet,
-        vae=made(lambda: _vae(SDXL / "vae"), pulid_lightning.vae, wanted.vae),
-        clip_l=made(lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder")), pulid_lightning.clip_l, wanted.network),
+        vae=vae_for_device(made(lambda: _vae(SDXL / "vae"), pulid_lightning.vae, wanted.wide_half), device),
+        clip_l=made(lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder")), pulid_lightning.clip_l, wanted.half),
         clip_g=made(
             lambda: CLIPTextModelWithProjection(_text(_TEXT_G, "text_encoder_2")),
             pulid_lightning.clip_g,
-            wanted.network,
+            wanted.half,
         ),
+        tower=tower,
         extractor=IdentityExtractor(parser, EvaClip(tower), encoder, device),
         # Of the tower, which is not called as a whole, the first layer.
         face_networks=(parser, tower.patch_embed, encoder),
-        projections=projections(unet, wanted.network),
+        projections=projections(unet, wanted.half),
         device=device,
     )
 
@@ -127,23 +119,24 @@ def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None
 def pulid_unet(device: torch.device, reduced: bool, dtype: torch.dtype) -> Any:
     """The UNet of one checkpoint."""
     build = (lambda: _unet(SDXL / "unet", _NARROW_SDXL)) if reduced else pulid_lightning.unet
-    return make(build, device, dtype)
+    return unet_for_device(make(build, device, dtype), device)
 
 
 def ic_light_parts(device: torch.device, reduced: bool, precision: Precision | None = None) -> IcLightParts:
     """Make all networks of a relighting; in the serving precision unless another is named."""
-    wanted = precision or serving(device)
+    wanted = precision or precision_of(device)
 
     def made(narrow: Callable[[], Any], full: Callable[[], Any], dtype: torch.dtype) -> Any:
         return make(narrow if reduced else full, device, dtype)
 
     return IcLightParts(
-        unet=made(
-            lambda: _unet(ic_light.SD15 / "unet", {**_NARROW_SD15, "in_channels": 8}), ic_light.unet, wanted.network
+        unet=unet_for_device(
+            made(lambda: _unet(ic_light.SD15 / "unet", {**_NARROW_SD15, "in_channels": 8}), ic_light.unet, wanted.half),
+            device,
         ),
-        vae=made(lambda: _vae(ic_light.SD15 / "vae"), ic_light.vae, wanted.vae),
+        vae=vae_for_device(made(lambda: _vae(ic_light.SD15 / "vae"), ic_light.vae, wanted.wide_half), device),
         text_encoder=made(
-            lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder", ic_light.SD15)), ic_light.text_encoder, wanted.network
+            lambda: CLIPTextModel(_text(_TEXT_L, "text_encoder", ic_light.SD15)), ic_light.text_encoder, wanted.half
         ),
         matting=made(lambda: Rmbg(_narrow_rmbg()), ic_light.rmbg, torch.float32),
         device=device,
@@ -152,9 +145,9 @@ def ic_light_parts(device: torch.device, reduced: bool, precision: Precision | N
 
 def pulid_pipeline(parts: PulidParts, execution: Execution = EAGER, unets: Mapping[str, Any] = {}) -> PulidLightning:
     """The real pipeline over these networks; `unets` are further checkpoints', by name."""
-    clip_l, clip_g = penultimate(parts.clip_l), penultimate(parts.clip_g)
     kept = {
-        name: Checkpoint(unet, parts.vae, clip_l, clip_g) for name, unet in {"default": parts.unet, **unets}.items()
+        name: Checkpoint(unet, parts.vae, parts.clip_l, parts.clip_g)
+        for name, unet in {"default": parts.unet, **unets}.items()
     }
     faces: Any = AnyFace()
     return PulidLightning(
@@ -198,11 +191,14 @@ def projections(unet: Any, dtype: torch.dtype) -> dict[int, Projection]:
     def drawn(width: int) -> torch.Tensor:
         return torch.randn(width, context, device=unet.device).div_(context**0.5).to(dtype)
 
-    return {
+    made = {
         index: Projection(*(drawn(unet.get_submodule(name.removesuffix(".processor")).inner_dim) for _ in range(2)))
         for index, name in enumerate(unet.attn_processors)
         if name.endswith("attn2.processor")
     }
+    weights_for_device([projection.key for projection in made.values()], unet.device)
+    weights_for_device([projection.value for projection in made.values()], unet.device)
+    return made
 
 
 def _unet(folder: Path, narrow: Mapping[str, Any]) -> Any:

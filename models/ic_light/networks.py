@@ -18,11 +18,14 @@ from models.ic_light.matting import Matting, RmbgMatting
 from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
 from models.ic_light.prompt import CHUNK
 from models.ic_light.vae import LATENT_CHANNELS, LATENT_SCALE
-from models.runtime.load import Loaded, empty, fill, for_device, load_part
-from models.runtime.precision import half_precision, wide_half_precision
-from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require, under
+from models.model import MemoryNeed
+from models.runtime.load import Loaded, empty, fill, load_part
+from models.runtime.precision import Precision, precision_of
+from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require, size_in, under
+from models.runtime.tensor_file import Reading, read, read_all
 from models.runtime.tokenizers import load_tokenizer
-from models.runtime.unet import check_supported
+from models.runtime.unet import check_supported, unet_for_device
+from models.runtime.vae_attention import vae_for_device
 from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
 from models.weights.installed import WeightSet
@@ -34,7 +37,10 @@ MATTINGS: Final[Mapping[str, Callable[[Path, torch.device], Matting]]] = {
     "matting_onnx_isnet": lambda path, device: OnnxMatting(path, ISNET, device),
 }
 """Loaders of matting networks by weights role; exactly one of these roles is installed."""
+_FOREGROUND_ROLE: Final = "ic_light_fc"
 _BACKGROUND_ROLE: Final = "ic_light_fbc"
+_OFFSET_ROLES: Final = (_FOREGROUND_ROLE, _BACKGROUND_ROLE)
+"""Offsets have the tensors of the UNets that they are added to."""
 _SCHEDULER: Final = "scheduler/scheduler_config.json"
 _TEXT_PREFIX: Final = "text_model."
 _POSITIONS: Final = "position_ids"
@@ -62,15 +68,13 @@ class Networks:
     device: torch.device
 
 
-def load_networks(weights: WeightSet, device: torch.device, full_precision: bool = False) -> Networks:
+def load_networks(weights: WeightSet, device: torch.device, precision: Precision | None = None) -> Networks:
     """Load roles `sd15`, `ic_light_fc`, one of `MATTINGS` and, if installed, `ic_light_fbc`.
 
-    Text encoder, UNet and VAE are in half precision where `device` has it (`models.runtime.precision`), unless
-    `full_precision` is asked for; matting is float32. Raises `WeightsError` if files do not fit their networks.
+    `precision` is that of text encoder, UNet and VAE; None: half where `device` is a GPU, else float32. Matting is
+    float32. Raises `WeightsError` if files do not fit their networks.
     """
-    # Always explicit: libraries may default to the dtype of the file.
-    half = torch.float32 if full_precision else half_precision(device)
-    wide_half = torch.float32 if full_precision else wide_half_precision(device)
+    half, wide_half = precision or precision_of(device)
     base = weights.folder("sd15")
     _require_noise_schedule(base)
 
@@ -85,7 +89,7 @@ def load_networks(weights: WeightSet, device: torch.device, full_precision: bool
     networks = Networks(
         tokenizer=load_tokenizer(base.inner("tokenizer"), text_encoder.config.vocab_size, [sizes]),
         text_encoder=text_encoder,
-        unet=unet("ic_light_fc", FOREGROUND_CHANNELS),
+        unet=unet(_FOREGROUND_ROLE, FOREGROUND_CHANNELS),
         background_unet=unet(_BACKGROUND_ROLE, BACKGROUND_CHANNELS) if _BACKGROUND_ROLE in weights.paths else None,
         vae=_load_part(base, "vae", lambda folder: load_vae(folder, device, wide_half)),
         matting=load_matting(weights, device),
@@ -96,6 +100,24 @@ def load_networks(weights: WeightSet, device: torch.device, full_precision: bool
         if width != expected:
             raise WeightsError(f"the text encoder's states are {width} wide where the UNet reads {expected}.")
     return networks
+
+
+def network_needs(weights: WeightSet, precision: Precision) -> list[MemoryNeed]:
+    """What `load_networks` takes by part, from the headers of the files; raises `WeightsError`."""
+    base = weights.folder("sd15")
+    files = {
+        "sd15 text_encoder": (base.file("text_encoder/model.safetensors"), precision.half),
+        "sd15 vae": (base.file(f"vae/{_WEIGHTS}"), precision.wide_half),
+        **{role: (weights[role], precision.half) for role in _OFFSET_ROLES if role in weights.paths},
+        **{role: (weights[role], torch.float32) for role in MATTINGS if role in weights.paths},
+    }
+    needs = []
+    for part, (path, dtype) in files.items():
+        if path.suffix == ".onnx":
+            needs.append(MemoryNeed(part, host=path.stat().st_size))
+        else:
+            needs.append(MemoryNeed(part, device=size_in(read_state_dict(path), dtype)))
+    return needs
 
 
 def load_matting(weights: WeightSet, device: torch.device) -> Matting:
@@ -132,7 +154,7 @@ def load_vae(folder: Folder, device: torch.device, dtype: torch.dtype) -> Any:
         scale = 2 ** (len(network.config.block_out_channels) - 1)
         if (network.config.latent_channels, scale) != (LATENT_CHANNELS, LATENT_SCALE):
             raise WeightsError("it is no VAE of Stable Diffusion 1: its latents are of another kind.")
-        return for_device(network, device)
+        return vae_for_device(network, device)
 
 
 def _renamed(name: str) -> str:
@@ -163,13 +185,32 @@ def load_unet(base: Folder, offset: Path, channels: int, dtype: torch.dtype, dev
     like = unet.state_dict()
     base_state, offset_state = (_read_unet(path, config, like) for path in (weights, offset))
     with file_errors(config, weights, offset):
-        merged = {
-            key: merge(key, base_state[key], offset_state[key], tensor).to(device, dtype)
-            for key, tensor in like.items()
-        }
         # Assigned, not copied: the network was built without storage.
-        unet.load_state_dict(merged, assign=True)
-    return for_device(unet.eval(), device)
+        unet.load_state_dict(_merged(base_state, offset_state, like, dtype, device), assign=True)
+    return unet_for_device(unet.eval(), device)
+
+
+def _merged(
+    base: StateDict, offset: StateDict, like: StateDict, dtype: torch.dtype, device: torch.device
+) -> dict[str, Tensor]:
+    """Base plus offset of all weights in `dtype` on `device`, with the shapes of `like`; raises `WeightsError`."""
+    merged = {key: torch.empty(tensor.shape, dtype=dtype, device=device) for key, tensor in like.items()}
+    readings = []
+    for key, tensor in like.items():
+        shape = base[key].shape
+        # The base's input convolution has no channels for the conditions: they are zero.
+        missing = tensor.shape[1] - shape[1] if key == _INPUT else 0
+        if missing > 0:
+            shape = torch.Size((shape[0], shape[1] + missing, *shape[2:]))
+        if not shape == offset[key].shape == tensor.shape:
+            raise WeightsError(f"{key}: {list(shape)} and {list(offset[key].shape)} where {list(tensor.shape)} is due.")
+        if missing > 0:
+            padded = F.pad(read(base[key]), (0, 0, 0, 0, 0, missing))
+            merged[key].copy_(merge(padded, read(offset[key])))
+        else:
+            readings.append(Reading(merged[key], (base[key], offset[key]), merge))
+    read_all(readings)
+    return merged
 
 
 def _read_unet(path: Path, config: Path, like: StateDict) -> StateDict:
@@ -188,14 +229,6 @@ def empty_unet(config: Mapping[str, Any], channels: int) -> Any:
         return UNet2DConditionModel.from_config({**config, "in_channels": channels})
 
 
-def merge(key: str, base: Tensor, offset: Tensor, like: Tensor) -> Tensor:
-    """Base plus offset of weight `key`, in float32: half precision loses the offset to rounding.
-
-    The base's input convolution has no channels for the conditions: they are zero. Raises `WeightsError` if either
-    tensor has not the shape of `like`.
-    """
-    if key == _INPUT and base.shape[1] < like.shape[1]:
-        base = F.pad(base, (0, 0, 0, 0, 0, like.shape[1] - base.shape[1]))
-    if not base.shape == offset.shape == like.shape:
-        raise WeightsError(f"{key}: {list(base.shape)} and {list(offset.shape)} where {list(like.shape)} is due.")
+def merge(base: Tensor, offset: Tensor) -> Tensor:
+    """Base plus offset in float32: half precision loses the offset to rounding."""
     return base.float() + offset.float()

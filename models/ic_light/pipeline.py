@@ -14,7 +14,7 @@ from torch import Tensor
 from models.errors import InputRefused, NonFiniteResult
 from models.ic_light import prompt, vae
 from models.ic_light.conditioning import cut_out, light_gradient, resize_and_center_crop, to_rgb
-from models.ic_light.networks import Networks, load_networks
+from models.ic_light.networks import Networks, load_networks, network_needs
 from models.ic_light.options import Options
 from models.ic_light.params import Params
 from models.ic_light.sampling import (
@@ -33,10 +33,11 @@ from models.ic_light.warm_up import WarmUp, default_params
 from models.imaging.decode import decode
 from models.imaging.png_encoder import encode_png
 from models.imaging.resample import resample
+from models.model import MemoryNeed
 from models.outcomes import non_finite, outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.runtime.lru import LRUCache
-from models.runtime.precision import accumulate_in_half
+from models.runtime.precision import accumulate_in_half, serving_precision
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.weights.installed import WeightSet
 
@@ -110,6 +111,8 @@ class IcLight(Pipeline[Params, Prepared]):
         """Wrap loaded networks; see `load`."""
         self._predict = Runner(predict_noise, execution)
         self._encode, self._decode = Runner(vae.encode_pictures, execution), Runner(vae.decode_picture, execution)
+        # Not compiled: in a graph its launches are free.
+        self._encode_text = Runner(prompt.final_states, replace(execution, compiler=None))
         self._networks = networks
         self._is_eager = execution == EAGER
         self._texts: LRUCache[Tensor] = LRUCache(_TEXT_CACHE_SIZE)
@@ -158,7 +161,7 @@ class IcLight(Pipeline[Params, Prepared]):
         """Compile for all sizes, capture the graphs of a default request, and run one of each variant."""
         if self._is_eager:
             return
-        warm_up = WarmUp(self._networks, self._predict, self._encode, self._decode)
+        warm_up = WarmUp(self._networks, self._encode_text, self._predict, self._encode, self._decode)
         warm_up.compile()
         warm_up.capture()
         # All stages: what is slow or fails the first time, such as matting, must not meet a caller.
@@ -170,8 +173,8 @@ class IcLight(Pipeline[Params, Prepared]):
 
     @property
     def execution(self) -> ExecutionReport:
-        """How the UNet is executed, and what of the UNet and the VAE is slower than was chosen."""
-        return execution_report(self._predict, self._encode, self._decode)
+        """How the UNet is executed, and what of the UNet, the VAE and the text encoder is slower than was chosen."""
+        return execution_report(self._predict, self._encode, self._decode, self._encode_text)
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
@@ -181,7 +184,9 @@ class IcLight(Pipeline[Params, Prepared]):
         inputs = self._prepare_batch(batch, _counter(throttled(on_step, networks.device), total))
 
         # Pass 1 (section 9): from noise, or image to image from the light gradient.
-        conditions = self._encode_conditions(inputs, 0)
+        positive, negative = (expand(texts, inputs.counts) for texts in zip(*inputs.texts, strict=True))
+        cond_latents = self._encode_conditions(inputs, 0).to(positive.dtype)
+        conditions = Conditions(cond_latents, positive, negative, inputs.guidance)
         gradients = [request.gradient for request in batch if request.gradient is not None]
         start = expand(torch.split(self._encode_images(gradients), 1), inputs.counts) if gradients else None
         latents = self._denoise(first, start, conditions, inputs)
@@ -190,7 +195,7 @@ class IcLight(Pipeline[Params, Prepared]):
         # Enlargement (section 10). The foreground is cropped again at the new size, not stretched as the image is: the
         # two may differ by up to 32 px per side.
         enlarged = [resample(image, *batch[0].sizes[1]) for image in lowres.pictures]
-        conditions = self._encode_conditions(inputs, 1)
+        conditions = replace(conditions, cond_latents=self._encode_conditions(inputs, 1).to(positive.dtype))
 
         # Pass 2 (section 11): image to image from the enlarged result.
         latents = self._denoise(second, self._encode_images(enlarged), conditions, inputs)
@@ -229,16 +234,14 @@ class IcLight(Pipeline[Params, Prepared]):
             on_step=on_step,
         )
 
-    def _encode_conditions(self, inputs: Batch, number: int) -> Conditions:
-        """Conditions of pass `number`, 0 or 1: latents of the conditioning images, and texts, a row for every image."""
+    def _encode_conditions(self, inputs: Batch, number: int) -> Tensor:
+        """Latents of the conditioning images of pass `number`, 0 or 1, a row for every image."""
         latents = []
         for images in inputs.cond_images:
             # Foreground and background in one batch, as in the reference: rounding depends on the batch size.
             encoded = self._encode(self._networks.vae, torch.stack([self._upload(image) for image in images[number]]))
             latents.append(encoded.flatten(0, 1)[None])
-        positive, negative = (expand(texts, inputs.counts) for texts in zip(*inputs.texts, strict=True))
-        cond_latents = expand(latents, inputs.counts).to(positive.dtype)
-        return Conditions(cond_latents, positive, negative, guidance=inputs.guidance)
+        return expand(latents, inputs.counts)
 
     def _denoise(self, steps: StepRange, start: Tensor | None, conditions: Conditions, inputs: Batch) -> Tensor:
         """One pass: latents [n, 4, h, w] from noise, or from the latents `start`, a row for every image (section 9)."""
@@ -253,7 +256,9 @@ class IcLight(Pipeline[Params, Prepared]):
         return vae.encode(self._encode, self._networks.vae, [self._upload(image) for image in images])
 
     def _embed(self, chunks: prompt.Chunks) -> Tensor:
-        return self._texts.get_or_create(str(chunks), lambda: prompt.encode(self._networks.text_encoder, chunks))
+        return self._texts.get_or_create(
+            str(chunks), lambda: prompt.encode(self._encode_text, self._networks.text_encoder, chunks)
+        )
 
     def _pinned(self, image: Tensor) -> Tensor:
         """The image in page-locked memory for asynchronous uploads, if the device is a GPU."""
@@ -273,11 +278,17 @@ def unused_roles(_options: Options) -> set[str]:
     return set()
 
 
+def memory_needs(weights: WeightSet, device: torch.device, options: Options) -> list[MemoryNeed]:
+    """What `load` takes by part, from the headers of the files; raises `WeightsError`."""
+    return network_needs(weights, serving_precision(device, options.cpu_precision, weights.kind))
+
+
 def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> IcLight:
     """Load the model onto `device`; raises `WeightsError`, or `DeviceUnfit` for an option that it cannot serve."""
     if options.fp16_accumulation:
         accumulate_in_half(device)
-    return IcLight(load_networks(weights, device), options, execution_for(device, options.compile))
+    precision = serving_precision(device, options.cpu_precision, weights.kind)
+    return IcLight(load_networks(weights, device, precision), options, execution_for(device, options.compile))
 
 
 def _counter(on_step: OnStep, total: int) -> Callable[[], None]:

@@ -7,6 +7,7 @@ Source: PuLID specification section 4, weight files. All public layouts are read
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.errors import WeightsError
+from models.runtime.load import place
 from models.runtime.state_dicts import StateDict, read_state_dict, under
 
 _ENCODER_PREFIXES: Final = ("image_proj.", "id_adapter.")
@@ -27,10 +29,6 @@ class Projection:
 
     key: Tensor
     value: Tensor
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> Projection:
-        """The same weights on another device, in another precision."""
-        return Projection(self.key.to(device, dtype), self.value.to(device, dtype))
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,15 @@ def parse_adapter(state: StateDict) -> Adapter:
     if not encoder or not projections:
         raise WeightsError("it is no PuLID adapter.")
     return Adapter(encoder=encoder, projections=projections)
+
+
+def place_projections(
+    projections: Mapping[int, Projection], device: torch.device, dtype: torch.dtype
+) -> dict[int, Projection]:
+    """The projections on `device`, in `dtype`; those of a file are read."""
+    keys = place({str(layer): projection.key for layer, projection in projections.items()}, device, dtype)
+    values = place({str(layer): projection.value for layer, projection in projections.items()}, device, dtype)
+    return {layer: Projection(keys[str(layer)], values[str(layer)]) for layer in projections}
 
 
 def _projections(state: StateDict) -> dict[int, Projection]:

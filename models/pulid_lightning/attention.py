@@ -21,7 +21,9 @@ from models.errors import WeightsError
 from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.identity.encoder import BODY_TOKENS, Identity
 from models.pulid_lightning.options import BodyWeighting
-from models.runtime.unet import TextContext, attention, cross_attentions, repeat, split_heads
+from models.runtime.precision import bmm_to_float32
+from models.runtime.projections import project
+from models.runtime.unet import TextContext, attention, cross_attentions, split_heads
 
 FaceStyle = Literal["high-fidelity", "stylized"]
 OrthoMode = Literal["neutral", "ortho", "ortho_v2"]
@@ -29,8 +31,6 @@ OrthoMode = Literal["neutral", "ortho", "ortho_v2"]
 weight of the body tokens."""
 WEIGHT: Final = 0.8
 _PROCESSOR: Final = ".processor"
-_ALIGNED: Final = 8
-"""Columns of the mask: attention kernels need a multiple of 8."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ METHODS: Final[dict[FaceStyle, Method]] = {
 class IdentityContext(NamedTuple):
     """Keys and values of one cross-attention: of the text, and of the identity.
 
-    `key`, `value`: [rows, ID tokens, width], the values times the identity's weight. `ortho_mask`: [1 or heads, ID
-    tokens, 8], -1 for the tokens whose attention weight scales the projection that is subtracted, else 0; all columns
-    are equal. One head: the weight is averaged over the queries; the layer's heads: it is per query.
+    `key`, `value`: [rows, ID tokens, width], the values times the identity's weight. `ortho_mask`: float32 [1 or heads,
+    1, ID tokens], -1 for the tokens whose attention weight scales the projection that is subtracted, else 0. One head:
+    the weight is averaged over the queries; the layer's heads: it is per query.
     """
 
     text: TextContext
@@ -99,46 +99,44 @@ def identity_contexts(
     `projections` and `heads`, the numbers of heads, are in the order of `texts`, one for each layer.
     """
     tokens = torch.cat([identity.uncond for identity in identities] + [identity.cond for identity in identities])
-
-    def project(projection: Tensor) -> Tensor:
-        # The projections have no bias: zero tokens are zero keys and values.
-        return repeat(F.pad(F.linear(tokens.to(projection), projection), (0, 0, 0, method.num_zero)), rows)
-
+    # The projections have no bias: zero tokens are zero keys and values.
+    tokens = F.pad(tokens, (0, 0, 0, method.num_zero))
+    like = projections[0].key
+    keys = project(tokens.to(like), [projection.key for projection in projections], rows)
+    values = project((weight * tokens).to(like), [projection.value for projection in projections], rows)
     # One tensor for all layers with the same number of heads: it is copied, and compiled, as one input.
-    ortho_mask = cache(lambda heads: _ortho_mask(method, tokens.shape[1] + method.num_zero, heads).to(texts[0].key))
-
-    def context(text: TextContext, projection: Projection, heads: int) -> IdentityContext:
-        value = weight * project(projection.value)
-        return IdentityContext(text, project(projection.key), value, ortho_mask(heads))
-
-    heads = heads if method.body_weighting == "official" else [1] * len(texts)
-    return tuple(map(context, texts, projections, heads))
+    ortho_mask = cache(lambda heads: _ortho_mask(method, tokens.shape[1], heads).to(like.device))
+    masks = map(ortho_mask, heads if method.body_weighting == "official" else [1] * len(texts))
+    return tuple(map(IdentityContext, texts, keys, values, masks))
 
 
 def attend_with_identity(query: Tensor, context: IdentityContext, heads: int) -> Tensor:
     """Attention to the text plus that to the identity, for `models.runtime.unet.evaluate`."""
-    # Sums over thousands of tokens overflow in half precision.
-    text = attention(query, *context.text[:2], heads, context.text.bias).float()
-    delta = attention(query, context.key, context.value, heads).float()
+    text = attention(query, *context.text[:2], heads, context.text.bias)
+    delta = attention(query, context.key, context.value, heads)
+    # Sums over thousands of tokens overflow in half precision. One reduction of both products: compiled, each one of
+    # its own would be a kernel more.
+    both = torch.stack((delta, text)).float()
+    delta, text = both.unbind()
     # Projection coefficient per channel, summed over the token axis.
-    along = (text * delta).sum(1, keepdim=True) / (text * text).sum(1, keepdim=True)
-    return (text + delta).addcmul(text, _ortho_factor(query, context) * along).to(query.dtype)
+    dot, square = (both * text).sum(2, keepdim=True).unbind()
+    return (text + delta).addcmul(text, _ortho_factor(query, context) * dot / square).to(query.dtype)
 
 
 def _ortho_factor(query: Tensor, context: IdentityContext) -> Tensor:
-    """Minus the attention weight of the masked tokens: [rows, 1 or queries, 1].
+    """Minus the attention weight of the masked tokens: float32 [rows, 1 or queries, 1].
 
-    The scores are unscaled, as in both references. Computed as an attention with the mask for values, so that the
-    attention map is never materialised, and averaged in float32.
+    The scores are unscaled, as in both references, and reach thousands, where half precision knows whole numbers only.
+    No fused attention kernel takes heads as wide as the layer at any speed; the map of so few keys is small.
     """
     heads = len(context.ortho_mask)
-    query, key = split_heads(query, heads), split_heads(context.key, heads)
-    value = context.ortho_mask.expand(len(query), -1, -1, -1)
-    shares = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., 0].float().mean(1)
-    return (shares.mean(1, keepdim=True) if heads == 1 else shares)[..., None]
+    query, key = (split_heads(x, heads).flatten(0, 1) for x in (query, context.key))
+    weights = bmm_to_float32(query, key.transpose(1, 2)).softmax(-1)
+    shares = (weights.view(-1, heads, *weights.shape[1:]) * context.ortho_mask).sum(-1)
+    return shares.mean(2, keepdim=True) if heads == 1 else shares.mean(1)[..., None]
 
 
 def _ortho_mask(method: Method, tokens: int, heads: int) -> Tensor:
-    ortho_mask = torch.full((heads, tokens, _ALIGNED), -1.0)
-    ortho_mask[:, : {"neutral": tokens, "ortho": 0, "ortho_v2": BODY_TOKENS}[method.projection]] = 0
+    ortho_mask = torch.full((heads, 1, tokens), -1.0)
+    ortho_mask[..., : {"neutral": tokens, "ortho": 0, "ortho_v2": BODY_TOKENS}[method.projection]] = 0
     return ortho_mask

@@ -17,17 +17,19 @@ from typing import Any, Final, TypeVar
 import torch
 from torch import Tensor, nn
 
+from models.model import MemoryNeed
 from models.pulid_lightning.options import CheckpointMemory
-from models.pulid_lightning.single_file import SingleFile
-from models.pulid_lightning.text_encoder import Encode, penultimate
+from models.pulid_lightning.single_file import Part, SingleFile
 from models.runtime.fp8 import quantise
-from models.runtime.load import for_device, load_part
-from models.runtime.precision import half_precision, wide_half_precision
-from models.runtime.state_dicts import count_elements
+from models.runtime.load import copy_into, load_part
+from models.runtime.precision import Precision, precision_of
+from models.runtime.unet import unet_for_device
+from models.runtime.vae_attention import vae_for_device
 from models.weights.installed import WeightSet
 
 WORKING_RESERVE: Final = 8 * 1024**3
 """Bytes of device memory to keep free for activations: an estimate for a batch of ten images of 1024 x 1024 px."""
+_BESIDE_UNET: Final[tuple[Part, ...]] = ("clip_l", "clip_g", "vae")
 Loaded = TypeVar("Loaded")
 _log = logging.getLogger(__name__)
 Network = TypeVar("Network", bound=nn.Module)
@@ -39,8 +41,8 @@ class Checkpoint:
 
     unet: Any
     vae: Any
-    clip_l: Encode
-    clip_g: Encode
+    clip_l: Any
+    clip_g: Any
 
 
 class Checkpoints:
@@ -82,51 +84,82 @@ def load_checkpoints(
     device: torch.device,
     memory: CheckpointMemory = "auto",
     fp8: bool = False,
+    precision: Precision | None = None,
 ) -> Checkpoints:
-    """Load the checkpoints `names`, at least one, in half precision on CUDA and in float32 elsewhere.
+    """Load the checkpoints `names`, at least one; without a `precision` in half precision on CUDA, float32 elsewhere.
 
     `memory`: `device` keeps all UNets on the device, `host` offloads them, `auto` offloads them if the device has no
     room for more than one. `fp8` quantises each UNet as soon as it is loaded, and needs `device`. Raises
     `WeightsError`.
     """
-    pool = TensorPool()
+    pool, precision = TensorPool(), precision or precision_of(device)
     first, *others = names
-    kept = {first: _load(weights, first, lambda file: load_checkpoint(file, device, pool, fp8))}
+    kept = {first: _load(weights, first, lambda file: load_checkpoint(file, device, pool, fp8, precision))}
     unet = kept[first].unet
-    if not others or memory == "device" or (memory == "auto" and _fit_beside(weights, others, unet.dtype, device)):
-        kept |= {name: _load(weights, name, lambda file: load_checkpoint(file, device, pool, fp8)) for name in others}
+    if not others or memory == "device" or (memory == "auto" and _fit_beside(weights, others, precision, device)):
+        for name in others:
+            kept[name] = _load(weights, name, lambda file: load_checkpoint(file, device, pool, fp8, precision))
         return Checkpoints(kept, {}, first)
     _log.info("the UNets of %s are offloaded to host memory: one at a time is on %s", ", ".join(names), device)
     offloaded = {first: OffloadedWeights(unet.state_dict(), unet.dtype, device)}
     for name in others:
-        kept[name], offloaded[name] = _load(weights, name, lambda file: _load_offloaded(file, unet, device, pool))
+        kept[name], offloaded[name] = _load(
+            weights, name, lambda file: _load_offloaded(file, unet, device, pool, precision)
+        )
     return Checkpoints(kept, offloaded, first)
 
 
 def load_checkpoint(
-    file: SingleFile, device: torch.device, pool: TensorPool | None = None, fp8: bool = False
+    file: SingleFile,
+    device: torch.device,
+    pool: TensorPool | None = None,
+    fp8: bool = False,
+    precision: Precision | None = None,
 ) -> Checkpoint:
     """Load all networks of a checkpoint; tensors equal to those of others in `pool` are deduplicated.
 
-    Half precision on CUDA, except for the VAE, whose activations exceed float16; float32 elsewhere. `fp8` quantises the
-    UNet, which is not deduplicated then: the pool would keep what was quantised. Raises `WeightsError`.
+    Without a `precision` half precision on CUDA, float32 elsewhere. `fp8` quantises the UNet, which is not deduplicated
+    then: the pool would keep what was quantised. Raises `WeightsError`.
     """
-    pool = pool or TensorPool()
-    unet = for_device(file.unet(device, half_precision(device)), device)
+    pool, precision = pool or TensorPool(), precision or precision_of(device)
+    unet = unet_for_device(file.unet(device, precision.half), device)
     if fp8:
         quantise(unet)
     else:
         pool.deduplicate("unet", unet)
-    return _with_text_encoders_and_vae(unet, file, device, pool)
+    return _with_text_encoders_and_vae(unet, file, device, pool, precision)
 
 
-def _fit_beside(weights: WeightSet, names: Sequence[str], dtype: torch.dtype, device: torch.device) -> bool:
+def checkpoint_needs(
+    weights: WeightSet, names: Sequence[str], device: torch.device, memory: CheckpointMemory, precision: Precision
+) -> list[MemoryNeed]:
+    """What `load_checkpoints` takes: text encoders and VAEs that seem to be an earlier checkpoint's are not counted.
+
+    `auto` takes the less of the device: all UNets on the host, unless the device is a CPU. Raises `WeightsError`.
+    """
+    offloaded = len(names) > 1 and (memory == "host" or (memory == "auto" and device.type == "cuda"))
+    needs: list[MemoryNeed] = []
+    files: list[SingleFile] = []
+    for name in names:
+        file = _open(weights, name)
+        unet = file.size_of("unet", precision.half)
+        on_device = 0 if files and offloaded else unet
+        for part in _BESIDE_UNET:
+            if not any(file.seems_to_share(part, earlier) for earlier in files):
+                on_device += file.size_of(part, precision.wide_half if part == "vae" else precision.half)
+        needs.append(MemoryNeed(role_of(name), device=on_device, host=unet if offloaded else 0))
+        files.append(file)
+    return needs
+
+
+def _fit_beside(weights: WeightSet, names: Sequence[str], precision: Precision, device: torch.device) -> bool:
     """Whether the checkpoints `names` fit on the device beside what is there already."""
     free = _free_memory(device)
     if free is None:
         return True
-    elements = sum(count_elements(weights[role_of(name)]) for name in names)
-    return fits_in_memory(elements * dtype.itemsize, free)
+    files = [_open(weights, name) for name in names]
+    needed = sum(file.size_of(part, precision.half) for file in files for part in ("unet", *_BESIDE_UNET))
+    return fits_in_memory(needed, free)
 
 
 def fits_in_memory(needed: int, free: int) -> bool:
@@ -135,20 +168,22 @@ def fits_in_memory(needed: int, free: int) -> bool:
 
 
 def _load_offloaded(
-    file: SingleFile, unet: Any, device: torch.device, pool: TensorPool
+    file: SingleFile, unet: Any, device: torch.device, pool: TensorPool, precision: Precision
 ) -> tuple[Checkpoint, OffloadedWeights]:
     """A checkpoint whose weights for `unet` are offloaded."""
     offloaded = OffloadedWeights(file.unet_tensors(like=unet), unet.dtype, device)
-    return _with_text_encoders_and_vae(unet, file, device, pool), offloaded
+    return _with_text_encoders_and_vae(unet, file, device, pool, precision), offloaded
 
 
-def _with_text_encoders_and_vae(unet: Any, file: SingleFile, device: torch.device, pool: TensorPool) -> Checkpoint:
-    half = half_precision(device)
+def _with_text_encoders_and_vae(
+    unet: Any, file: SingleFile, device: torch.device, pool: TensorPool, precision: Precision
+) -> Checkpoint:
+    half, wide_half = precision
     return Checkpoint(
         unet=unet,
-        vae=pool.deduplicate("vae", for_device(file.vae(device, wide_half_precision(device)), device)),
-        clip_l=penultimate(pool.deduplicate("clip_l", file.clip_l(device, half))),
-        clip_g=penultimate(pool.deduplicate("clip_g", file.clip_g(device, half))),
+        clip_l=pool.deduplicate("clip_l", file.clip_l(device, half)),
+        clip_g=pool.deduplicate("clip_g", file.clip_g(device, half)),
+        vae=pool.deduplicate("vae", vae_for_device(file.vae(device, wide_half), device)),
     )
 
 
@@ -179,9 +214,9 @@ class OffloadedWeights:
             _lock_pages(self._block, device)
         parts = torch.split(self._block, [tensor.numel() for tensor in tensors.values()])
         self._tensors = {
-            name: part.view(tensor.shape).copy_(tensor)
-            for (name, tensor), part in zip(tensors.items(), parts, strict=True)
+            name: part.view(tensor.shape) for (name, tensor), part in zip(tensors.items(), parts, strict=True)
         }
+        copy_into(self._tensors, tensors)
 
     def load_into(self, network: nn.Module) -> None:
         """Overwrite the network's tensors in place: captured graphs that hold their addresses stay valid."""

@@ -11,11 +11,12 @@ import torch
 
 from models.errors import InputRefused, NonFiniteResult, WeightsError
 from models.imaging.decode import decode, to_pixels
+from models.model import MemoryNeed
 from models.outcomes import outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
-from models.pulid_lightning.adapter import Projection, read_adapter
+from models.pulid_lightning.adapter import Projection, place_projections, read_adapter
 from models.pulid_lightning.attention import check_projections
-from models.pulid_lightning.checkpoints import Checkpoints, load_checkpoints, role_of
+from models.pulid_lightning.checkpoints import Checkpoints, checkpoint_needs, load_checkpoints, role_of
 from models.pulid_lightning.conditions import FACE_CACHE_SIZE, SIGMA_STEPS, SIGMAS, Conditioner, Prepared, sample_noise
 from models.pulid_lightning.identity.bisenet import load_bisenet
 from models.pulid_lightning.identity.encoder import IdentityEncoder
@@ -32,9 +33,10 @@ from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.runtime.fp8 import require_fp8
 from models.runtime.load import load_part
 from models.runtime.lru import LRUCache
-from models.runtime.precision import accumulate_in_half, half_precision
+from models.runtime.precision import accumulate_in_half, identity_precision, serving_precision
+from models.runtime.projections import weights_for_device
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
-from models.runtime.state_dicts import read_state_dict
+from models.runtime.state_dicts import read_state_dict, size_in
 from models.weights.file_errors import file_errors
 from models.weights.installed import WeightSet
 
@@ -63,7 +65,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         self._face_finder, self._tokenizers = faces, tokenizers
         self._checkpoints, self._device = checkpoints, device
         self._faces: LRUCache[FoundFace] = LRUCache(FACE_CACHE_SIZE)
-        self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device)
+        self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device, execution)
         self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
         self._is_eager = execution == EAGER
 
@@ -109,8 +111,9 @@ class PulidLightning(Pipeline[Params, Prepared]):
 
     @property
     def execution(self) -> ExecutionReport:
-        """How the UNet is executed, and what of it, of the VAE and of face finding is slower than was chosen."""
-        return execution_report(self._predict, self._decode, fallbacks=self._face_finder.fallbacks)
+        """How the UNet is executed, and what is slower than was chosen."""
+        runners = self._predict, self._decode, self._conditions.encode
+        return execution_report(*runners, fallbacks=self._face_finder.fallbacks)
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
@@ -145,6 +148,25 @@ def unused_roles(options: Options) -> set[str]:
     return {role_of(name) for name in Params.variants if name not in wanted}
 
 
+def memory_needs(weights: WeightSet, device: torch.device, options: Options) -> list[MemoryNeed]:
+    """What `load` takes by part, from the headers of the files; raises `WeightsError`."""
+    precision, identity = serving_precision(device, options.cpu_precision, weights.kind), identity_precision(device)
+    face_bytes = sum(path.stat().st_size for path in weights.folder("face_analysis").ending_in(".onnx"))
+    needs = [
+        MemoryNeed("face_analysis", device=face_bytes if device.type == "cuda" else 0, host=face_bytes),
+        MemoryNeed("face_parser", device=size_in(read_state_dict(weights["face_parser"]), torch.float32)),
+        MemoryNeed("eva_clip", device=size_in(read_state_dict(weights["eva_clip"]), identity, "visual.")),
+    ]
+    with file_errors(weights["pulid_adapter"]):
+        adapter = read_adapter(weights["pulid_adapter"])
+        encoder, projections = size_in(adapter.encoder, identity), 0
+        for it in adapter.projections.values():
+            projections += size_in({"key": it.key, "value": it.value}, precision.half)
+    needs.append(MemoryNeed("pulid_adapter", device=encoder + projections))
+    names = _chosen(weights, options)
+    return needs + checkpoint_needs(weights, names, device, options.unet_memory, precision)
+
+
 def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_OPTIONS) -> PulidLightning:
     """Load every network onto `device`, the checkpoints last; raises `WeightsError`.
 
@@ -158,18 +180,20 @@ def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_O
         require_fp8(device)
     if options.fp16_accumulation:
         accumulate_in_half(device)
+    precision = serving_precision(device, options.cpu_precision, weights.kind)
     # Without an accelerator onnxruntime is the faster way to run them.
     accelerator = device if device.type == "cuda" else None
     faces = part("face_analysis", lambda _path: FaceFinder(weights.folder("face_analysis"), accelerator))
     tokenizers = load_tokenizers(weights.folder("sdxl_config"))
     parser = part("face_parser", lambda path: load_bisenet(read_state_dict(path), device))
     eva = part("eva_clip", lambda path: load_eva_clip(read_state_dict(path), device))
-    encoder, projections = part("pulid_adapter", lambda path: _load_adapter(path, device))
+    encoder, projections = part("pulid_adapter", lambda path: _load_adapter(path, device, precision.half))
     with file_errors(weights["pulid_adapter"], weights["eva_clip"]):
         check_widths(encoder, eva)
         extractor = IdentityExtractor(parser, eva, encoder, device)
     # Last, for they go by the memory that is left.
-    checkpoints = load_checkpoints(weights, _chosen(weights, options), device, options.unet_memory, options.fp8)
+    names = _chosen(weights, options)
+    checkpoints = load_checkpoints(weights, names, device, options.unet_memory, options.fp8, precision)
     with file_errors(weights["pulid_adapter"]):
         check_projections(checkpoints.unets[0], projections)
     return PulidLightning(
@@ -184,11 +208,14 @@ def load(weights: WeightSet, device: torch.device, options: Options = _DEFAULT_O
     )
 
 
-def _load_adapter(path: Path, device: torch.device) -> tuple[IdentityEncoder, dict[int, Projection]]:
+def _load_adapter(
+    path: Path, device: torch.device, dtype: torch.dtype
+) -> tuple[IdentityEncoder, dict[int, Projection]]:
     adapter = read_adapter(path)
     # In the UNet's precision, for the keys and values meet its queries.
-    dtype = half_precision(device)
-    projections = {layer: weight.to(device, dtype) for layer, weight in adapter.projections.items()}
+    projections = place_projections(adapter.projections, device, dtype)
+    weights_for_device([projection.key for projection in projections.values()], device)
+    weights_for_device([projection.value for projection in projections.values()], device)
     encoder = load_encoder(adapter.encoder, device)
     with torch.inference_mode():
         width = encoder(*encoder.zeros(2, device)).shape[-1]

@@ -1,4 +1,4 @@
-"""SDXL checkpoints in one file: original names mapped to the networks' own, without a copy in memory.
+"""SDXL checkpoints in one file: original names mapped to the networks' own before anything is read.
 
 Source: PuLID specification section 7.
 """
@@ -6,9 +6,9 @@ Source: PuLID specification section 7.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -22,7 +22,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from models.errors import WeightsError
 from models.runtime.load import empty, fill
-from models.runtime.state_dicts import StateDict, chosen, read_config, read_state_dict, under
+from models.runtime.state_dicts import StateDict, chosen, read_config, read_state_dict, size_in, under
+from models.runtime.tensor_file import read
 from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
 from models.weights.objective import require_noise_prediction
@@ -35,6 +36,8 @@ _CLIP_L: Final = "conditioner.embedders.0.transformer.text_model."
 _CLIP_G: Final = "conditioner.embedders.1.model."
 _UNET: Final = "model.diffusion_model."
 _VAE: Final = "first_stage_model."
+Part = Literal["unet", "vae", "clip_l", "clip_g"]
+_PREFIXES: Final[Mapping[Part, str]] = {"unet": _UNET, "vae": _VAE, "clip_l": _CLIP_L, "clip_g": _CLIP_G}
 _PARTS: Final = {_UNET: "UNet", _VAE: "VAE", _CLIP_L: "first text encoder", _CLIP_G: "second text encoder"}
 _UNSUPPORTED_FORMATS: Final = {
     "a LoRA": re.compile(r"lora_|.*[._]lora[._]|.*\.(hada_w1_a|lokr_w1)"),
@@ -52,12 +55,28 @@ class SingleFile:
     """
 
     def __init__(self, path: Path, config: Folder) -> None:
-        """Map the file into memory; raises `WeightFileError` if it cannot be read or is no SDXL checkpoint."""
+        """Read the file's header; raises `WeightFileError` if it cannot be read or is no SDXL checkpoint."""
         self._path, self._config = path, config
         with file_errors(path):
             require_noise_prediction(path)
             self._state = read_state_dict(path)
             _require_checkpoint(self._state)
+
+    def size_of(self, part: Part, dtype: torch.dtype) -> int:
+        """Bytes of one network in `dtype`."""
+        return size_in(self._state, dtype, _PREFIXES[part])
+
+    def seems_to_share(self, part: Part, other: SingleFile) -> bool:
+        """Whether one network is the same in both files, going by its norms and biases, which are quickly read."""
+        ours, theirs = (
+            {key: tensor for key, tensor in under(file._state, _PREFIXES[part]).items() if tensor.ndim == 1}
+            for file in (self, other)
+        )
+        with file_errors(self._path, other._path):
+            return ours.keys() == theirs.keys() and all(
+                tensor.shape == theirs[key].shape and torch.equal(read(tensor), read(theirs[key]))
+                for key, tensor in ours.items()
+            )
 
     def unet(self, device: torch.device, dtype: torch.dtype) -> Any:
         """The denoising network; raises `WeightFileError`, as all of these do."""
@@ -69,7 +88,7 @@ class SingleFile:
         return self._network("unet", build, device, dtype)
 
     def unet_tensors(self, like: nn.Module) -> dict[str, Tensor]:
-        """What `unet` would be filled with, still in the file, under the names and in the order of the UNet `like`."""
+        """What `unet` would be filled with, not read yet, under the names and in the order of the UNet `like`."""
         with file_errors(self._path):
             sizes = component_sizes(self._config, "unet")
             return chosen(convert_ldm_unet_checkpoint(self._state, sizes), like.state_dict())

@@ -1,4 +1,4 @@
-"""Loading weight files into networks: memory-mapped, never copied on the host, moved straight to the device."""
+"""Loading weight files into networks: read tensor by tensor, straight into their places on the device."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from accelerate import init_empty_weights  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from models.runtime.state_dicts import check_alike
+from models.runtime.tensor_file import Reading, StoredTensor, read_all
 from models.weights.file_errors import file_errors
 
 Loaded = TypeVar("Loaded")
@@ -44,12 +45,11 @@ def empty(build: Callable[[], Network]) -> Network:
 def fill(network: nn.Module, state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
     """Give an `empty` network the tensors of `state`, on `device` and, where they are floating-point, in `dtype`.
 
-    They go there one by one, and no other copy is made: what is in place already is used as it is, which may be a
-    file's mapping. The network is ready to be used then. Raises `WeightsError` unless keys, shapes and kinds of numbers
-    are exactly the network's.
+    Nothing is read unless keys, shapes and kinds of numbers are exactly the network's, else `WeightsError` is raised.
+    The network is ready to be used then.
     """
     check_alike(state, network.state_dict())
-    network.load_state_dict({key: _place(tensor, device, dtype) for key, tensor in state.items()}, assign=True)
+    network.load_state_dict(place(state, device, dtype), assign=True)
     # What the state does not name, such as tables of positions, was built on the CPU.
     network.to(device).eval().requires_grad_(False)
 
@@ -61,9 +61,26 @@ def for_device(network: Network, device: torch.device) -> Network:
     return network
 
 
-def _place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The tensor on `device`, in `dtype` if it is floating-point."""
-    return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+def place(state: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The tensors on `device`, in `dtype` where they are floating-point; those of files are read.
+
+    Others are used as they are where nothing about them changes.
+    """
+    placed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        kind = dtype if tensor.is_floating_point() else tensor.dtype
+        stored = isinstance(tensor, StoredTensor)
+        placed[name] = torch.empty(tensor.shape, dtype=kind, device=device) if stored else tensor.to(device, kind)
+    copy_into(placed, {name: tensor for name, tensor in state.items() if isinstance(tensor, StoredTensor)})
+    return placed
+
+
+def copy_into(places: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Copy the tensors of `state` into those of the same name and shape; those of files are read."""
+    for name, tensor in state.items():
+        if not isinstance(tensor, StoredTensor):
+            places[name].copy_(tensor)
+    read_all(Reading(places[name], (tensor,)) for name, tensor in state.items() if isinstance(tensor, StoredTensor))
 
 
 def _size_of(path: Path) -> int:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from models.errors import WeightsError
+from models.runtime.tensor_file import open_tensors
 from models.weights.file_errors import file_errors
 
 StateDict = Mapping[str, Tensor]
@@ -22,15 +20,18 @@ _COUNTER: Final = ".num_batches_tracked"
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Map a .safetensors file into memory: its tensors are read when they are used. Raises `WeightFileError`."""
+    """The tensors of a .safetensors file, which `fill` and `place` read; raises `WeightFileError`."""
     with file_errors(path):
-        return load_file(path)
+        return open_tensors(path)
 
 
-def count_elements(path: Path) -> int:
-    """Count the numbers in all tensors of a .safetensors file, from its header alone; raises `WeightFileError`."""
-    with file_errors(path), safe_open(path, framework="pt") as file:
-        return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - no mapping
+def size_in(state: StateDict, dtype: torch.dtype, prefix: str = "") -> int:
+    """Bytes of the tensors whose key begins with `prefix`, the floating-point ones in `dtype`."""
+    return sum(
+        tensor.numel() * (dtype if tensor.is_floating_point() else tensor.dtype).itemsize
+        for key, tensor in state.items()
+        if key.startswith(prefix)
+    )
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -47,14 +47,14 @@ def unscaled(
     return replace(right, cond_latents=right.cond_latents / model._networks.vae.config.scaling_factor)
 
 
-def base_alone(key: str, base: Tensor, offset: Tensor, like: Tensor, merge: Any = networks.merge) -> Tensor:
+def base_alone(base: Tensor, _offset: Tensor) -> Tensor:
     """A UNet without its offset."""
-    return merge(key, base, torch.zeros_like(offset), like)
+    return base.float()
 
 
-def merged_in_half(key: str, base: Tensor, offset: Tensor, like: Tensor) -> Tensor:
+def merged_in_half(base: Tensor, offset: Tensor) -> Tensor:
     """The sum in half precision."""
-    return (base_alone(key, base, offset, like).half() + offset.half()).float()
+    return (base.half() + offset.half()).float()
 
 
 def as_many_steps(steps: int, strength: float) -> StepRange:

@@ -18,6 +18,7 @@ from models.runtime.kernel_cache import locate_libcuda, set_cache_dirs, stop_com
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import INSTALLED_NAME, WeightSet
 from workers.engine.device_errors import is_broken_device, is_out_of_memory
+from workers.engine.memory import free_host_memory, shortage
 from workers.settings import WorkerSettings
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 
@@ -26,14 +27,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _KERNELS: Final = "compiled"
-_TOO_SMALL: Final = "The memory of {} is too small for {}. FACELIGHT_MODELS chooses which models are loaded. {}"
+_FEWER_MODELS: Final = "FACELIGHT_MODELS chooses which models are loaded."
+_TOO_SMALL: Final = "The memory of {} is too small for {}. {} {}"
 
 
 class LoadedModels:
     """The models of one worker: their pipelines once loaded, and a report of their state at any time."""
 
-    def __init__(self, worker: str, settings: WorkerSettings) -> None:
-        self._worker = worker
+    def __init__(
+        self, worker: str, settings: WorkerSettings, host_memory: Callable[[], int] = free_host_memory
+    ) -> None:
+        """`host_memory` tells the free bytes of this host."""
+        self._worker, self._host_memory = worker, host_memory
         self._settings = settings
         self._device = settings.device
         self._hashes = HashCache(settings.data_dir / WEIGHT_HASHES)
@@ -66,10 +71,13 @@ class LoadedModels:
         began, model, options = time.monotonic(), MODELS[slug], self._settings.options_of(slug)
         try:
             weights = self._open_weights(model, options) if model.needs_weights else WeightSet.empty()
-            pipeline = model.load(weights, device, options)
-            loaded = time.monotonic()
-            publish(ModelReport(ModelState.LOADING, detail="warming up"))
-            pipeline.warm_up()
+            with weights.verifying(self._hashes):
+                if too_small := shortage(model.memory_needs(weights, device, options), device, self._host_memory()):
+                    raise DeviceUnfit(f"{too_small}. {_FEWER_MODELS} {model.memory_hint}")
+                pipeline = model.load(weights, device, options)
+                loaded = time.monotonic()
+                publish(ModelReport(ModelState.LOADING, detail="warming up"))
+                pipeline.warm_up()
         except (WeightsError, OSError) as error:
             return _failed(slug, f"cannot load: {error}")
         except DeviceUnfit as error:
@@ -79,10 +87,10 @@ class LoadedModels:
                 raise
             return _failed(slug, f"{error}. FACELIGHT_COMPILE=auto serves without compiling what cannot be compiled.")
         except MemoryError as error:
-            return _failed(slug, _TOO_SMALL.format("this host", slug, model.memory_hint), error)
+            return _failed(slug, _TOO_SMALL.format("this host", slug, _FEWER_MODELS, model.memory_hint), error)
         except Exception as error:  # broad: a defect in one model's code must not keep the others from being served
             if is_out_of_memory(error):
-                return _failed(slug, _TOO_SMALL.format(device, slug, model.memory_hint), error)
+                return _failed(slug, _TOO_SMALL.format(device, slug, _FEWER_MODELS, model.memory_hint), error)
             if is_broken_device(error):
                 raise
             _log.exception("cannot serve %s", slug)
@@ -109,7 +117,7 @@ class LoadedModels:
 
     def _open_weights(self, model: Model, options: ModelOptions) -> WeightSet:
         root = ensure_weights(self._settings)
-        return WeightSet.open(root, model.slug, self._hashes, skip=model.unused_roles(options))
+        return WeightSet.open(root, model.slug, self._hashes, model.unused_roles(options), defer_hashes=True)
 
 
 def _failed(slug: str, detail: str, error: BaseException | None = None) -> ModelReport:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from models.pulid_lightning.options import Options
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import PulidLightning, load
 from models.runtime.fp8 import Float8Linear
-from models.runtime.state_dicts import count_elements
 from models.weights.installed import WeightSet
 
 CPU = torch.device("cpu")
@@ -109,21 +107,13 @@ def test_there_is_room_if_enough_is_left_to_work_in():
     assert not fits_in_memory(0, 1)
 
 
-def test_further_checkpoints_are_measured_by_their_headers(
-    weights: WeightSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    file = weights["sdxl_checkpoint_artistic"]
-    assert count_elements(file) == sum(tensor.numel() for tensor in load_file(file).values())
-    measured: list[Path] = []
-
-    def watched(path: Path) -> int:
-        measured.append(path)
-        return count_elements(path)
-
-    monkeypatch.setattr(checkpoints, "count_elements", watched)
-    load_checkpoints(weights, NAMES, CPU, "device")
-    load_checkpoints(weights, NAMES, CPU, "auto")
-    assert measured == [], "nor are they where memory decides nothing"
+def test_memory_is_asked_for_only_where_it_decides(weights: WeightSet, monkeypatch: pytest.MonkeyPatch):
+    asked: list[torch.device] = []
+    monkeypatch.setattr(checkpoints, "_free_memory", asked.append)  # tells None, as for a CPU
+    load_checkpoints(weights, NAMES[:2], CPU, "device")
+    assert asked == []
+    load_checkpoints(weights, NAMES[:2], CPU, "auto")
+    assert asked == [CPU]
 
 
 def test_float8_unets_are_quantised_one_by_one(weights: WeightSet, monkeypatch: pytest.MonkeyPatch):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import nn
 
@@ -17,13 +16,15 @@ from bench.full_size.networks import ic_light_parts, ic_light_pipeline, pulid_pa
 from bench.full_size.workloads import ignore_step, prepare_ic_light, prepare_pulid
 from models.ic_light.vae import decode_picture, encode_pictures
 from models.pipeline import ExecutionReport
+from models.pulid_lightning.attention import IdentityContext, attend_with_identity
 from models.pulid_lightning.checkpoints import OffloadedWeights
 from models.runtime.fp8 import Float8Linear
 from models.runtime.load import for_device
 from models.runtime.precision import accumulate_in_half
 from models.runtime.runner import EAGER, Execution, Runner, execution_for
 from models.runtime.tree import Pytree, tree_map
-from models.runtime.unet import attention
+from models.runtime.unet import TextContext, attention
+from models.runtime.vae_attention import attend_in_chunks, vae_for_device
 from tests.models.runtime.networks import graphs, predict, sdxl, unet_inputs
 from workers.engine.model_loader import set_up_cuda
 
@@ -134,16 +135,6 @@ def test_attention_at_the_widths_of_both_unets(width: int, masked: bool) -> None
     torch.testing.assert_close(found.float().cpu(), expected, rtol=0, atol=4e-3)
 
 
-@pytest.mark.parametrize(("width", "of_values"), [(512, 512), (640, 8), (1280, 8)])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_attention_of_one_wide_head(width: int, of_values: int, dtype: torch.dtype) -> None:
-    torch.manual_seed(2)
-    query, key, value = torch.randn(1, 1, 900, width), torch.randn(1, 1, 400, width), torch.randn(1, 1, 400, of_values)
-    expected = F.scaled_dot_product_attention(query, key, value)
-    found = F.scaled_dot_product_attention(*(tensor.to(CUDA, dtype) for tensor in (query, key, value)))
-    torch.testing.assert_close(found.float().cpu(), expected, rtol=0, atol=2e-2)
-
-
 @pytest.fixture
 def vaes() -> tuple[Any, Any]:
     """The same VAE on the CPU in float32 and on the GPU; its one head is as wide as the real one's."""
@@ -160,7 +151,7 @@ def vaes() -> tuple[Any, Any]:
 def test_a_vae_in_half_precision(vaes: tuple[Any, Any], dtype: torch.dtype, compile_: Any) -> None:
     """Captured as it is and compiled: pictures are those of float32, but for rounding."""
     cpu, cuda = vaes
-    for_device(nn.Module.to(cuda, CUDA, dtype), CUDA)
+    vae_for_device(nn.Module.to(cuda, CUDA, dtype), CUDA)
     picture, latents = torch.randint(256, (1, 64, 96, 3), dtype=torch.uint8), torch.randn(1, 4, 32, 48)
     for function, given in ((encode_pictures, picture), (decode_picture, latents)):
         runner: Runner[Any] = Runner(function, execution_for(CUDA, compile_))
@@ -234,3 +225,29 @@ def test_host_memory_that_cannot_be_page_locked_harms_nothing(
     kept.load_into(first)
     for found, expected in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_attention_in_chunks_of_half_precision_is_that_of_float32(dtype: torch.dtype) -> None:
+    torch.manual_seed(5)
+    query, key, value = torch.randn(3, 2, 300, 512, dtype=dtype)
+    expected = attend_in_chunks(query.float(), key.float(), value.float(), 2**26)
+    found = attend_in_chunks(query.to(CUDA), key.to(CUDA), value.to(CUDA), 2 * 300 * 70)
+    assert (found.float().cpu() - expected).norm() < 0.01 * expected.norm()
+
+
+@pytest.mark.parametrize("width", [640, 1280])
+@pytest.mark.parametrize("per_query", [False, True])
+def test_attention_to_an_identity_of_half_precision_is_that_of_float32(width: int, per_query: bool) -> None:
+    torch.manual_seed(5)
+    heads = width // 64
+    query, *texts = torch.randn(3, 2, 77, width).half()
+    key, value = torch.randn(2, 2, 18, width).half()
+    mask = torch.full((heads if per_query else 1, 1, 18), -1.0)
+    mask[..., :5] = 0
+    on_cpu = IdentityContext(TextContext(*texts), key / 8, value, mask)
+    on_gpu = tree_map(lambda tensor: tensor.to(CUDA), on_cpu)
+    in_full = tree_map(torch.Tensor.float, on_cpu)
+    expected = attend_with_identity(query.float(), in_full, heads)
+    found = attend_with_identity(query.to(CUDA), on_gpu, heads)
+    assert (found.float().cpu() - expected).norm() < 0.01 * expected.norm()

@@ -10,10 +10,18 @@ import torch
 from models.errors import DeviceUnfit
 from models.ic_light import pipeline as ic_light
 from models.pulid_lightning import pipeline as pulid_lightning
-from models.runtime.precision import accumulate_in_half, half_precision, wide_half_precision
+from models.runtime.precision import (
+    FULL_PRECISION,
+    Precision,
+    accumulate_in_half,
+    cpu_multiplies_bfloat16,
+    precision_of,
+    serving_precision,
+)
 from models.weights.installed import WeightSet
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:1")
+IN_BFLOAT16 = Precision(torch.bfloat16, torch.bfloat16)
 
 
 @pytest.mark.parametrize(
@@ -31,13 +39,32 @@ def test_vaes_are_bfloat16_where_convolutions_take_it(
         return capability
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", capability_of)
-    assert wide_half_precision(GPU) == expected
+    assert precision_of(GPU) == Precision(torch.float16, expected)
     assert asked == [GPU], "the device of the networks counts, not the current one"
-    assert half_precision(GPU) == torch.float16
+    for chosen in ("auto", "float32", "bfloat16"):
+        assert serving_precision(GPU, chosen, "real") == Precision(torch.float16, expected), "a GPU has its own"
 
 
-def test_a_processor_computes_in_float32() -> None:
-    assert half_precision(CPU) == wide_half_precision(CPU) == torch.float32
+@pytest.mark.parametrize("capabilities", [{"avx512_bf16": True}, {"amx_bf16": True}, {"avx512_f": True}, {}], ids=str)
+def test_real_weights_are_bfloat16_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    fast = capabilities.keys() & {"avx512_bf16", "amx_bf16"}
+    assert serving_precision(CPU, "auto", "real") == (IN_BFLOAT16 if fast else FULL_PRECISION)
+    assert serving_precision(CPU, "auto", "demo") == FULL_PRECISION
+    for kind in ("real", "demo"):
+        assert serving_precision(CPU, "float32", kind) == FULL_PRECISION
+        assert serving_precision(CPU, "bfloat16", kind) == IN_BFLOAT16
+    assert precision_of(CPU) == FULL_PRECISION
+
+
+@pytest.mark.parametrize(("bfloat16", "amx"), [(True, False), (False, True), (False, False)])
+def test_an_older_torch_is_asked_otherwise(monkeypatch: pytest.MonkeyPatch, bfloat16: bool, amx: bool) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert cpu_multiplies_bfloat16() == (bfloat16 or amx)
 
 
 def test_sums_in_float16_are_a_gpus_alone() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from models.imaging.decode import decode, to_pixels
+from models.model import MemoryNeed
 from models.pipeline import OnStep, Outcome, Pipeline
 from models.weights.installed import WeightSet
 
@@ -55,6 +56,11 @@ class Toy(Pipeline[Params, Prepared]):
 def unused_roles(_options: Options) -> set[str]:
     """It has no weights."""
     return set()
+
+
+def memory_needs(_weights: WeightSet, _device: torch.device, _options: Options) -> list[MemoryNeed]:
+    """It is nothing but code."""
+    return []
 
 
 def load(_weights: WeightSet, _device: torch.device, options: Options) -> Toy:

@@ -17,6 +17,7 @@ from models.ic_light.networks import Networks, load_networks
 from models.ic_light.options import Options
 from models.ic_light.pipeline import IcLight
 from models.imaging.decode import decode
+from models.runtime.precision import FULL_PRECISION
 from models.weights.installed import WeightSet
 
 KEPT: Final = Path(__file__).parents[2] / "golden" / "iclight"
@@ -63,7 +64,7 @@ class GoldenSet:
     @cached_property
     def networks(self) -> Networks:
         """The set's networks in float32, as the golden values were made."""
-        return load_networks(self.weights, self.device, full_precision=True)
+        return load_networks(self.weights, self.device, FULL_PRECISION)
 
     @cached_property
     def model(self) -> IcLight:

@@ -1,0 +1,23 @@
+"""What a worker compiles or captures is lowered for every target, and costs what the table says."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lowering.counts import Model, Network, combinations, differences, read_counts
+from tests.lowering.reports import measure, unfit_torch
+
+TABLE = read_counts().rows
+HELD = combinations(TABLE)
+"""What the table has, by network, target and model."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+@pytest.mark.skipif(unfit_torch() is not None, reason=unfit_torch() or "")
+@pytest.mark.parametrize(("network", "target", "model"), HELD)
+def test_what_a_worker_compiles_is_lowered(network: Network, target: str, model: Model) -> None:
+    only = [] if network == "reduced" else HELD[network, target, model]
+    report = measure(target, model, network, only)
+    assert report.problems == []
+    assert differences(report.counts, TABLE) == []
