@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from typing import Any, Final
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,9 @@ from tests.lowering.lowering import Layout, as_loaded, served_precision
 from tests.lowering.measure import lower
 from tests.lowering.targets import TARGETS
 from tests.lowering.warm_ups import WarmUpCall, pipeline_of, warm_up_calls
+from workers.engine.model_loader import set_up_cuda
 
+SetUp = Callable[[torch.device], None]
 _SIDE: Final = 8
 
 
@@ -60,12 +63,18 @@ def keep_layout(network: Any, _device: torch.device) -> Any:
     return network
 
 
-MISTAKES: Final[dict[str, tuple[Callable[..., Any], Layout]]] = {
-    "none": (plain, as_loaded),
-    "graph break": (with_graph_break, as_loaded),
-    "branch by size": (with_branch_by_size, as_loaded),
-    "one more launch": (with_one_more_launch, as_loaded),
-    "contiguous": (plain, keep_layout),
+def leave_cudnn_on(_device: torch.device) -> None:
+    """What `set_up_cuda` prevents."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+
+
+MISTAKES: Final[dict[str, tuple[Callable[..., Any], Layout, SetUp]]] = {
+    "none": (plain, as_loaded, set_up_cuda),
+    "graph break": (with_graph_break, as_loaded, set_up_cuda),
+    "branch by size": (with_branch_by_size, as_loaded, set_up_cuda),
+    "one more launch": (with_one_more_launch, as_loaded, set_up_cuda),
+    "contiguous": (plain, keep_layout, set_up_cuda),
+    "cuDNN's attention": (plain, as_loaded, leave_cudnn_on),
 }
 
 
@@ -94,9 +103,10 @@ def main(target_name: str) -> None:
     captured = [call for call in warm_up_calls(pipeline) if call.name == "predict_noise:capture"]
     report = lower(captured, target, assemble=False, network="reduced", model="pulid-lightning")
     _tell("UNet", report=report.model_dump())
-    for name, (function, layout) in MISTAKES.items():
+    for name, (function, layout, set_up) in MISTAKES.items():
         try:
-            report = lower(calls(function), target, layout=layout, network="reduced", model="pulid-lightning")
+            with patch("tests.lowering.lowering.set_up_cuda", set_up):
+                report = lower(calls(function), target, layout=layout, network="reduced", model="pulid-lightning")
         except CompilationFailed as error:
             _tell(name, error=str(error))
         else:
