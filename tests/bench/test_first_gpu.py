@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "bench" / "first_gpu.sh"
 PINNED = re.compile(r"^([\w.-]+)==([^\s;]+)(?: ; (.*?))?(?: \\)?$", re.MULTILINE)
 STEPS = steps("cpu", True, 1)
-BUDGET_S = 2400
+BUDGET_S = 5400
 """Of the whole script on two busy cores."""
 
 
@@ -63,11 +63,14 @@ def nothing_else(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
         "import sys\n"
-        "class Hidden:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
+        "from importlib.machinery import PathFinder\n"
+        "class Listed(PathFinder):\n"
+        "    @classmethod\n"
+        "    def find_spec(cls, name, path=None, target=None):\n"
         f"        if path is None and name in {sorted(hidden)!r}:\n"
-        "            raise ModuleNotFoundError(name + ' is not in the list')\n"
-        "sys.meta_path.insert(0, Hidden())\n"
+        "            return None\n"
+        "        return PathFinder.find_spec(name, path, target)\n"
+        "sys.meta_path[sys.meta_path.index(PathFinder)] = Listed\n"
     )
     return folder
 
