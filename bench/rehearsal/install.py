@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Final
 
 import tomli_w
+from pydantic import TypeAdapter
 
 from bench.rehearsal.processes import FACELIGHT, evict, run, told
 from bench.rehearsal.published import Publisher, objects_size, unpublish
 from bench.rehearsal.stored import read_header
-from bench.report import Report
+from bench.report import Report, Row
 from cli.weights.state import by_name, installed_in
 from models.weights.lock import Lock, Weight, read_lock
 
+_ROWS: Final = TypeAdapter(list[Row])
+_EARLIER: Final = "; by an earlier run"
 _SPARE: Final = 1 << 30
 _FREE: Final = "pickles, and graphs with names of their own"
 
@@ -57,6 +60,11 @@ class Place:
         """The text with paths relative to the rehearsal's folder."""
         return text.replace(f"{self.root}/", "")
 
+    @property
+    def rows(self) -> Path:
+        """What the report says of the installed weights, for a run that goes on from them."""
+        return self.root / "rows.json"
+
     def log(self, name: str) -> Path:
         """Where a command's output goes."""
         return self.root / f"{name}.log"
@@ -77,17 +85,23 @@ def missing_bytes(root: Path, needed: int) -> int:
 def install(report: Report, place: Place, publisher: Publisher, weights: Sequence[Weight], at_once: bool) -> None:
     """Write and install weights: each leaves the mirror before the next comes, or all `at_once`.
 
-    What an earlier run has left installed stays as it is.
+    What an earlier run has left installed stays as it is, and its rows are told again.
     """
     written = list(read_lock(place.lock).weights) if place.lock.exists() else []
     present = by_name(installed_in(place.weights)).keys() & {weight.name for weight in written}
+    rows = _ROWS.validate_json(place.rows.read_bytes()) if place.rows.exists() else []
+    for row in rows:
+        report.put(row.model_copy(update={"note": f"{row.note}{_EARLIER}"}))
     missing = [weight for weight in weights if weight.name not in present]
     for batch in [missing] if at_once else [[weight] for weight in missing]:
+        begin = len(report.record.rows)
         written += [_publish(report, place, publisher, weight) for weight in batch]
         _fetch(report, place, written, place.weights, place.lock)
         for weight in batch:
             _compare(report, place.weights, publisher, weight)
             unpublish(place.mirror, weight)
+        rows += report.record.rows[begin:]
+        place.rows.write_bytes(_ROWS.dump_json(rows))
 
 
 def install_further(report: Report, place: Place, publisher: Publisher, weights: Iterable[Weight]) -> None:
