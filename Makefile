@@ -13,7 +13,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run test check parity faults soak bench docs demo lock clean
+.PHONY: help setup run test check parity faults soak bench rehearsal docs demo lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -55,6 +55,9 @@ soak: setup ## steady load for MINUTES (default 30) while workers die; writes do
 bench: setup ## count the work and time the serving; results into bench/results (on an idle machine, 20 minutes)
 	$(PY) bench/cpu.py
 	$(PY) bench/serving.py
+
+rehearsal: setup ## install and serve weight files of the published sizes with random values; 31 GB of disk (ARGS='--reduced')
+	$(PY) -m bench.rehearsal $(ARGS)
 
 docs: setup ## write the tables of the documentation anew
 	$(PY) -m docs.tables

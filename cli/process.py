@@ -20,10 +20,16 @@ _STEADY_S: Final = 30.0
 """A process that ran for so long is restarted after the first pause; else the pause doubles each time."""
 _FIRST_PAUSE_S: Final = 0.5
 _MAX_PAUSE_S: Final = 15.0
+_MAX_PAUSE_LOADING_S: Final = 300.0
+"""Of a process that ends while it loads: it reads gigabytes each time."""
 
 
 async def _always() -> bool:
     return True
+
+
+def _nothing(_pid: int) -> str:
+    return ""
 
 
 @dataclass
@@ -32,6 +38,7 @@ class SupervisedProcess:
 
     `stop_timeout_s` is how long it may take to exit after SIGTERM, or after `quick_stop`, the signal that makes it exit
     without a drain delay, before it is killed. It is started, and restarted, only once `can_start` returns true.
+    `loading` tells what the ended process with that id was still loading, if anything.
     """
 
     name: str
@@ -40,6 +47,7 @@ class SupervisedProcess:
     stop_timeout_s: float
     can_start: Callable[[], Awaitable[bool]] = _always
     quick_stop: signal.Signals = signal.SIGTERM
+    loading: Callable[[int], str] = _nothing
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
@@ -53,9 +61,13 @@ class SupervisedProcess:
                 await self._terminate(self._process)
             status = await self._process.wait()
             if not self._stopping.is_set():
-                steady = time.monotonic() - began > _STEADY_S
-                pause = _FIRST_PAUSE_S if steady else min(pause * 2, _MAX_PAUSE_S)
-                _log.warning("%s exited (%s); restarting it in %.1f s", self.name, _describe(status), pause)
+                loading = self.loading(self._process.pid)
+                # However long it took: who never came to serve anything is not steady.
+                steady = not loading and time.monotonic() - began > _STEADY_S
+                longest = _MAX_PAUSE_LOADING_S if loading else _MAX_PAUSE_S
+                pause = _FIRST_PAUSE_S if steady else min(pause * 2, longest)
+                end = _describe(status) + (f" while it was loading {loading}" if loading else "")
+                _log.warning("%s exited (%s); restarting it in %.1f s", self.name, end, pause)
                 await self._pause(pause)
 
     async def stop(self, *, quickly: bool = False) -> None:
@@ -82,7 +94,7 @@ class SupervisedProcess:
             env={**os.environ, **self.environment},
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
 
     async def _terminate(self, process: asyncio.subprocess.Process, number: signal.Signals = signal.SIGTERM) -> None:
@@ -97,8 +109,8 @@ class SupervisedProcess:
             await process.wait()
 
 
-def _die_with_parent() -> None:
-    """Have the kernel terminate this process when the supervisor is killed."""
+def die_with_parent() -> None:
+    """Have the kernel terminate this process when the one that started it is killed."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -105,7 +106,12 @@ def _processes(settings: GatewaySettings, demo: bool, redis_socket: Path) -> lis
     drain_s = settings.drain_delay_s + settings.drain_timeout_s
     processes = [
         SupervisedProcess(
-            "worker", (*python, "workers"), worker_environment, stop_timeout_s=30, can_start=lambda: _is_up(url)
+            "worker",
+            (*python, "workers"),
+            worker_environment,
+            stop_timeout_s=30,
+            can_start=lambda: _is_up(url),
+            loading=partial(_model_being_loaded, settings.data_dir),
         ),
         SupervisedProcess(
             "gateway",
@@ -121,6 +127,12 @@ def _processes(settings: GatewaySettings, demo: bool, redis_socket: Path) -> lis
             0, SupervisedProcess("redis", _redis_command(settings.data_dir, redis_socket), {}, stop_timeout_s=10)
         )
     return processes
+
+
+def _model_being_loaded(data_dir: Path, pid: int) -> str:
+    from workers.engine.loading_mark import FOLDER, model_being_loaded  # not part of a gateway's installation
+
+    return model_being_loaded(data_dir / FOLDER, pid)
 
 
 def _redis_command(data_dir: Path, redis_socket: Path) -> tuple[str, ...]:

@@ -7,7 +7,7 @@
     ├── NonFiniteResult      inf or nan was computed; the message is for caller and operator
     ├── WeightsError         weight files are missing, damaged or of another shape; the message is for the operator
     │   └── WeightFileError  … of known files: the message begins with their paths
-    ├── DeviceUnfit          the device cannot do what the operator chose; the message is for the operator
+    ├── DeviceUnfit          the device, or the host, cannot do what the operator chose; the message is for the operator
     └── CompilationFailed    compiling or capturing failed and was required; the message is for the operator
 
 Whatever else leaves a pipeline is a defect (or the hardware's), and its text is not shown to callers.
@@ -54,7 +54,7 @@ class WeightFileError(WeightsError):
 
 
 class DeviceUnfit(ModelError):
-    """The device cannot do what the operator chose; `str()` is for the operator."""
+    """The device, or the host, cannot do what the operator chose; `str()` is for the operator."""
 
 
 class CompilationFailed(ModelError):

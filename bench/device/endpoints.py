@@ -182,7 +182,7 @@ class PulidEndpoint(Endpoint):
 
     @cached_property
     def _vaes(self) -> dict[Way, Any]:
-        return {"reference": plain_copy(self.parts.vae).float(), "diffusers": plain_copy(self.parts.vae)}
+        return {"reference": plain_vae(self.parts.vae).float(), "diffusers": plain_vae(self.parts.vae)}
 
 
 class IcLightEndpoint(Endpoint):
@@ -263,7 +263,7 @@ class IcLightEndpoint(Endpoint):
 
     @cached_property
     def _vaes(self) -> dict[Way, Any]:
-        return {"reference": plain_copy(self.parts.vae).float(), "diffusers": plain_copy(self.parts.vae)}
+        return {"reference": plain_vae(self.parts.vae).float(), "diffusers": plain_vae(self.parts.vae)}
 
 
 def channels_last(network: Any) -> Any:
@@ -277,3 +277,10 @@ def plain_copy(network: Any) -> Any:
     if hasattr(copied, "set_attn_processor"):
         copied.set_attn_processor(AttnProcessor2_0())
     return copied
+
+
+def plain_vae(vae: Any) -> Any:
+    """The same for a VAE, with the library's own attention."""
+    plain = plain_copy(vae)
+    plain.set_attn_processor(AttnProcessor2_0())
+    return plain

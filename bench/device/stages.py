@@ -75,7 +75,7 @@ def stages(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
 
 @torch.inference_mode()
 def new_face(bench: Bench, endpoint: Endpoint) -> Iterator[Row]:
-    """What a face that was never seen costs the device; finding it in the picture is the processor's."""
+    """What a face that was never seen costs a run; it is found in the picture before, by another thread."""
     prepared = endpoint.prepare()
     fresh = iter(range(10**9))
     works = {

@@ -31,10 +31,11 @@ from models.pulid_lightning.identity.eva_clip import EvaClip, build_tower
 from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.pipeline import PulidLightning
 from models.pulid_lightning.single_file import SDXL
-from models.pulid_lightning.text_encoder import penultimate
 from models.runtime.load import for_device
-from models.runtime.precision import Precision, precision_of
+from models.runtime.precision import Precision, identity_precision, precision_of
+from models.runtime.projections import weights_for_device
 from models.runtime.runner import EAGER, Execution
+from models.runtime.unet import unet_for_device
 from models.runtime.vae_attention import vae_for_device
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -67,6 +68,7 @@ class PulidParts:
     vae: Any
     clip_l: Any
     clip_g: Any
+    tower: Any
     extractor: IdentityExtractor
     face_networks: tuple[nn.Module, ...]
     projections: Mapping[int, Projection]
@@ -93,8 +95,9 @@ def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None
 
     unet = pulid_unet(device, reduced, wanted.half)
     parser = made(lambda: BiSeNet([8] * 5, 8, 16, 4, 16, 19), pulid_lightning.face_parser, torch.float32)
-    tower = made(_tower, pulid_lightning.vision_tower, torch.float32)
-    encoder = made(lambda: IDEncoder(2 * _IDS, (64, 64), _NARROW_TOWER, 80), pulid_lightning.id_encoder, torch.float32)
+    identity = identity_precision(device) if precision is None else torch.float32
+    tower = made(_tower, pulid_lightning.vision_tower, identity)
+    encoder = made(lambda: IDEncoder(2 * _IDS, (64, 64), _NARROW_TOWER, 80), pulid_lightning.id_encoder, identity)
     return PulidParts(
         unet=unet,
         vae=vae_for_device(made(lambda: _vae(SDXL / "vae"), pulid_lightning.vae, wanted.wide_half), device),
@@ -104,6 +107,7 @@ def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None
             pulid_lightning.clip_g,
             wanted.half,
         ),
+        tower=tower,
         extractor=IdentityExtractor(parser, EvaClip(tower), encoder, device),
         # Of the tower, which is not called as a whole, the first layer.
         face_networks=(parser, tower.patch_embed, encoder),
@@ -115,7 +119,7 @@ def pulid_parts(device: torch.device, reduced: bool, precision: Precision | None
 def pulid_unet(device: torch.device, reduced: bool, dtype: torch.dtype) -> Any:
     """The UNet of one checkpoint."""
     build = (lambda: _unet(SDXL / "unet", _NARROW_SDXL)) if reduced else pulid_lightning.unet
-    return make(build, device, dtype)
+    return unet_for_device(make(build, device, dtype), device)
 
 
 def ic_light_parts(device: torch.device, reduced: bool, precision: Precision | None = None) -> IcLightParts:
@@ -126,8 +130,9 @@ def ic_light_parts(device: torch.device, reduced: bool, precision: Precision | N
         return make(narrow if reduced else full, device, dtype)
 
     return IcLightParts(
-        unet=made(
-            lambda: _unet(ic_light.SD15 / "unet", {**_NARROW_SD15, "in_channels": 8}), ic_light.unet, wanted.half
+        unet=unet_for_device(
+            made(lambda: _unet(ic_light.SD15 / "unet", {**_NARROW_SD15, "in_channels": 8}), ic_light.unet, wanted.half),
+            device,
         ),
         vae=vae_for_device(made(lambda: _vae(ic_light.SD15 / "vae"), ic_light.vae, wanted.wide_half), device),
         text_encoder=made(
@@ -140,9 +145,9 @@ def ic_light_parts(device: torch.device, reduced: bool, precision: Precision | N
 
 def pulid_pipeline(parts: PulidParts, execution: Execution = EAGER, unets: Mapping[str, Any] = {}) -> PulidLightning:
     """The real pipeline over these networks; `unets` are further checkpoints', by name."""
-    clip_l, clip_g = penultimate(parts.clip_l), penultimate(parts.clip_g)
     kept = {
-        name: Checkpoint(unet, parts.vae, clip_l, clip_g) for name, unet in {"default": parts.unet, **unets}.items()
+        name: Checkpoint(unet, parts.vae, parts.clip_l, parts.clip_g)
+        for name, unet in {"default": parts.unet, **unets}.items()
     }
     faces: Any = AnyFace()
     return PulidLightning(
@@ -186,11 +191,14 @@ def projections(unet: Any, dtype: torch.dtype) -> dict[int, Projection]:
     def drawn(width: int) -> torch.Tensor:
         return torch.randn(width, context, device=unet.device).div_(context**0.5).to(dtype)
 
-    return {
+    made = {
         index: Projection(*(drawn(unet.get_submodule(name.removesuffix(".processor")).inner_dim) for _ in range(2)))
         for index, name in enumerate(unet.attn_processors)
         if name.endswith("attn2.processor")
     }
+    weights_for_device([projection.key for projection in made.values()], unet.device)
+    weights_for_device([projection.value for projection in made.values()], unet.device)
+    return made
 
 
 def _unet(folder: Path, narrow: Mapping[str, Any]) -> Any:

@@ -19,12 +19,12 @@ from models.ic_light.matting_onnx import BIREFNET, ISNET, OnnxMatting
 from models.ic_light.prompt import CHUNK
 from models.ic_light.vae import LATENT_CHANNELS, LATENT_SCALE
 from models.model import MemoryNeed
-from models.runtime.load import Loaded, empty, fill, for_device, load_part
+from models.runtime.load import Loaded, empty, fill, load_part
 from models.runtime.precision import Precision, precision_of
 from models.runtime.state_dicts import StateDict, check_numbers, read_config, read_state_dict, require, size_in, under
 from models.runtime.tensor_file import Reading, read, read_all
 from models.runtime.tokenizers import load_tokenizer
-from models.runtime.unet import check_supported
+from models.runtime.unet import check_supported, unet_for_device
 from models.runtime.vae_attention import vae_for_device
 from models.weights.file_errors import file_errors
 from models.weights.folder import Folder
@@ -187,7 +187,7 @@ def load_unet(base: Folder, offset: Path, channels: int, dtype: torch.dtype, dev
     with file_errors(config, weights, offset):
         # Assigned, not copied: the network was built without storage.
         unet.load_state_dict(_merged(base_state, offset_state, like, dtype, device), assign=True)
-    return for_device(unet.eval(), device)
+    return unet_for_device(unet.eval(), device)
 
 
 def _merged(

@@ -111,6 +111,8 @@ class IcLight(Pipeline[Params, Prepared]):
         """Wrap loaded networks; see `load`."""
         self._predict = Runner(predict_noise, execution)
         self._encode, self._decode = Runner(vae.encode_pictures, execution), Runner(vae.decode_picture, execution)
+        # Not compiled: in a graph its launches are free.
+        self._encode_text = Runner(prompt.final_states, replace(execution, compiler=None))
         self._networks = networks
         self._is_eager = execution == EAGER
         self._texts: LRUCache[Tensor] = LRUCache(_TEXT_CACHE_SIZE)
@@ -159,7 +161,7 @@ class IcLight(Pipeline[Params, Prepared]):
         """Compile for all sizes, capture the graphs of a default request, and run one of each variant."""
         if self._is_eager:
             return
-        warm_up = WarmUp(self._networks, self._predict, self._encode, self._decode)
+        warm_up = WarmUp(self._networks, self._encode_text, self._predict, self._encode, self._decode)
         warm_up.compile()
         warm_up.capture()
         # All stages: what is slow or fails the first time, such as matting, must not meet a caller.
@@ -171,8 +173,8 @@ class IcLight(Pipeline[Params, Prepared]):
 
     @property
     def execution(self) -> ExecutionReport:
-        """How the UNet is executed, and what of the UNet and the VAE is slower than was chosen."""
-        return execution_report(self._predict, self._encode, self._decode)
+        """How the UNet is executed, and what of the UNet, the VAE and the text encoder is slower than was chosen."""
+        return execution_report(self._predict, self._encode, self._decode, self._encode_text)
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
@@ -182,7 +184,9 @@ class IcLight(Pipeline[Params, Prepared]):
         inputs = self._prepare_batch(batch, _counter(throttled(on_step, networks.device), total))
 
         # Pass 1 (section 9): from noise, or image to image from the light gradient.
-        conditions = self._encode_conditions(inputs, 0)
+        positive, negative = (expand(texts, inputs.counts) for texts in zip(*inputs.texts, strict=True))
+        cond_latents = self._encode_conditions(inputs, 0).to(positive.dtype)
+        conditions = Conditions(cond_latents, positive, negative, inputs.guidance)
         gradients = [request.gradient for request in batch if request.gradient is not None]
         start = expand(torch.split(self._encode_images(gradients), 1), inputs.counts) if gradients else None
         latents = self._denoise(first, start, conditions, inputs)
@@ -191,7 +195,7 @@ class IcLight(Pipeline[Params, Prepared]):
         # Enlargement (section 10). The foreground is cropped again at the new size, not stretched as the image is: the
         # two may differ by up to 32 px per side.
         enlarged = [resample(image, *batch[0].sizes[1]) for image in lowres.pictures]
-        conditions = self._encode_conditions(inputs, 1)
+        conditions = replace(conditions, cond_latents=self._encode_conditions(inputs, 1).to(positive.dtype))
 
         # Pass 2 (section 11): image to image from the enlarged result.
         latents = self._denoise(second, self._encode_images(enlarged), conditions, inputs)
@@ -230,16 +234,14 @@ class IcLight(Pipeline[Params, Prepared]):
             on_step=on_step,
         )
 
-    def _encode_conditions(self, inputs: Batch, number: int) -> Conditions:
-        """Conditions of pass `number`, 0 or 1: latents of the conditioning images, and texts, a row for every image."""
+    def _encode_conditions(self, inputs: Batch, number: int) -> Tensor:
+        """Latents of the conditioning images of pass `number`, 0 or 1, a row for every image."""
         latents = []
         for images in inputs.cond_images:
             # Foreground and background in one batch, as in the reference: rounding depends on the batch size.
             encoded = self._encode(self._networks.vae, torch.stack([self._upload(image) for image in images[number]]))
             latents.append(encoded.flatten(0, 1)[None])
-        positive, negative = (expand(texts, inputs.counts) for texts in zip(*inputs.texts, strict=True))
-        cond_latents = expand(latents, inputs.counts).to(positive.dtype)
-        return Conditions(cond_latents, positive, negative, guidance=inputs.guidance)
+        return expand(latents, inputs.counts)
 
     def _denoise(self, steps: StepRange, start: Tensor | None, conditions: Conditions, inputs: Batch) -> Tensor:
         """One pass: latents [n, 4, h, w] from noise, or from the latents `start`, a row for every image (section 9)."""
@@ -254,7 +256,9 @@ class IcLight(Pipeline[Params, Prepared]):
         return vae.encode(self._encode, self._networks.vae, [self._upload(image) for image in images])
 
     def _embed(self, chunks: prompt.Chunks) -> Tensor:
-        return self._texts.get_or_create(str(chunks), lambda: prompt.encode(self._networks.text_encoder, chunks))
+        return self._texts.get_or_create(
+            str(chunks), lambda: prompt.encode(self._encode_text, self._networks.text_encoder, chunks)
+        )
 
     def _pinned(self, image: Tensor) -> Tensor:
         """The image in page-locked memory for asynchronous uploads, if the device is a GPU."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -16,6 +17,8 @@ SEPARATOR: Final = ", "
 
 Chunks = list[list[int]]
 """A tokenised text: rows of `CHUNK` + 2 ids."""
+EncodeRow = Callable[[Any, Tensor], Tensor]
+"""(text encoder, ids [1, 77]) -> hidden states; `final_states`, captured or not."""
 
 
 def positive_prompt(params: Params) -> str:
@@ -35,11 +38,16 @@ def tokenise(tokenizer: Any, text: str) -> Chunks:
     return [[start, *piece, *[end] * (CHUNK + 1 - len(piece))] for piece in pieces]
 
 
-def encode(text_encoder: Any, chunks: Chunks) -> Tensor:
-    """Encode the chunks in one batch, without attention mask: the final-norm hidden states [chunks, 77, width]."""
+def final_states(text_encoder: Any, ids: Tensor) -> Tensor:
+    """Of one row of ids the final-norm hidden states [1, 77, width]; an `EncodeRow`."""
     # No mask: padding takes part in attention, as in training.
-    ids = torch.tensor(chunks, device=text_encoder.device)
     return torch.as_tensor(text_encoder(ids).last_hidden_state)
+
+
+def encode(run: EncodeRow, text_encoder: Any, chunks: Chunks) -> Tensor:
+    """Encode the chunks one by one, so that one graph serves texts of any length: [chunks, 77, width]."""
+    ids = torch.tensor(chunks, device=text_encoder.device)
+    return torch.cat([run(text_encoder, row) for row in torch.split(ids, 1)])
 
 
 def pair(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:

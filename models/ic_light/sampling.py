@@ -6,7 +6,7 @@ IC-Light specification sections 7 to 9, 12 and 13.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -133,13 +133,16 @@ class Conditions:
     """Conditions of n images, one row per image.
 
     `cond_latents`: foreground latents [n, 4, h, w], or foreground and background latents [n, 8, h, w]. `positive`,
-    `negative`: text embeddings [n, tokens, width]. `guidance`: classifier-free guidance scale, 1 for none.
+    `negative`: text embeddings [n, tokens, width]. `guidance`: classifier-free guidance scale, 1 for none. A pass
+    whose conditions differ in the latents alone (`dataclasses.replace`) uses the projected texts of the pass before.
     """
 
     cond_latents: Tensor
     positive: Tensor
     negative: Tensor
     guidance: float
+    _projected: dict[int, list[tuple[TextContext, ...]]] = field(default_factory=dict, repr=False, compare=False)
+    """Contexts of the groups of at most so many images."""
 
     @property
     def guided(self) -> bool:
@@ -156,6 +159,12 @@ class Conditions:
         parts = (torch.split(part, size) for part in (self.cond_latents, self.positive, self.negative))
         groups = zip(*parts, strict=True)
         return [Conditions(cond, positive, negative, self.guidance) for cond, positive, negative in groups]
+
+    def contexts(self, unet: Any, size: int) -> list[tuple[TextContext, ...]]:
+        """The texts as the cross-attentions of `unet`, always the same one, see them, for each group of `split`."""
+        if size not in self._projected:
+            self._projected[size] = [text_contexts(unet, group.texts) for group in self.split(size)]
+        return self._projected[size]
 
 
 def predict_noise(unet: Any, batch: Tensor, shift: Tensor, contexts: tuple[TextContext, ...]) -> Tensor:
@@ -178,7 +187,7 @@ def denoise(
     """
     height, width = latents.shape[2:]
     size = max_batch(LATENT_SCALE * width, LATENT_SCALE * height)
-    groups = [(group, text_contexts(unet, group.texts)) for group in conditions.split(size)]
+    groups = list(zip(conditions.split(size), conditions.contexts(unet, size), strict=True))
     timesteps = scheduler.timesteps[scheduler.begin_index :]
     for timestep, shift in zip(timesteps, time_shifts(unet, timesteps), strict=True):
         parts = zip(torch.split(latents, size), groups, strict=True)

@@ -35,9 +35,15 @@ class WarmUp:
     """Compiles and captures the runners of a pipeline."""
 
     def __init__(
-        self, networks: Networks, predict: Runner[Tensor], encode: Runner[Tensor], decode: Runner[Decoded]
+        self,
+        networks: Networks,
+        encode_text: Runner[Tensor],
+        predict: Runner[Tensor],
+        encode: Runner[Tensor],
+        decode: Runner[Decoded],
     ) -> None:
         """Use the runners of the pipeline."""
+        self._encode_text = encode_text
         self._networks, self._predict, self._encode, self._decode = networks, predict, encode, decode
 
     def compile(self) -> None:
@@ -51,10 +57,12 @@ class WarmUp:
         self._decode.compile(vae, *((self._latents(size),) for size in (_SMALL, _LARGE)))
 
     def capture(self) -> None:
-        """Capture the UNets' graphs of both passes of a default request.
+        """Capture the text encoder's graph, and the UNets' of both passes of a default request.
 
         The VAE's would keep a gigabyte of memory for themselves; its few launches hide behind the last steps.
         """
+        ids = torch.zeros(1, _CHUNK, dtype=torch.int64, device=self._networks.device)
+        self._encode_text.capture(self._networks.text_encoder, ids)
         params = default_params()
         for width, height in ((params.width, params.height), params.output_size):
             size = _Size(rows=2, height=height // LATENT_SCALE, width=width // LATENT_SCALE, chunks=1)

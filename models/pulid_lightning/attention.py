@@ -22,7 +22,8 @@ from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.identity.encoder import BODY_TOKENS, Identity
 from models.pulid_lightning.options import BodyWeighting
 from models.runtime.precision import bmm_to_float32
-from models.runtime.unet import TextContext, attention, cross_attentions, repeat, split_heads
+from models.runtime.projections import project
+from models.runtime.unet import TextContext, attention, cross_attentions, split_heads
 
 FaceStyle = Literal["high-fidelity", "stylized"]
 OrthoMode = Literal["neutral", "ortho", "ortho_v2"]
@@ -98,22 +99,15 @@ def identity_contexts(
     `projections` and `heads`, the numbers of heads, are in the order of `texts`, one for each layer.
     """
     tokens = torch.cat([identity.uncond for identity in identities] + [identity.cond for identity in identities])
-
-    def project(projection: Tensor) -> Tensor:
-        # The projections have no bias: zero tokens are zero keys and values.
-        return repeat(F.pad(F.linear(tokens.to(projection), projection), (0, 0, 0, method.num_zero)), rows)
-
+    # The projections have no bias: zero tokens are zero keys and values.
+    tokens = F.pad(tokens, (0, 0, 0, method.num_zero))
+    like = projections[0].key
+    keys = project(tokens.to(like), [projection.key for projection in projections], rows)
+    values = project((weight * tokens).to(like), [projection.value for projection in projections], rows)
     # One tensor for all layers with the same number of heads: it is copied, and compiled, as one input.
-    ortho_mask = cache(
-        lambda heads: _ortho_mask(method, tokens.shape[1] + method.num_zero, heads).to(texts[0].key.device)
-    )
-
-    def context(text: TextContext, projection: Projection, heads: int) -> IdentityContext:
-        value = weight * project(projection.value)
-        return IdentityContext(text, project(projection.key), value, ortho_mask(heads))
-
-    heads = heads if method.body_weighting == "official" else [1] * len(texts)
-    return tuple(map(context, texts, projections, heads))
+    ortho_mask = cache(lambda heads: _ortho_mask(method, tokens.shape[1], heads).to(like.device))
+    masks = map(ortho_mask, heads if method.body_weighting == "official" else [1] * len(texts))
+    return tuple(map(IdentityContext, texts, keys, values, masks))
 
 
 def attend_with_identity(query: Tensor, context: IdentityContext, heads: int) -> Tensor:

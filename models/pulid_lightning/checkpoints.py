@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from models.model import MemoryNeed
 from models.pulid_lightning.options import CheckpointMemory
 from models.pulid_lightning.single_file import Part, SingleFile
-from models.pulid_lightning.text_encoder import Encode, penultimate
 from models.runtime.fp8 import quantise
-from models.runtime.load import copy_into, for_device, load_part
+from models.runtime.load import copy_into, load_part
 from models.runtime.precision import Precision, precision_of
+from models.runtime.unet import unet_for_device
 from models.runtime.vae_attention import vae_for_device
 from models.weights.installed import WeightSet
 
@@ -41,8 +41,8 @@ class Checkpoint:
 
     unet: Any
     vae: Any
-    clip_l: Encode
-    clip_g: Encode
+    clip_l: Any
+    clip_g: Any
 
 
 class Checkpoints:
@@ -122,7 +122,7 @@ def load_checkpoint(
     then: the pool would keep what was quantised. Raises `WeightsError`.
     """
     pool, precision = pool or TensorPool(), precision or precision_of(device)
-    unet = for_device(file.unet(device, precision.half), device)
+    unet = unet_for_device(file.unet(device, precision.half), device)
     if fp8:
         quantise(unet)
     else:
@@ -181,8 +181,8 @@ def _with_text_encoders_and_vae(
     half, wide_half = precision
     return Checkpoint(
         unet=unet,
-        clip_l=penultimate(pool.deduplicate("clip_l", file.clip_l(device, half))),
-        clip_g=penultimate(pool.deduplicate("clip_g", file.clip_g(device, half))),
+        clip_l=pool.deduplicate("clip_l", file.clip_l(device, half)),
+        clip_g=pool.deduplicate("clip_g", file.clip_g(device, half)),
         vae=pool.deduplicate("vae", vae_for_device(file.vae(device, wide_half), device)),
     )
 

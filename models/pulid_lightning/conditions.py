@@ -18,11 +18,21 @@ from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.identity.face import FoundFace
 from models.pulid_lightning.options import BodyWeighting
 from models.pulid_lightning.params import Params
+from models.pulid_lightning.prompt import CHUNK
 from models.pulid_lightning.sampler import STEPS, initial_latents, karras_sigmas, precompute_noise, sigma_steps
 from models.pulid_lightning.sdxl import LATENT_CHANNELS, LATENT_SCALE, Conditions, time_ids, timestep_shifts
-from models.pulid_lightning.text_encoder import PromptTokens, TextEmbeddings, encode_prompt, stack_prompts
+from models.pulid_lightning.text_encoder import (
+    PromptTokens,
+    TextEmbeddings,
+    encode_prompt,
+    penultimate_states,
+    row_by_row,
+    stack_prompts,
+)
 from models.runtime.lru import LRUCache
-from models.runtime.unet import added_embedding, cross_attentions, repeat, rows_of_pictures, text_contexts
+from models.runtime.projections import repeat
+from models.runtime.runner import EAGER, Execution, Runner
+from models.runtime.unet import added_embedding, cross_attentions, rows_of_pictures, text_contexts
 
 FACE_CACHE_SIZE: Final = 64
 """Faces cached in host memory, 1 MB each."""
@@ -70,8 +80,11 @@ class Conditioner:
         projections: Mapping[int, Projection],
         body_weighting: BodyWeighting,
         device: torch.device,
+        execution: Execution = EAGER,
     ) -> None:
         """`projections` of the adapter, for any checkpoint's `unet`. Raises `WeightsError` if they do not match."""
+        # Not compiled: in a graph their launches are free, and compiling 44 layers takes minutes.
+        self.encode: Final = Runner(penultimate_states, replace(execution, compiler=None))
         self._extractor, self._body_weighting, self._device = extractor, body_weighting, device
         self._projections = [projections[layer] for layer in layer_numbers(unet, projections)]
         self._identities: LRUCache[Identity] = LRUCache(FACE_CACHE_SIZE)
@@ -95,6 +108,11 @@ class Conditioner:
         )
         return Conditions(contexts, timestep_shifts(unet, SIGMAS, added))
 
+    def capture(self, checkpoint: Checkpoint) -> None:
+        """Capture the checkpoint's text encoders."""
+        for encoder in (checkpoint.clip_l, checkpoint.clip_g):
+            self.encode.capture(encoder, torch.zeros(1, CHUNK, dtype=torch.int64, device=self._device))
+
     def clear_caches(self) -> None:
         """Drop all cached embeddings."""
         self._identities.clear()
@@ -104,9 +122,8 @@ class Conditioner:
         return self._identities.get_or_create(request.image_hash, lambda: self._extractor.extract(request.face))
 
     def _embed(self, checkpoint: Checkpoint, name: str, tokens: PromptTokens) -> TextEmbeddings:
-        return self._texts.get_or_create(
-            f"{name} {tokens}", lambda: encode_prompt(tokens, checkpoint.clip_l, checkpoint.clip_g)
-        )
+        clip_l, clip_g = (row_by_row(encoder, self.encode) for encoder in (checkpoint.clip_l, checkpoint.clip_g))
+        return self._texts.get_or_create(f"{name} {tokens}", lambda: encode_prompt(tokens, clip_l, clip_g))
 
 
 def _branches(batch: Sequence[Prepared]) -> Iterator[PromptTokens]:

@@ -33,7 +33,8 @@ from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.runtime.fp8 import require_fp8
 from models.runtime.load import load_part
 from models.runtime.lru import LRUCache
-from models.runtime.precision import accumulate_in_half, serving_precision
+from models.runtime.precision import accumulate_in_half, identity_precision, serving_precision
+from models.runtime.projections import weights_for_device
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.runtime.state_dicts import read_state_dict, size_in
 from models.weights.file_errors import file_errors
@@ -64,7 +65,7 @@ class PulidLightning(Pipeline[Params, Prepared]):
         self._face_finder, self._tokenizers = faces, tokenizers
         self._checkpoints, self._device = checkpoints, device
         self._faces: LRUCache[FoundFace] = LRUCache(FACE_CACHE_SIZE)
-        self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device)
+        self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device, execution)
         self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
         self._is_eager = execution == EAGER
 
@@ -110,8 +111,9 @@ class PulidLightning(Pipeline[Params, Prepared]):
 
     @property
     def execution(self) -> ExecutionReport:
-        """How the UNet is executed, and what of it, of the VAE and of face finding is slower than was chosen."""
-        return execution_report(self._predict, self._decode, fallbacks=self._face_finder.fallbacks)
+        """How the UNet is executed, and what is slower than was chosen."""
+        runners = self._predict, self._decode, self._conditions.encode
+        return execution_report(*runners, fallbacks=self._face_finder.fallbacks)
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
@@ -148,18 +150,16 @@ def unused_roles(options: Options) -> set[str]:
 
 def memory_needs(weights: WeightSet, device: torch.device, options: Options) -> list[MemoryNeed]:
     """What `load` takes by part, from the headers of the files; raises `WeightsError`."""
-    precision = serving_precision(device, options.cpu_precision, weights.kind)
+    precision, identity = serving_precision(device, options.cpu_precision, weights.kind), identity_precision(device)
     face_bytes = sum(path.stat().st_size for path in weights.folder("face_analysis").ending_in(".onnx"))
     needs = [
         MemoryNeed("face_analysis", device=face_bytes if device.type == "cuda" else 0, host=face_bytes),
-        *(
-            MemoryNeed(role, device=size_in(read_state_dict(weights[role]), torch.float32, prefix))
-            for role, prefix in (("face_parser", ""), ("eva_clip", "visual."))
-        ),
+        MemoryNeed("face_parser", device=size_in(read_state_dict(weights["face_parser"]), torch.float32)),
+        MemoryNeed("eva_clip", device=size_in(read_state_dict(weights["eva_clip"]), identity, "visual.")),
     ]
     with file_errors(weights["pulid_adapter"]):
         adapter = read_adapter(weights["pulid_adapter"])
-        encoder, projections = size_in(adapter.encoder, torch.float32), 0
+        encoder, projections = size_in(adapter.encoder, identity), 0
         for it in adapter.projections.values():
             projections += size_in({"key": it.key, "value": it.value}, precision.half)
     needs.append(MemoryNeed("pulid_adapter", device=encoder + projections))
@@ -214,6 +214,8 @@ def _load_adapter(
     adapter = read_adapter(path)
     # In the UNet's precision, for the keys and values meet its queries.
     projections = place_projections(adapter.projections, device, dtype)
+    weights_for_device([projection.key for projection in projections.values()], device)
+    weights_for_device([projection.value for projection in projections.values()], device)
     encoder = load_encoder(adapter.encoder, device)
     with torch.inference_mode():
         width = encoder(*encoder.zeros(2, device)).shape[-1]

@@ -13,6 +13,8 @@ from models.pulid_lightning.prompt import TokenChunks
 
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Token ids [rows, 77] give hidden states [rows, 77, width] and pooled embeddings [rows, pooled width]."""
+EncodeRow = Callable[[Any, Tensor], tuple[Tensor, Tensor]]
+"""The same as a function of a text encoder and of one row on its device; captured or not."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,25 @@ class PromptTokens:
     clip_g: TokenChunks
 
 
-def penultimate(encoder: Any) -> Encode:
-    """A CLIP text model of transformers as `Encode`: the last but one hidden states, without the final norm."""
+def penultimate_states(encoder: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Of a CLIP text model of transformers the last but one hidden states, without the final norm; an `EncodeRow`."""
+    output = encoder(ids, output_hidden_states=True)
+    # CLIP-L as SDXL uses it has no projection; its pooled embedding is not looked at.
+    pooled = output.text_embeds if "text_embeds" in output else output.pooler_output
+    return output.hidden_states[-2], pooled
 
-    def encode(ids: Tensor) -> tuple[Tensor, Tensor]:
-        output = encoder(ids.to(encoder.device), output_hidden_states=True)
-        # CLIP-L as SDXL uses it has no projection; its pooled embedding is not looked at.
-        pooled = output.text_embeds if "text_embeds" in output else output.pooler_output
-        return output.hidden_states[-2], pooled
 
-    return encode
+def row_by_row(encoder: Any, encode: EncodeRow = penultimate_states) -> Encode:
+    """`encode` with this encoder, for any number of rows.
+
+    One graph serves them all, and a row's numbers do not depend on what else is encoded, which the cache decides.
+    """
+
+    def encode_rows(ids: Tensor) -> tuple[Tensor, Tensor]:
+        states, pooled = zip(*(encode(encoder, row) for row in torch.split(ids.to(encoder.device), 1)), strict=True)
+        return torch.cat(states), torch.cat(pooled)
+
+    return encode_rows
 
 
 def encode_prompt(prompt: PromptTokens, clip_l: Encode, clip_g: Encode) -> TextEmbeddings:

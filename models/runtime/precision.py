@@ -66,6 +66,14 @@ def accumulate_in_half(device: torch.device) -> None:
     torch.backends.cuda.matmul.allow_fp16_accumulation = True
 
 
+def identity_precision(device: torch.device) -> torch.dtype:
+    """Precision of the vision tower and the identity encoder: float16 on CUDA, float32 elsewhere.
+
+    Float32 products do without tensor cores there, and take twice the memory.
+    """
+    return torch.float16 if device.type == "cuda" else torch.float32
+
+
 def bmm_to_float32(a: Tensor, b: Tensor) -> Tensor:
     """The batched matrix product of [n, rows, k] and [n, k, columns], of any precision, with a result in float32."""
     if a.is_cuda and a.dtype != torch.float32:

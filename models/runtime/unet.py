@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.errors import WeightsError
+from models.runtime.load import for_device
+from models.runtime.projections import project, repeat, weights_for_device
 
 Context = TypeVar("Context")
 """Keys and values of one cross-attention; a tuple of tensors."""
@@ -67,10 +69,21 @@ def text_contexts(
 ) -> tuple[TextContext, ...]:
     """Project text embeddings [texts, tokens, context width] for every cross-attention, and repeat them for `rows`."""
     bias = None if bias is None else repeat(bias, rows)
-    return tuple(
-        TextContext(repeat(layer.to_k(tokens), rows), repeat(layer.to_v(tokens), rows), bias)
-        for layer in cross_attentions(unet)
-    )
+    keys, values = (project(tokens, weights, rows) for weights in text_weights(unet))
+    return tuple(TextContext(key, value, bias) for key, value in zip(keys, values, strict=True))
+
+
+def text_weights(unet: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """The weights that project a text to keys and to values, one of each for every cross-attention."""
+    layers = cross_attentions(unet)
+    return [layer.to_k.weight for layer in layers], [layer.to_v.weight for layer in layers]
+
+
+def unet_for_device(unet: Any, device: torch.device) -> Any:
+    """A UNet of diffusers as `for_device` has it; on CUDA all texts' projections are a few matrix products."""
+    for weights in text_weights(unet):
+        weights_for_device(weights, device)
+    return for_device(unet, device)
 
 
 def rows_of_pictures(pictures: Sequence[int], device: torch.device) -> Tensor | None:
@@ -78,11 +91,6 @@ def rows_of_pictures(pictures: Sequence[int], device: torch.device) -> Tensor | 
     if all(count == 1 for count in pictures):
         return None
     return torch.arange(len(pictures)).repeat_interleave(torch.tensor(pictures)).to(device)
-
-
-def repeat(x: Tensor, rows: Tensor | None) -> Tensor:
-    """The rows of `x` as `rows_of_pictures` says."""
-    return x if rows is None else x[rows]
 
 
 def attend_to_text(query: Tensor, context: TextContext, heads: int) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -17,12 +18,18 @@ from models.weights.atomic import atomic_write
 
 WEIGHT_HASHES: Final = "weight-hashes.json"
 """Name of the cache file in the data folder."""
+_BLOCK: Final = 1 << 20
 
 
-def sha256_of(path: Path) -> str:
-    """Hash a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(path: Path, stop: threading.Event | None = None) -> str:
+    """Hash a file, in hex; raises `CancelledError` once `stop` is set."""
+    digest, block = hashlib.sha256(), bytearray(_BLOCK)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            if stop and stop.is_set():
+                raise CancelledError
+            digest.update(memoryview(block)[:count])
+    return digest.hexdigest()
 
 
 class HashCache:
@@ -39,13 +46,13 @@ class HashCache:
         entry = self._entries.get(str(path.resolve()))
         return str(entry[-1]) if entry and entry[:-1] == _stat_fingerprint(path) else None
 
-    def sha256(self, path: Path) -> str:
+    def sha256(self, path: Path, stop: threading.Event | None = None) -> str:
         """Hash of the file at `path`, in hex: cached if the file is unchanged, else calculated."""
-        return self.get(path) or self.calculate(path)
+        return self.get(path) or self.calculate(path, stop)
 
-    def calculate(self, path: Path) -> str:
-        """Hash the file at `path`, and cache the result; in hex."""
-        before, digest = _stat_fingerprint(path), sha256_of(path)
+    def calculate(self, path: Path, stop: threading.Event | None = None) -> str:
+        """Hash the file at `path`, and cache the result; in hex. Raises `CancelledError` once `stop` is set."""
+        before, digest = _stat_fingerprint(path), sha256_of(path, stop)
         if _stat_fingerprint(path) == before:
             self.put(path, digest)
         return digest

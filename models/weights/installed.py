@@ -18,8 +18,12 @@ has `origin_sha256` besides, the hash of what was published.
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -36,6 +40,8 @@ from models.weights.lock import InnerPath, Sha256
 INSTALLED_NAME: Final = "installed.toml"
 Kind = Literal["demo", "real"]
 _MOST_NAMES: Final = 5
+_MOST_THREADS: Final = 4
+"""Threads that hash, each a file."""
 _log = logging.getLogger(__name__)
 
 
@@ -115,12 +121,14 @@ def read_installed(root: Path) -> Installed:
 class WeightSet:
     """Weight files of one model by role: loaders open `weights["role"]` and nothing else.
 
-    `recorded`: the verified files; None for a set without a record, to which every file belongs.
+    `recorded`: the verified files; None for a set without a record, to which every file belongs. `unverified`: those
+    whose hashes are still to be compared, by `verifying`.
     """
 
     kind: Kind
     paths: Mapping[str, Path]
     recorded: frozenset[Path] | None = None
+    unverified: tuple[tuple[Path, InstalledFile], ...] = ()
 
     def __getitem__(self, role: str) -> Path:
         """Path of the file or folder of `role`; raises `WeightsError` if the set lacks it."""
@@ -140,32 +148,85 @@ class WeightSet:
         return Folder.as_found(path) if self.recorded is None else Folder.of(path, self.recorded)
 
     @classmethod
-    def open(cls, root: Path, slug: str, hashes: HashCache | None = None, skip: Collection[str] = ()) -> WeightSet:
+    def open(
+        cls,
+        root: Path,
+        slug: str,
+        hashes: HashCache | None = None,
+        skip: Collection[str] = (),
+        defer_hashes: bool = False,
+    ) -> WeightSet:
         """Read the record in `root`, check size and hash of every file that model `slug` uses, less the roles `skip`.
 
-        Cached hashes are not recalculated. Raises `WeightsError` that names the first missing or altered file.
+        Cached hashes are not recalculated. With `defer_hashes` unknown ones of .safetensors files are left to
+        `verifying`: such files hold numbers alone, and do no harm when they are read. Raises `WeightsError` that names
+        the first missing or altered file.
         """
         record, hashes = read_installed(root), hashes or HashCache()
         weights = [weight for weight in record.weights if slug in weight.used_by and weight.role not in skip]
         if not weights:
             raise WeightsError(f"{root} holds no weights for {slug}. Run `facelight weights fetch --only {slug}`.")
-        for weight in weights:
-            for file in weight.files:
-                if fault := verify_file(root, file, hashes):
-                    raise WeightFileError(f"{fault}. Run `facelight weights fetch` to repair it.")
+        files = [(root, file) for weight in weights for file in weight.files]
+        unverified = [it for it in files if defer_hashes and _has_unknown_hash(*it, hashes)]
+        with _checking([it for it in files if it not in unverified], hashes) as checks:
+            _require_sound(checks)
         paths = {weight.role: root / weight.path for weight in weights}
         recorded = frozenset(root / file.path for weight in weights for file in weight.files)
         for path in paths.values():
             if not path.is_dir() and path not in recorded:
                 raise WeightFileError(f"{path}: not recorded in installed.toml.")
         _warn_of_unrecorded(root, record, paths.values())
-        return cls(record.kind, paths, recorded)
+        return cls(record.kind, paths, recorded, tuple(unverified))
+
+    @contextmanager
+    def verifying(self, hashes: HashCache) -> Iterator[None]:
+        """Hash what `open` left unverified, in threads of their own, while the body loads it: the disk is read once.
+
+        Raises `WeightFileError` that names the first altered file when the body ends, also in the place of a
+        `WeightsError` of the body's; its other exceptions pass at once.
+        """
+        with _checking(self.unverified, hashes) as checks:
+            try:
+                yield
+            except WeightsError:
+                _require_sound(checks)
+                raise
+            _require_sound(checks)
 
 
-def verify_file(root: Path, file: InstalledFile, hashes: HashCache, afresh: bool = False) -> str | None:
+@contextmanager
+def _checking(files: Iterable[tuple[Path, InstalledFile]], hashes: HashCache) -> Iterator[list[Future[str | None]]]:
+    """Have `verify_file` called by other threads, which end with the body."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(min(_MOST_THREADS, len(os.sched_getaffinity(0))), "hash-weights") as threads:
+        try:
+            yield [threads.submit(verify_file, root, file, hashes, stop=stop) for root, file in files]
+        finally:
+            stop.set()
+
+
+def _has_unknown_hash(root: Path, file: InstalledFile, hashes: HashCache) -> bool:
+    """Whether a .safetensors file of the recorded size is there whose hash is not cached."""
+    path = root / file.path
+    try:
+        return path.suffix == ".safetensors" and path.stat().st_size == file.size and hashes.get(path) is None
+    except OSError:
+        return False
+
+
+def _require_sound(checks: Iterable[Future[str | None]]) -> None:
+    """Wait for the checks; raise `WeightFileError` for the first fault, in their order."""
+    for check in checks:
+        if fault := check.result():
+            raise WeightFileError(f"{fault}. Run `facelight weights fetch` to repair it.")
+
+
+def verify_file(
+    root: Path, file: InstalledFile, hashes: HashCache, afresh: bool = False, stop: threading.Event | None = None
+) -> str | None:
     """Compare a file with its record: None if equal, else `FILE: reason`.
 
-    `afresh`: hash the file even if `hashes` has it cached.
+    `afresh`: hash the file even if `hashes` has it cached. Raises `CancelledError` once `stop` is set.
     """
     path = root / file.path
     try:
@@ -174,7 +235,7 @@ def verify_file(root: Path, file: InstalledFile, hashes: HashCache, afresh: bool
             return f"{path}: not a file"
         if size != file.size:
             return f"{path}: damaged: {size:,} bytes where {file.size:,} were installed"
-        if (digest := (hashes.calculate if afresh else hashes.sha256)(path)) != file.sha256:
+        if (digest := (hashes.calculate if afresh else hashes.sha256)(path, stop)) != file.sha256:
             return f"{path}: damaged: sha256 {digest} where {file.sha256} was installed"
     except FileNotFoundError:
         return f"{path}: missing"

@@ -18,6 +18,7 @@ from models.runtime.kernel_cache import locate_libcuda, set_cache_dirs, stop_com
 from models.weights.hashes import WEIGHT_HASHES, HashCache
 from models.weights.installed import INSTALLED_NAME, WeightSet
 from workers.engine.device_errors import is_broken_device, is_out_of_memory
+from workers.engine.loading_mark import FOLDER, LoadingMark
 from workers.engine.memory import free_host_memory, shortage
 from workers.settings import WorkerSettings
 from workers.state.registry import ModelReport, ModelState, WorkerReport
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _KERNELS: Final = "compiled"
+_KILLED: Final = (
+    "loading again; the last {} time(s) the worker ended without a word while it loaded this. If the kernel killed it "
+    "for want of memory, the kernel's log says so."
+)
 _FEWER_MODELS: Final = "FACELIGHT_MODELS chooses which models are loaded."
 _TOO_SMALL: Final = "The memory of {} is too small for {}. {} {}"
 
@@ -63,20 +68,29 @@ class LoadedModels:
             self._reports = {**self._reports, slug: report}
             on_change()
 
-        for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].adapts_to_memory):
-            publish(slug, self._load_one(slug, device, partial(publish, slug)))
+        mark = LoadingMark(self._settings.data_dir / FOLDER)
+        try:
+            for slug in sorted(self._settings.models, key=lambda slug: MODELS[slug].adapts_to_memory):
+                if killed := mark.killed[slug]:
+                    publish(slug, ModelReport(ModelState.LOADING, detail=_KILLED.format(killed)))
+                mark.loads(slug)
+                publish(slug, self._load_one(slug, device, partial(publish, slug)))
+                mark.has_loaded(slug)
+        finally:
+            mark.remove()
         stop_compile_workers()
 
     def _load_one(self, slug: str, device: torch.device, publish: Callable[[ModelReport], None]) -> ModelReport:
         began, model, options = time.monotonic(), MODELS[slug], self._settings.options_of(slug)
         try:
             weights = self._open_weights(model, options) if model.needs_weights else WeightSet.empty()
-            if too_small := shortage(model.memory_needs(weights, device, options), device, self._host_memory()):
-                return _failed(slug, f"{too_small}. {_FEWER_MODELS} {model.memory_hint}")
-            pipeline = model.load(weights, device, options)
-            loaded = time.monotonic()
-            publish(ModelReport(ModelState.LOADING, detail="warming up"))
-            pipeline.warm_up()
+            with weights.verifying(self._hashes):
+                if too_small := shortage(model.memory_needs(weights, device, options), device, self._host_memory()):
+                    raise DeviceUnfit(f"{too_small}. {_FEWER_MODELS} {model.memory_hint}")
+                pipeline = model.load(weights, device, options)
+                loaded = time.monotonic()
+                publish(ModelReport(ModelState.LOADING, detail="warming up"))
+                pipeline.warm_up()
         except (WeightsError, OSError) as error:
             return _failed(slug, f"cannot load: {error}")
         except DeviceUnfit as error:
@@ -116,7 +130,7 @@ class LoadedModels:
 
     def _open_weights(self, model: Model, options: ModelOptions) -> WeightSet:
         root = ensure_weights(self._settings)
-        return WeightSet.open(root, model.slug, self._hashes, skip=model.unused_roles(options))
+        return WeightSet.open(root, model.slug, self._hashes, model.unused_roles(options), defer_hashes=True)
 
 
 def _failed(slug: str, detail: str, error: BaseException | None = None) -> ModelReport:

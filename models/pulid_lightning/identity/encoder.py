@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from models.pulid_lightning.identity.eva_clip import TAPS
 from models.runtime.load import empty, fill
+from models.runtime.precision import identity_precision
 from models.runtime.state_dicts import StateDict, shape_of
 
 BODY_TOKENS: Final = 5
@@ -44,10 +45,15 @@ class IdentityEncoder(nn.Module):
     def forward(self, id_cond: Tensor, hidden: list[Tensor]) -> Tensor:
         """Encode `id_cond` and five `hidden`, one for each of `TAPS`, into ID tokens [n, tokens, context width]."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights, and of the inputs."""
+        return next(self.parameters()).dtype
+
     def zeros(self, tokens: int, device: torch.device) -> tuple[Tensor, list[Tensor]]:
         """The unconditional input: zeros, `tokens` hidden tokens per tap."""
-        hidden = torch.zeros(1, tokens, self.hidden, device=device)
-        return torch.zeros(1, self.id_width, device=device), [hidden] * len(TAPS)
+        hidden = torch.zeros(1, tokens, self.hidden, device=device, dtype=self.dtype)
+        return hidden.new_zeros(1, self.id_width), [hidden] * len(TAPS)
 
 
 class IDEncoder(IdentityEncoder):
@@ -86,12 +92,12 @@ def mlp(c_in: int, first: int, second: int, c_out: int) -> nn.Sequential:
 
 
 def load_id_encoder(state: StateDict, device: torch.device) -> IDEncoder:
-    """Build the encoder that `state` fits, in float32; raises `WeightsError`."""
+    """Build the encoder that `state` fits, in `identity_precision`; raises `WeightsError`."""
     first, id_width = shape_of(state, "body.0.weight")
     context, hidden = shape_of(state, "mapping_0.6.weight")
     body = first, shape_of(state, "body.3.weight")[0]
     encoder = empty(lambda: IDEncoder(id_width, body, hidden, context))
-    fill(encoder, state, device, torch.float32)
+    fill(encoder, state, device, identity_precision(device))
     return encoder
 
 
@@ -180,9 +186,9 @@ def _feed_forward(dim: int) -> nn.Sequential:
 
 
 def load_id_former(state: StateDict, device: torch.device, head_dim: int = _HEAD_DIM) -> IDFormer:
-    """Build the encoder that `state` fits, in float32; raises `WeightsError`."""
+    """Build the encoder that `state` fits, in `identity_precision`; raises `WeightsError`."""
     former = empty(lambda: IDFormer(_sizes(state, head_dim)))
-    fill(former, state, device, torch.float32)
+    fill(former, state, device, identity_precision(device))
     return former
 
 

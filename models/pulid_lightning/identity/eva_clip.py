@@ -13,6 +13,7 @@ from torchvision.transforms.functional import InterpolationMode, normalize, resi
 
 from models.errors import WeightsError
 from models.runtime.load import empty, fill
+from models.runtime.precision import identity_precision
 from models.runtime.state_dicts import StateDict, shape_of, under
 
 TAPS: Final = (3, 7, 11, 15, 19)
@@ -61,16 +62,23 @@ class EvaClip:
         return normalised
 
     def encode(self, pixels: Tensor) -> VisionFeatures:
-        """Run the tower on preprocessed pictures [n, 3, side, side]."""
+        """Run the tower on preprocessed pictures [n, 3, side, side]; the features are in its own precision."""
         tokens, taps = self._tower.forward_intermediates(
-            pixels, indices=list(TAPS), norm=False, return_prefix_tokens=True, output_fmt="NLC"
+            pixels.to(self._tower.pos_embed),
+            indices=list(TAPS),
+            norm=False,
+            return_prefix_tokens=True,
+            output_fmt="NLC",
         )
         hidden = [torch.cat((prefix, patches), 1) for patches, prefix in taps]
         return VisionFeatures(embedding=self._tower.forward_head(tokens), hidden=hidden)
 
 
 def load_eva_clip(state: StateDict, device: torch.device, head_dim: int = _HEAD_DIM) -> EvaClip:
-    """Build the tower that `state` fits (`visual.*` or `visual.trunk.*`), in float32; raises `WeightsError`."""
+    """Build the tower that `state` fits (`visual.*` or `visual.trunk.*`), in `identity_precision`.
+
+    Raises `WeightsError`.
+    """
     visual = under(state, "visual.trunk.") or under(state, "visual.")
     classes, width = shape_of(visual, "head.weight")
     patch = shape_of(visual, "patch_embed.proj.weight")[-1]
@@ -80,7 +88,7 @@ def load_eva_clip(state: StateDict, device: torch.device, head_dim: int = _HEAD_
         raise WeightsError(f"its vision tower has {depth} blocks, too few: block {TAPS[-1]} is looked at.")
     tower = empty(lambda: build_tower(classes, width, depth, heads, mlp_width, patch, grid))
     prefixed = {f"visual.{key}": value for key, value in visual.items()}
-    fill(tower, checkpoint_filter_fn(prefixed, tower), device, torch.float32)
+    fill(tower, checkpoint_filter_fn(prefixed, tower), device, identity_precision(device))
     return EvaClip(tower)
 
 

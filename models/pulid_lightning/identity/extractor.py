@@ -31,7 +31,7 @@ _IMAGENET_STD: Final = [0.229, 0.224, 0.225]
 
 
 class IdentityExtractor:
-    """The networks that compute ID tokens of a face, in float32 on one device."""
+    """The networks that compute ID tokens of a face, on one device; the tokens are float32."""
 
     def __init__(self, parser: BiSeNet, eva: EvaClip, encoder: IdentityEncoder, device: torch.device) -> None:
         """Wrap loaded networks, all on `device`."""
@@ -44,18 +44,22 @@ class IdentityExtractor:
         crop = _to_tensor(face.crop).to(self._device)
         features = self._eva.encode(self._eva.preprocess(composite(crop, parse(self._parser, crop))))
         embedding = torch.from_numpy(face.embedding)[None].to(self._device)
-        id_cond = id_condition(embedding, normalised(features.embedding))
-        return Identity(cond=self._encoder(id_cond, features.hidden), uncond=self._uncond)
+        id_cond = id_condition(embedding, normalised(features.embedding.float()))
+        return Identity(cond=self._encode(id_cond, features.hidden), uncond=self._uncond)
 
     @torch.inference_mode()
     def _unconditional(self) -> Tensor:
         # The encoder's output for zeros: the same for every face, and not zero.
-        tokens: Tensor = self._encoder(*self._encoder.zeros(self._eva.tokens, self._device))
-        return tokens
+        return self._encode(*self._encoder.zeros(self._eva.tokens, self._device))
+
+    def _encode(self, id_cond: Tensor, hidden: list[Tensor]) -> Tensor:
+        dtype = self._encoder.dtype
+        tokens: Tensor = self._encoder(id_cond.to(dtype), [states.to(dtype) for states in hidden])
+        return tokens.float()
 
 
 def load_encoder(state: StateDict, device: torch.device) -> IdentityEncoder:
-    """Build the adapter's encoder, of version 1 or 1.1, in float32; raises `WeightsError`."""
+    """Build the adapter's encoder, of version 1 or 1.1; raises `WeightsError`."""
     return load_id_former(state, device) if "latents" in state else load_id_encoder(state, device)
 
 

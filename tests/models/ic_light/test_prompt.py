@@ -7,7 +7,7 @@ import torch
 
 from models.ic_light.networks import Networks
 from models.ic_light.params import Params
-from models.ic_light.prompt import encode, pair, positive_prompt, tokenise
+from models.ic_light.prompt import encode, final_states, pair, positive_prompt, tokenise
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_texts_are_split_into_chunks_of_75_without_loss(networks: Networks, word
 @torch.inference_mode()
 def test_embeddings_come_from_the_last_layer_after_its_norm(networks: Networks):
     ids = tokenise(networks.tokenizer, "a cat")
-    hidden = encode(networks.text_encoder, ids)
+    hidden = encode(final_states, networks.text_encoder, ids)
     assert hidden.shape == (1, 77, networks.text_encoder.config.hidden_size)
     again = networks.text_encoder(torch.tensor(ids), output_hidden_states=True)
     assert not torch.allclose(hidden, again.hidden_states[-2], atol=1e-3)

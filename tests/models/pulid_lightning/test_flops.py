@@ -18,7 +18,6 @@ from models.pulid_lightning.identity.face import FaceFinder
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import Prepared, PulidLightning
 from models.pulid_lightning.sdxl import load_tokenizers
-from models.pulid_lightning.text_encoder import penultimate
 from models.weights.installed import WeightSet
 from tests.models.work import META, TERA, ReadAsZero, recorded, teraflops
 
@@ -54,13 +53,14 @@ def full_size_pipeline(networks, weights: WeightSet) -> PulidLightning:
         extractor = IdentityExtractor(
             networks["face_parser"], EvaClip(networks["vision_tower"]), networks["id_encoder"], META
         )
-    clip_l, clip_g = penultimate(networks["clip_l"]), penultimate(networks["clip_g"])
     return PulidLightning(
         faces=FaceFinder(weights.folder("face_analysis")),
         tokenizers=load_tokenizers(weights.folder("sdxl_config")),
         extractor=extractor,
         projections=projections,
-        checkpoints=Checkpoints({"default": Checkpoint(unet, vae, clip_l, clip_g)}, {}, "default"),
+        checkpoints=Checkpoints(
+            {"default": Checkpoint(unet, vae, networks["clip_l"], networks["clip_g"])}, {}, "default"
+        ),
         device=META,
     )
 

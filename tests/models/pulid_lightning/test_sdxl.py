@@ -22,6 +22,7 @@ from models.pulid_lightning.sdxl import (
     timestep_shifts,
 )
 from models.pulid_lightning.single_file import SingleFile
+from models.pulid_lightning.text_encoder import row_by_row
 from models.weights.folder import Folder
 from models.weights.installed import WeightSet
 
@@ -61,10 +62,10 @@ def test_text_encoders_give_penultimate_states_and_pool_at_the_first_end(checkpo
     first, second = load_tokenizers(weights.folder("sdxl_config"))
     ids = [second.bos_token_id, 320, second.eos_token_id, *[0] * 74]
     changed = [*ids[:-1], 321]
-    states, pooled = checkpoint.clip_g(torch.tensor([ids, changed]))
+    states, pooled = row_by_row(checkpoint.clip_g)(torch.tensor([ids, changed]))
     assert states.shape == (2, 77, 48)
     assert torch.allclose(pooled[0], pooled[1], atol=1e-6)
-    assert checkpoint.clip_l(torch.tensor([ids]))[0].shape == (1, 77, 32)
+    assert row_by_row(checkpoint.clip_l)(torch.tensor([ids]))[0].shape == (1, 77, 32)
     assert (first.pad_token_id, second.pad_token_id) == (first.eos_token_id, 0)
 
 

@@ -24,7 +24,7 @@ from models.runtime.precision import accumulate_in_half
 from models.runtime.runner import EAGER, Execution, Runner, execution_for
 from models.runtime.tree import Pytree, tree_map
 from models.runtime.unet import TextContext, attention
-from models.runtime.vae_attention import attend_in_chunks
+from models.runtime.vae_attention import attend_in_chunks, vae_for_device
 from tests.models.runtime.networks import graphs, predict, sdxl, unet_inputs
 from workers.engine.model_loader import set_up_cuda
 
@@ -151,7 +151,7 @@ def vaes() -> tuple[Any, Any]:
 def test_a_vae_in_half_precision(vaes: tuple[Any, Any], dtype: torch.dtype, compile_: Any) -> None:
     """Captured as it is and compiled: pictures are those of float32, but for rounding."""
     cpu, cuda = vaes
-    for_device(nn.Module.to(cuda, CUDA, dtype), CUDA)
+    vae_for_device(nn.Module.to(cuda, CUDA, dtype), CUDA)
     picture, latents = torch.randint(256, (1, 64, 96, 3), dtype=torch.uint8), torch.randn(1, 4, 32, 48)
     for function, given in ((encode_pictures, picture), (decode_picture, latents)):
         runner: Runner[Any] = Runner(function, execution_for(CUDA, compile_))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
 
-from models.errors import WeightsError
-from models.weights.hashes import HashCache
+from models.errors import WeightFileError, WeightsError
+from models.weights.hashes import HashCache, sha256_of
 from models.weights.installed import INSTALLED_NAME, WeightSet, describe, read_installed, write_installed
 
 
@@ -84,3 +86,91 @@ def test_a_malformed_record(root: Path, text: str):
     (root / INSTALLED_NAME).write_text(text)
     with pytest.raises(WeightsError, match=r"installed\.toml is malformed"):
         WeightSet.open(root, "ic-light")
+
+
+@pytest.fixture
+def tensors(tmp_path: Path) -> Path:
+    """A folder with two .safetensors files, whose content does not matter here, and another file."""
+    folder = tmp_path / "tensors"
+    folder.mkdir()
+    for name in ("a.safetensors", "b.safetensors", "c.json"):
+        (folder / name).write_bytes(name.encode() * 300_000)
+    write_installed(tmp_path, [describe(tmp_path, "one", "tensors", ["ic-light"], "MIT")], "real")
+    return folder
+
+
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are hashed from now on."""
+    names: list[str] = []
+
+    def noting(path: Path, stop: threading.Event | None = None) -> str:
+        names.append(path.name)
+        return sha256_of(path, stop)
+
+    monkeypatch.setattr("models.weights.hashes.sha256_of", noting)
+    return names
+
+
+def test_tensors_are_hashed_while_they_are_loaded_unless_they_were(tensors: Path, monkeypatch: pytest.MonkeyPatch):
+    names, hashes = hashed(monkeypatch), HashCache()
+    hashes.sha256(tensors / "b.safetensors")
+    weights = WeightSet.open(tensors.parent, "ic-light", hashes, defer_hashes=True)
+    assert names == ["b.safetensors", "c.json"], "other files could do harm when they are read"
+    with weights.verifying(hashes):
+        pass
+    assert names == ["b.safetensors", "c.json", "a.safetensors"]
+    assert not WeightSet.open(tensors.parent, "ic-light", hashes, defer_hashes=True).unverified
+    assert len(names) == 3
+
+
+def test_an_altered_file_ends_a_load_that_succeeded_or_that_failed_over_it(tensors: Path):
+    (tensors / "a.safetensors").write_bytes(b"x" + (tensors / "a.safetensors").read_bytes()[1:])
+    hashes = HashCache()
+    weights = WeightSet.open(tensors.parent, "ic-light", hashes, defer_hashes=True)
+    for ending in (None, WeightFileError("a.safetensors: a strange tensor.")):
+        told = pytest.raises(WeightFileError, match=r"a\.safetensors: damaged: sha256 .*facelight weights fetch")
+        with told, weights.verifying(hashes):
+            if ending:
+                raise ending
+    with pytest.raises(WeightsError, match="sha256"):
+        WeightSet.open(tensors.parent, "ic-light", hashes)
+
+
+def test_a_missing_or_truncated_file_is_told_before_anything_is_loaded(tensors: Path):
+    (tensors / "a.safetensors").write_bytes(b"x")
+    with pytest.raises(WeightsError, match=r"a\.safetensors: damaged: 1 bytes where"):
+        WeightSet.open(tensors.parent, "ic-light", defer_hashes=True)
+    (tensors / "a.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"a\.safetensors: missing"):
+        WeightSet.open(tensors.parent, "ic-light", defer_hashes=True)
+
+
+def test_sound_files_leave_the_errors_of_a_load_as_they_are(tensors: Path):
+    weights = WeightSet.open(tensors.parent, "ic-light", defer_hashes=True)
+    with pytest.raises(WeightsError, match="lacks"), weights.verifying(HashCache()):
+        raise WeightsError("it lacks tensors")
+
+
+@pytest.mark.parametrize("ending", [MemoryError, SystemExit, KeyError])
+def test_hashing_ends_with_a_load_that_breaks_off(tensors: Path, monkeypatch: pytest.MonkeyPatch, ending):
+    begun, hashes = threading.Event(), HashCache()
+
+    def endless(path: Path, stop: threading.Event | None = None) -> str:
+        begun.set()
+        assert stop is not None and stop.wait(60)
+        raise CancelledError
+
+    weights = WeightSet.open(tensors.parent, "ic-light", hashes, defer_hashes=True)
+    monkeypatch.setattr("models.weights.hashes.sha256_of", endless)
+    with pytest.raises(ending), weights.verifying(hashes):
+        assert begun.wait(60)
+        raise ending
+    assert hashes.get(tensors / "a.safetensors") is None
+
+
+def test_a_hash_that_is_stopped_is_none(tmp_path: Path):
+    stop = threading.Event()
+    stop.set()
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(CancelledError):
+        sha256_of(tmp_path / "file", stop)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import importlib.util
-import json
 import re
 import shutil
 from collections import Counter
@@ -15,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.full_size.tokenizer import END, published_tokenizer
 from cli.weights.selection import slot_of, slots
 from models.catalog import MODELS
 from models.ic_light.networks import MATTINGS
@@ -31,7 +29,6 @@ from tests.models.opened import opened
 LOCK = read_lock(REPOSITORY / "weights.lock")
 BY_NAME = {weight.name: weight for weight in LOCK.weights}
 CPU = torch.device("cpu")
-START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def ids(weight: Weight) -> str:
@@ -192,46 +189,6 @@ def test_the_roles_are_those_that_loaders_ask_for(slug: str, stand_ins: dict[str
     paths = Asked(lay_out(choices(slug)[0], stand_ins, tmp_path))
     MODELS[slug].load(WeightSet("real", paths), CPU)
     assert paths.roles == {weight.role for weight in LOCK.weights if slug in weight.used_by}
-
-
-def clip_vocabulary() -> tuple[dict[str, int], list[str]]:
-    """CLIP's tokens with their ids, and its merges, from the list that its authors published."""
-    spec = importlib.util.find_spec("open_clip")
-    assert spec and spec.submodule_search_locations
-    published = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
-    merges = gzip.decompress(published.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(code) for code in printable] + [chr(256 + n) for n in range(256 - len(printable))]
-    tokens = [*letters, *(f"{x}</w>" for x in letters), *(m.replace(" ", "") for m in merges), START, END]
-    return {token: number for number, token in enumerate(tokens)}, merges
-
-
-def published_tokenizer(padding: str) -> dict[str, bytes]:
-    """The files of a CLIP tokenizer, written as the libraries of their makers wrote them."""
-    vocabulary, merges = clip_vocabulary()
-
-    def special(content: str) -> dict[str, object]:
-        flags = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
-        return {"__type": "AddedToken", "content": content, **flags}
-
-    config = {
-        "add_prefix_space": False,
-        "bos_token": special(START),
-        "clean_up_tokenization_spaces": True,
-        "do_lower_case": True,
-        "eos_token": special(END),
-        "errors": "replace",
-        "model_max_length": 77,
-        "pad_token": padding,
-        "tokenizer_class": "CLIPTokenizer",
-        "unk_token": special(END),
-    }
-    texts = {
-        "vocab.json": json.dumps(vocabulary, indent=2, sort_keys=True, ensure_ascii=False),
-        "merges.txt": "\n".join(["#version: 0.2", *merges]),
-        "tokenizer_config.json": json.dumps(config, indent=2),
-    }
-    return {name: f"{text}\n".encode() for name, text in texts.items()}
 
 
 def test_the_pins_of_the_tokenizers_are_those_of_clips_own_vocabulary(tmp_path: Path):

@@ -6,7 +6,6 @@ Conversion to 8 bits would turn them into black or white pictures that look like
 from __future__ import annotations
 
 import base64
-import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,7 +123,7 @@ def embeddings_of(pipeline: Any) -> Tensor:
     if isinstance(pipeline, IcLight):
         encoder = pipeline._networks.text_encoder
     else:
-        encoder = inspect.getclosurevars(pipeline._checkpoints.activate("default").clip_l).nonlocals["encoder"]
+        encoder = pipeline._checkpoints.activate("default").clip_l
     return encoder.get_input_embeddings().weight
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -268,6 +269,22 @@ def test_checkpoints_that_are_not_wanted_need_not_be_there(demo_weights: Path, t
     report = loaded(**choices).report().models["pulid-lightning"]
     assert report.state is ModelState.FAILED
     assert "realistic.safetensors" in report.detail
+
+
+@pytest.mark.parametrize("at", [-1, 20], ids=["a number", "the header"])
+def test_a_file_that_was_altered_is_not_served_though_it_is_hashed_while_it_is_loaded(
+    demo_weights: Path, tmp_path: Path, at: int
+) -> None:
+    root = shutil.copytree(demo_weights, tmp_path / "weights")
+    file = root / "ic-light" / "iclight_sd15_fc.safetensors"
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+    models = loaded(weights_dir=root, data_dir=tmp_path, models="ic-light")
+    report = models.report().models["ic-light"]
+    assert report.state is ModelState.FAILED
+    assert re.search(r"iclight_sd15_fc\.safetensors: damaged: sha256 .*facelight weights fetch", report.detail)
+    assert not models.pipelines
 
 
 def test_a_model_too_large_for_the_device_does_not_stop_the_other(
