@@ -93,7 +93,7 @@ def install(report: Report, place: Place, publisher: Publisher, weights: Sequenc
     for row in rows:
         report.put(row.model_copy(update={"note": f"{row.note}{_EARLIER}"}))
     missing = [weight for weight in weights if weight.name not in present]
-    for batch in [missing] if at_once else [[weight] for weight in missing]:
+    for batch in [missing] if at_once and missing else [[weight] for weight in missing]:
         begin = len(report.record.rows)
         written += [_publish(report, place, publisher, weight) for weight in batch]
         _fetch(report, place, written, place.weights, place.lock)
