@@ -42,6 +42,8 @@ from bench.full_size.workloads import (
 from bench.report import RESULTS, Report, Row, row
 from models.ic_light.matting import feed_size
 from models.pipeline import Pipeline
+from models.runtime.projections import lay_side_by_side
+from models.runtime.unet import text_weights
 
 PULID_REQUEST: Final = roofline.Request({(128, 128): 7})
 """The default request of pulid-lightning: 7 evaluations at 1024 x 1024 px."""
@@ -107,6 +109,27 @@ def operator_counts() -> Iterator[Row]:
     seen, text = torch.empty(2, 8, 80, 64, device=META), torch.empty(2, 77, 768, device=META)
     plain = operators(lambda: relighting.unet(seen, timestep, encoder_hidden_states=text))
     yield from _fewer("ic-light", ours, plain, None)
+    yield from _of_conditions()
+
+
+def _of_conditions() -> Iterator[Row]:
+    """Operators before the first evaluation of a portrait, with weights laid as they are on a GPU."""
+    parts = pulid_parts(META, reduced=False)
+    pipeline = pulid_pipeline(parts)
+    known, reworded = prepare_pulid(pipeline), prepare_pulid(pipeline, prompt="a bowl")
+    with suppress(FirstStepDone), ReadAsZero():
+        pipeline.run([known], stop_after_one)
+    apart = _operators_until_a_step(pipeline, known)
+    for weights in text_weights(parts.unet):
+        lay_side_by_side(weights)
+    lay_side_by_side([projection.key for projection in parts.projections.values()])
+    lay_side_by_side([projection.value for projection in parts.projections.values()])
+    together = _operators_until_a_step(pipeline, known)
+    name = "pulid-lightning: operators of a run's first step but its evaluations, same face and texts"
+    yield row(f"{name}, projections apart", apart, "operators")
+    yield row(f"{name}, side by side", together, "operators", "<= 250")
+    more = _operators_until_a_step(pipeline, reworded) - together
+    yield row("pulid-lightning: operators more for another prompt, captured on a GPU", more, "operators")
 
 
 SECTIONS: Final[Mapping[str, Callable[[], Iterator[Row]]]] = {
@@ -153,6 +176,18 @@ def _operators_of_run(pipeline: Pipeline[Any, Any], prepared: Any) -> int:
     with recorded_calls() as calls, suppress(FirstStepDone), ReadAsZero():
         pipeline.run([prepared], stop_after_one)
     return operators(next(call for call in calls if call.name == "predict_noise").again)
+
+
+def _operators_until_a_step(pipeline: Pipeline[Any, Any], prepared: Any) -> int:
+    """Operators of a run until its first step is done, without those of its evaluations."""
+
+    def run() -> None:
+        with suppress(FirstStepDone):
+            pipeline.run([prepared], stop_after_one)
+
+    with recorded_calls() as calls, ReadAsZero():
+        every = operators(run)
+    return every - sum(operators(call.again) for call in calls if call.name == "predict_noise")
 
 
 def _fewer(name: str, ours: int, plain: int, goal: str | None) -> Iterator[Row]:

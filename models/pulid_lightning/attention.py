@@ -118,9 +118,10 @@ def attend_with_identity(query: Tensor, context: IdentityContext, heads: int) ->
     # its own would be a kernel more.
     both = torch.stack((delta, text)).float()
     delta, text = both.unbind()
-    # Projection coefficient per channel, summed over the token axis.
+    # Their quotient is the projection coefficient per channel, summed over the token axis.
     dot, square = (both * text).sum(2, keepdim=True).unbind()
-    return (text + delta).addcmul(text, _ortho_factor(query, context) * dot / square).to(query.dtype)
+    kept = torch.addcmul(square, _ortho_factor(query, context), dot) / square
+    return torch.addcmul(delta, text, kept).to(query.dtype)
 
 
 def _ortho_factor(query: Tensor, context: IdentityContext) -> Tensor:

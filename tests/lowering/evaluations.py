@@ -86,8 +86,10 @@ class Recorder(TorchDispatchMode):
         if parts is not NotImplemented:
             return parts
         result = func(*args, **(kwargs or {}))
+        if func.is_view:
+            return result
         name = func.overloadpacket.__name__
-        if not func.is_view and func.namespace != "prim" and name not in _NO_LAUNCH:
+        if func.namespace != "prim" and name not in _NO_LAUNCH:
             self._note_operator(name, args)
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):

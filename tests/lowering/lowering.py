@@ -27,6 +27,8 @@ from tests.lowering.targets import Target
 from tests.lowering.warm_ups import WarmUpCall
 from workers.engine.model_loader import set_up_cuda
 
+_STANCE: Final = "fail_on_recompile"
+"""A call that needs another graph than those of the warm-up is an error."""
 Layout = Callable[[Any, torch.device], Any]
 """Makes a network ready for a device, in place, as loading does."""
 
@@ -41,8 +43,6 @@ class Lowering:
 
     def __init__(self, layout: Layout = as_loaded) -> None:
         self.graphs = 0
-        self.execution: Final = Execution(Compiler(self._backend), _capture, "fail_on_recompile", required=True)
-        """A failure is an error, and so is a call that needs another graph than those of the warm-up."""
         self._layout = layout
         self._dynamic = False
         self._evaluations: list[Evaluation] = []
@@ -54,7 +54,7 @@ class Lowering:
     @torch.inference_mode()
     def repeat(self, call: WarmUpCall) -> list[Evaluation]:
         """Make a warm-up call again, on the fake device. Returns the evaluations that it led to."""
-        runner = self._runners.setdefault(id(call.runner), Runner(call.runner._function, self.execution))
+        runner = self._runners.setdefault(id(call.runner), self._runner_like(call))
         network, first, *others = self._place(call.network), *(tree_map(_fake, example) for example in call.examples)
         self._evaluations, self._dynamic = [], call.kind == "compile"
         if call.kind == "compile":
@@ -65,6 +65,14 @@ class Lowering:
         if call.kind == "capture":
             runner.capture(network, *first)
         return self._evaluations
+
+    def _runner_like(self, call: WarmUpCall) -> Runner[Any]:
+        """The same function, compiled if the pipeline compiles it, or captured as it is."""
+        if call.compiled:
+            execution = Execution(Compiler(self._backend), lambda run: (_replay, run()), _STANCE, required=True)
+        else:
+            execution = Execution(None, lambda run: (_replay, self._record(run, (), False)), _STANCE, required=True)
+        return Runner(call.runner._function, execution)
 
     def launch(self, kernel: Any, arguments: tuple[Any, ...]) -> None:
         """Note that a Triton kernel is launched."""
@@ -97,14 +105,17 @@ class Lowering:
         self.graphs, dynamic = self.graphs + 1, self._dynamic
 
         def run(*inputs: Any) -> Any:
-            self._recorder = Recorder(dynamic, inputs, self._weights)
-            with self._recorder:
-                result = compiled(*inputs)
-            self._evaluations.append(self._recorder.evaluation)
-            self._recorder = None
-            return result
+            return self._record(lambda: compiled(*inputs), inputs, dynamic)
 
         return run
+
+    def _record(self, run: Callable[[], Any], inputs: Sequence[Any], dynamic: bool) -> Any:
+        self._recorder = Recorder(dynamic, inputs, self._weights)
+        with self._recorder:
+            result = run()
+        self._evaluations.append(self._recorder.evaluation)
+        self._recorder = None
+        return result
 
 
 @contextmanager
@@ -131,6 +142,5 @@ def _fake(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=DEVICE)
 
 
-def _capture(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-    """A graph capturer: what runs under capture is recorded like any other call, a replay does nothing."""
-    return (lambda: None), run()
+def _replay() -> None:
+    """Nothing: what ran under capture was recorded like any other call."""

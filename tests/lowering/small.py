@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import CompilationFailed
-from models.runtime.runner import Runner
+from models.runtime.compiler import Compiler
+from models.runtime.runner import Execution, Runner
 from models.runtime.tree import Pytree
 from models.runtime.unet import attention
 from tests.lowering.lowering import Layout, as_loaded, served_precision
@@ -81,7 +82,7 @@ MISTAKES: Final[dict[str, tuple[Callable[..., Any], Layout, SetUp]]] = {
 def calls(function: Callable[..., Any]) -> list[WarmUpCall]:
     """To compile the function for any size, to call it in a third size, and to capture it in that one."""
     with torch.device("meta"):
-        network, runner = Pair().half().eval(), Runner(function)
+        network, runner = Pair().half().eval(), Runner(function, Execution(Compiler()))
 
     def inputs(rows: int, height: int, width: int, tokens: int) -> tuple[Pytree, ...]:
         with torch.device("meta"):

@@ -48,6 +48,11 @@ class WarmUpCall:
         return self.runner.name
 
     @property
+    def compiled(self) -> bool:
+        """Whether the runner compiles what it captures."""
+        return self.runner._execution.compiler is not None
+
+    @property
     def name(self) -> str:
         """Function and kind."""
         return f"{self.function}:{self.kind}"

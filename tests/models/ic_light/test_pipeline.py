@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from models.errors import InputRefused, UnreadableImage
+from models.ic_light import sampling
 from models.ic_light.networks import Networks
 from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight, Prepared
@@ -38,6 +39,16 @@ def test_pictures_have_the_size_of_the_second_pass_and_something_to_see(model: I
     assert pixels.dtype == np.uint8
     assert all(picture.std() > 10 and 20 < picture.mean() < 235 for picture in pixels)
     assert not np.array_equal(pixels[0], pixels[1])
+
+
+def test_both_passes_use_the_texts_that_were_projected_once(
+    model: IcLight, astronaut: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    projected, project = [], sampling.text_contexts
+    monkeypatch.setattr(sampling, "text_contexts", lambda unet, text: projected.append(unet) or project(unet, text))
+    for calls in (1, 2):  # the next run has texts of its own
+        draw(model, astronaut)
+        assert len(projected) == calls
 
 
 def test_the_same_request_gives_the_same_pixels(model: IcLight, astronaut: bytes, plain: np.ndarray):
