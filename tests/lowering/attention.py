@@ -46,7 +46,11 @@ def backend_for(target: Target, query: Tensor, value: Tensor, bias: Tensor | Non
 
 
 def attention_on(target: Target, cudnn: bool) -> Callable[..., Tensor]:
-    """A replacement for `scaled_dot_product_attention` that calls the operator of the chosen kernel."""
+    """A replacement for `scaled_dot_product_attention` that calls the operator of the chosen kernel.
+
+    Raises `RuntimeError` where torch would write the scores out: no network that is served may come to that.
+    """
+    original = F.scaled_dot_product_attention
 
     def attend(
         query: Tensor,
@@ -58,38 +62,37 @@ def attention_on(target: Target, cudnn: bool) -> Callable[..., Tensor]:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        rest = (attn_mask, dropout_p, is_causal)
-        backend = backend_for(target, query, value, attn_mask, cudnn) if query.is_cuda else "math"
-        return _call(backend, query, key, value, *rest, query.shape[-1] ** -0.5 if scale is None else scale)
+        if not query.is_cuda:
+            return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        backend = backend_for(target, query, value, attn_mask, cudnn)
+        if backend == "math":
+            raise RuntimeError(f"no fused attention takes heads of {query.shape[-1]} in {query.dtype}")
+        if backend == "flash":
+            return _flash(query, key, value, is_causal, scale)
+        return _with_bias(backend, query, key, value, attn_mask, is_causal, scale)
 
     return attend
 
 
-def _call(
-    backend: Backend,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    bias: Tensor | None,
-    dropout: float,
-    causal: bool,
-    scale: float,
+def _flash(query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float) -> Tensor:
+    width, short = query.shape[-1], -query.shape[-1] % _MULTIPLE
+    padded = [F.pad(x, (0, short)) if short else x for x in (query, key, value)]
+    output = torch.ops.aten._scaled_dot_product_flash_attention(*padded, 0.0, causal, False, scale=scale)[0]
+    return output[..., :width] if short else output
+
+
+def _with_bias(
+    backend: Backend, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, causal: bool, scale: float
 ) -> Tensor:
     aten: Any = torch.ops.aten
-    if backend == "flash":
-        width, short = query.shape[-1], -query.shape[-1] % _MULTIPLE
-        padded = [F.pad(x, (0, short)) if short else x for x in (query, key, value)]
-        output = aten._scaled_dot_product_flash_attention(*padded, dropout, causal, False, scale=scale)[0]
-        return output[..., :width] if short else output
-    if backend == "math":
-        return aten._scaled_dot_product_attention_math(query, key, value, bias, dropout, causal, None, scale=scale)[0]
     if bias is not None:
         sizes = query.shape[0], query.shape[1], query.shape[2], key.shape[2]
         bias = _aligned(bias).expand(sizes) if backend == "efficient" else bias.expand(sizes)
     if backend == "efficient":
-        operator, rest = aten._scaled_dot_product_efficient_attention, (dropout, causal)
+        operator, rest = aten._scaled_dot_product_efficient_attention, (0.0, causal)
     else:
-        operator, rest = aten._scaled_dot_product_cudnn_attention, (dropout, causal, False)
+        operator, rest = aten._scaled_dot_product_cudnn_attention, (0.0, causal, False)
     return operator(query, key, value, bias, False, *rest, scale=scale)[0]
 
 

@@ -18,9 +18,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_ATTENTION: Final = re.compile(
-    r"_scaled_dot_product_(?:(fused)_)?(\w+?)_attention|_scaled_dot_product_attention_(math)"
-)
+_ATTENTION: Final = re.compile(r"_scaled_dot_product_(\w+?)_attention")
 _NO_LAUNCH: Final = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "sym_size", "sym_stride")
 """Operators that only reserve memory or read a shape; views launch nothing either."""
 _CONVOLUTIONS: Final = ("convolution", "cudnn_convolution")
@@ -101,8 +99,7 @@ class Recorder(TorchDispatchMode):
         if kind := _ATTENTION.search(name):
             query, value = args[0], args[2]
             widths = dict.fromkeys((query.shape[-1], value.shape[-1]))
-            backend = kind[2] or kind[3]
-            self.evaluation.attention[f"{backend} {'/'.join(map(str, widths))}"] += 1
+            self.evaluation.attention[f"{kind[1]} {'/'.join(map(str, widths))}"] += 1
         if name in _CONVOLUTIONS:
             for what, tensor in zip(("input", "weight"), args[:2], strict=True):
                 if not tensor.is_contiguous(memory_format=torch.channels_last):

@@ -58,12 +58,12 @@ def _problems(call: WarmUpCall, evaluation: Evaluation, target: Target, assemble
     """What no evaluation may do."""
     kernels = evaluation.kernels.items() if assemble else ()
     other = [name for name, kernel in kernels if not _assembled_for(kernel, target)]
-    slow = [name for name in evaluation.attention if name.startswith(("math", "cudnn"))]
+    planned = [name for name in evaluation.attention if name.startswith("cudnn")]
     for what, cases in (
         (f"not compiled for sm_{target.arch}", other),
         ("not channels-last", evaluation.not_channels_last),
         ("weights converted or copied", evaluation.weights_read),
-        ("attention by a kernel that is not meant to be chosen", slow),
+        ("attention that is planned for every shape", planned),
     ):
         if cases:
             told = ", ".join(islice(dict.fromkeys(cases), _TOLD))

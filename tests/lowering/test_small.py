@@ -65,7 +65,7 @@ def test_weights_that_are_not_channels_last_are_found(outcomes: Outcomes) -> Non
 def test_attention_that_is_left_to_cudnn_is_found(outcomes: Outcomes) -> None:
     problems = report_of(outcomes, "cuDNN's attention").problems
     assert problems
-    assert all("a kernel that is not meant to be chosen, 1 times: cudnn 64" in problem for problem in problems)
+    assert all("attention that is planned for every shape, 1 times: cudnn 64" in problem for problem in problems)
 
 
 def test_one_more_launch_is_found(outcomes: Outcomes) -> None:
