@@ -38,7 +38,8 @@ def _texts(case: Case) -> Iterator[Row]:
     for name, chunks in (("tokens_pos", prepared.positive), ("tokens_neg", prepared.negative)):
         yield token_row(name, chunks, facts[name], networks.tokenizer.eos_token_id)
         yield exact(f"{name} chunks", len(chunks), max(1, ceil(len(facts[name]) / prompt.CHUNK)))
-    texts = (prompt.encode(networks.text_encoder, chunks) for chunks in (prepared.positive, prepared.negative))
+    chunks_of_both = prepared.positive, prepared.negative
+    texts = (prompt.encode(prompt.final_states, networks.text_encoder, chunks) for chunks in chunks_of_both)
     positive, negative = prompt.pair(*texts)
     yield within("cond", positive, case.tensors["cond"], allowed.TEXT)
     yield within("uncond", negative, case.tensors["uncond"], allowed.TEXT)

@@ -166,7 +166,7 @@ def prompt_pairs(golden: GoldenSet) -> Iterator[Row]:
     expected = golden.tensors("unit/prompt_pairs.safetensors")
     for name in sorted({key.rpartition(".")[0] for key in expected}):
         chunks = (prompt.tokenise(golden.networks.tokenizer, text) for text in _pair_of_texts(golden, name))
-        embedded = (prompt.encode(golden.networks.text_encoder, text) for text in chunks)
+        embedded = (prompt.encode(prompt.final_states, golden.networks.text_encoder, text) for text in chunks)
         positive, negative = prompt.pair(*embedded)
         yield within(f"{name}.cond", positive, expected[f"{name}.cond"], allowed.TEXT)
         yield within(f"{name}.uncond", negative, expected[f"{name}.uncond"], allowed.TEXT)
