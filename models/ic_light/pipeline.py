@@ -33,10 +33,10 @@ from models.ic_light.warm_up import WarmUp, default_params
 from models.imaging.decode import decode
 from models.imaging.png_encoder import encode_png
 from models.imaging.resample import resample
+from models.lru import LRUCache
 from models.model import MemoryNeed
 from models.outcomes import non_finite, outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
-from models.runtime.lru import LRUCache
 from models.runtime.precision import accumulate_in_half, serving_precision
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
 from models.weights.installed import WeightSet

@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from models.lru import LRUCache
 from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.attention import METHODS, identity_contexts, layer_numbers
 from models.pulid_lightning.checkpoints import Checkpoint
@@ -29,7 +30,6 @@ from models.pulid_lightning.text_encoder import (
     row_by_row,
     stack_prompts,
 )
-from models.runtime.lru import LRUCache
 from models.runtime.projections import repeat
 from models.runtime.runner import EAGER, Execution, Runner
 from models.runtime.unet import added_embedding, cross_attentions, rows_of_pictures, text_contexts

@@ -11,6 +11,7 @@ import torch
 
 from models.errors import InputRefused, NonFiniteResult, WeightsError
 from models.imaging.decode import decode, to_pixels
+from models.lru import LRUCache
 from models.model import MemoryNeed
 from models.outcomes import outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
@@ -32,7 +33,6 @@ from models.pulid_lightning.text_encoder import PromptTokens
 from models.pulid_lightning.warm_up import WarmUp, default_of
 from models.runtime.fp8 import require_fp8
 from models.runtime.load import load_part
-from models.runtime.lru import LRUCache
 from models.runtime.precision import accumulate_in_half, identity_precision, serving_precision
 from models.runtime.projections import weights_for_device
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled

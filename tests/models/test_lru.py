@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from models.runtime.lru import LRUCache
+from models.lru import LRUCache
 
 
 def fail() -> str:
