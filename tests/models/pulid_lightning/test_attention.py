@@ -114,7 +114,7 @@ def test_without_weight_it_is_ordinary_attention(attention, identity, projection
 
 
 def test_the_identity_is_computed_in_the_precision_of_the_weights(attention, identity, projection, inputs):
-    half = projection.to(torch.device("cpu"), torch.float16)
+    half = Projection(projection.key.half(), projection.value.half())
     assert context(attention, inputs[1], identity, half, NEUTRAL).key.dtype == torch.float16
 
 
