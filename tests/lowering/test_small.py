@@ -1,4 +1,4 @@
-"""The default part of the lowering: one target, few layers; and that the checks find mistakes."""
+"""The small part of the lowering: one target, few layers; and that the checks find mistakes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.lowering.counts import Count, differences, read_counts
 from tests.lowering.reports import Report, output_of, unfit_torch
 
 pytestmark = [
+    pytest.mark.slow,  # minutes of compiling
     pytest.mark.skipif(unfit_torch() is not None, reason=unfit_torch() or ""),
     pytest.mark.timeout(1800),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from models.ic_light.networks import Networks
@@ -14,6 +15,7 @@ from models.weights.installed import WeightSet
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_a_picture_in_bfloat16_is_nearly_that_in_float32_and_repeats(
     weights: WeightSet, networks: Networks, astronaut: bytes
 ) -> None:

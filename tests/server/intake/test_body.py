@@ -69,7 +69,7 @@ def test_any_parameters_are_accepted_or_refused(slug: str, body: dict[str, Any])
         assert named
         assert all(field in str(error) for field in named)
     else:
-        assert set(references) == set(params.image_fields)
+        assert set(references) == {name for name in params.image_fields if getattr(params, name) is not None}
         assert json.dumps(params.model_dump(mode="json"))
 
 
