@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.full_size.networks import IcLightParts, PulidParts, ic_light_parts, pulid_parts
-from bench.rehearsal.stored import Content, Stored
+from bench.full_size.stored import Content, Stored
 from models.demo.original_keys import clip_g_state, clip_l_key, unet_key, vae_state
 from models.pulid_lightning.identity.encoder import IDFormer, IDFormerSizes
 

@@ -15,10 +15,10 @@ import torch
 
 from bench.full_size.face_networks import DetectorWidths, RecogniserWidths, write_detector, write_recogniser
 from bench.full_size.ic_light import SD15
+from bench.full_size.stored import Content, file_size, write
 from bench.full_size.tokenizer import END, published_tokenizer
+from bench.full_size.values import RandomValues
 from bench.rehearsal.layouts import Networks, contents
-from bench.rehearsal.stored import Content, file_size, write
-from bench.rehearsal.values import RandomValues
 from cli.weights.items import items_of
 from models.weights.hashes import sha256_of
 from models.weights.lock import UrlSource, Weight, WeightFile

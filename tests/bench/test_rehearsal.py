@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bench.full_size.stored import Content, Stored, file_size, read_header, write
+from bench.full_size.values import RandomValues
 from bench.rehearsal.layouts import Networks, contents, networks
 from bench.rehearsal.processes import memory_limit, run
 from bench.rehearsal.published import Publisher
-from bench.rehearsal.stored import Content, Stored, file_size, read_header, write
-from bench.rehearsal.values import RandomValues
 from bench.report import Record
 from cli.weights.items import items_of
 from models.weights.lock import SHIPPED_LOCK, read_lock

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bench.rehearsal import stored
-from bench.rehearsal.stored import Content, Stored
+from bench.full_size import stored
+from bench.full_size.stored import Content, Stored
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 Shapes = dict[str, tuple[int, ...]]

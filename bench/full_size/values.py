@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.rehearsal.stored import Stored
+from bench.full_size.stored import Stored
 
 _BLOCK: Final = 524_287
 """Numbers of a block; a prime."""
