@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from bench.file_cache import evict
 from bench.report import RESULTS, Report, Row, row
 
 _FOLDER: Final = Path("var/start-up")
@@ -126,17 +127,14 @@ def _files(folder: Path, model: str) -> list[Path]:
 
 def _set_cache(folder: Path, model: str, *, warm: bool) -> None:
     """Read the files of a model, or put them out of the file cache."""
-    for path in _files(folder, model):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            if warm:
-                while os.read(descriptor, 1 << 22):
-                    pass
-            else:
-                os.fsync(descriptor)
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
+    files = _files(folder, model)
+    if not warm:
+        evict(*files)
+        return
+    for path in files:
+        with path.open("rb", buffering=0) as file:
+            while file.read(1 << 22):
+                pass
 
 
 def _load(way: str, model: str, folder: Path) -> Measured:

@@ -1,4 +1,4 @@
-"""Section `sizes` of `bench.gpu`: what the first request of a size costs that nobody asked for before.
+"""Section `sizes` of `bench.gpu`: what the first request of an unseen size costs.
 
 Whatever is chosen, planned or compiled by size shows here, and nowhere else: all other sections measure warm requests.
 """

@@ -26,7 +26,7 @@ from models.weights.lock import SHIPPED_LOCK, Weight, read_lock
 
 _FOLDER: Final = Path("var/rehearsal")
 _INSTEAD: Final = "stable-diffusion-v1.5"
-"""The base of ic-light whose sizes are known; nobody published those of the default one."""
+"""The base of ic-light whose sizes are known; those of the default one are not published."""
 _FAULTS: Final = {
     "memory": faults.too_little_memory,
     "checkpoints": faults.one_checkpoint_too_many,

@@ -12,8 +12,9 @@ from typing import Final
 import tomli_w
 from pydantic import TypeAdapter
 
+from bench.file_cache import evict
 from bench.full_size.stored import read_header
-from bench.rehearsal.processes import FACELIGHT, evict, run, told
+from bench.rehearsal.processes import FACELIGHT, run, told
 from bench.rehearsal.published import Publisher, objects_size, unpublish
 from bench.report import Report, Row
 from cli.weights.state import by_name, installed_in

@@ -182,17 +182,6 @@ def _remove(group: Path) -> None:
     group.rmdir()
 
 
-def evict(folder: Path) -> None:
-    """Have the kernel forget what it keeps of the files below `folder`: the next reading comes from the disk."""
-    for path in (path for path in folder.rglob("*") if path.is_file()):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
-
-
 def _watch(found: Watched, stop: threading.Event) -> None:
     while not stop.is_set():
         for pid in _tree(found.process.pid):

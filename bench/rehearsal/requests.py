@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from bench.file_cache import evict
 from bench.rehearsal.install import Place
-from bench.rehearsal.processes import evict, told
+from bench.rehearsal.processes import told
 from bench.rehearsal.serving import SIDE, Folders, Picture, RequestRefused, Server, serving
 from bench.report import Report
 from cli.weights.state import installed_in

@@ -105,7 +105,7 @@ def _built(model: onnx.ModelProto, reference: onnxruntime.InferenceSession) -> O
             outputs = [output.numpy() for output in network(torch.from_numpy(batch))]
     except (UnsupportedGraph, MemoryError):
         raise
-    except Exception as error:  # broad: whatever torch makes of a graph that nobody has tried
+    except Exception as error:  # broad: any error of torch on a graph it was not tested with
         raise UnsupportedGraph(f"{type(error).__name__}: {error}") from error
     for ours, theirs in zip(outputs, reference.run(None, {named.name: batch}), strict=True):
         if ours.shape != theirs.shape:
