@@ -36,7 +36,13 @@ class _OneLiveServer(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "live server" if file.startswith(("tests/contract/", "tests/faults/test_processes.py")) else file
+        return (
+            "live server"
+            if file.startswith(
+                ("tests/contract/", "tests/cli/accept/test_command.py", "tests/faults/test_processes.py")
+            )
+            else file
+        )
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:

@@ -42,6 +42,7 @@ def drawn(pipeline, prepared) -> list[torch.Tensor]:
     return decoded_latents(calls)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "wide", "changes"),
     [
@@ -62,6 +63,7 @@ def test_a_pulid_request_gives_the_same_as_both_baselines(pulid, way: Callable, 
     assert pictures.shape == (request.pictures, request.size[1], request.size[0], 3)
 
 
+@pytest.mark.slow
 def test_the_baselines_see_the_face(pulid):
     pipeline = pulid_pipeline(pulid)
     request = pulid_request(pulid, prepare_pulid(pipeline, reduced=True))

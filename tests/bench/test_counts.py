@@ -48,6 +48,7 @@ def test_the_formulas_of_sdxl_are_what_it_does(pulid):
         assert roofline.text_encoder(encoder.config.to_dict()) == flop(lambda encoder=encoder: encoder(ids))
 
 
+@pytest.mark.slow
 def test_the_formulas_of_stable_diffusion_are_what_it_does(relighting):
     unet, vae = relighting.unet, relighting.vae
     done = flop(lambda: unet(empty(2, 8, 80, 64), empty(2), encoder_hidden_states=empty(2, 77, 768)))

@@ -14,6 +14,7 @@ def test_both_sides_sample_the_same_noise() -> None:
     assert torch.equal(cpu_noise.by_torchsde(shape, 5), precompute_noise(shape, 5, karras_sigmas(4)))
 
 
+@pytest.mark.slow
 def test_the_rows_tell_equality_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_noise, "_ROUNDS", 1)
     rows = list(cpu_noise.rows())

@@ -96,6 +96,7 @@ def test_the_list_has_the_versions_of_the_lock() -> None:
     assert not {"torch", "triton", "torchvision"} & listed().keys(), "these are the GPU host's own"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     done = script(tmp_path)

@@ -44,6 +44,7 @@ def test_pulid_is_measured_against_both_baselines_and_the_roofline(tmp_path):
     assert all(row.goal is None for row in record.rows)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_off_leaves_what_it_has(tmp_path):
     record = measured(tmp_path, "--only", "all", "--budget-s", "5")
     assert not record.complete
@@ -73,6 +74,7 @@ def test_the_compiled_baseline_is_measured_beside_ours(tmp_path):
     assert values["ic-light: request, diffusers_compiled / ours"] > 0
 
 
+@pytest.mark.slow
 def test_a_baseline_that_does_not_compile_is_told_and_the_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu.Session, "_ic_light", property(lambda self: self._pulid))
     record = measured(tmp_path, "--only", "ref", "--backend", "no-such-compiler")

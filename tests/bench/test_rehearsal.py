@@ -68,6 +68,7 @@ def without_counters(of: Shapes) -> Shapes:
     return {key: shape for key, shape in of.items() if not key.endswith("num_batches_tracked")}
 
 
+@pytest.mark.slow
 def test_files_have_the_published_sizes(full: dict[str, Content]):
     sizes = {file.path: file.size for weight in LOCK.weights for file in weight.files}
     missing = {path: sizes[path] - file_size(full[path]) for path in EXACT | FILLED}

@@ -26,6 +26,7 @@ def _names(fields: dict[bytes, bytes]) -> set[str]:
     return {name.decode() for name in fields}
 
 
+@pytest.mark.slow
 def test_killed_with_many_in_flight() -> None:
     with cluster(workers=1, keep=False, **_HASTY) as made:
         made.workers[0].kill()

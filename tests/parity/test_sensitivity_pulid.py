@@ -77,7 +77,7 @@ WRONG = [
     pytest.param("apply_pulid", "num_zero", method("high-fidelity", num_zero=10), marks=pytest.mark.slow),
     pytest.param("apply_pulid", "num_zero of the style", method("stylized", num_zero=8), marks=pytest.mark.slow),
     pytest.param("apply_pulid", "projection", method("stylized", projection="ortho_v2"), marks=pytest.mark.slow),
-    ("apply_pulid", "weight", constant(attention, "WEIGHT", 1.0)),
+    pytest.param("apply_pulid", "weight", constant(attention, "WEIGHT", 1.0), marks=pytest.mark.slow),
     ("apply_pulid", "hair", constant(extractor, "BACKGROUND", WITHOUT_HAIR)),
     pytest.param(
         "apply_pulid", "parser's mean", constant(extractor, "_IMAGENET_MEAN", [0.5, 0.5, 0.5]), marks=pytest.mark.slow
@@ -85,7 +85,7 @@ WRONG = [
     pytest.param(
         "apply_pulid", "tower's deviation", constant(eva_clip, "_CLIP_STD", [0.5, 0.5, 0.5]), marks=pytest.mark.slow
     ),
-    ("apply_pulid", "smallest face", constant(face, "largest", lambda boxes: 2)),
+    pytest.param("apply_pulid", "smallest face", constant(face, "largest", lambda boxes: 2), marks=pytest.mark.slow),
     pytest.param(
         "apply_pulid", "detection sizes", constant(face, "DETECTION_SIZES", (640, 512, 320)), marks=pytest.mark.slow
     ),
@@ -96,13 +96,13 @@ WRONG = [
     ("bisenet_real", "bilinear", constant(bisenet, "_resize", bilinear)),
     ("eva_small", "block", constant(eva_clip, "TAPS", (3, 7, 11, 15, 20))),
     ("eva_small", "grid", constant(eva_clip, "_PRETRAINING_GRID", (24, 24))),
-    ("id_encoder_v1_real", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02)),
+    pytest.param("id_encoder_v1_real", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02), marks=pytest.mark.slow),
     ("id_encoder_v1_small", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02)),
     ("id_former_v11_small", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02)),
     pytest.param("id_former_v11_real", "slope", constant(encoder, "_NEGATIVE_SLOPE", 0.02), marks=pytest.mark.slow),
     ("layer_index_map", "order", constant(attention, "cross_attentions", backwards)),
     ("prompt_tokens", "emphasis", constant(prompt, "_EMPHASIS", 1.2)),
-    ("prompt_tokens", "long word", constant(prompt, "_LONG_WORD", 4)),
+    pytest.param("prompt_tokens", "long word", constant(prompt, "_LONG_WORD", 4), marks=pytest.mark.slow),
     ("prompt_tokens", "padding", constant(prompt, "_frame", padded_with_end)),
     ("prompt_weighting", "empty prompt", constant(text_encoder, "_weighted", lambda states, empty, weights: states)),
     ("sampler_dpmpp_sde", "rho", constant(sampler, "_RHO", 7.001)),

@@ -26,7 +26,7 @@ expected-statuses = ["2xx", "401", "403", "404", "422"]
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("examples", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [2, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("completing", "excluded"),
     [(True, r"^cancel_request$"), pytest.param(False, r"^run_", marks=pytest.mark.slow)],

@@ -93,6 +93,7 @@ def test_a_default_request_does_little_more_than_it_must(model: IcLight, calls, 
     assert sum(rows for rows, _ in calls["text"]) == 2
 
 
+@pytest.mark.slow
 def test_the_same_texts_are_embedded_once(model: IcLight, calls, coffee: bytes):
     with ReadAsZero():
         for _ in range(2):

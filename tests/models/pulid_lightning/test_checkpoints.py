@@ -107,6 +107,7 @@ def test_there_is_room_if_enough_is_left_to_work_in():
     assert not fits_in_memory(0, 1)
 
 
+@pytest.mark.slow
 def test_memory_is_asked_for_only_where_it_decides(weights: WeightSet, monkeypatch: pytest.MonkeyPatch):
     asked: list[torch.device] = []
     monkeypatch.setattr(checkpoints, "_free_memory", asked.append)  # tells None, as for a CPU
@@ -140,7 +141,7 @@ def noting(events: list[str], name: str, function: Callable[..., Any]) -> Callab
     ("free", "unets"),
     [
         pytest.param(0, 1, marks=pytest.mark.slow),
-        (WORKING_RESERVE, 1),
+        pytest.param(WORKING_RESERVE, 1, marks=pytest.mark.slow),
         (WORKING_RESERVE + GIB, 3),
         pytest.param(None, 3, marks=pytest.mark.slow),
     ],

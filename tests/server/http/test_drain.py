@@ -124,7 +124,11 @@ def test_nobody_waits_for_ever(make_settings: MakeSettings) -> None:
     assert not worker.record(request_id).status.is_final, "the request goes on"
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]], ids=["Ctrl-C", "told twice"])
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGINT], pytest.param([signal.SIGTERM] * 2, marks=pytest.mark.slow)],
+    ids=["Ctrl-C", "told twice"],
+)
 def test_in_a_hurry_it_does_not_wait(make_settings: MakeSettings, signals: list[signal.Signals]) -> None:
     with gateway(make_settings(), drain_delay_s=3600) as (process, url):
         for number in signals:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.live_server import FACELIGHT, live_server
 from tests.server.support import KEYS, body_for, wait_for_gateway
@@ -56,6 +57,7 @@ def relight(client: httpx.Client, secret: str) -> dict[str, Any]:
     raise AssertionError("the request did not end")
 
 
+@pytest.mark.slow
 def test_keys_are_never_written_down(tmp_path: Path, demo_weights: Path) -> None:
     data_dir = tmp_path / ("a path too long for a socket, " * 4)
     settings = {"api_keys": KEYS[0], "require_key": "true", "log_level": "DEBUG", "models": "ic-light"}

@@ -94,7 +94,7 @@ def check_not_ready(called: tuple[Kind, httpx.Response, float]) -> None:
     assert seconds <= READY_BOUND_S
 
 
-@pytest.mark.parametrize("silent", [stopped, dropped])
+@pytest.mark.parametrize("silent", [stopped, pytest.param(dropped, marks=pytest.mark.slow)])
 def test_every_call_is_turned_away_in_time(silent: Callable[[], Any], tmp_path: Path) -> None:
     with silent() as (url, begin, end), ThreadPoolExecutor(90) as pool:
         common = {"redis_url": url, "data_dir": tmp_path, "janitor_interval_s": NEVER}

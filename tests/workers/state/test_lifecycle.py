@@ -348,5 +348,5 @@ def test_any_lifecycle(redis: Redis, store: Store) -> None:
     checks: Any = [HealthCheck.too_slow]
     run_state_machine_as_test(
         lambda: RequestLifecycle(redis, store),
-        settings=settings(max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=checks),
+        settings=settings(max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=checks),
     )
