@@ -344,9 +344,10 @@ class RequestLifecycle(RuleBasedStateMachine):
         self.waited = {owner: overtaken for owner, overtaken in self.waited.items() if owner in waiting}
 
 
-def test_any_lifecycle(redis: Redis, store: Store) -> None:
+@pytest.mark.parametrize("examples", [60, pytest.param(100, marks=pytest.mark.slow)])
+def test_any_lifecycle(redis: Redis, store: Store, examples: int) -> None:
     checks: Any = [HealthCheck.too_slow]
     run_state_machine_as_test(
         lambda: RequestLifecycle(redis, store),
-        settings=settings(max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=checks),
+        settings=settings(max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=checks),
     )
