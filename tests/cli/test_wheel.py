@@ -90,6 +90,7 @@ def test_the_code_that_runs_is_the_wheels(facelight: Path, tmp_path: Path) -> No
     assert Path(found).is_relative_to(facelight.parents[1])
 
 
+@pytest.mark.slow
 def test_an_installation_serves_ic_light(facelight: Path, tmp_path: Path) -> None:
     with live_server(tmp_path, None, command=facelight, models="ic-light") as server:
         server.wait_until_ready("ic-light")

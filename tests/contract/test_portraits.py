@@ -117,7 +117,7 @@ def test_sixteen_bits_give_the_same_image_as_eight(ask, usual: bytes):
 @pytest.mark.parametrize(
     "photo",
     [
-        png(np.full((256, 256, 3), 127, np.uint8)),
+        pytest.param(png(np.full((256, 256, 3), 127, np.uint8)), marks=pytest.mark.slow),
         png(data.rocket()),
         png(np.resize(ASTRONAUT, (32, 321 * 32, 3))),
         png(np.resize(ASTRONAUT, (650 * 33, 33, 3))),

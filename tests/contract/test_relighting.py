@@ -74,8 +74,8 @@ def test_the_same_seed_repeats_byte_for_byte(ask, number: int, light_source: str
     [
         ("cat", 1, 320, 256, (320, 256)),
         ("cup", 1.5, 320, 448, (512, 640)),
-        ("cat", 1.5, 256, 320, (384, 512)),
-        ("cup", 2, 256, 320, (512, 640)),
+        pytest.param("cat", 1.5, 256, 320, (384, 512), marks=pytest.mark.slow),
+        pytest.param("cup", 2, 256, 320, (512, 640), marks=pytest.mark.slow),
     ],
     ids=["as it is", "ties to even, up and down", "sides on their own", "double"],
 )

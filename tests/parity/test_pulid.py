@@ -11,7 +11,7 @@ from tests.parity.pulid import KINDS
 from tests.parity.pulid.vector import Vector
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pulid"
-SLOW = {"eva_real"}
+SLOW = {"eva_real", "id_former_v11_real"}
 STEMS = sorted({file.stem for file in GOLDEN.iterdir()})
 
 

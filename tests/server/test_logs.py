@@ -107,6 +107,7 @@ def test_json_has_the_same_as_fields(redis_url: str, tmp_path: Path, issued: str
     assert [line["request_id"] for line in lines].count(request_id) == 4
 
 
+@pytest.mark.slow
 def test_access_lines_can_be_turned_off(redis_url: str, tmp_path: Path, issued: str) -> None:
     request_id, log = _log_of_gateway(redis_url, tmp_path, issued, access_log="false")
     assert not any(_ACCESS.search(line) for line in log)

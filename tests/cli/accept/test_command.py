@@ -67,6 +67,7 @@ def recogniser_in(record: Installed) -> InstalledWeight:
     return next(weight for weight in record.weights if weight.role == "face_analysis")
 
 
+@pytest.mark.slow
 def test_the_recogniser_of_real_weights_describes_faces(as_if_real: Path):
     local = read_local_weights(as_if_real, {"real"})
     assert [role for role, _, _ in local.listed] == ["face_analysis"]

@@ -309,6 +309,7 @@ def test_wrong_files_are_repaired_by_fetching(copied: Operator):
     assert "files verified" in copied.run("verify")
 
 
+@pytest.mark.slow
 def test_hashes_that_were_learned_are_pinned(copied: Operator):
     installed = {file.path: file for file in copied.installed()}
     unpinned = [file for weight in read_lock(copied.lock).weights for file in weight.files if not file.pinned]
@@ -426,7 +427,9 @@ MARKS = {
 }
 
 
-@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize(
+    "mark", [pytest.param(mark, marks=() if mark == "v_pred" else pytest.mark.slow) for mark in MARKS]
+)
 def test_a_checkpoint_that_predicts_no_noise_is_refused_when_it_is_fetched(operator: Operator, mark: str):
     tensors, metadata = MARKS[mark]
     keep(operator, "proteus-v0.4-lightning")
@@ -449,7 +452,7 @@ def test_licences_are_agreed_to_first(small: Operator):
     assert small.hub.sent() == 0 and small.states()["ic-light-fc"] == "absent"
 
 
-@pytest.mark.parametrize(("answer", "state"), [("y", "verified"), ("n", "absent")])
+@pytest.mark.parametrize(("answer", "state"), [pytest.param("y", "verified", marks=pytest.mark.slow), ("n", "absent")])
 def test_on_a_terminal_one_is_asked(small: Operator, answer: str, state: str):
     terminal, theirs = os.openpty()
     process = small.start("fetch", stdin=theirs)

@@ -15,8 +15,7 @@ from models.demo.face_recogniser import write_recogniser
 
 # The face in the photo, from brows to chin, read off by eye: x1, y1, x2, y2 in px.
 FACE = (182, 75, 260, 170)
-SLOW = ("chelsea", "coins", "rocket", "brick", "hubble_deep_field")
-MORE = [pytest.param(name, marks=pytest.mark.slow) for name in SLOW]
+WITHOUT_PEOPLE = ("coffee", "chelsea", "coins", "rocket", "brick", "hubble_deep_field")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +79,8 @@ def test_people_that_it_was_not_tuned_on_are_found(faces: FaceAnalysis):
     assert share(pictures[100::5]) < 0.1
 
 
-@pytest.mark.parametrize("name", ["coffee", *MORE])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITHOUT_PEOPLE)
 def test_pictures_without_people_have_no_face(faces: FaceAnalysis, name: str):
     picture = getattr(data, name)()
     rgb = picture if picture.ndim == 3 else np.dstack([picture] * 3)

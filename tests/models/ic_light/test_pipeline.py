@@ -63,11 +63,11 @@ def test_the_same_request_gives_the_same_pixels(model: IcLight, astronaut: bytes
         {"appended_prompt": "blue light"},
         {"negative_prompt": "warm light"},
         {"cfg": 1},
-        {"cfg": 7.5},
+        pytest.param({"cfg": 7.5}, marks=pytest.mark.slow),
         {"light_source": "Left Light"},
         {"highres_denoise": 0.9},
         {"steps": 3},
-        {"highres_scale": 1.25},
+        pytest.param({"highres_scale": 1.25}, marks=pytest.mark.slow),
         {"prompt": "a cat in a city " * 60},
     ],
     ids=str,
@@ -94,6 +94,7 @@ def test_lowres_denoise_has_no_effect_without_a_light_source(model: IcLight, ast
     assert np.array_equal(draw(model, astronaut, lowres_denoise=0.2), plain)
 
 
+@pytest.mark.slow
 def test_without_guidance_the_negative_prompt_is_ignored(model: IcLight, astronaut: bytes):
     assert np.array_equal(draw(model, astronaut, cfg=1, negative_prompt="x"), draw(model, astronaut, cfg=1))
 
@@ -101,9 +102,9 @@ def test_without_guidance_the_negative_prompt_is_ignored(model: IcLight, astrona
 @pytest.mark.parametrize(
     ("changes", "total"),
     [
-        ({"steps": 3}, 6),
+        pytest.param({"steps": 3}, 6, marks=pytest.mark.slow),
         ({"steps": 4, "light_source": "Top Light", "lowres_denoise": 0.3}, 7),
-        ({"steps": 1, "light_source": "Top Light", "highres_denoise": 0.9}, 2),
+        pytest.param({"steps": 1, "light_source": "Top Light", "highres_denoise": 0.9}, 2, marks=pytest.mark.slow),
     ],
 )
 def test_progress_counts_the_steps_of_both_passes(model: IcLight, astronaut: bytes, changes, total):
@@ -113,7 +114,7 @@ def test_progress_counts_the_steps_of_both_passes(model: IcLight, astronaut: byt
     assert seen == [(step, total) for step in range(1, total + 1)]
 
 
-@pytest.mark.parametrize("last", [1, 3])
+@pytest.mark.parametrize("last", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_call_stopped_in_either_pass_leaves_no_trace(model: IcLight, astronaut: bytes, plain: np.ndarray, last: int):
     class Stop(Exception):
         pass

@@ -165,6 +165,7 @@ def test_orientation_is_applied(pipeline: PulidLightning, portrait, png):
     assert np.array_equal(found.crop, upright.crop)
 
 
+@pytest.mark.slow
 def test_a_picture_without_a_face_is_refused(pipeline: PulidLightning, png):
     with pytest.raises(NoFaceFound, match="face_image"):
         pipeline.prepare(Params(**SMALL), {"face_image": png(data.coffee())})

@@ -30,7 +30,7 @@ def networks(small_sd15: Any, small_sdxl: Any, demo_sd15: Any) -> dict[str, Any]
     return {"small_sd15": small_sd15, "small_sdxl": small_sdxl, "demo_sd15": demo_sd15}
 
 
-@pytest.mark.parametrize("kind", ["small_sd15", "demo_sd15"])
+@pytest.mark.parametrize("kind", ["small_sd15", pytest.param("demo_sd15", marks=pytest.mark.slow)])
 @settings(max_examples=20)
 @given(rows=st.integers(1, 4), height=SIDES, width=SIDES, tokens=st.integers(1, 160), timestep=st.integers(0, 999))
 def test_sd15_in_any_size(networks, kind, rows, height, width, tokens, timestep):

@@ -43,7 +43,9 @@ def choices(slug: str) -> list[list[Weight]]:
 
 
 ALL_CHOICES = [
-    pytest.param(slug, chosen, id=f"{slug}-{n}") for slug in MODELS for n, chosen in enumerate(choices(slug))
+    pytest.param(slug, chosen, id=f"{slug}-{n}", marks=pytest.mark.slow if n else ())
+    for slug in MODELS
+    for n, chosen in enumerate(choices(slug))
 ]
 
 

@@ -161,7 +161,10 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
 """By name: the file, and a word of its refusal, or `accepted`."""
 
 
-@pytest.fixture(scope="module", params=BOMBS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow if name == "heic at the limit" else ()) for name in BOMBS],
+)
 def bomb(request: pytest.FixtureRequest) -> tuple[bytes, str]:
     return bomb_of(request.param), BOMBS[request.param][1]
 

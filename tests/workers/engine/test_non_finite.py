@@ -137,7 +137,7 @@ def tokens_of(pipeline: Any, text: str) -> set[int]:
     [
         pytest.param("pulid-lightning", "vae", torch.nan, "the decoded picture", marks=pytest.mark.slow),
         pytest.param("pulid-lightning", "parser", torch.nan, "the latents", marks=pytest.mark.slow),
-        ("ic-light", "unet", -torch.inf, "the latents of the first pass"),
+        pytest.param("ic-light", "unet", -torch.inf, "the latents of the first pass", marks=pytest.mark.slow),
         pytest.param("ic-light", "vae", torch.inf, "the decoded picture of the first pass", marks=pytest.mark.slow),
         ("ic-light", "matting", torch.nan, "the subject's alpha"),
     ],

@@ -240,6 +240,7 @@ def test_only_the_request_at_fault_fails(records: Records, store: Store, error: 
     assert states(records, *MANY[:4]) == ["COMPLETED", "FAILED", "COMPLETED", "COMPLETED"]
 
 
+@pytest.mark.slow
 def test_a_batch_past_its_deadline_is_retried_one_by_one(records: Records, store: Store) -> None:
     def act(batch: Sequence[str], on_step: OnStep) -> None:
         if len(batch) > 1:

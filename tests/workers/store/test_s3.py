@@ -71,7 +71,9 @@ def test_a_missing_bucket_is_refused_at_start(bucket: str) -> None:
         open_store("s3://nobodys").check()
 
 
-@pytest.mark.parametrize("process", ["serve", "gateway", "worker"])
+@pytest.mark.parametrize(
+    "process", ["serve", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gateway", "worker"))]
+)
 def test_every_process_reports_it_and_exits(bucket: str, tmp_path: Path, process: str) -> None:
     environment = {**os.environ, "FACELIGHT_STORE": "s3://nobodys", "FACELIGHT_DATA_DIR": str(tmp_path)}
     ended = subprocess.run([FACELIGHT, process], env=environment, capture_output=True, text=True, timeout=60)
