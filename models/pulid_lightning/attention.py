@@ -113,15 +113,37 @@ def identity_contexts(
 def attend_with_identity(query: Tensor, context: IdentityContext, heads: int) -> Tensor:
     """Attention to the text plus that to the identity, for `models.runtime.unet.evaluate`."""
     text = attention(query, *context.text[:2], heads, context.text.bias)
+    delta, dot, square, factor = _identity_and_sums(query, text, context, heads)
+    # Per channel: one minus, or plus the factor times, the coefficient of the projection onto the text's attention.
+    kept = torch.addcmul(square, factor, dot) / square
+    return torch.addcmul(delta.float(), text.float(), kept).to(query.dtype)
+
+
+def _identity_and_sums(
+    query: Tensor, text: Tensor, context: IdentityContext, heads: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The identity's attention; over all queries, it times `text`, and `text` squared; and `_ortho_factor`."""
+    if _kernel_takes(query, context, heads):
+        # Only here is Triton needed, which machines without a GPU may lack.
+        from models.pulid_lightning.identity.attention_kernel import attend_and_sum
+
+        delta, parts = attend_and_sum(query, context.key, context.value, text, context.ortho_mask.flatten(), heads)
+        dot, square, factor = torch.split(parts.sum(1, keepdim=True), [query.shape[2], query.shape[2], 1], 2)
+        return delta, dot, square, factor / query.shape[1]
     delta = attention(query, context.key, context.value, heads)
     # Sums over thousands of tokens overflow in half precision. One reduction of both products: compiled, each one of
     # its own would be a kernel more.
     both = torch.stack((delta, text)).float()
-    delta, text = both.unbind()
-    # Their quotient is the projection coefficient per channel, summed over the token axis.
-    dot, square = (both * text).sum(2, keepdim=True).unbind()
-    kept = torch.addcmul(square, _ortho_factor(query, context), dot) / square
-    return torch.addcmul(delta, text, kept).to(query.dtype)
+    dot, square = (both * both[1]).sum(2, keepdim=True).unbind()
+    return delta, dot, square, _ortho_factor(query, context)
+
+
+def _kernel_takes(query: Tensor, context: IdentityContext, heads: int) -> bool:
+    """Whether the compiler is to call the kernel: in half precision on CUDA, and with one weight for all queries."""
+    width = query.shape[2] // heads
+    fits = width >= 16 and width & (width - 1) == 0 and context.key.shape[1] <= 64
+    averaged = len(context.ortho_mask) == 1
+    return torch.compiler.is_compiling() and query.is_cuda and query.dtype.itemsize == 2 and fits and averaged
 
 
 def _ortho_factor(query: Tensor, context: IdentityContext) -> Tensor:

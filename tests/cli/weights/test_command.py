@@ -300,6 +300,7 @@ def test_a_worker_that_verified_once_still_finds_what_changed_since(copied: Oper
     assert not models.pipelines
 
 
+@pytest.mark.slow
 def test_wrong_files_are_repaired_by_fetching(copied: Operator):
     (copied.weights / "face/antelopev2/glintr100.onnx").unlink()
     (copied.weights / "sdxl/config/model_index.json").write_text("{}")

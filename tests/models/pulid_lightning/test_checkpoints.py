@@ -117,6 +117,7 @@ def test_memory_is_asked_for_only_where_it_decides(weights: WeightSet, monkeypat
     assert asked == [CPU]
 
 
+@pytest.mark.slow
 def test_float8_unets_are_quantised_one_by_one(weights: WeightSet, monkeypatch: pytest.MonkeyPatch):
     events: list[str] = []
     for module, name in ((single_file.SingleFile, "unet"), (checkpoints, "quantise")):
