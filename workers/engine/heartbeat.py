@@ -47,7 +47,8 @@ class Heartbeat(threading.Thread):
     def stop(self) -> None:
         """End the thread and deregister."""
         self._stopped.set()
-        self.join()
+        if self.is_alive():  # a signal may have come before it was started
+            self.join()
         try:
             self._registry.deregister(self._report().name)
         except RedisError as error:

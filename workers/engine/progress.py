@@ -120,7 +120,8 @@ class Reporter(threading.Thread):
     def stop(self) -> None:
         """End the thread."""
         self._stopped.set()
-        self.join()
+        if self.is_alive():  # a signal may have come before it was started
+            self.join()
 
     def _report(self, progress: Progress) -> None:
         """Write the step. A cancelled request is FAILED at once, though the rest of its batch is still executing."""

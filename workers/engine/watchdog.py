@@ -68,7 +68,8 @@ class Watchdog(threading.Thread):
         with self._changed:
             self._stopped = True
             self._changed.notify()
-        self.join()
+        if self.is_alive():  # a signal may have come before it was started
+            self.join()
         faulthandler.cancel_dump_traceback_later()
 
     def _check(self) -> None:

@@ -68,8 +68,9 @@ def serve(settings: WorkerSettings, models_of: Callable[[str, WorkerSettings], M
         signal.signal(number, _exit)
     with ExitStack() as threads:
         for thread in (heartbeat, reporter, watchdog):
-            thread.start()
+            # In this order: a signal may come while the thread starts, when the heartbeat has been written already.
             threads.callback(thread.stop)
+            thread.start()
         models.load(on_change=heartbeat.beat)
         if not models.pipelines:
             _log.error("no model could be loaded: restart this worker once the cause is fixed")

@@ -221,6 +221,7 @@ def on_the_way(operator: Operator) -> int:
     return sum(sizes) if max(sizes, default=0) > 500_000 else 0
 
 
+@pytest.mark.slow
 def test_servers_that_fail_now_and_then_are_borne(small: Operator):
     small.hub.faults["iclight_sd15_fc.safetensors"] += [Fault(status=500), Fault(cut_after=300_000)]
     small.hub.faults["model.safetensors"] += [Fault(cut_after=100_000)]
@@ -400,10 +401,8 @@ class Executed:
         return os.getcwd, ()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [{"a": torch.ones(1), "b": Executed()}, pytest.param({"a": torch.ones(1), "b": Path("x")}, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("content", [{"a": torch.ones(1), "b": Executed()}, {"a": torch.ones(1), "b": Path("x")}])
 def test_nobody_is_advised_to_load_a_pickle_unsafely(operator: Operator, content: object):
     keep(operator, "bisenet")
     (file,) = read_lock(operator.lock).named("bisenet").files
@@ -501,6 +500,7 @@ def test_the_table_fits_a_terminal_and_tells_what_matters(fetched: Operator):
     assert background.startswith("+ ")
 
 
+@pytest.mark.slow
 def test_demo_weights_are_built_where_they_are_wanted(operator: Operator, demo_weights: Path):
     assert f"demo weights found in {demo_weights}" in operator.run("demo", str(demo_weights))
 

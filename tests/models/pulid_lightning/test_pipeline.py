@@ -62,11 +62,11 @@ def test_the_face_counts(draw, usual: np.ndarray, portrait):
     "change",
     [
         {"prompt": "a red cat"},
-        {"prompt": "A (photo:1.5) of a person"},
+        pytest.param({"prompt": "A (photo:1.5) of a person"}, marks=pytest.mark.slow),
         {"negative_prompt": "blue sunset"},
         {"face_style": "stylized"},
         {"seed": 412432},
-        {"checkpoint_model": "artistic"},
+        pytest.param({"checkpoint_model": "artistic"}, marks=pytest.mark.slow),
         {"checkpoint_model": "realistic"},
     ],
     ids=str,

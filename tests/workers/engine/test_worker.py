@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ from tests.workers.support import stages
 from workers.engine.heartbeat import Heartbeat
 from workers.engine.model_loader import LoadedModels, ensure_weights
 from workers.engine.rq_loop import DEVICE_BROKEN, RequestWorker
+from workers.engine.worker import serve
 from workers.settings import WorkerSettings
 from workers.state.record import Status
 from workers.state.records import Records
@@ -360,6 +362,24 @@ def test_a_worker_that_is_stopped_while_it_loads_deregisters(
     _, status = stop_when(lambda states: ModelState.LOADING in states, redis, environment)
     assert status == 0
     assert WorkerRegistry(redis, ttl_s=10).live_workers() == []
+
+
+def test_a_worker_that_is_stopped_right_after_its_first_heartbeat_deregisters(
+    redis: Redis, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, start = WorkerRegistry(redis, ttl_s=10), Heartbeat.start
+
+    def start_and_stop(heartbeat: Heartbeat) -> None:
+        start(heartbeat)
+        while not registry.live_workers():
+            time.sleep(0.01)
+        raise SystemExit(0)  # as the handler of SIGTERM does, in the main thread
+
+    monkeypatch.setattr(Heartbeat, "start", start_and_stop)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit):
+        serve(WorkerSettings(redis_url=redis_url, data_dir=tmp_path))
+    assert registry.live_workers() == []
 
 
 def stop_when(
