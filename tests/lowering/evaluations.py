@@ -79,10 +79,11 @@ class Recorder(TorchDispatchMode):
             # An operator of the project's own, which the compiler does not look into: it launches what it calls.
             with self:
                 return definition._init_fn(*args, **(kwargs or {}))
-        with self:  # what such an operator calls may still be made of others
-            parts = func.decompose(*args, **(kwargs or {}))
-        if parts is not NotImplemented:
-            return parts
+        if func.namespace != "prim":  # those, such as a tensor's device, are made of no others
+            with self:  # what an operator of the project's own calls may still be made of others
+                parts = func.decompose(*args, **(kwargs or {}))
+            if parts is not NotImplemented:
+                return parts
         result = func(*args, **(kwargs or {}))
         if func.is_view:
             return result
