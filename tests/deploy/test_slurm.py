@@ -25,10 +25,19 @@ SCRIPT = REPOSITORY / "deploy" / "slurm" / "worker.sbatch"
 TEXT = SCRIPT.read_text(encoding="utf-8")
 OPTIONS = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(\S+))?$", TEXT, re.MULTILINE))
 
-# As Slurm's: signals reach the task, its exit status comes back.
+# As Slurm's: the task's exit status comes back, and a signal to srun itself forces the task's end.
 SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
-exec "$@"
+"$@" &
+echo $! > "$STAND_INS/task"
+trap 'kill -KILL %1' TERM
+while true; do
+  wait %1; status=$?
+  kill -0 %1 2>/dev/null || exit $status
+done
+"""
+SCANCEL = """#!/bin/bash
+[ "$*" = "--signal=TERM 40_2" ] && kill -TERM "$(cat "$STAND_INS/task")"
 """
 SCONTROL = """#!/bin/bash
 echo "$*" >> "$STAND_INS/scontrol.log"
@@ -91,7 +100,7 @@ def house() -> Iterator[Cluster]:
 def submit(house: Cluster, tmp_path: Path) -> Iterator[Callable[..., Job]]:
     """Starts the script; `variables` are for its environment."""
     jobs: list[Job] = []
-    for name, text in {"srun": SRUN, "scontrol": SCONTROL, "worker": WORKER}.items():
+    for name, text in {"srun": SRUN, "scancel": SCANCEL, "scontrol": SCONTROL, "worker": WORKER}.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     wanted = "".join(f"{name}='{value}'\n" for name, value in house.environment.items())
@@ -105,6 +114,8 @@ def submit(house: Cluster, tmp_path: Path) -> Iterator[Callable[..., Job]]:
             "FACELIGHT_ENV": str(tmp_path / "facelight.env"),
             "FACELIGHT_LOCAL_DIR": str(tmp_path / "local"),
             "SLURM_JOB_ID": "42",
+            "SLURM_ARRAY_JOB_ID": "40",
+            "SLURM_ARRAY_TASK_ID": "2",
             **variables,
         }
         job = Job(Member(f"job-{len(jobs)}", ["bash", str(SCRIPT)], environment, tmp_path), tmp_path)
@@ -114,10 +125,11 @@ def submit(house: Cluster, tmp_path: Path) -> Iterator[Callable[..., Job]]:
 
     yield start
     for job in jobs:
-        worker = job.worker() if job.member.alive else None
+        children = psutil.Process(job.member.pid).children(recursive=True) if job.member.alive else []
         job.member.end()
-        if worker and worker.is_running():
-            worker.kill()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 @contextmanager
@@ -138,7 +150,7 @@ def test_before_the_time_limit_the_job_is_finished_and_requeued(house: Cluster, 
     with busy(house, job):
         job.member.send(signal.SIGUSR1)
     assert job.member.wait(30) == 0, job.log
-    assert job.scontrol[-1] == "requeue 42"
+    assert job.scontrol[-1] == "requeue 40_2"
     assert len(job.starts) == 1
 
 
@@ -148,7 +160,7 @@ def test_a_preempted_job_is_requeued(house: Cluster, submit: Callable[..., Job])
     with busy(house, job):
         job.wait_for_worker().terminate()
     assert job.member.wait(30) == 0, job.log
-    assert job.scontrol == ["show job 42", "requeue 42"]
+    assert job.scontrol == ["show job 40_2", "requeue 40_2"]
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["the step", "the step and the script"])
@@ -159,7 +171,7 @@ def test_a_cancelled_job_is_finished_and_not_requeued(house: Cluster, submit: Ca
         if whole:
             job.member.send(signal.SIGTERM)
     assert job.member.wait(30) == 0, job.log
-    assert job.scontrol == ["show job 42"]
+    assert job.scontrol == ["show job 40_2"]
     assert len(job.starts) == 1
 
 
@@ -169,9 +181,7 @@ def test_a_worker_that_dies_is_started_again(house: Cluster, submit: Callable[..
     first.kill()
     until(lambda: len(job.starts) == 2, "another worker", 30)
     assert "ended with status 137; the next one starts in 5 s" in job.log
-    with busy(house, job):
-        job.member.send(signal.SIGTERM)
-    assert job.member.wait(30) == 0, job.log
+    assert not job.scontrol
 
 
 def test_it_ends_at_once_while_it_waits_to_start_a_worker_again(submit: Callable[..., Job]) -> None:
@@ -181,7 +191,7 @@ def test_it_ends_at_once_while_it_waits_to_start_a_worker_again(submit: Callable
     job.member.send(signal.SIGUSR1)
     assert job.member.wait(3) == 0
     assert len(job.starts) == 1
-    assert job.scontrol == ["requeue 42"]
+    assert job.scontrol == ["requeue 40_2"]
 
 
 def weights_of(job: Job) -> list[str]:
