@@ -79,7 +79,9 @@ def render_text(*files: Path, values: Manifest | None = None, release: str = "fa
 @cache
 def _render(files: tuple[Path, ...], values: str, release: str) -> str:
     options = [word for file in files for word in ("--values", str(file))]
-    more = [word for name, value in json.loads(values).items() for word in ("--set-json", f"{name}={json.dumps(value)}")]
+    more = [
+        word for name, value in json.loads(values).items() for word in ("--set-json", f"{name}={json.dumps(value)}")
+    ]
     result = helm("template", release, CHART, "--namespace", NAMESPACE, *options, *more)
     assert result.returncode == 0, result.stderr
     return result.stdout

@@ -40,7 +40,9 @@ EVERYTHING = {
 }
 CUSTOM_GROUPS = ("keda.sh/", "monitoring.coreos.com/")
 CUSTOM_RESOURCES = (REPOSITORY / "tests" / "deploy" / "kubernetes" / "custom_resources.mjs").read_text(encoding="utf-8")
-every_example = pytest.mark.parametrize("files", [[], *([file] for file in EXAMPLES)], ids=lambda files: f"{files and files[0].stem}")
+every_example = pytest.mark.parametrize(
+    "files", [[], *([file] for file in EXAMPLES)], ids=lambda files: f"{files and files[0].stem}"
+)
 
 
 @every_example
@@ -95,7 +97,13 @@ def test_every_pod_is_hardened(release: str) -> None:
 
 def test_users_are_those_of_compose() -> None:
     users = {name: pod["spec"]["securityContext"] for name, pod in pods(render(monitoring={"enabled": True}))}
-    services = {"gateway": "gateway", "worker": "worker", "redis": "redis", "weights": "weights", "exporter": "redis-exporter"}
+    services = {
+        "gateway": "gateway",
+        "worker": "worker",
+        "redis": "redis",
+        "weights": "weights",
+        "exporter": "redis-exporter",
+    }
     for name, security in users.items():
         service = services[name.split("-")[1]]
         assert SERVICES[service]["user"] == f"{security['runAsUser']}:{security['runAsGroup']}"
@@ -317,7 +325,10 @@ def test_demo_workers_need_no_weights() -> None:
 
 # --- The store and Redis ----------------------------------------------------------------------------------------------
 
-BUCKET = {"type": "s3", "s3": {"location": "s3://pictures/a", "endpointUrl": "https://s3.example.com", "secret": {"name": "keys"}}}
+BUCKET = {
+    "type": "s3",
+    "s3": {"location": "s3://pictures/a", "endpointUrl": "https://s3.example.com", "secret": {"name": "keys"}},
+}
 OUTSIDE = {"workerTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}
 
 
@@ -330,7 +341,7 @@ def test_pictures_may_be_in_a_bucket() -> None:
         assert found["FACELIGHT_STORE"] == "s3://pictures/a"
         assert found["AWS_ENDPOINT_URL"] == "https://s3.example.com"
         assert found["AWS_SECRET_ACCESS_KEY"] == ("keys", "AWS_SECRET_ACCESS_KEY")
-        assert [volume for volume in pod["volumes"] if volume["name"] == "data"][0].keys() == {"name", "emptyDir"}
+        assert next(volume for volume in pod["volumes"] if volume["name"] == "data").keys() == {"name", "emptyDir"}
     assert {"to": OUTSIDE["workerTo"]} in one(manifests, "NetworkPolicy", "worker")["spec"]["egress"]
 
 

@@ -54,7 +54,11 @@ def test_workers_wait_until_all_weights_are_fetched_and_verified(tmp_path: Path,
 def test_the_jobs_arguments_are_those_of_the_command(tmp_path: Path) -> None:
     fetch = {"acceptLicence": True, "commercial": True, "only": "ic-light", "use": ["stable-diffusion-v1.5"]}
     job = weights_job(weights={"fetch": {**fetch, "mirrorClaim": "mirror"}})
-    environment = {**os.environ, "FACELIGHT_DATA_DIR": str(tmp_path), "FACELIGHT_WEIGHTS_DIR": str(tmp_path / "weights")}
+    environment = {
+        **os.environ,
+        "FACELIGHT_DATA_DIR": str(tmp_path),
+        "FACELIGHT_WEIGHTS_DIR": str(tmp_path / "weights"),
+    }
     command = [sys.executable, "-m", "cli.weights.command", "fetch", *job["args"]]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert "The mirror /mirror is not a folder." in result.stderr, result.stderr

@@ -22,7 +22,10 @@ from workers.state.registry import WorkerRegistry, WorkerReport
 
 def scaled(**values: Any) -> Manifest:
     """The ScaledObject of the class `gpu` with autoscaling."""
-    spec = one(render(workers={"gpu": {"autoscaling": {"enabled": True, **values.pop("autoscaling", {})}, **values}}), "ScaledObject")
+    spec = one(
+        render(workers={"gpu": {"autoscaling": {"enabled": True, **values.pop("autoscaling", {})}, **values}}),
+        "ScaledObject",
+    )
     return dict(spec["spec"])
 
 
@@ -40,7 +43,9 @@ def test_what_is_counted_are_the_requests_that_wait(redis_url: str) -> None:
     """Every variant by its own seconds; a request that a worker has claimed does not wait."""
     redis = Redis.from_url(redis_url)
     records = Records(redis, 60, 60)
-    seconds = {slug: dict.fromkeys(model.params.variants, 2.5 + number) for number, (slug, model) in enumerate(MODELS.items())}
+    seconds = {
+        slug: dict.fromkeys(model.params.variants, 2.5 + number) for number, (slug, model) in enumerate(MODELS.items())
+    }
     spec = scaled(autoscaling={"secondsPerRequest": seconds})
     assert waiting_seconds(spec, redis) == 0
     expected = 0.0
@@ -102,7 +107,10 @@ def test_keda_reaches_the_own_redis_with_its_password() -> None:
 @pytest.mark.parametrize("secret", [{}, {"name": "keda", "username": "user", "password": "word"}], ids=["open", "user"])
 def test_keda_reaches_another_redis(secret: dict[str, str]) -> None:
     manifests = render(
-        redis={"urlSecret": {"name": "url"}, "scaler": {"address": "redis:6380", "tls": True, "databaseIndex": 1, "secret": secret}},
+        redis={
+            "urlSecret": {"name": "url"},
+            "scaler": {"address": "redis:6380", "tls": True, "databaseIndex": 1, "secret": secret},
+        },
         networkPolicy={"workerTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
         workers={"gpu": {"autoscaling": {"enabled": True}}},
     )
@@ -156,7 +164,9 @@ def test_the_service_monitor_finds_the_exporter() -> None:
     manifests = render(**MONITORED)
     monitor, service = one(manifests, "ServiceMonitor"), one(manifests, "Service", "exporter")
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    assert [each["port"] for each in monitor["spec"]["endpoints"]] == [each["name"] for each in service["spec"]["ports"]]
+    assert [each["port"] for each in monitor["spec"]["endpoints"]] == [
+        each["name"] for each in service["spec"]["ports"]
+    ]
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
 
 

@@ -29,11 +29,12 @@ OPTIONS = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(\S+))?$", TEXT, re.MULTILINE
 SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
 "$@" &
-echo $! > "$STAND_INS/task"
-trap 'kill -KILL %1' TERM
+task=$!
+echo $task > "$STAND_INS/task"
+trap 'kill -KILL $task' TERM
 while true; do
-  wait %1; status=$?
-  kill -0 %1 2>/dev/null || exit $status
+  wait $task; status=$?
+  kill -0 $task 2>/dev/null || exit $status
 done
 """
 SCANCEL = """#!/bin/bash
