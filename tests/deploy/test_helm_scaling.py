@@ -93,6 +93,27 @@ def test_there_may_be_no_worker_while_nothing_waits() -> None:
     assert scenes["advanced"]["scalingModifiers"]["target"] == "60"
 
 
+def test_keda_is_told_nothing_that_its_schema_does_not_know() -> None:
+    """The validators of test_helm.py pass over unknown names, and so would the cluster."""
+    spec = scaled()
+    assert spec.keys() == {
+        "scaleTargetRef",
+        "pollingInterval",
+        "minReplicaCount",
+        "maxReplicaCount",
+        "cooldownPeriod",
+        "fallback",
+        "triggers",
+        "advanced",
+    }
+    assert spec["advanced"].keys() == {"scalingModifiers", "horizontalPodAutoscalerConfig"}
+    assert spec["advanced"]["scalingModifiers"].keys() == {"formula", "target", "activationTarget", "metricType"}
+    assert spec["fallback"].keys() == {"failureThreshold", "replicas"}
+    names = {"address", "listName", "listLength", "databaseIndex", "enableTLS"}
+    assert all(each.keys() == {"type", "name", "metadata", "authenticationRef"} for each in spec["triggers"])
+    assert all(each["metadata"].keys() == names for each in spec["triggers"])
+
+
 def test_keda_reaches_the_own_redis_with_its_password() -> None:
     manifests = render(TWO_CLASSES)
     for name, scaled_object in of_kind(manifests, "ScaledObject").items():
