@@ -24,45 +24,50 @@ EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 NAMESPACE = "pictures"
 _LOCKS = Path(__file__).with_name("kubernetes")
-_INSTALL_S = 240
+_INSTALL_S = 120
 Manifest = dict[str, Any]
 
 
-@cache
 def tools() -> Path:
     """Folder with `helm`, `node_modules` and `python`; skips the test where they can neither be found nor installed.
 
     The npm package with helm is 36 MB, the schemas of Kubernetes 22 MB; both are kept in `var`.
     """
+    folder, reason = _installed()
+    if reason:
+        pytest.skip(reason)
+    return folder
+
+
+@cache
+def _installed() -> tuple[Path, str]:
+    """The folder, and why it is not filled."""
     names = ("package.json", "package-lock.json", ".npmrc", "requirements.txt")
     digest = sha256(b"".join((_LOCKS / name).read_bytes() for name in names)).hexdigest()[:12]
     folder = REPOSITORY / "var" / "test" / f"kubernetes-{digest}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "installed").exists():
-            if not shutil.which("npm"):
-                pytest.skip("npm, which brings helm, is not installed")
-            for name in names:
-                shutil.copy(_LOCKS / name, folder)
-            _install(["npm", "ci", "--silent"], folder)
-            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-            locked = ["--no-deps", "--require-hashes", "--upgrade", "--target", "python", "-r", "requirements.txt"]
-            _install([*pip, *locked], folder)
-            with ZipFile(next(folder.glob("node_modules/@aws-cdk/*/lib/layer.zip"))) as layer:
-                (folder / "helm").write_bytes(layer.read("helm/helm"))
-            (folder / "helm").chmod(0o755)
-            (folder / "installed").touch()
-    return folder
-
-
-def _install(command: list[str], folder: Path) -> None:
-    try:
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_S)
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"no package within {_INSTALL_S} s from {command[0]}")
-    if result.returncode:
-        pytest.skip(f"{' '.join(command[:4])}: {(result.stderr or result.stdout).strip()[-300:]}")
+        if (folder / "installed").exists():
+            return folder, ""
+        if not shutil.which("npm"):
+            return folder, "npm, which brings helm, is not installed"
+        for name in names:
+            shutil.copy(_LOCKS / name, folder)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "0"]
+        options = ["--no-compile", "--no-deps", "--require-hashes", "--upgrade", "--target", "python"]
+        for command in (["npm", "ci", "--silent"], [*pip, *options, "-r", "requirements.txt"]):
+            try:
+                result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_S)
+            except subprocess.TimeoutExpired:
+                return folder, f"{' '.join(command[:3])}: not done within {_INSTALL_S} s"
+            if result.returncode:
+                return folder, f"{' '.join(command[:3])}: {(result.stderr or result.stdout).strip()[-200:]}"
+        with ZipFile(next(folder.glob("node_modules/@aws-cdk/*/lib/layer.zip"))) as layer:
+            (folder / "helm").write_bytes(layer.read("helm/helm"))
+        (folder / "helm").chmod(0o755)
+        (folder / "installed").touch()
+    return folder, ""
 
 
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

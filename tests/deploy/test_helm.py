@@ -40,31 +40,34 @@ EVERYTHING = {
 }
 CUSTOM_GROUPS = ("keda.sh/", "monitoring.coreos.com/")
 CUSTOM_RESOURCES = (REPOSITORY / "tests" / "deploy" / "kubernetes" / "custom_resources.mjs").read_text(encoding="utf-8")
-every_example = pytest.mark.parametrize(
-    "files", [[], *([file] for file in EXAMPLES)], ids=lambda files: f"{files and files[0].stem}"
-)
 
 
-@every_example
-def test_examples_pass_lint_and_kubernetes_own_schemas(files: list[Path], tmp_path: Path) -> None:
-    options = [word for file in files for word in ("--values", file)]
-    linted = helm("lint", "--strict", CHART, *options)
+@pytest.mark.parametrize("example", [None, *EXAMPLES], ids=lambda example: example.stem if example else "defaults")
+def test_examples_pass_lint(example: Path | None) -> None:
+    linted = helm("lint", "--strict", CHART, *(("--values", example) if example else ()))
     assert linted.returncode == 0, linted.stdout
-    _validate(render_text(*files), tmp_path)
 
 
-def test_everything_at_once_passes_too(tmp_path: Path) -> None:
-    _validate(render_text(values=EVERYTHING), tmp_path)
+@pytest.fixture(scope="module")
+def all_manifests() -> str:
+    """What is rendered of the defaults, of each example, and of everything at once."""
+    return "\n---\n".join([render_text(), *map(render_text, EXAMPLES), render_text(values=EVERYTHING)])
 
 
-def _validate(text: str, folder: Path) -> None:
-    """By the schemas of Kubernetes, strictly, and custom resources by those of their CRDs."""
-    (folder / "manifests.yaml").write_text(text)
-    command = [sys.executable, "-m", "kubernetes_validate", "--strict", "--no-warn", folder / "manifests.yaml"]
+def test_kubernetes_knows_all_that_is_rendered(all_manifests: str, tmp_path: Path) -> None:
+    """By its own schemas, strictly."""
+    (tmp_path / "manifests.yaml").write_text(all_manifests)
+    command = [sys.executable, "-m", "kubernetes_validate", "--strict", "--no-warn", tmp_path / "manifests.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(tools() / "python")}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
-    custom = [each for each in yaml.safe_load_all(text) if each and each["apiVersion"].startswith(CUSTOM_GROUPS)]
+
+
+def test_custom_resources_fit_the_schemas_of_their_definitions(all_manifests: str) -> None:
+    resources = [each for each in yaml.safe_load_all(all_manifests) if each]
+    custom = [each for each in resources if each["apiVersion"].startswith(CUSTOM_GROUPS)]
+    kinds = {"ScaledObject", "TriggerAuthentication", "ServiceMonitor", "Probe", "PrometheusRule"}
+    assert {each["kind"] for each in custom} == kinds
     command = ["node", "--input-type=module", "--eval", CUSTOM_RESOURCES]
     checked = subprocess.run(command, cwd=tools(), input=json.dumps(custom), capture_output=True, text=True)
     assert (checked.returncode, checked.stdout) == (0, ""), checked.stderr
