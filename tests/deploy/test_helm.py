@@ -32,6 +32,8 @@ from tests.deploy.chart import (
 from tests.deploy.files import PROJECT, REPOSITORY, SERVICES
 from workers.settings import WorkerSettings
 
+pytestmark = pytest.mark.slow  # helm and schemas are fetched from public registries
+
 EVERYTHING = {
     "gateway": {"autoscaling": {"enabled": True}, "ingress": {"enabled": True, "host": "images.example.com"}},
     "monitoring": {"enabled": True, "proberUrl": "blackbox:9115"},

@@ -14,6 +14,8 @@ from redis import Redis
 from tests.deploy.chart import Manifest, containers, one, render, variables
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 
+pytestmark = pytest.mark.slow  # helm and schemas are fetched from public registries
+
 STAND_IN = """#!/bin/sh
 echo "$*" >> "$CALLS"
 [ "$2" != "$FAILS" ]

@@ -17,6 +17,8 @@ from tests.deploy.files import REPOSITORY
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, WorkerReport
 
+pytestmark = pytest.mark.slow  # helm and schemas are fetched from public registries
+
 (TWO_CLASSES,) = [file for file in EXAMPLES if file.stem == "two-classes"]
 
 

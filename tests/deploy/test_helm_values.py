@@ -98,6 +98,7 @@ def probe(name: str) -> Any:
     return typed.get(name, (f"value of {name}", f"value of {name}"))
 
 
+@pytest.mark.slow
 def test_every_setting_reaches_its_pods_and_no_others() -> None:
     values: Manifest = {
         "store": {"type": "s3"},
@@ -118,6 +119,7 @@ def test_every_setting_reaches_its_pods_and_no_others() -> None:
     }
 
 
+@pytest.mark.slow
 def test_settings_that_are_not_given_have_the_programs_own_defaults() -> None:
     found = {name: variables(pod["spec"]["containers"][0]) for name, pod in pods(render())}
     given = {name for each in found.values() for name in each if name.startswith("FACELIGHT_")}
@@ -125,6 +127,7 @@ def test_settings_that_are_not_given_have_the_programs_own_defaults() -> None:
     assert given == told | SECRETS | {"FACELIGHT_PORT", "FACELIGHT_MODELS"}
 
 
+@pytest.mark.slow
 def test_a_class_may_have_other_settings_than_the_rest() -> None:
     workers = {"gpu": {}, "small": {"settings": {"FACELIGHT_MAX_BATCH": 2}}}
     manifests = render(workers=workers, workerDefaults={"settings": {"FACELIGHT_MAX_BATCH": 4, "FACELIGHT_FP8": True}})

@@ -146,6 +146,7 @@ def busy(house: Cluster, job: Job) -> Iterator[None]:
     assert house.runs.count(behaviour.label) == 1
 
 
+@pytest.mark.slow
 def test_before_the_time_limit_the_job_is_finished_and_requeued(house: Cluster, submit: Callable[..., Job]) -> None:
     job = submit()
     with busy(house, job):
@@ -155,6 +156,7 @@ def test_before_the_time_limit_the_job_is_finished_and_requeued(house: Cluster, 
     assert len(job.starts) == 1
 
 
+@pytest.mark.slow
 def test_a_preempted_job_is_requeued(house: Cluster, submit: Callable[..., Job]) -> None:
     """Slurm signals the step alone."""
     job = submit(PREEMPT_TIME="2026-11-28T12:00:00")
@@ -164,6 +166,7 @@ def test_a_preempted_job_is_requeued(house: Cluster, submit: Callable[..., Job])
     assert job.scontrol == ["show job 40_2", "requeue 40_2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True], ids=["the step", "the step and the script"])
 def test_a_cancelled_job_is_finished_and_not_requeued(house: Cluster, submit: Callable[..., Job], whole: bool) -> None:
     job = submit()
