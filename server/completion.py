@@ -13,15 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.maint_notifications import MaintNotificationsConfig
 
-from workers.state.connection import decode
+from workers.state.connection import close_async, connect_async, decode
 from workers.state.scripts import FINISHED_CHANNEL
 
 _log = logging.getLogger(__name__)
@@ -36,15 +32,7 @@ class CompletionListener:
     """Sets the events of subscribers when their request completes. `listen` must be running."""
 
     def __init__(self, redis_url: str) -> None:
-        self._redis = Redis.from_url(
-            redis_url,
-            retry=Retry(NoBackoff(), retries=0),
-            socket_connect_timeout=_REPLY_S,
-            socket_timeout=_REPLY_S,
-            health_check_interval=0,  # `listen` sends PING itself
-            # Enabled, each connection sends a command that the ACL refuses and logs.
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
+        self._redis = connect_async(redis_url, _REPLY_S)
         self._subscribers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._disconnected = False
 
@@ -77,7 +65,7 @@ class CompletionListener:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._redis.aclose()
+        await close_async(self._redis)
 
     def _handle(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":

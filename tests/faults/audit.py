@@ -20,12 +20,20 @@ def audit(redis: RedisMember, caller: Caller, runs: RunLog | None) -> list[str]:
     lifecycles = read_audit_log(redis.append_only_file)
     complaints = [words for request_id, found in lifecycles.items() for words in _of_lifecycle(request_id, found)]
     complaints += [f"{found} was accepted and is nowhere" for found in caller.accepted if found not in lifecycles]
-    complaints += [f"the key {key} never expires" for key in lasting_keys(redis.client) if not LASTING.fullmatch(key)]
-    if runs is not None:
-        painted = {run.run: run.label for run in runs.all() if run.painted is not None}
-        for request_id, label in caller.accepted.items():
-            complaints += _of_pictures(request_id, label, caller, painted)
-    return complaints
+    complaints += audit_keys(redis.client)
+    return complaints + (audit_pictures(caller, runs) if runs is not None else [])
+
+
+def audit_keys(client: Any) -> list[str]:
+    """Keys that stay for ever, and should not."""
+    return [f"the key {key} never expires" for key in lasting_keys(client) if not LASTING.fullmatch(key)]
+
+
+def audit_pictures(caller: Caller, runs: RunLog) -> list[str]:
+    """Fetches all pictures: those of a request come from one run of its own."""
+    painted = {run.run: run.label for run in runs.all() if run.painted is not None}
+    found = [_of_pictures(request_id, label, caller, painted) for request_id, label in caller.accepted.items()]
+    return [words for complaints in found for words in complaints]
 
 
 def lasting_keys(client: Any) -> Iterator[str]:

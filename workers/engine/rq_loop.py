@@ -24,7 +24,6 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -34,6 +33,7 @@ from rq.worker_registration import clean_worker_registry
 
 from workers.engine.stages import RequestStages
 from workers.errors import DeviceBroken
+from workers.state.connection import is_outage
 from workers.state.record import QueueKey
 
 _log = logging.getLogger(__name__)
@@ -82,8 +82,10 @@ class WakeupQueue(Queue):
         by_key = {queue.key: queue for queue in queues}
         try:
             found = cls.lpop(list(by_key), timeout, connection=connection)
-        except RedisTimeoutError as error:  # RQ's loop retries after a connection error, and ends after a time-out
-            raise RedisConnectionError(str(error)) from error
+        except RedisError as error:  # RQ's loop retries after a connection error, and ends after any other
+            if is_outage(error):
+                raise RedisConnectionError(str(error)) from error
+            raise
         if found is None:
             return None
         key, name = (word if isinstance(word, bytes) else word.encode() for word in found)

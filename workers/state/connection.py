@@ -1,4 +1,4 @@
-"""Connections to Redis, and how long they wait for it.
+"""Connections to Redis, and how long they wait for it: the only place that makes clients.
 
 With health checks, redis-py waits for a silent Redis (retries + 1)² times its time-out: two minutes for 4 retries and
 5 s (`findings/redis_py_health_checks_square_retries.sh`). So both are off, and a command is tried again in one place:
@@ -8,11 +8,16 @@ no reply for `REPLY_TIMEOUT_S`    retried once, on a new connection: the old one
 retries failed             the circuit breaker opens: commands fail at once, except one at a time that probes Redis
 
 `wait_budget` bounds the wait of one request to the gateway over all of its commands. RQ's connection, which blocks on
-purpose, comes from `connect_blocking`; that of the pub/sub listener is in `server.completion`.
+purpose, comes from `connect_blocking`, that of the pub/sub listener from `connect_async`.
+
+With a `redis+sentinel://` URL every new connection asks the Sentinels for the master. Replication is asynchronous: a
+master that dies takes the changes with it that its replicas have not got. So scripts in a `replicated` block are
+acknowledged by replicas before their reply counts.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import threading
@@ -21,16 +26,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelPool
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
+from workers.state.address import parse_address
+
+Client = TypeVar("Client", bound=Redis)
 Answer = TypeVar("Answer")
 _log = logging.getLogger(__name__)
 REPLY_TIMEOUT_S: Final = 1.5
@@ -47,8 +60,22 @@ _HALF_OPEN_INTERVAL_S: Final = 0.25
 _PAUSE_S: Final = 0.5
 _CLOCK_INTERVAL_S: Final = 60.0
 _CLOCK_RETRY_S: Final = 5.0
-_NOT_WRITABLE: Final = ("OOM command", "MISCONF", "READONLY", "read only replica", "used memory > 'maxmemory'")
-"""Error replies of a Redis that is up and cannot write now: full, without a disk, a replica."""
+_SENTINEL_S: Final = 0.5
+"""Time-out of a connect to a Sentinel, and of its reply."""
+_REPLICATION_S: Final = 1.0
+"""How long a change waits for its replicas; shorter than `REPLY_TIMEOUT_S`."""
+_REPLICATION_MARK: Final = "facelight:replicated"
+_NOT_WRITABLE: Final = (
+    "OOM command",
+    "MISCONF",
+    "READONLY",
+    "read only replica",
+    "used memory > 'maxmemory'",
+    "NOREPLICAS",
+    "UNBLOCKED",
+    "replica instances",
+)
+"""Error replies of a Redis that is up and cannot write now: full, without a disk, a replica, without replicas."""
 
 
 @dataclass
@@ -57,6 +84,11 @@ class _Budget:
 
 
 _budget: ContextVar[_Budget | None] = ContextVar("redis_wait_budget", default=None)
+_replicated: ContextVar[bool] = ContextVar("redis_replicated", default=False)
+
+
+class NotReplicated(RedisError):
+    """The master has taken a change, and too few replicas have confirmed it in time: it may be lost with the master."""
 
 
 @contextmanager
@@ -73,14 +105,27 @@ def wait_budget(seconds: float) -> Iterator[None]:
         _budget.reset(token)
 
 
+@contextmanager
+def replicated() -> Iterator[None]:
+    """Have replicas hold what the scripts in the block have written, or found written, before they return.
+
+    They raise `NotReplicated` if that takes longer than a second: the outcome is open then, and the script is to be
+    called again. Without Sentinels there are no replicas to wait for.
+    """
+    token = _replicated.set(True)
+    try:
+        yield
+    finally:
+        _replicated.reset(token)
+
+
 def connect(url: str) -> Redis:
     """A lazily connected, thread-safe client; replies are bytes.
 
     No command takes longer than about 3 s, and none waits while the circuit breaker is open. Every command may reach
     Redis twice.
     """
-    client: Redis = _Client.from_url(url, **_options(REPLY_TIMEOUT_S, Retry(NoBackoff(), 0)))
-    return client
+    return _open(url, _Client, _options(REPLY_TIMEOUT_S, Retry(NoBackoff(), 0)))
 
 
 def connect_blocking(url: str, answer_s: float) -> Redis:
@@ -90,11 +135,61 @@ def connect_blocking(url: str, answer_s: float) -> Redis:
     """
     # Connection errors only: after a time-out RQ's loop blocks again, and can handle SIGTERM in between.
     retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 3, supported_errors=(RedisConnectionError,))
-    client: Redis = Redis.from_url(url, **_options(answer_s, retry))
+    return _open(url, Redis, _options(answer_s, retry))
+
+
+def connect_async(url: str, answer_s: float) -> AsyncRedis:
+    """A lazily connected client that does not retry; a connect and a reply take at most `answer_s` seconds each."""
+    options = {**_options(answer_s, AsyncRetry(NoBackoff(), 0)), "socket_connect_timeout": answer_s}
+    address = parse_address(url)
+    if address is None:
+        return AsyncRedis.from_url(url, **options)
+    to_sentinels = {**_sentinel_options(AsyncRetry(NoBackoff(), 0)), **address.sentinel_options}
+    sentinel = AsyncSentinel(  # type: ignore[no-untyped-call]  # it has no types
+        address.sentinels, sentinel_kwargs=to_sentinels, **{**options, **address.options}
+    )
+    client: AsyncRedis = sentinel.master_for(address.service)
     return client
 
 
-def _options(answer_s: float, retry: Retry) -> dict[str, Any]:
+async def close_async(client: AsyncRedis) -> None:
+    """Close a client of `connect_async`, and what it holds open to Sentinels."""
+    await client.aclose()
+    if isinstance(client.connection_pool, AsyncSentinelPool):
+        await client.connection_pool.sentinel_manager.aclose()
+
+
+def _open(url: str, kind: type[Client], options: dict[str, Any]) -> Client:
+    address = parse_address(url)
+    if address is None:
+        return cast("Client", kind.from_url(url, **options))
+    to_sentinels = {**_sentinel_options(Retry(NoBackoff(), 0)), **address.sentinel_options}
+    sentinel = _Sentinel(  # type: ignore[no-untyped-call]  # it has no types
+        address.sentinels, sentinel_kwargs=to_sentinels, **{**options, **address.options}
+    )
+    client: Client = sentinel.master_for(address.service, redis_class=kind)  # type: ignore[no-untyped-call]
+    if isinstance(client, _Client):
+        client.replicas = address.replicas
+    return client
+
+
+class _Sentinel(Sentinel):
+    """Safe for threads: redis-py moves the Sentinel that replied to the head of a list that all threads share."""
+
+    def discover_master(self, service_name: str) -> Any:
+        """Host and port of the master; raises redis-py's MasterNotFoundError."""
+        alone = copy.copy(self)
+        alone.sentinels = list(self.sentinels)
+        address = super(_Sentinel, alone).discover_master(service_name)  # type: ignore[no-untyped-call]
+        self.sentinels = alone.sentinels
+        return address
+
+
+def _sentinel_options(retry: Any) -> dict[str, Any]:
+    return {**_options(_SENTINEL_S, retry), "socket_connect_timeout": _SENTINEL_S}
+
+
+def _options(answer_s: float, retry: Any) -> dict[str, Any]:
     return {
         "socket_connect_timeout": REPLY_TIMEOUT_S,
         "socket_timeout": answer_s,
@@ -146,6 +241,9 @@ class _CircuitBreaker:
 class _Client(Redis):
     """Retries commands within bounds; see the module."""
 
+    replicas = 0
+    """How many must confirm the scripts of a `replicated` block."""
+
     def __init__(self, *args: Any, **options: Any) -> None:
         self._breaker = _CircuitBreaker()
         super().__init__(*args, **options)
@@ -171,6 +269,25 @@ class _Client(Redis):
                 budget.left_s -= time.monotonic() - began
         self._breaker.answered()
         return answer
+
+    def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
+        """Read the reply to a command; to a script of a `replicated` block, wait for the replicas as well."""
+        answer = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+        if command_name == "EVALSHA" and self.replicas and _replicated.get():
+            self._await_replicas(connection)
+        return answer
+
+    def _await_replicas(self, connection: Any) -> None:
+        """WAIT counts for writes of its own connection. A step that was taken before writes nothing, hence the mark.
+
+        The replicas then hold all that this master had written until now, whoever wrote it.
+        """
+        connection.send_command("PUBLISH", _REPLICATION_MARK, "")
+        connection.read_response()
+        connection.send_command("WAIT", self.replicas, int(_REPLICATION_S * 1000))
+        confirmed = connection.read_response()
+        if confirmed < self.replicas:
+            raise NotReplicated(f"{confirmed} of {self.replicas} replicas confirmed a change within {_REPLICATION_S} s")
 
     def _attempts(self, began: float, until: float, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         pause_s, timed_out = 0.05, False
@@ -235,7 +352,7 @@ def retry_until_available(step: Callable[[], Answer], timeout_s: float = math.in
 
 def is_outage(error: RedisError) -> bool:
     """Whether an error is Redis' own, not the command's: the same may succeed later."""
-    away = isinstance(error, (RedisConnectionError, RedisTimeoutError))
+    away = isinstance(error, (RedisConnectionError, RedisTimeoutError, NotReplicated))
     return away or any(words in str(error) for words in _NOT_WRITABLE)
 
 

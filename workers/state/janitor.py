@@ -19,6 +19,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from models.catalog import MODELS
+from workers.errors import OtherVersion
 from workers.state.record import Record, Status
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
@@ -95,6 +96,8 @@ class Janitor:
     def _readable(self, request_id: str) -> Record | None:
         try:
             return self.records.get(request_id)
+        except OtherVersion:  # for the janitor of a gateway of that version
+            return None
         except (ValueError, KeyError) as error:
             _log.error("the record is damaged: %r", error, extra=_of(request_id))
             return None

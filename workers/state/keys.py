@@ -20,7 +20,7 @@ from zlib import crc32
 from redis import Redis
 
 from workers.errors import NameAmbiguous, NameTaken, NotMetered
-from workers.state.connection import decode
+from workers.state.connection import decode, replicated
 from workers.state.scripts import IdempotentScript, load_script
 
 _DIGESTS: Final = "facelight:key-digests"
@@ -75,7 +75,8 @@ class Keys:
         """Issue a key; returns it with its secret, which cannot be read again. Raises `NameTaken`."""
         key_id, secret = f"key_{secrets.token_hex(8)}", new_secret()
         fields = _fields({"scopes": scopes, "rate": rate, "credits": credits})
-        taken, raw = self._add(args=[key_id, digest_of(secret), name, *fields])
+        with replicated():
+            taken, raw = self._add(args=[key_id, digest_of(secret), name, *fields])
         if taken:
             raise NameTaken(f"There is a key called {name} already: {decode(taken[0])}.")
         return _parse(_pairs(raw)), secret
@@ -104,12 +105,14 @@ class Keys:
 
         Returns its id; None if there is no such key. Raises `NameAmbiguous`, as do the methods below.
         """
-        return _only(self._revoke(args=[id_or_name]), id_or_name)
+        with replicated():
+            return _only(self._revoke(args=[id_or_name]), id_or_name)
 
     def rotate(self, id_or_name: str) -> str | None:
         """Replace a key's secret, invalidating it at once, and return the new one. None if there is no such key."""
         secret = new_secret()
-        return secret if _only(self._rotate(args=[id_or_name, digest_of(secret)]), id_or_name) else None
+        with replicated():
+            return secret if _only(self._rotate(args=[id_or_name, digest_of(secret)]), id_or_name) else None
 
     def change(self, id_or_name: str, changes: Changes, added: float | None = None) -> Key | None:
         """Change what a key may do, and add credits to it; returns it as it is now, None if there is no such key.
@@ -117,7 +120,8 @@ class Keys:
         Raises `NotMetered` if there are no credits to add to; nothing has changed then.
         """
         words = [id_or_name, "" if added is None else repr(added), *_fields(changes)]
-        ids, changed = self._change(args=words)
+        with replicated():
+            ids, changed = self._change(args=words)
         key_id = _only(ids, id_or_name)
         if key_id is not None and not changed:
             raise NotMetered(f"There is no metered key {id_or_name}; `--credits X` starts to meter one.")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
 
 from models.catalog import MODELS
+from workers.errors import OtherVersion
+from workers.state.versions import READABLE, RECORD_VERSION
 
 QueueKey = tuple[str, str]
 """What names a queue: the slug of a model and a variant of it."""
@@ -81,8 +83,8 @@ class Record:
     @property
     def stored_images(self) -> dict[str, str]:
         """Names in the store of the request's pictures, by field; optional fields may have none."""
-        fields = MODELS[self.slug].params.image_fields
-        return {field: name for field in fields if (name := self.params.get(field)) is not None}
+        image_fields = MODELS[self.slug].params.image_fields
+        return {field: name for field in image_fields if (name := self.params.get(field)) is not None}
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,14 @@ NO_LIMITS: Final = QueueLimits()
 
 
 def parse_record(request_id: str, raw: Mapping[str, str]) -> Record:
-    """A record from its hash in Redis; raises ValueError or KeyError if that is damaged."""
+    """A record from its hash in Redis; fields that are not known are ignored.
+
+    Raises `OtherVersion` if it cannot be read by this version, ValueError or KeyError if it is damaged.
+    """
+    version = int(raw.get("version", 1))
+    if version not in READABLE:
+        age = "a newer" if version > RECORD_VERSION else "an older"
+        raise OtherVersion(f"The request was accepted by {age} version of the server, and cannot be read by this one.")
     return Record(
         request_id=request_id,
         slug=raw["slug"],
@@ -146,9 +155,13 @@ def parse_record(request_id: str, raw: Mapping[str, str]) -> Record:
         total=int(raw.get("total", 0)),
         cancel_requested="cancel" in raw,
         cost=float(raw["cost"]),
-        outputs=tuple(Output(**output) for output in json.loads(raw.get("outputs", "[]"))),
+        outputs=tuple(map(_output, json.loads(raw.get("outputs", "[]")))),
         error=raw.get("error"),
     )
+
+
+def _output(raw: Mapping[str, Any]) -> Output:
+    return Output(**{known.name: raw[known.name] for known in fields(Output)})
 
 
 def _seconds(raw: Mapping[str, str], name: str) -> float | None:

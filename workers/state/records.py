@@ -21,8 +21,8 @@ from typing import Any, Final
 from redis import Redis
 
 from models.catalog import MODELS
-from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
-from workers.state.connection import decode
+from workers.errors import IdempotencyConflict, OtherVersion, OutOfCredits, QueueFull
+from workers.state.connection import decode, replicated
 from workers.state.keys import PREFIX as KEY_PREFIX
 from workers.state.record import (
     NO_LIMITS,
@@ -83,7 +83,8 @@ class Records:
 
         Returns the id of the request that represents the call: an earlier one if a call with the same Idempotency-Key
         created that. Requests in one queue with the same `batch_hint` may be executed in one batch; without, a request
-        is executed alone. Raises `QueueFull`, `OutOfCredits` or `IdempotencyConflict`, and changes nothing then.
+        is executed alone. Raises `QueueFull`, `OutOfCredits` or `IdempotencyConflict`, and changes nothing then; or
+        `NotReplicated`: it is enqueued then, and may be lost with its Redis.
         """
         keys = [_key(request_id), f"{KEY_PREFIX}{owner}"]
         fingerprint = ""
@@ -93,7 +94,8 @@ class Records:
         new: list[Any] = [request_id, slug, variant, owner, json.dumps(params), repr(cost), self._open_ttl_s]
         bounds: list[Any] = ["" if limit is None else limit for limit in (limits.queue, limits.per_owner)]
         args = [*new, *bounds, fingerprint, batch_hint, *_variants(slug)]
-        outcome, detail = map(decode, self._create(keys=keys, args=args))
+        with replicated():
+            outcome, detail = map(decode, self._create(keys=keys, args=args))
         if outcome == "accepted":
             return detail
         if outcome == "conflict":
@@ -118,7 +120,7 @@ class Records:
         return int(self._redis.zcard(f"facelight:waiting:{slug}:{variant}"))
 
     def get(self, request_id: str) -> Record | None:
-        """The record of a request; None if there is none or it has expired."""
+        """The record of a request; None if there is none or it has expired. Raises `OtherVersion`."""
         raw = self._redis.hgetall(_key(request_id))
         return parse_record(request_id, {decode(name): decode(value) for name, value in raw.items()}) if raw else None
 
@@ -151,9 +153,10 @@ class Records:
         raw = dict(zip(words[::2], words[1::2], strict=True))
         try:
             return parse_record(request_id, raw)
-        except (ValueError, KeyError):
-            _log.exception("the record is damaged", extra={"request_id": request_id})
-            words = ["error", "The request's record was damaged.", "inference_time", "0"]
+        except (OtherVersion, ValueError, KeyError) as unreadable:
+            _log.exception("the record cannot be read", extra={"request_id": request_id})
+            reason = str(unreadable) if isinstance(unreadable, OtherVersion) else "The request's record was damaged."
+            words = ["error", reason, "inference_time", "0"]
             self._finish([[request_id, Status.PROCESSING, raw["attempt"], worker, Status.FAILED, *words]])
             return None
 
@@ -203,7 +206,8 @@ class Records:
 
         Returns the record after that; None if there is none.
         """
-        self._cancel(keys=[_key(request_id)], args=[request_id, self._result_ttl_s, self._open_ttl_s])
+        with replicated():
+            self._cancel(keys=[_key(request_id)], args=[request_id, self._result_ttl_s, self._open_ttl_s])
         return self.get(request_id)
 
     def running(self) -> list[str]:
@@ -238,7 +242,8 @@ class Records:
         endings = list(endings)
         keys = [_key(request_id) for request_id, *_ in endings]
         words = [word for ending in endings for word in ending]
-        return list(map(bool, self._finish_script(keys=keys, args=[self._result_ttl_s, *words])))
+        with replicated():  # inputs are deleted next
+            return list(map(bool, self._finish_script(keys=keys, args=[self._result_ttl_s, *words])))
 
     def _already_applied(self, before: Record, status: Status, **fields: object) -> bool:
         """Whether the record holds what a transition would have written: it was applied, and its reply got lost."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from redis import Redis
 
@@ -95,18 +95,12 @@ def served_variants(workers: Sequence[WorkerReport], slug: str) -> set[str] | No
 
 
 def _parse(raw: bytes | str) -> WorkerReport:
+    """A worker of another version may report more fields, or fewer."""
     report = json.loads(raw)
-    models = {
-        slug: ModelReport(
-            ModelState(model["state"]),
-            model["weights"],
-            model["detail"],
-            tuple(model["variants"]),
-            model["load_s"],
-            model["warm_up_s"],
-            model["execution"],
-            model["fallback"],
-        )
-        for slug, model in report["models"].items()
-    }
+    models = {slug: _parse_model(model) for slug, model in report["models"].items()}
     return WorkerReport(report["name"], report["device"], models, tuple(report["requests"]))
+
+
+def _parse_model(raw: Mapping[str, Any]) -> ModelReport:
+    known = {one.name: raw[one.name] for one in fields(ModelReport) if one.name in raw}
+    return ModelReport(**{**known, "state": ModelState(raw["state"]), "variants": tuple(raw["variants"])})

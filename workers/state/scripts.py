@@ -20,6 +20,8 @@ from typing import Any, Final
 
 from redis import Redis
 
+from workers.state.versions import QUEUE_VERSION, RECORD_VERSION
+
 FINISHED_CHANNEL: Final = "facelight:finished"
 """Redis publishes the id of every request here as it becomes COMPLETED or FAILED."""
 CANCELLED: Final = "The request was cancelled."
@@ -32,7 +34,10 @@ _REQUIRES: Final = re.compile(r"-- requires ([\w, ]+)\n")
 def load_script(step: str) -> str:
     """The text of `lua/<step>.lua`, behind that of the files that its first line requires."""
     text = Template((_FOLDER / f"{step}.lua").read_text("utf-8")).safe_substitute(
-        CANCELLED=CANCELLED, FINISHED_CHANNEL=FINISHED_CHANNEL
+        CANCELLED=CANCELLED,
+        FINISHED_CHANNEL=FINISHED_CHANNEL,
+        QUEUE_VERSION=QUEUE_VERSION,
+        RECORD_VERSION=RECORD_VERSION,
     )
     required = _REQUIRES.match(text)
     return "".join(load_script(name) for name in required[1].split(", ")) + text if required else text

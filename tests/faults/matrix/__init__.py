@@ -10,6 +10,7 @@ from tests.faults.matrix import (
     device,
     disk,
     door,
+    failover,
     garbage,
     leaving,
     outage,
@@ -18,7 +19,7 @@ from tests.faults.matrix import (
     workers,
 )
 
-MODULES = (workers, garbage, device, outage, disk, door, leaving, clocks, borrowed, slow, crowd, weights)
+MODULES = (workers, garbage, device, outage, failover, disk, door, leaving, clocks, borrowed, slow, crowd, weights)
 
 _ALL = [fault for module in MODULES for fault in module.FAULTS]
 

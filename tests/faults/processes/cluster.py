@@ -13,6 +13,7 @@ from tests.faults.audit import audit
 from tests.faults.processes.caller import Caller, is_final
 from tests.faults.processes.members import Keeper, Member
 from tests.faults.processes.redis_member import RedisMember
+from tests.faults.processes.replication import ReplicatedRedis
 from tests.faults.processes.shim import Shim
 from tests.faults.processes.waiting import until
 from tests.faults.runs import RunLog
@@ -33,6 +34,8 @@ class Cluster:
     runs: RunLog
     environment: dict[str, str]
     shim: Shim | None = None
+    replicated: ReplicatedRedis | None = None
+    """In the place of `redis`, which is not started then."""
 
     @property
     def data_dir(self) -> Path:
@@ -73,7 +76,8 @@ class Cluster:
         return audit(self.redis, self.caller, self.runs if pictures else None)
 
     def _has_ended(self, request_id: str) -> bool:
-        status = self.redis.client.hget(f"facelight:request:{request_id}", "status")
+        client = self.replicated.client if self.replicated else self.redis.client
+        status = client.hget(f"facelight:request:{request_id}", "status")
         return status is None or is_final(status.decode())
 
     def _sees_workers(self, gateway: int) -> bool:
@@ -84,16 +88,23 @@ class Cluster:
 
 @contextmanager
 def cluster(
-    gateways: int = 1, workers: int = 1, *, keep: bool = True, shim: bool = False, **settings: object
+    gateways: int = 1,
+    workers: int = 1,
+    *,
+    keep: bool = True,
+    shim: bool = False,
+    replicated: bool = False,
+    **settings: object,
 ) -> Iterator[Cluster]:
     """Run one. `settings` are FACELIGHT_* variables without the prefix; `keep` starts dead workers again."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="facelight-faults-")))
         redis = RedisMember(folder)
-        stack.callback(redis.end)
-        redis.start()
+        nodes = ReplicatedRedis(folder) if replicated else None
+        stack.callback((nodes or redis).end)
+        (nodes or redis).start()
         proxy = stack.enter_context(Shim(redis.socket)) if shim else None
-        environment = _environment(folder, proxy.url if proxy else redis.url, settings)
+        environment = _environment(folder, (proxy or nodes or redis).url, settings)
         doors = [_gateway(number, environment, folder) for number in range(gateways)]
         hands = [_worker(number, environment, folder) for number in range(workers)]
         for member in (*doors, *hands):
@@ -102,7 +113,7 @@ def cluster(
         if keep:
             stack.enter_context(Keeper(hands))
         caller = Caller([f"http://127.0.0.1:{_port(door)}" for door in doors])
-        made = Cluster(folder, redis, doors, hands, caller, RunLog(folder / "data"), environment, proxy)
+        made = Cluster(folder, redis, doors, hands, caller, RunLog(folder / "data"), environment, proxy, nodes)
         made.wait_until_ready()
         yield made
 

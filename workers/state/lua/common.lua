@@ -9,6 +9,7 @@
 --   open                                  zset    ids of all unfinished requests, by the time they were accepted
 --   tickets                               string  counts all requests
 --   idempotency:<owner>:<digest>          hash    the request that represents all calls with one Idempotency-Key
+--   version                               string  version of all these keys; see `workers.state.versions`
 --
 -- Owners share a queue by start-time fair queueing (Goyal, Vin, Cheng 1996), every request having the length 1. Its
 -- start tag (`virtual_start`) is the greater of two: the queue's virtual time, which is the start tag of its head, and
@@ -30,8 +31,15 @@
 
 local CANCELLED, CHANNEL = '$CANCELLED', '$FINISHED_CHANNEL'
 local OPEN, RUNNING, TICKETS = 'facelight:open', 'facelight:running', 'facelight:tickets'
+local VERSION, QUEUE_VERSION, RECORD_VERSION = 'facelight:version', tonumber('$QUEUE_VERSION'), tonumber('$RECORD_VERSION')
 -- What RQ's tools show as the function of a wakeup's job; no worker imports it.
 local JOB = '["facelight.wakeup", null, [], {}]'
+
+local version_found = tonumber(redis.call('GET', VERSION)) or QUEUE_VERSION
+if version_found > QUEUE_VERSION then
+  return redis.error_reply('NEWERQUEUE the queue in this Redis is of version ' .. version_found .. ', written by a newer '
+    .. 'facelight; this one knows version ' .. QUEUE_VERSION .. ': upgrade it')
+end
 
 local function record_key(id) return 'facelight:request:' .. id end
 local function account_key(owner) return 'facelight:key:' .. owner end

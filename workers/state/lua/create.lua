@@ -29,7 +29,8 @@ if tonumber(cost) > 0 and tonumber(credits) < tonumber(cost) then return {'out o
 local now, ticket = timestamp(), string.format('%015d', redis.call('INCR', TICKETS))
 redis.call('HSET', record, 'status', 'QUEUED', 'attempt', 0, 'created_at', now, 'queued_at', now, 'slug', slug,
            'variant', variant, 'owner', owner, 'params', params, 'cost', cost, 'ticket', ticket,
-           'batch_hint', batch_hint)
+           'batch_hint', batch_hint, 'version', RECORD_VERSION)
+redis.call('SET', VERSION, QUEUE_VERSION, 'EX', ttl)
 redis.call('ZADD', OPEN, now, id)
 if tonumber(cost) > 0 then redis.call('HINCRBYFLOAT', account, 'credits', '-' .. cost) end
 local last = redis.call('ZREVRANGE', owner_queue_key(slug, variant, owner), 0, 0, 'WITHSCORES')[2] or 0
