@@ -161,7 +161,8 @@ def parse_record(request_id: str, raw: Mapping[str, str]) -> Record:
 
 
 def _output(raw: Mapping[str, Any]) -> Output:
-    return Output(**{known.name: raw[known.name] for known in fields(Output)})
+    """Of a worker of another version, it may have more fields, or fewer."""
+    return Output(**{known.name: raw[known.name] for known in fields(Output) if known.name in raw})
 
 
 def _seconds(raw: Mapping[str, str], name: str) -> float | None:
