@@ -19,9 +19,9 @@ class RedisMember(Member):
     """The settings of `facelight serve`, but that the append-only file is never rewritten: it is the audit log."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.socket = folder / "redis.socket"
         self.url = f"unix://{self.socket}"
-        self.append_only_file = folder / "appendonly.aof"
         options = {
             "port": "0",
             "unixsocket": str(self.socket),
@@ -37,6 +37,12 @@ class RedisMember(Member):
         super().__init__("redis", [REDIS_SERVER, *words], {}, folder)
         self.client: Any = Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
         """Answers bytes."""
+
+    @property
+    def append_only_file(self) -> Path:
+        """Every write; since Redis 7 in a folder, beside an empty base."""
+        since_7 = list((self._folder / "appendonlydir").glob("*.incr.aof"))
+        return since_7[0] if since_7 else self._folder / "appendonly.aof"
 
     def start(self) -> None:
         """Start it and wait until it has loaded its file."""
