@@ -17,7 +17,6 @@ acknowledged by replicas before their reply counts.
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import threading
@@ -39,7 +38,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from workers.state.address import parse_address
 
@@ -174,15 +173,23 @@ def _open(url: str, kind: type[Client], options: dict[str, Any]) -> Client:
 
 
 class _Sentinel(Sentinel):
-    """Safe for threads: redis-py moves the Sentinel that replied to the head of a list that all threads share."""
+    """Safe for threads, which share the list that the Sentinel that replied is moved to the head of; short in words."""
 
-    def discover_master(self, service_name: str) -> Any:
+    def discover_master(self, service_name: str) -> tuple[str, int]:
         """Host and port of the master; raises redis-py's MasterNotFoundError."""
-        alone = copy.copy(self)
-        alone.sentinels = list(self.sentinels)
-        address = super(_Sentinel, alone).discover_master(service_name)  # type: ignore[no-untyped-call]
-        self.sentinels = alone.sentinels
-        return address
+        reasons = []
+        for sentinel in self.sentinels:
+            try:
+                masters: Any = sentinel.sentinel_masters()
+                state = masters.get(service_name)
+            except RedisError as error:
+                reasons.append(str(error))
+                continue
+            if state and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
+                self.sentinels = [sentinel, *(other for other in self.sentinels if other is not sentinel)]
+                return state["ip"], state["port"]
+            reasons.append("it is down" if state else "not known by that name")
+        raise MasterNotFoundError(f"no Sentinel names a master {service_name!r} ({'; '.join(reasons)})")
 
 
 def _sentinel_options(retry: Any) -> dict[str, Any]:
