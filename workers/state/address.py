@@ -25,8 +25,9 @@ class SentinelAddress:
     """The name of the master in the Sentinels' configuration."""
     replicas: int
     """How many replicas must hold a change before it is acknowledged."""
+    is_tls: bool
     options: Mapping[str, Any]
-    """redis-py's options of a connection to the master: user, password, database, TLS."""
+    """redis-py's options of a connection to the master: user, password, database, certificates."""
     sentinel_options: Mapping[str, Any]
     """Those of a connection to a Sentinel."""
 
@@ -57,11 +58,16 @@ def parse_address(url: str) -> SentinelAddress | None:
     options = _options(f"{_SENTINEL_SCHEMES[scheme]}://{userinfo}{at}redis/{database}?{urlencode(query)}")
     del options["host"]
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
-    if options.pop("connection_class", None):
-        options["ssl"] = tls["ssl"] = True
+    if is_tls := options.pop("connection_class", None) is not None:
+        tls["ssl"] = True
     login = {name.removeprefix("sentinel_"): own[name] for name in _OWN[1:] if name in own}
     return SentinelAddress(
-        tuple(_host_and_port(host) for host in hosts.split(",")), service, int(replicas), options, {**tls, **login}
+        tuple(_host_and_port(host) for host in hosts.split(",")),
+        service,
+        int(replicas),
+        is_tls,
+        options,
+        {**tls, **login},
     )
 
 

@@ -38,7 +38,12 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel
+from redis.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 
 from workers.state.address import parse_address
 
@@ -147,7 +152,7 @@ def connect_async(url: str, answer_s: float) -> AsyncRedis:
     sentinel = AsyncSentinel(  # type: ignore[no-untyped-call]  # it has no types
         address.sentinels, sentinel_kwargs=to_sentinels, **{**options, **address.options}
     )
-    client: AsyncRedis = sentinel.master_for(address.service)
+    client: AsyncRedis = sentinel.master_for(address.service, ssl=address.is_tls)
     return client
 
 
@@ -166,10 +171,29 @@ def _open(url: str, kind: type[Client], options: dict[str, Any]) -> Client:
     sentinel = _Sentinel(  # type: ignore[no-untyped-call]  # it has no types
         address.sentinels, sentinel_kwargs=to_sentinels, **{**options, **address.options}
     )
-    client: Client = sentinel.master_for(address.service, redis_class=kind)  # type: ignore[no-untyped-call]
+    kind_of_connection = _ManagedSSLConnection if address.is_tls else _ManagedConnection
+    client: Client = sentinel.master_for(  # type: ignore[no-untyped-call]
+        address.service, redis_class=kind, connection_class=kind_of_connection
+    )
     if isinstance(client, _Client):
         client.replicas = address.replicas
     return client
+
+
+class _ManagedConnection(SentinelManagedConnection):
+    """Closed when a reply does not come, as all others are: redis-py would use it again, and not ask the Sentinels."""
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        """Read a reply; raises redis-py's TimeoutError."""
+        try:
+            return super().read_response(*args, **options)
+        except RedisTimeoutError:
+            self.disconnect()  # type: ignore[no-untyped-call]  # it has no types
+            raise
+
+
+class _ManagedSSLConnection(_ManagedConnection, SentinelManagedSSLConnection):
+    pass
 
 
 class _Sentinel(Sentinel):
