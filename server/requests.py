@@ -6,7 +6,7 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from hashlib import sha256
 from typing import Final
 
@@ -131,7 +131,10 @@ class Requests:
             raise
         if unconfirmed is not None:
             if idempotency is None:
-                self.cancel(new_id)
+                with suppress(NotReplicated):
+                    self.cancel(new_id)
+                for name in names.values():
+                    self._store.delete(name)
             raise unconfirmed
         if request_id != new_id:  # a repeated request, which has its own files
             for name in names.values():

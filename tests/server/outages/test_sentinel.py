@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from server.settings import GatewaySettings
 from tests.faults.processes.replication import ReplicatedRedis
@@ -17,7 +19,7 @@ from tests.faults.processes.waiting import until
 from tests.server.conftest import NEVER
 from tests.server.support import Client, FakeWorker, body_for, serving
 from tests.workers.state.support import unfinished
-from workers.state.connection import NotReplicated, connect
+from workers.state.connection import NotReplicated, connect, connect_blocking
 from workers.state.record import Idempotency, Status
 from workers.state.records import Records
 
@@ -57,8 +59,13 @@ def test_what_was_accepted_outlives_the_master(replicated: ReplicatedRedis, sett
         first.start()
         first.client.replicaof("127.0.0.1", replicated.master.port)  # the Sentinel would do so after 8 s
         until(lambda: _submit(client, "once")[0] == 200, "a submission", 20)
-        worker.complete(accepted)
+        for request_id in unfinished(worker.redis):
+            worker.complete(request_id)
         assert client.get(f"/v2/requests/{accepted}").json()["status"] == "COMPLETED"
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(client.post, "/v1/ic-light", json=body_for("ic-light"))
+            worker.complete(worker.await_request("ic-light"))
+            assert call.result(5).status_code == 200, "the new master tells of completions"
 
 
 def test_nothing_is_accepted_that_no_replica_holds(replicated: ReplicatedRedis, settings: GatewaySettings) -> None:
@@ -70,6 +77,8 @@ def test_nothing_is_accepted_that_no_replica_holds(replicated: ReplicatedRedis, 
         assert _submit(client, "") == (503, "")
         assert time.monotonic() - began < 5
         assert unfinished(worker.redis) == [waiting], "it was cancelled: its caller does not know it"
+        stored = [path for path in Path(settings.store_location).rglob("*") if path.is_file()]
+        assert len(stored) == 1, "the picture of the one that waits"
         assert _submit(client, "once") == (503, "")
         assert _submit(client, "once") == (503, ""), "no call is told of it before a replica has it"
         assert client.get(f"/v2/requests/{waiting}/status").status_code == 200, "reading goes on"
@@ -104,6 +113,19 @@ def test_waiting_for_replicas_can_be_turned_off(replicated: ReplicatedRedis) -> 
     assert _records(f"{replicated.url}?replicas=0").create("a", "ic-light", "foreground", "", {}) == "a"
     with pytest.raises(NotReplicated):
         _records(replicated.url).create("b", "ic-light", "foreground", "", {})
+
+
+@pytest.mark.slow
+def test_a_silent_master_is_left(replicated: ReplicatedRedis) -> None:
+    """It keeps its connections open: the one whose reply did not come is not used again."""
+    first = replicated.master
+    with connect_blocking(replicated.url, 0.5) as redis:
+        assert redis.ping()
+        first.send(signal.SIGSTOP)
+        with pytest.raises(RedisTimeoutError):
+            redis.ping()
+        until(lambda: replicated.promoted(first), "the replica to be promoted", 20)
+        assert redis.ping()
 
 
 @pytest.mark.slow

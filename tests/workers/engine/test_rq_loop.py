@@ -7,6 +7,7 @@ import secrets
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue
 from rq.exceptions import DequeueTimeout
@@ -65,13 +66,22 @@ def test_broken_rq_keys_do_not_prevent_enqueueing(records: Records, redis: Redis
     assert WakeupQueue("ic-light", "foreground", redis).count == 1
 
 
-def test_a_timeout_is_a_connection_error_to_rqs_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RQ's loop retries after the one error, and ends after the other."""
+@pytest.mark.parametrize(
+    "error",
+    [
+        RedisTimeoutError("no answer"),
+        ResponseError("NOREPLICAS Not enough good replicas to write."),
+        ResponseError("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"),
+    ],
+    ids=lambda error: str(error).partition(" ")[0],
+)
+def test_an_outage_is_a_connection_error_to_rqs_loop(monkeypatch: pytest.MonkeyPatch, error: RedisError) -> None:
+    """RQ's loop retries after a connection error, and ends after any other."""
 
-    def hang(*_args: object, **_options: object) -> None:
-        raise RedisTimeoutError("no answer")
+    def fail(*_args: object, **_options: object) -> None:
+        raise error
 
-    monkeypatch.setattr(WakeupQueue, "lpop", hang)
+    monkeypatch.setattr(WakeupQueue, "lpop", fail)
     with pytest.raises(RedisConnectionError):
         WakeupQueue.dequeue_any([WakeupQueue("ic-light", "foreground", Redis())], 1, Redis())
 

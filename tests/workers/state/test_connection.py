@@ -35,6 +35,7 @@ def test_an_outage_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
         "Error running script: @user_script:1: -OOM command not allowed when used memory > 'maxmemory'.",
         "MISCONF Errors writing to the AOF file: No space left on device",
         "READONLY You can't write against a read only replica.",
+        "NOREPLICAS Not enough good replicas to write.",
     ],
 )
 def test_a_redis_that_cannot_write_is_retried(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
