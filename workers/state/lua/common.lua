@@ -31,14 +31,15 @@
 
 local CANCELLED, CHANNEL = '$CANCELLED', '$FINISHED_CHANNEL'
 local OPEN, RUNNING, TICKETS = 'facelight:open', 'facelight:running', 'facelight:tickets'
-local VERSION, QUEUE_VERSION, RECORD_VERSION = 'facelight:version', tonumber('$QUEUE_VERSION'), tonumber('$RECORD_VERSION')
+local VERSION = 'facelight:version'
+local QUEUE_VERSION, RECORD_VERSION = tonumber('$QUEUE_VERSION'), tonumber('$RECORD_VERSION')
 -- What RQ's tools show as the function of a wakeup's job; no worker imports it.
 local JOB = '["facelight.wakeup", null, [], {}]'
 
 local version_found = tonumber(redis.call('GET', VERSION)) or QUEUE_VERSION
 if version_found > QUEUE_VERSION then
-  return redis.error_reply('NEWERQUEUE the queue in this Redis is of version ' .. version_found .. ', written by a newer '
-    .. 'facelight; this one knows version ' .. QUEUE_VERSION .. ': upgrade it')
+  return redis.error_reply('NEWERQUEUE the queue in this Redis is of version ' .. version_found .. ', written by a '
+    .. 'newer facelight; this one knows version ' .. QUEUE_VERSION .. ': upgrade it')
 end
 
 local function record_key(id) return 'facelight:request:' .. id end
