@@ -138,7 +138,14 @@ def test_files_that_an_operator_adds_are_ignored_by_git(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     for folder in ("secrets", "certificates"):
         (tmp_path / folder).mkdir()
-    for name in (".env", "compose.override.yaml", "secrets/key", "certificates/tls.key", ".env.example", "compose.yaml"):
+    for name in (
+        ".env",
+        "compose.override.yaml",
+        "secrets/key",
+        "certificates/tls.key",
+        ".env.example",
+        "compose.yaml",
+    ):
         (tmp_path / name).touch()
     shutil.copy(REPOSITORY / ".gitignore", tmp_path)
     status = ["git", "status", "--porcelain", "--untracked-files=all"]

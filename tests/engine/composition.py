@@ -56,10 +56,10 @@ class Composition:
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=120, trust_env=False)
         copy_working_tree(folder)
         self.types("cp .env.example .env")
+        self.types("sed -i s/COMPOSE_PROFILES=gpu/COMPOSE_PROFILES=cpu-demo/ .env")
         self.types("sh deploy/secrets.sh")
         self.set(
             COMPOSE_PROJECT_NAME=self.name,
-            COMPOSE_PROFILES="cpu-demo",
             PUBLISH_PORT=str(self._port),
             TAG="test",
             REVISION="working-tree",
@@ -76,7 +76,14 @@ class Composition:
 
     def tries(self, command: str, limit_s: float = 900, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """A shell command that may fail."""
-        here = command.replace("127.0.0.1:8000", f"127.0.0.1:{self._port}").replace("compose exec ", "compose exec -T ")
+        places = {
+            "127.0.0.1:8000": f"127.0.0.1:{self._port}",
+            "rm facelight_redis": f"rm {self.name}_redis",
+            "compose exec ": "compose exec -T ",  # no terminal
+        }
+        here = command
+        for documented, ours in places.items():
+            here = here.replace(documented, ours)
         shell = ["bash", "-o", "pipefail", "-c", here]
         return subprocess.run(
             shell, cwd=self.folder, env=self._environment, input=given, capture_output=True, timeout=limit_s

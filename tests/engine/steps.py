@@ -15,6 +15,16 @@ from tests.engine.composition import SMALL, Composition, free_port
 from tests.engine.traffic import Load, Watch, data_url
 
 Figures = list[str]
+_CLI: Final = "docker compose exec redis sh -c 'REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli"
+BACKUP: Final = (
+    f"{_CLI} config set auto-aof-rewrite-percentage 0'",
+    "docker compose exec redis tar -C /data -c . >redis.tar",
+    f"{_CLI} config set auto-aof-rewrite-percentage 100'",
+)
+FIRST_PICTURE: Final = (
+    'curl --fail --header "x-api-key: $(cat secrets/facelight_api_keys)" --form subject_image=@photo.png '
+    '--form prompt="sunset over the sea" --output picture.webp http://127.0.0.1:8000/v1/ic-light'
+)
 _OUTSIDE: Final = "deb.debian.org"
 _ONE_LINE_CHANGE_BYTES: Final = 20_000_000
 _AWAY_S: Final = 6.0
@@ -40,6 +50,10 @@ def first_start(c: Composition, figures: Figures) -> None:
     figures.append(f"up --wait {time.monotonic() - began:.1f} s")
     c.types("until curl --fail --silent http://127.0.0.1:8000/health/ready; do sleep 5; done", limit_s=300)
     figures.append(f"ready {time.monotonic() - began:.1f} s")
+    (c.folder / "photo.png").write_bytes(c.photo)
+    c.types(FIRST_PICTURE)
+    assert (c.folder / "picture.webp").read_bytes().startswith(b"RIFF")
+    figures.append(f"first picture {time.monotonic() - began:.1f} s")
 
 
 def every_endpoint(c: Composition, figures: Figures) -> None:
@@ -121,12 +135,10 @@ def stops(c: Composition, figures: Figures) -> None:
 def backup(c: Composition, figures: Figures) -> None:
     """Redis saved while it runs, its volume lost, and restored: issued keys count again."""
     key = c.types("docker compose exec gateway facelight keys add kept").split()[-1]
-    redis_cli = "docker compose exec redis sh -c 'REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli {}'"
-    c.types(redis_cli.format("config set auto-aof-rewrite-percentage 0"))
-    c.types("docker compose exec redis tar -C /data -c . >redis.tar")
-    c.types(redis_cli.format("config set auto-aof-rewrite-percentage 100"))
+    for command in BACKUP:
+        c.types(command)
     c.types("docker compose down")
-    c.types(f"docker volume rm {c.name}_redis")
+    c.types("docker volume rm facelight_redis")
     c.types("docker compose run --rm --no-deps -T redis tar -C /data -x <redis.tar")
     c.types("docker compose up --detach --wait")
     _assert_accepted(c, key)
@@ -224,6 +236,7 @@ def edge_starts(c: Composition, figures: Figures) -> None:
         assert response.json()["status_url"].startswith(f"{c.edge}/v2/requests/"), response.text
         too_large = client.post("/upload-asset", content=b"[" + b" " * 65 * 1024**2)
         assert too_large.status_code == 413 and "64 MB" in too_large.json()["error"], too_large.text
+    c.types("docker compose exec edge caddy reload --config /etc/caddy/Caddyfile")
     plain = httpx.get(f"http://localhost:{http}/health/live", trust_env=False)
     assert plain.status_code == 308 and plain.headers["location"].startswith("https://localhost"), plain
     status = c.shell("edge", "cat /proc/1/status")
