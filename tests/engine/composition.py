@@ -167,6 +167,14 @@ class Composition:
         body: dict[str, Any] = response.json()
         return body
 
+    def wait_status(self, request_id: str, limit_s: float = 60) -> str:
+        """Status of a request as soon as it can be read."""
+        until = time.monotonic() + limit_s
+        while not (body := self.status(request_id)):
+            assert time.monotonic() < until, f"nobody tells the status of {request_id}"
+            time.sleep(0.2)
+        return str(body["status"])
+
     def wait_completed(self, ids: Iterable[str], limit_s: float = 300) -> int:
         """Wait until all requests are completed, and download every picture; how many there are."""
         until, left, done = time.monotonic() + limit_s, list(ids), []

@@ -122,7 +122,7 @@ def stops(c: Composition, figures: Figures) -> None:
     time.sleep(1)
     c.types("docker compose restart redis")
     c.types("docker compose stop worker-cpu")
-    states = [c.status(request_id)["status"] for request_id in ids]
+    states = [c.wait_status(request_id) for request_id in ids]
     assert "PROCESSING" not in states and "QUEUED" in states, states
     c.types("docker compose down")
     c.types("docker compose up --detach --scale worker-cpu=2")
@@ -182,7 +182,7 @@ def upgrade(c: Composition, figures: Figures) -> None:
     with Watch().over(str(c.http.base_url)) as watch:
         c.types("docker compose up --detach gateway")
         figures.append(f"gateway replaced in {time.monotonic() - began:.1f} s")
-        assert c.status(job)["status"] == "PROCESSING", "the worker was not busy: the trial shows nothing"
+        assert c.wait_status(job) == "PROCESSING", "the worker was not busy: the trial shows nothing"
         c.types("docker compose up --detach", limit_s=1200)
         figures.append(f"all in {time.monotonic() - began:.1f} s")
     c.wait_ready()
