@@ -234,7 +234,9 @@ def edge_starts(c: Composition, figures: Figures) -> None:
         response = client.post("/v2/ic-light", files=c.form("ic-light"), data={**SMALL, "steps": "2"}, headers=forged)
         assert response.status_code == 200, response.text
         assert response.json()["status_url"].startswith(f"{c.edge}/v2/requests/"), response.text
-        too_large = client.post("/upload-asset", content=b"[" + b" " * 65 * 1024**2)
+        too_large = client.post(
+            "/upload-asset", content=b" " * 65 * 1024**2, headers={"Content-Type": "application/json"}
+        )
         assert too_large.status_code == 413 and "64 MB" in too_large.json()["error"], too_large.text
     c.types("docker compose exec edge caddy reload --config /etc/caddy/Caddyfile")
     plain = httpx.get(f"http://localhost:{http}/health/live", trust_env=False)
@@ -280,6 +282,7 @@ def rolling_upgrade(c: Composition, figures: Figures) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(calls.made.items()))
     figures.append(f"{len(calls.failures)} failed of {made} calls ({kinds})")
     assert made >= _CALLS and not calls.failures, calls.failures[:10]
+    figures.append(f"{c.wait_completed(calls.enqueued)} of {len(calls.enqueued)} enqueued requests completed")
 
 
 def end(c: Composition, figures: Figures) -> None:

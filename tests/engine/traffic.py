@@ -27,9 +27,10 @@ def data_url(photo: bytes) -> str:
 
 @dataclass
 class Calls:
-    """What became of the calls of a load: how many were made by kind, and what was wrong."""
+    """What became of the calls of a load: how many were made by kind, ids of enqueued requests, and what was wrong."""
 
     made: Counter[str] = field(default_factory=Counter)
+    enqueued: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
 
@@ -41,7 +42,7 @@ class Load:
             "base_url": url,
             "headers": {"x-api-key": key},
             "verify": tls,
-            "timeout": 120,
+            "timeout": 600,
             "trust_env": False,
         }
         self._photo = photo
@@ -81,13 +82,14 @@ class Load:
                 self._count(kind, "" if good else f"{kind}: {response.status_code} {response.text[:200]}")
                 if good and kind == "enqueue":
                     request_id = response.json()["request_id"]
+                    self.calls.enqueued.append(request_id)
                 self._is_over.wait(_PAUSE_S)
 
     @staticmethod
     def _kind(turn: int, number: int, has_request: bool) -> str:
         if number == 0:
             return "wait"
-        if turn % 60 == 0:
+        if turn % 150 == 0:
             return "enqueue"
         kinds = ("credits", "upload", "status" if has_request else "live", "catalog")
         return kinds[turn % len(kinds)]
