@@ -21,7 +21,7 @@ _RQ_VARIABLE: Final = "RQ_KEY_PREFIX"
 _RQ_PREFIX: Final = "rq"
 """Fixed in the Lua scripts, and in the keys that `deploy/redis-users.acl` and the monitoring name."""
 _SECRETS: Final = Path("/run/secrets")
-"""Where container engines mount secrets: a file such as `facelight_redis_url` is the setting, unless its variable is."""
+"""Where container engines mount secrets: each file is the setting of its name, unless the variable is set."""
 
 
 Kind = TypeVar("Kind", bound="CommonSettings")

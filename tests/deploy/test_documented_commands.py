@@ -10,7 +10,7 @@ from tests.deploy.files import REPOSITORY
 from tests.engine import composition, steps
 
 DOCUMENT = (REPOSITORY / "docs" / "deploy.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^(<!-- not run: .+ -->\n)?```console\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^(\*Not run: .+\*\n\n)?```console\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
 
 
 def commands(block: str) -> list[str]:

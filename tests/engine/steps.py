@@ -99,6 +99,7 @@ def rights(c: Composition, figures: Figures) -> None:
     assert not outside["worker-cpu"], "the worker has a way out"
     way_out = "the gateway has a way out, the worker none" if outside["gateway"] else "this machine has no way out"
     assert "NOAUTH" in c.shell("redis", "redis-cli ping")
+    assert "pulid" in c.types("docker compose run --rm weights list")
     figures.append(f"no capabilities, read-only trees, secrets not in docker inspect; {way_out}")
 
 
