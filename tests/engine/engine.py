@@ -53,6 +53,9 @@ def _succeeds(command: list[str], environment: dict[str, str]) -> bool:
 
 def _start(folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
+    pid = folder / "pid"
+    if pid.exists() and Path("/proc", pid.read_text().strip()).exists():
+        raise NoEngine(f"an engine of another run uses {folder}")
     shutil.rmtree(folder / "exec", ignore_errors=True)  # left by an engine that was killed
     for name in ("pid", "sock"):
         (folder / name).unlink(missing_ok=True)
