@@ -13,10 +13,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run test check parity faults soak bench rehearsal docs demo lock clean
+.PHONY: help setup run test check parity faults soak bench rehearsal engine-test docs demo lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 
 setup: $(STAMP) ## install everything from the lock into .venv
 
@@ -58,6 +58,9 @@ bench: setup ## count the work and time the serving; results into bench/results 
 
 rehearsal: setup ## install and serve weight files of the published sizes with random values; 31 GB of disk (ARGS='--reduced')
 	$(PY) -m bench.rehearsal $(ARGS)
+
+engine-test: setup ## build and run the composition on a container engine; 15 minutes with cached layers, 12 GB
+	$(PY) -m tests.engine $(ARGS)
 
 docs: setup ## write the tables of the documentation anew
 	$(PY) -m docs.tables

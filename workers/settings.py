@@ -20,6 +20,8 @@ from workers.store.base import S3_LOCATION
 _RQ_VARIABLE: Final = "RQ_KEY_PREFIX"
 _RQ_PREFIX: Final = "rq"
 """Fixed in the Lua scripts, and in the keys that `deploy/redis-users.acl` and the monitoring name."""
+_SECRETS: Final = Path("/run/secrets")
+"""Where container engines mount secrets: each file is the setting of its name, unless the variable is set."""
 
 
 Kind = TypeVar("Kind", bound="CommonSettings")
@@ -49,7 +51,13 @@ def _complaint(details: ErrorDetails) -> str:
 class CommonSettings(BaseSettings):
     """Settings that all processes share."""
 
-    model_config = SettingsConfigDict(env_prefix="FACELIGHT_", env_ignore_empty=True, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="FACELIGHT_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        secrets_dir=_SECRETS if _SECRETS.is_dir() else None,
+    )
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",

@@ -5,6 +5,7 @@ What `docker compose config` and an engine show is not tested here, except where
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -21,7 +22,6 @@ from workers.settings import CommonSettings, WorkerSettings
 
 EXAMPLE = (REPOSITORY / ".env.example").read_text(encoding="utf-8")
 WORKER_HOST = (REPOSITORY / "deploy" / "compose.worker-host.yaml").read_text(encoding="utf-8")
-SECRETS = {"REDIS_PASSWORD": "0123456789abcdef", "FACELIGHT_API_KEYS": "key1,key2"}
 every_service = pytest.mark.parametrize("service", [pytest.param(value, id=name) for name, value in SERVICES.items()])
 
 
@@ -37,25 +37,32 @@ def mounts(service: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("gateway", GatewaySettings), ("worker", WorkerSettings), ("worker-cpu", WorkerSettings)]
+    ("name", "kind"),
+    [
+        ("gateway", GatewaySettings),
+        ("gateway-2", GatewaySettings),
+        ("worker", WorkerSettings),
+        ("worker-cpu", WorkerSettings),
+    ],
 )
 def test_every_setting_can_be_set_and_no_other(name: str, kind: type[CommonSettings]) -> None:
     given = {key for key in SERVICES[name]["environment"] if key.startswith("FACELIGHT_")}
+    given |= {secret.upper() for secret in SERVICES[name]["secrets"]}
     fixed = {"FACELIGHT_ALLOW_ANONYMOUS", "FACELIGHT_WEIGHTS_DIR" if name == "worker-cpu" else "FACELIGHT_DEMO"}
     assert given == variables_of(kind) - fixed
 
 
-def test_the_example_explains_every_variable_and_sets_no_secret() -> None:
+def test_the_example_explains_every_variable() -> None:
     assigned = re.findall(r"^(#?)([A-Z0-9_]+)=(\S*)$", EXAMPLE, re.MULTILINE)
     names = [name for _, name, _ in assigned]
     assert len(names) == len(set(names))
-    passed_on = {
-        name for service in SERVICES.values() for name, value in service.get("environment", {}).items() if value is None
-    }
+    variables = [service.get("environment", {}) for service in SERVICES.values()]
+    variables += [service["build"]["args"] for service in SERVICES.values() if "build" in service]
+    passed_on = {name for each in variables for name, value in each.items() if value is None}
     expected = interpolated_names(COMPOSE) | interpolated_names(WORKER_HOST) | passed_on | {"COMPOSE_PROFILES"}
     assert set(names) == expected
     active = {name: value for comment, name, value in assigned if not comment}
-    assert active == {"REDIS_PASSWORD": "", "FACELIGHT_API_KEYS": "", "COMPOSE_PROFILES": "gpu"}
+    assert active == {"COMPOSE_PROFILES": "gpu"}
 
 
 def test_the_example_shows_the_defaults() -> None:
@@ -66,10 +73,31 @@ def test_the_example_shows_the_defaults() -> None:
         assert shown.lower() == expected.lower(), name
 
 
-@pytest.mark.parametrize("secret", SECRETS)
-def test_secrets_are_required(secret: str) -> None:
-    uses = re.findall(rf"\$\{{{secret}([^}}]*)\}}", COMPOSE)
-    assert uses and all(use == f":?set {secret} in .env" for use in uses)
+def test_the_secrets_are_written_once_and_read_as_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the names under which compose mounts them; nobody else may enter their folder, the containers' users can."""
+    script = ["sh", REPOSITORY / "deploy" / "secrets.sh", tmp_path / "secrets"]
+    subprocess.run(script, check=True)
+    written = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "secrets").iterdir()}
+    subprocess.run(script, check=True)
+    assert written == {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "secrets").iterdir()}
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "secrets").iterdir()} == {0o644}
+    mounted = yaml.safe_load(COMPOSE)["secrets"]
+    assert {name: f"${{SECRETS:-./secrets}}/{name}" for name in written} == {
+        name: secret["file"] for name, secret in mounted.items()
+    }
+    assert {name for service in SERVICES.values() for name in service.get("secrets", [])} == set(mounted)
+    monkeypatch.delenv("FACELIGHT_REDIS_URL", raising=False)
+    monkeypatch.setitem(GatewaySettings.model_config, "secrets_dir", tmp_path / "secrets")
+    settings = GatewaySettings(data_dir=tmp_path)
+    assert settings.redis_url == f"redis://:{written['redis_password']}@redis:6379/0"
+    assert settings.api_keys == (written["facelight_api_keys"],)
+    assert json.loads(written["redis_exporter"]) == {"redis://redis:6379": written["redis_password"]}
+
+
+def test_no_secret_stands_in_an_environment_or_a_command() -> None:
+    """`docker inspect` shows both to whoever may talk to the engine."""
+    assert not re.search(r"\$\{?(REDIS_PASSWORD|FACELIGHT_API_KEYS|FACELIGHT_REDIS_URL)", COMPOSE)
 
 
 @every_service
@@ -80,7 +108,9 @@ def test_every_service_is_hardened_and_limited(service: dict[str, Any]) -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service["user"])
     assert service["deploy"]["resources"]["limits"].keys() == {"memory", "pids"}
     assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
-    assert not {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices", "userns_mode"} & service.keys()
+    assert service.get("cap_add", []) in ([], ["NET_BIND_SERVICE"])
+    assert service["restart"] == ("no" if service.get("profiles") == ["tools"] else "unless-stopped")
+    assert not {"privileged", "network_mode", "pid", "ipc", "devices", "userns_mode"} & service.keys()
     assert not [volume for volume in service.get("volumes", []) if "docker.sock" in volume]
 
 
@@ -106,7 +136,16 @@ def test_a_worker_may_complete_its_batch_before_it_is_killed(name: str) -> None:
 def test_files_that_an_operator_adds_are_ignored_by_git(tmp_path: Path) -> None:
     """`.env` holds secrets, `compose.override.yaml` belongs to one host."""
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    for name in (".env", "compose.override.yaml", ".env.example", "compose.yaml"):
+    for folder in ("secrets", "certificates"):
+        (tmp_path / folder).mkdir()
+    for name in (
+        ".env",
+        "compose.override.yaml",
+        "secrets/key",
+        "certificates/tls.key",
+        ".env.example",
+        "compose.yaml",
+    ):
         (tmp_path / name).touch()
     shutil.copy(REPOSITORY / ".gitignore", tmp_path)
     status = ["git", "status", "--porcelain", "--untracked-files=all"]
@@ -118,8 +157,7 @@ def test_the_compose_plugin_resolves_every_file(tmp_path: Path) -> None:
     """No engine is needed for that."""
     if subprocess.run(["sh", "-c", "docker compose version"], capture_output=True).returncode:
         pytest.skip("no compose plugin on this machine")
-    settings = {**SECRETS, "COMPOSE_PROFILES": "gpu", "FACELIGHT_REDIS_URL": "rediss://redis.example.com:6379/0"}
-    (tmp_path / "env").write_text("\n".join([EXAMPLE, *(f"{name}={value}" for name, value in settings.items())]))
+    (tmp_path / "env").write_text(EXAMPLE)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FACELIGHT_", "COMPOSE_"))}
 
     def services(*files: str) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.deploy.files import REPOSITORY
 
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
@@ -29,9 +31,18 @@ def test_the_images_hold_the_product_alone() -> None:
 
 def test_the_gateway_image_has_no_weights() -> None:
     stages = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL))
-    assert "rm -r /app/models/demo/trained" in stages["gateway-build"]
+    assert "rm -r /app/models/demo/trained" in stages["gateway-project"]
     assert (REPOSITORY / "models" / "demo" / "trained").is_dir()
-    assert re.findall(r"COPY --from=(\S+)", stages["gateway"]) == ["gateway-build"] * 2
+    assert re.findall(r"COPY --from=(\S+)", stages["gateway"]) == ["gateway-project"] * 2
+
+
+@pytest.mark.parametrize("image", ["gateway", "worker"])
+def test_packages_are_a_layer_of_their_own(image: str) -> None:
+    """Else a change of one line would add them to the image once more: gigabytes."""
+    stages = dict(re.findall(r"^FROM (\S+ AS \S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL))
+    packages = re.findall(r"^COPY (.+)$", stages[f"base AS {image}-packages"], re.MULTILINE)
+    assert packages == [f"deploy/{image}.lock /opt/"]
+    assert f"{image}-packages AS {image}" in stages
 
 
 def test_the_base_image_is_pinned_by_digest() -> None:
