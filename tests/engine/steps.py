@@ -29,7 +29,7 @@ FIRST_PICTURE: Final = (
 _OUTSIDE: Final = "deb.debian.org"
 _ONE_LINE_CHANGE_BYTES: Final = 20_000_000
 _AWAY_S: Final = 6.0
-"""A gateway stops and the next one starts, on processors that have no more to do than they can."""
+"""A gateway stops and the next one starts; on a machine without other work."""
 _CALLS: Final = 2000
 
 
@@ -194,7 +194,7 @@ def upgrade(c: Composition, figures: Figures) -> None:
     for service, image in (("gateway", "gateway"), ("worker-cpu", "worker")):
         assert c.inspect(service)["Config"]["Image"] == f"facelight-{image}:next"
     figures.append(f"API away {watch.longest_s:.1f} s at a load of {load:.1f} per core, lost 0 of {1 + len(waiting)}")
-    assert watch.longest_s <= _AWAY_S * max(1.0, load), f"the API was away for {watch.longest_s:.1f} s"
+    assert watch.longest_s <= _AWAY_S, f"the API was away for {watch.longest_s:.1f} s"
 
 
 def _keep_busy(c: Composition) -> str:
