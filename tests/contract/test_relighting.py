@@ -55,6 +55,7 @@ def test_without_a_light_source_the_image_is_another(ask, subject: str):
     assert all(distance(plain, ask(subject, light_source=source)[0]) > 1 for source in LIGHT_SOURCES)
 
 
+@pytest.mark.slow
 def test_subjects_give_different_pictures(ask):
     assert distance(ask("cat")[0], ask("cup", prompt="cat, photoshoot")[0]) > 1
 
@@ -84,6 +85,7 @@ def test_sizes_round_to_tiles_of_64(ask, subject: str, scale: float, width: int,
     assert size(picture) == expected
 
 
+@pytest.mark.slow
 def test_several_large_pictures_have_one_size(ask):
     pictures = ask("cat", number_of_images=3, highres_scale=1.5, light_source="Left Light")
     assert [size(picture) for picture in pictures] == [(384, 384)] * 3

@@ -64,6 +64,7 @@ def test_a_worker_killed_in_the_middle_of_a_job(guarded: LiveServer, photo_url: 
     assert "worker exited (signal SIGKILL); restarting" in guarded.log.read_text()
 
 
+@pytest.mark.slow
 def test_redis_killed(guarded: LiveServer, photo_url: str) -> None:
     guarded.wait_until_ready()
     job = submit(guarded, photo_url, steps=1)

@@ -96,6 +96,7 @@ def test_records_with_more_fields_are_served_by_both(made: Cluster) -> None:
         assert made.audit() == []
 
 
+@pytest.mark.slow
 def test_newer_records_wait_for_newer_workers(made: Cluster) -> None:
     with beside(made, NEWER_RECORDS) as other:
         newer = made.caller.accept(Behaviour(), gateway=THEIRS)

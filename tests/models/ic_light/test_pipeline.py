@@ -81,6 +81,7 @@ def test_the_subject_counts(model: IcLight, coffee: bytes, plain: np.ndarray):
     assert np.abs(draw(model, coffee).astype(int) - plain).mean() > 1
 
 
+@pytest.mark.slow
 def test_the_lights_direction_and_strength_count(model: IcLight, astronaut: bytes):
     left, right, weak = (
         draw(model, astronaut, light_source=source, lowres_denoise=denoise)
@@ -147,6 +148,7 @@ def test_before_a_background_the_light_source_has_no_effect(
     assert np.array_equal(lit, before_coffee)
 
 
+@pytest.mark.slow
 def test_a_background_fits_both_passes_whatever_its_shape(model: IcLight, astronaut: bytes, coffee: bytes):
     pixels = draw(model, astronaut, background=coffee, highres_scale=1.5, number_of_images=2)
     assert pixels.shape == (2, 384, 384, 3)
