@@ -98,9 +98,11 @@ def house() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def submit(house: Cluster, tmp_path: Path) -> Iterator[Callable[..., Job]]:
+def submit(house: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Job]]:
     """Starts the script; `variables` are for its environment."""
     jobs: list[Job] = []
+    for folder in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):  # a model that was loaded here has set them
+        monkeypatch.delenv(folder, raising=False)
     for name, text in {"srun": SRUN, "scancel": SCANCEL, "scontrol": SCONTROL, "worker": WORKER}.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
