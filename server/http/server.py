@@ -8,11 +8,15 @@ SIGINT    with the URLs of their request
 
 from __future__ import annotations
 
+import asyncio
+import os
 import resource
 import signal
+import socket
 import time
+from contextlib import suppress
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,6 +27,8 @@ from server.settings import GatewaySettings
 
 _RESERVED_DESCRIPTORS: Final = 1000
 """File descriptors besides connections: Redis, stored files, fetches."""
+_LAST_REQUESTS_S: Final = 0.3
+"""Time for connections that were just made to send their request, before those without one are closed."""
 
 
 def build_server(app: FastAPI, settings: GatewaySettings) -> uvicorn.Server:
@@ -74,3 +80,26 @@ class DrainingServer(uvicorn.Server):
         if self._shutdown_at is not None and time.monotonic() >= self._shutdown_at:
             self.should_exit = True
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve what is connected already: the kernel resets connections that wait in a queue when it is closed."""
+        connected: list[socket.socket] = []
+        for listener in self.servers:
+            queues = [socket.socket(fileno=os.dup(opened.fileno())) for opened in listener.sockets]
+            listener.close()
+            for queue in queues:
+                with queue, suppress(BlockingIOError):
+                    while True:
+                        connected.append(queue.accept()[0])
+        for connection in connected:
+            connection.setblocking(False)
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        await asyncio.sleep(_LAST_REQUESTS_S)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = kind(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
