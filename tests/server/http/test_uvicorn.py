@@ -42,13 +42,18 @@ SIGNATURES: dict[type, dict[str, str]] = {
         "_unset_keepalive_if_required": "self",
     },
     FlowControl: {"resume_reading": "self"},
-    uvicorn.Server: {"__init__": "self config", "handle_exit": "self sig frame", "on_tick": "self counter"},
+    uvicorn.Server: {
+        "__init__": "self config",
+        "handle_exit": "self sig frame",
+        "on_tick": "self counter",
+        "shutdown": "self sockets",
+    },
 }
 """Methods that are overridden or called, and their parameters."""
 CONNECTION = {"loop", "transport", "flow", "parser", "cycle", "pipeline", "connections", "headers"}
 CYCLE = {"response_started", "response_complete", "disconnected", "message_event"}
 FLOW = {"read_paused"}
-SERVER = {"should_exit", "force_exit"}
+SERVER = {"should_exit", "force_exit", "server_state"}
 """Attributes that are read or set."""
 
 
