@@ -124,17 +124,16 @@ class Requests:
                         params.batch_hint,
                     )
                 except NotReplicated as error:
+                    if idempotency is None:
+                        with suppress(NotReplicated):
+                            self.cancel(new_id)
+                        raise
                     request_id, unconfirmed = new_id, error
         except StoreUnavailable:
             if request_id == new_id:
                 self.cancel(new_id)
             raise
         if unconfirmed is not None:
-            if idempotency is None:
-                with suppress(NotReplicated):
-                    self.cancel(new_id)
-                for name in names.values():
-                    self._store.delete(name)
             raise unconfirmed
         if request_id != new_id:  # a repeated request, which has its own files
             for name in names.values():

@@ -95,10 +95,15 @@ class Composition:
         kept = [line for line in path.read_text().splitlines() if line.partition("=")[0] not in variables]
         path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in variables.items()), ""]))
 
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """Trusts the operator's certificate."""
+        return ssl.create_default_context(cafile=str(self.folder / "certificates" / "tls.crt"))
+
     def edge_client(self) -> httpx.Client:
-        """A client of the edge, which trusts the operator's certificate."""
-        tls = ssl.create_default_context(cafile=str(self.folder / "certificates" / "tls.crt"))
-        return httpx.Client(base_url=self.edge, headers=self.http.headers, verify=tls, timeout=120, trust_env=False)
+        """A client of the edge."""
+        headers = self.http.headers
+        return httpx.Client(base_url=self.edge, headers=headers, verify=self.tls, timeout=120, trust_env=False)
 
     def small_photo(self) -> bytes:
         """The photo as a JPEG of some kilobytes."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import ssl
 import time
 from collections.abc import Callable
 from typing import Final
@@ -270,8 +269,7 @@ def edge_without_worker(c: Composition, figures: Figures) -> None:
 def rolling_upgrade(c: Composition, figures: Figures) -> None:
     """Both gateways, then the worker, replaced by another version while callers go on."""
     c.set(TAG="test")  # another version than the one that runs: back, which is a replacement like any other
-    tls = ssl.create_default_context(cafile=str(c.folder / "certificates" / "tls.crt"))
-    load = Load(c.edge, c.http.headers["x-api-key"], tls, c.small_photo())
+    load = Load(c.edge, c.http.headers["x-api-key"], c.tls, c.small_photo())
     began = time.monotonic()
     with load.running(_CALLS) as calls:
         time.sleep(5)

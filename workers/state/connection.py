@@ -227,9 +227,8 @@ def _options(answer_s: float, retry: Any) -> dict[str, Any]:
         "retry": retry,
         "health_check_interval": 0,  # a PING before a command doubles the wait; TCP keepalive finds dead peers
         "driver_info": None,  # two round trips less for every connection
-        "maint_notifications_config": MaintNotificationsConfig(
-            enabled=False
-        ),  # an ACL refuses them, and they may lengthen time-outs
+        # An ACL refuses them, and they may lengthen time-outs.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
 
 
@@ -311,7 +310,7 @@ class _Client(Redis):
     def _await_replicas(self, connection: Any) -> None:
         """WAIT counts for writes of its own connection. A step that was taken before writes nothing, hence the mark.
 
-        The replicas then hold all that this master had written until now, whoever wrote it.
+        The replicas then hold all that this master had written until now, by any connection.
         """
         connection.send_command("PUBLISH", _REPLICATION_MARK, "")
         connection.read_response()
