@@ -88,7 +88,7 @@ class DrainingServer(uvicorn.Server):
             queues = [socket.socket(fileno=os.dup(opened.fileno())) for opened in listener.sockets]
             listener.close()
             for queue in queues:
-                with queue, suppress(BlockingIOError):
+                with queue, suppress(OSError):  # none is left, or no file descriptor for one
                     while True:
                         connected.append(queue.accept()[0])
         for connection in connected:
