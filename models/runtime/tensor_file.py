@@ -85,14 +85,18 @@ class StoredTensor(Tensor):
     ) -> Any:
         if func in _COPIES:
             return args[0]
-        result = super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
-        source = args[0] if args else None
-        if isinstance(result, StoredTensor) and isinstance(source, StoredTensor):
-            with torch._C.DisableTorchFunctionSubclass():
-                is_view = result.untyped_storage()._cdata == source.untyped_storage()._cdata
-            if is_view:
-                result.file, result.begin = source.file, source.begin
-        return result
+        with torch._C.DisableTorchFunctionSubclass():
+            result = func(*args, **(kwargs or {}))
+            if not isinstance(result, Tensor):
+                return result
+            stored = result.as_subclass(StoredTensor)
+            source = args[0] if args else None
+            if (
+                isinstance(source, StoredTensor)
+                and result.untyped_storage()._cdata == source.untyped_storage()._cdata  # a view
+            ):
+                stored.file, stored.begin = source.file, source.begin
+        return stored
 
 
 def open_tensors(path: Path) -> dict[str, Tensor]:
@@ -130,7 +134,7 @@ def read_all(readings: Iterable[Reading]) -> None:
     ordered = sorted(readings, key=lambda reading: (str(_stored(reading.sources[0]).path), _offset(reading.sources[0])))
     scratch = threading.local()
     with ThreadPoolExecutor(min(_MOST_READERS, len(os.sched_getaffinity(0))), "read-weights") as readers:
-        for _ in readers.map(lambda piece: piece.load(scratch), _pieces(ordered)):
+        for _ in readers.map(lambda batch: [piece.load(scratch) for piece in batch], _batches(_pieces(ordered))):
             pass  # what a thread raised is raised here, and ends the others
 
 
@@ -173,6 +177,20 @@ class _Piece:
                     to.copy_(scratch.wide[: len(to)].copy_(parts[0]))
                 else:
                     to.copy_(parts[0])
+
+
+def _batches(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
+    """Pieces that a thread takes at once: one, or small ones of about that size together."""
+    batch: list[_Piece] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += piece.to.nbytes
+        if size >= _PIECE // 2:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _pieces(readings: Iterable[Reading]) -> Iterator[_Piece]:

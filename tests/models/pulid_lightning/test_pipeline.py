@@ -13,6 +13,7 @@ from skimage import data
 
 from models.catalog import MODELS
 from models.errors import InputRefused, NoFaceFound, UnreadableImage, WeightsError
+from models.pulid_lightning.checkpoints import load_checkpoints
 from models.pulid_lightning.identity.extractor import IdentityExtractor
 from models.pulid_lightning.identity.face import FaceFinder
 from models.pulid_lightning.options import Options
@@ -106,19 +107,19 @@ def test_an_aborted_run_leaves_nothing_behind(draw, usual: np.ndarray):
     assert np.array_equal(draw(), usual)
 
 
-def test_a_face_is_looked_at_once(weights: WeightSet, portrait, png, monkeypatch: pytest.MonkeyPatch):
-    fresh = load(weights, torch.device("cpu"))
+def test_a_face_is_looked_at_once(pipeline: PulidLightning, portrait, png, monkeypatch: pytest.MonkeyPatch):
+    unseen = portrait // 2  # no other test's photo
     seen: list[str] = []
     for owner, name in ((FaceFinder, "find"), (IdentityExtractor, "extract")):
         work = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *args, work=work, name=name: seen.append(name) or work(*args))
     pictures = [
-        fresh.run([fresh.prepare(Params(**SMALL | change), {"face_image": png(portrait)})], lambda step, total: None)[0]
+        pipeline.run([pipeline.prepare(Params(**SMALL | change), {"face_image": png(unseen)})], lambda *_: None)[0]
         for change in ({}, {"seed": 3}, {"checkpoint_model": "artistic", "face_style": "stylized"}, {})
     ]
     assert seen == ["find", "extract"]
     assert np.array_equal(pictures[0], pictures[-1])
-    fresh.run([fresh.prepare(Params(**SMALL), {"face_image": png(portrait[:, ::-1])})], lambda step, total: None)[0]
+    pipeline.run([pipeline.prepare(Params(**SMALL), {"face_image": png(unseen[:, ::-1])})], lambda *_: None)
     assert seen == ["find", "extract"] * 2
 
 
@@ -141,7 +142,7 @@ def test_the_operator_may_choose_the_original_share(weights: WeightSet, portrait
 
 def test_checkpoints_share_what_is_equal(weights: WeightSet):
     paths = weights.paths | {"sdxl_checkpoint_artistic": weights["sdxl_checkpoint_default"]}
-    checkpoints = load(WeightSet(kind="demo", paths=paths), torch.device("cpu"))._checkpoints
+    checkpoints = load_checkpoints(WeightSet(kind="demo", paths=paths), Params.variants, torch.device("cpu"))
     first, same, other = (
         {
             parameter.data_ptr()
@@ -214,13 +215,13 @@ def test_without_a_choice_all_checkpoints_that_there_are_are_loaded(weights: Wei
 
 def test_every_part_is_told_with_its_size(weights: WeightSet, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO")
-    load(weights, torch.device("cpu"))
+    load(weights, torch.device("cpu"), Options(checkpoints=("artistic", "realistic")))
     told = [match for line in caplog.messages if (match := re.fullmatch(r"(\w+): (\d+) MB in \d+\.\d s", line))]
     assert [match[1] for match in told] == [
         *("face_analysis", "face_parser", "eva_clip", "pulid_adapter"),
-        *("sdxl_checkpoint_default", "sdxl_checkpoint_artistic", "sdxl_checkpoint_realistic"),
+        *("sdxl_checkpoint_artistic", "sdxl_checkpoint_realistic"),
     ]
-    assert int(told[4][2]) == round(weights["sdxl_checkpoint_default"].stat().st_size / 1e6)
+    assert int(told[4][2]) == round(weights["sdxl_checkpoint_artistic"].stat().st_size / 1e6)
 
 
 def test_a_set_without_a_role_is_refused(weights: WeightSet):
