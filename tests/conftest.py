@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import subprocess
@@ -16,6 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from xdist.scheduler.loadfile import LoadFileScheduling
 
+from tests.authority import trust_it_alone
 from tests.live_server import API_KEY, LiveServer, live_server, photo_host, write_photos
 from tests.redis_server import REDIS_SERVER
 from tests.s3_server import environment, new_bucket, s3_server, url_of
@@ -25,6 +27,7 @@ hypothesis.settings.register_profile("facelight", deadline=None, database=None)
 hypothesis.settings.load_profile("facelight")
 # Several test processes, and the servers that they start, share the processors.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+trust_it_alone()
 
 # What imports create stays: searching it for garbage again and again would take a tenth of the tests' time.
 gc.disable()
@@ -58,11 +61,7 @@ def pytest_collection_finish() -> None:
     """All modules are imported: collect garbage from here on, but not among what they created."""
     gc.freeze()
     gc.enable()
-
-
-def pytest_unconfigure() -> None:
-    """Give all objects back to the collector, which ends them when the interpreter exits."""
-    gc.unfreeze()
+    atexit.register(gc.unfreeze)  # libraries expect to be collected then
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from zipfile import ZipFile
 import pytest
 import yaml
 
+from tests.authority import environment_for_the_network
 from tests.deploy.files import REPOSITORY
 
 CHART = REPOSITORY / "deploy" / "helm" / "facelight"
@@ -58,7 +59,14 @@ def _installed() -> tuple[Path, str]:
         options = ["--no-compile", "--no-deps", "--require-hashes", "--upgrade", "--target", "python"]
         for command in (["npm", "ci", "--silent"], [*pip, *options, "-r", "requirements.txt"]):
             try:
-                result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_S)
+                result = subprocess.run(
+                    command,
+                    cwd=folder,
+                    env=environment_for_the_network(),
+                    capture_output=True,
+                    text=True,
+                    timeout=_INSTALL_S,
+                )
             except subprocess.TimeoutExpired:
                 return folder, f"{' '.join(command[:3])}: not done within {_INSTALL_S} s"
             if result.returncode:

@@ -80,7 +80,7 @@ def serving(settings: GatewaySettings, patience_s: int | None = None, loop: str 
             assert thread.is_alive(), "the gateway did not start"
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
+        with Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False, timeout=30) as client:
             yield client
     finally:
         server.should_exit = True
@@ -92,7 +92,7 @@ def wait_for_gateway(url: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with suppress(httpx.HTTPError):
-            httpx.get(f"{url}/health/live", trust_env=False)
+            httpx.get(f"{url}/health/live", trust_env=False, verify=False)
             return
         time.sleep(0.1)
     raise AssertionError("the gateway did not start")
