@@ -23,9 +23,13 @@ def main() -> None:
         sys.exit(str(error))
     from server.app import create_app  # RQ comes with it: see `read_settings`
 
+    try:
+        app = create_app(settings)
+    except SettingsError as error:
+        sys.exit(str(error))
     raise_descriptor_limit(settings.max_connections)
     with suppress(KeyboardInterrupt):  # of a second signal, before the server listens to them
-        build_server(create_app(settings), settings).run()
+        build_server(app, settings).run()
 
 
 main()

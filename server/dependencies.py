@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Header, Request, Response
@@ -31,7 +31,10 @@ from workers.state.keys import Keys
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
 from workers.store.base import Store, is_private, may_read
-from workers.store.open import open_store
+from workers.store.open import open_presigned, open_store
+
+if TYPE_CHECKING:
+    from workers.store.presigned import PresignedUrls
 
 _READINESS_THREADS: Final = 4
 """Readiness probes that query Redis at the same time."""
@@ -53,6 +56,7 @@ class Gateway:
     uploads: Uploads
     requests: Requests
     readiness_threads: CapacityLimiter
+    presigned: PresignedUrls | None
 
 
 def build_gateway(settings: GatewaySettings) -> Gateway:
@@ -68,6 +72,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         ca_file=settings.fetch_ca_file,
         user_agent=settings.fetch_user_agent,
     )
+    endpoint = settings.presigned_endpoint
     images = ImageLoader(store, fetcher, FetchSlots(settings.fetches_per_key))
     quota = UploadQuota(redis, settings.upload_quota_mb * 1024**2)
     return Gateway(
@@ -82,6 +87,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         uploads=Uploads(images, store, quota, settings.request_ttl_s),
         requests=Requests(settings, records, registry, store, images),
         readiness_threads=CapacityLimiter(_READINESS_THREADS),
+        presigned=open_presigned(settings.store_location, endpoint) if endpoint else None,
     )
 
 
@@ -141,9 +147,11 @@ async def may_download(name: str, request: Request) -> None:
 
 
 async def _urls(request: Request) -> UrlBuilder:
-    settings: GatewaySettings = request.app.state.gateway.settings
+    gateway: Gateway = request.app.state.gateway
+    settings = gateway.settings
     base = base_url(request.scope["scheme"], request.headers, f"{settings.host}:{settings.port}")
-    return UrlBuilder(settings.public_url, (base,)) if settings.public_url else UrlBuilder(base)
+    aliases = (base,) if settings.public_url else ()
+    return UrlBuilder(settings.public_url or base, aliases, gateway.presigned)
 
 
 UrlsDep = Annotated[UrlBuilder, Depends(_urls)]

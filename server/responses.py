@@ -95,7 +95,7 @@ def result_headers(record: Record, credits_left: float) -> dict[str, str]:
 
 def _image(output: Output, urls: UrlBuilder) -> ImageResponse:
     return {
-        "url": urls.file(output.name),
+        "url": urls.picture(output.name, output.media_type),
         "content_type": output.media_type,
         "file_name": output.name,
         "file_size": output.size,

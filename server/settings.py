@@ -16,6 +16,7 @@ from models.catalog import MODELS
 from models.options import Words, split_words
 from server.intake.fetcher import USER_AGENT, trust
 from workers.settings import CommonSettings
+from workers.store.base import S3_LOCATION
 
 Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode]
 """A comma-separated list of CIDR ranges in the environment."""
@@ -31,6 +32,12 @@ class GatewaySettings(CommonSettings):
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")
     public_url: str | None = Field(
         None, description="Address clients reach the server by. Not set: taken from each request's headers."
+    )
+    presigned_endpoint: str | None = Field(
+        None,
+        description="URL by which callers reach the server of an `s3://` store, such as "
+        "https://s3.eu-central-1.amazonaws.com. Results then name their pictures there, by presigned URLs that are "
+        "valid until the picture expires. Not set: the gateway sends pictures.",
     )
     api_keys: Words = Field(
         (),
@@ -130,7 +137,7 @@ class GatewaySettings(CommonSettings):
                 raise ValueError(f"must be such as {next(iter(MODELS))}=1.5, of models {', '.join(MODELS)}")
         return costs
 
-    @field_validator("public_url")
+    @field_validator("public_url", "presigned_endpoint")
     @classmethod
     def _absolute(cls, url: str | None) -> str | None:
         if not url:
@@ -139,6 +146,12 @@ class GatewaySettings(CommonSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("must be an absolute http(s) URL without query, such as https://images.example.com")
         return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _presigns_for_a_bucket(self) -> Self:
+        if self.presigned_endpoint and not S3_LOCATION.fullmatch(self.store_location):
+            raise ValueError("FACELIGHT_PRESIGNED_ENDPOINT needs FACELIGHT_STORE to be s3://bucket/prefix")
+        return self
 
     @model_validator(mode="after")
     def _trusts_readable_files(self) -> Self:

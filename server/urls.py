@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 
 from server.schemas import RequestUrls
+
+if TYPE_CHECKING:
+    from workers.store.presigned import PresignedUrls
 
 _HOST: Final = re.compile(
     r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?"
@@ -23,13 +26,21 @@ REQUEST_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True)
 class UrlBuilder:
-    """Builds URLs below `base`, and parses them; `aliases` are other base URLs by which clients reach this server."""
+    """Builds URLs below `base`, and parses them; `aliases` are other base URLs by which clients reach this server.
+
+    With `presigned` pictures of results have URLs of the bucket that they lie in.
+    """
 
     base: str
     aliases: tuple[str, ...] = ()
+    presigned: PresignedUrls | None = None
+
+    def picture(self, name: str, media_type: str) -> str:
+        """URL of a picture of a result; raises `StoreRefused` if it is to be presigned and cannot be."""
+        return self.presigned.of(name, media_type) if self.presigned else self.file(name)
 
     def file(self, name: str) -> str:
-        """URL of a picture in the store."""
+        """URL by which this server sends a file of the store."""
         return f"{self.base}{FILES}{name}"
 
     def request(self, request_id: str) -> RequestUrls:
@@ -46,6 +57,8 @@ class UrlBuilder:
             return urlsplit(reference).path.removeprefix(FILES)
         if not reference[:8].lower().startswith(("http://", "https://")):
             return None
+        if self.presigned and (name := self.presigned.file_name(reference)):
+            return name
         try:
             parts = urlsplit(reference)
             own = [urlsplit(base) for base in (self.base, *self.aliases)]

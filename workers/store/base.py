@@ -142,8 +142,7 @@ class Store(ABC):
 
     def _ttl_s(self, name: str) -> float:
         """Seconds until the file expires; minus infinity if `name` is not well-formed."""
-        found = _NAME.fullmatch(name)
-        return int(found["expires"]) - self._clock() if found else -math.inf
+        return expires_at(name) - self._clock()
 
     def _round_trip(self) -> None:
         data = secrets.token_bytes(_CHECK_BYTES)
@@ -191,6 +190,12 @@ class Store(ABC):
 def is_name(text: str) -> bool:
     """Whether `text` is a well-formed name."""
     return _NAME.fullmatch(text) is not None
+
+
+def expires_at(name: str) -> float:
+    """Seconds since the epoch at which the file of that name expires; minus infinity if `name` is not well-formed."""
+    found = _NAME.fullmatch(name)
+    return int(found["expires"]) if found else -math.inf
 
 
 def is_private(name: str) -> bool:

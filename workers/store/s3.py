@@ -56,8 +56,7 @@ class S3Store(Store):
 
     def __init__(self, bucket: str, prefix: str, clock: Callable[[], float]) -> None:
         super().__init__(clock)
-        self._bucket = bucket
-        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._bucket, self._prefix = bucket, key_prefix(prefix)
         try:
             self._s3 = boto3.session.Session().client("s3", config=_CONFIG)
         except (BotoCoreError, ValueError) as error:
@@ -153,3 +152,8 @@ class S3Store(Store):
         except BotoCoreError as error:
             kind = StoreUnavailable if isinstance(error, _TRANSIENT) else StoreRefused
             raise kind(f"bucket {self._bucket}: {error}") from error
+
+
+def key_prefix(prefix: str) -> str:
+    """What the keys of all objects begin with: the prefix of a store's location, and a slash after it."""
+    return f"{prefix.strip('/')}/" if prefix.strip("/") else ""
