@@ -8,7 +8,9 @@ import os
 import re
 import secrets
 import ssl
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +22,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from moto.server import ThreadedMotoServer
+
+from tests.packages import packages
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIDFACELIGHTTESTS00", "AWS_SECRET_ACCESS_KEY": "secret"}
 
@@ -33,6 +37,22 @@ def s3_server() -> Iterator[ThreadedMotoServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def node_s3_server(folder: Path) -> Iterator[str]:
+    """Run s3rver, an S3-compatible server for Node.js, on a free port; yields its URL. Skips the test without npm."""
+    program = packages(Path(__file__).parent / "workers" / "store" / "s3rver") / "node_modules" / ".bin" / "s3rver"
+    command = ["node", program, "--directory", folder, "--address", "127.0.0.1", "--port", "0"]
+    log = folder.with_suffix(".log")
+    with log.open("w") as output, subprocess.Popen(command, stdout=output) as process:
+        try:
+            while not (listening := re.search(r"listening on (\S+)\n", log.read_text())):
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.05)
+            yield f"http://{listening[1]}"
+        finally:
+            process.kill()
 
 
 def url_of(server: ThreadedMotoServer) -> str:
@@ -56,7 +76,8 @@ def environment(url: str) -> dict[str, str]:
 def new_bucket() -> str:
     """Make a bucket where the environment says; returns its name."""
     name = f"facelight-{secrets.token_hex(6)}"
-    boto3.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    client = boto3.session.Session().client("s3")  # the default session would keep the first credentials
+    client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     return name
 
 

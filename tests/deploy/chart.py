@@ -2,80 +2,42 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import shutil
+import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-import pytest
 import yaml
 
-from tests.authority import environment_for_the_network
 from tests.deploy.files import REPOSITORY
+from tests.packages import packages
 
 CHART = REPOSITORY / "deploy" / "helm" / "facelight"
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 NAMESPACE = "pictures"
 _LOCKS = Path(__file__).with_name("kubernetes")
-_INSTALL_S = 120
 Manifest = dict[str, Any]
 
 
+@cache
 def tools() -> Path:
     """Folder with `helm`, `node_modules` and `python`; skips the test where they can neither be found nor installed.
 
-    The npm package with helm is 36 MB, the schemas of Kubernetes 22 MB; both are kept in `var`.
+    The npm package with helm is 36 MB, the schemas of Kubernetes 22 MB.
     """
-    folder, reason = _installed()
-    if reason:
-        pytest.skip(reason)
-    return folder
-
-
-@cache
-def _installed() -> tuple[Path, str]:
-    """The folder, and why it is not filled."""
-    names = ("package.json", "package-lock.json", ".npmrc", "requirements.txt")
-    digest = sha256(b"".join((_LOCKS / name).read_bytes() for name in names)).hexdigest()[:12]
-    folder = REPOSITORY / "var" / "test" / f"kubernetes-{digest}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / "installed").exists():
-            return folder, ""
-        if not shutil.which("npm"):
-            return folder, "npm, which brings helm, is not installed"
-        for name in names:
-            shutil.copy(_LOCKS / name, folder)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "0"]
-        options = ["--no-compile", "--no-deps", "--require-hashes", "--upgrade", "--target", "python"]
-        for command in (["npm", "ci", "--silent"], [*pip, *options, "-r", "requirements.txt"]):
-            try:
-                result = subprocess.run(
-                    command,
-                    cwd=folder,
-                    env=environment_for_the_network(),
-                    capture_output=True,
-                    text=True,
-                    timeout=_INSTALL_S,
-                )
-            except subprocess.TimeoutExpired:
-                return folder, f"{' '.join(command[:3])}: not done within {_INSTALL_S} s"
-            if result.returncode:
-                return folder, f"{' '.join(command[:3])}: {(result.stderr or result.stdout).strip()[-200:]}"
+    folder = packages(_LOCKS)
+    if not (folder / "helm").exists():
         with ZipFile(next(folder.glob("node_modules/@aws-cdk/*/lib/layer.zip"))) as layer:
-            (folder / "helm").write_bytes(layer.read("helm/helm"))
-        (folder / "helm").chmod(0o755)
-        (folder / "installed").touch()
-    return folder, ""
+            unpacked = folder / f"helm.{os.getpid()}"
+            unpacked.write_bytes(layer.read("helm/helm"))
+        unpacked.chmod(0o755)
+        unpacked.replace(folder / "helm")
+    return folder
 
 
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

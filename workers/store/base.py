@@ -147,8 +147,10 @@ class Store(ABC):
     def _round_trip(self) -> None:
         data = secrets.token_bytes(_CHECK_BYTES)
         name = self.put(data, "bin", _CHECK_TTL_S)
-        difference = self._compare(name, data)
-        self._remove(name)
+        try:
+            difference = self._compare(name, data)
+        finally:
+            self._remove(name)
         if difference:
             raise StoreRefused(difference)
 

@@ -66,6 +66,10 @@ class S3Store(Store):
         """See `Store.open`."""
         part = f"bytes={start}-{start + length - 1}"
         response = self._get(found.name, Range=part)
+        if response and response["ContentLength"] != length:
+            response["Body"].close()
+            sent = response["ContentLength"]
+            raise StoreRefused(f"bucket {self._bucket}: a part of {length} bytes was asked for, and {sent} bytes come.")
         return self._chunks(response["Body"]) if response else None
 
     def purge_expired(self) -> int:

@@ -138,7 +138,7 @@ def test_no_process_starts_on_a_server_that_keeps_checksum_frames(
         pytest.param({"kept": lambda body: body + b"\n"}, "4096 bytes were written, and 4097 other ones", id="longer"),
         pytest.param({"kept": lambda body: b""}, "4096 bytes were written, and 0 other ones", id="empty"),
         pytest.param({"kept": lambda body: body[::-1]}, "4096 bytes were written, and 4096 other ones", id="others"),
-        pytest.param({"ranges": False}, "a part of a file", id="no ranges"),
+        pytest.param({"ranges": False}, "a part of 2048 bytes was asked for, and 4096 bytes", id="no ranges"),
     ],
 )
 def test_a_server_that_returns_other_bytes_is_refused_at_start(

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.s3_server import environment, new_bucket, node_s3_server
+from workers.errors import StoreRefused
 from workers.store.base import Store, is_name, is_private, may_read
 from workers.store.open import open_store
 
+NODE = "on-s3rver"
 
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+
+@pytest.fixture(scope="session")
+def node_s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with node_s3_server(tmp_path_factory.mktemp("s3rver")) as url:
+        yield url
+
+
+@pytest.fixture(params=["folder", "s3", pytest.param("s3 by Node.js", marks=pytest.mark.slow)])
+def location(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where an empty store is."""
     if request.param == "folder":
-        return open_store(str(tmp_path / "store"))
-    return open_store(f"s3://{request.getfixturevalue('bucket')}/pictures")
+        return str(tmp_path / "store")
+    if request.param == "s3":
+        return f"s3://{request.getfixturevalue('bucket')}/pictures"
+    key = {"AWS_ACCESS_KEY_ID": "S3RVER", "AWS_SECRET_ACCESS_KEY": "S3RVER"}  # the only one that it knows
+    for name, value in {**environment(request.getfixturevalue("node_s3_url")), **key}.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{new_bucket()}/{NODE}"
+
+
+@pytest.fixture
+def store(location: str) -> Store:
+    return open_store(location)
 
 
 def test_a_file_that_was_put_is_found(store: Store) -> None:
@@ -51,11 +73,15 @@ def test_names_are_unguessable_and_hold_the_expiry(store: Store) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 1000, 1_000_000])
-def test_ranges(store: Store, size: int) -> None:
+def test_ranges(store: Store, size: int, location: str) -> None:
     data = bytes(index % 251 for index in range(size))
     found = store.find(store.put(data, "jpg", ttl_s=60))
     assert found is not None
     for start, length in {(0, size), (0, 1), (size - 1, 1), (size // 3, size - size // 3)}:
+        if (start, length) == (0, 1) < (0, size) and NODE in location:  # it sends the whole object
+            with pytest.raises(StoreRefused, match=f"a part of 1 bytes was asked for, and {size} bytes"):
+                store.open(found, start, length)
+            continue
         chunks = store.open(found, start, length)
         assert chunks is not None
         assert b"".join(chunks) == data[start : start + length]
@@ -95,10 +121,8 @@ def test_a_deleted_file_is_gone(store: Store) -> None:
     assert store.find(name) is store.read(name) is None
 
 
-def test_two_processes_see_the_same_files(store: Store, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    by_s3 = request.node.callspec.params["store"] == "s3"
-    other = open_store(f"s3://{request.getfixturevalue('bucket')}/pictures" if by_s3 else str(tmp_path / "store"))
-    assert other.read(store.put(b"picture", "png", ttl_s=60)) == b"picture"
+def test_two_processes_see_the_same_files(store: Store, location: str) -> None:
+    assert open_store(location).read(store.put(b"picture", "png", ttl_s=60)) == b"picture"
 
 
 def test_a_usable_store_passes_its_check_and_stays_empty(store: Store) -> None:
