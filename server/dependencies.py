@@ -65,14 +65,14 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
     records = Records(redis, settings.result_ttl_s, settings.request_ttl_s)
     keys = Keys(redis)
     registry = WorkerRegistry(redis, settings.heartbeat_ttl_s)
-    store = open_store(settings.store_location, SharedClock(records.now))
+    location, endpoint = settings.store_location, settings.presigned_endpoint
+    store = open_store(location, SharedClock(records.now))
     fetcher = Fetcher(
         settings.fetch_allow_cidrs,
         settings.offline,
         ca_file=settings.fetch_ca_file,
         user_agent=settings.fetch_user_agent,
     )
-    endpoint = settings.presigned_endpoint
     images = ImageLoader(store, fetcher, FetchSlots(settings.fetches_per_key))
     quota = UploadQuota(redis, settings.upload_quota_mb * 1024**2)
     return Gateway(
@@ -87,7 +87,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         uploads=Uploads(images, store, quota, settings.request_ttl_s),
         requests=Requests(settings, records, registry, store, images),
         readiness_threads=CapacityLimiter(_READINESS_THREADS),
-        presigned=open_presigned(settings.store_location, endpoint) if endpoint else None,
+        presigned=open_presigned(location, endpoint) if endpoint else None,
     )
 
 

@@ -17,7 +17,7 @@ from tests.authority import environment_for_the_network
 
 _KEPT = Path(__file__).parents[1] / "var" / "test"
 _NPMRC = Path(__file__).with_name("npmrc")
-_NPM = ("npm", "ci", "--silent", "--userconfig", str(_NPMRC))
+_NPM = ("npm", "ci", "--silent")
 _PIP = (
     *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "0"),
     *("--no-compile", "--no-deps", "--require-hashes", "--upgrade", "--target", "python", "-r", "requirements.txt"),
@@ -51,6 +51,7 @@ def _installed(locks: Path) -> tuple[Path, str]:
             return folder, "npm is not installed"
         for file in files:
             shutil.copy(file, folder)
+        shutil.copy(_NPMRC, folder / ".npmrc")
         commands: list[Sequence[str]] = [_NPM, *([_PIP] if (folder / "requirements.txt").exists() else [])]
         for command in commands:
             try:
@@ -63,8 +64,8 @@ def _installed(locks: Path) -> tuple[Path, str]:
                     timeout=_INSTALL_S,
                 )
             except subprocess.TimeoutExpired:
-                return folder, f"{' '.join(command[:4])}: not done within {_INSTALL_S} s"
+                return folder, f"{' '.join(command[:3])}: not done within {_INSTALL_S} s"
             if result.returncode:
-                return folder, f"{' '.join(command[:4])}: {(result.stderr or result.stdout).strip()[-200:]}"
+                return folder, f"{' '.join(command[:3])}: {(result.stderr or result.stdout).strip()[-200:]}"
         (folder / "installed").touch()
     return folder, ""

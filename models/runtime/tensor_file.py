@@ -180,7 +180,7 @@ class _Piece:
 
 
 def _batches(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
-    """Pieces that a thread takes at once: one, or small ones of about that size together."""
+    """What a thread takes at once: one large piece, or small ones that follow each other."""
     batch: list[_Piece] = []
     size = 0
     for piece in pieces:
