@@ -133,7 +133,8 @@ def test_images_and_versions_are_those_of_the_project() -> None:
 def test_the_own_redis_is_configured_as_that_of_compose() -> None:
     (container,) = one(render(), "StatefulSet")["spec"]["template"]["spec"]["containers"]
     assert container["command"][:2] == ["sh", "-c"]
-    assert container["command"][2].split() == SERVICES["redis"]["command"][2].replace("$$", "$").split()
+    of_compose = SERVICES["redis"]["command"][2].replace("$$(cat /run/secrets/redis_password)", "$REDISCLI_AUTH")
+    assert container["command"][2].split() == of_compose.split(), "but for where the password comes from"
 
 
 # --- Networks ---------------------------------------------------------------------------------------------------------
