@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from models.ic_light import conditioning, matting, networks, prompt, sampling, vae
 from models.ic_light.pipeline import IcLight
-from models.ic_light.sampling import Conditions, StepRange
+from models.ic_light.sampling import StepRange
 from models.imaging import resample
 from tests.parity.__main__ import main
 from tests.parity.iclight.golden_set import KEPT
@@ -39,12 +38,9 @@ def cond_first(latents: Tensor, cond_latents: Tensor) -> Tensor:
     return torch.cat((cond_latents, latents), dim=1)
 
 
-def unscaled(
-    model: IcLight, *given: Any, conditions: Callable[..., Conditions] = IcLight._encode_conditions
-) -> Conditions:
+def unscaled(model: IcLight, *given: Any, encode: Callable[..., Tensor] = IcLight._encode_conditions) -> Tensor:
     """Foreground latents as the encoder leaves them."""
-    right = conditions(model, *given)
-    return replace(right, cond_latents=right.cond_latents / model._networks.vae.config.scaling_factor)
+    return encode(model, *given) / model._networks.vae.config.scaling_factor
 
 
 def base_alone(base: Tensor, _offset: Tensor) -> Tensor:
