@@ -15,6 +15,8 @@ from models.imaging.picture_file import PictureFile
 
 MAX_SCANS: Final = 100
 """Of one file: progressive encoders write about ten, and each costs a pass over the whole picture."""
+MAX_MARKERS: Final = 10_000
+"""Of one file outside of compressed data: profiles and metadata in segments of 64 kB make a few hundred at most."""
 _SOI: Final = b"\xff\xd8"
 _EOI: Final = 0xD9
 _SOS: Final = 0xDA
@@ -24,9 +26,12 @@ _STANDALONE: Final = (0x01, *range(0xD0, 0xD8))
 """Markers without a length: TEM and RST0 to RST7."""
 _FRAMES: Final = tuple(marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC))
 _PROGRESSIVE: Final = (0xC2, 0xC6, 0xCA, 0xCE)
-_MARKER: Final = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
-_MARKER_IN_SCAN: Final = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
-"""Compressed data hold FF only before 00 and as restart markers."""
+_MARKER: Final = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
+_MARKER_IN_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+"""Compressed data hold FF only before 00 and as restart markers. Both patterns begin at the last of several FF: one
+that took them all would be tried at each of them."""
+_STEP: Final = 1 << 16
+"""Bytes searched at a time, between which other threads get their turn."""
 _JFIF: Final = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
 _ADOBE_SIZE: Final = 12
 _EXIF: Final = b"Exif\x00\x00"
@@ -35,7 +40,7 @@ _PROFILE: Final = b"ICC_PROFILE\x00"
 
 
 def parse(data: bytes) -> PictureFile:
-    """Parse a JPEG file once; raises `UnreadableImage` if it has more than `MAX_SCANS` scans.
+    """Parse a JPEG file once; raises `UnreadableImage` if it has more than `MAX_SCANS` scans or `MAX_MARKERS` markers.
 
     A file without the end marker, or with a segment cut short, keeps what is there: its decoder will refuse it.
     """
@@ -65,8 +70,11 @@ def parse(data: bytes) -> PictureFile:
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     """Marker, whole segment (a scan with its compressed data) and body of all segments up to the end marker."""
-    at = len(_SOI)
+    at, markers = len(_SOI), 0
     while found := _MARKER.search(data, at):
+        markers += 1
+        if markers > MAX_MARKERS:
+            raise UnreadableImage(f"The JPEG file has more than {MAX_MARKERS} markers.")
         marker, start, at = found[1][0], found.end() - 2, found.end()
         if marker == _EOI:
             yield marker, data[start:at], b""
@@ -76,10 +84,17 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         length = int.from_bytes(data[at : at + 2], "big")
         body, end = data[at + 2 : at + length], at + max(length, 2)
         if marker == _SOS:
-            following = _MARKER_IN_SCAN.search(data, end)
-            end = following.start() if following else len(data)
+            end = _end_of_scan(data, end)
         yield marker, data[start:end], body
         at = end
+
+
+def _end_of_scan(data: bytes, at: int) -> int:
+    """Where the compressed data from `at` on end: at the next marker, or with the file."""
+    for first in range(at, len(data), _STEP):
+        if found := _MARKER_IN_SCAN.search(data, first, first + _STEP + 1):
+            return at + len(data[at : found.start()].rstrip(b"\xff"))  # fill bytes are no part of them
+    return len(data)
 
 
 def _colour_transform(marker: int, body: bytes, segment: bytes) -> bytes:
