@@ -12,7 +12,7 @@ HELD = {
     key: functions for key, functions in combinations(TABLE).items() if key[0] == "reduced" or key[1] in ("t4", "h200")
 }
 """What the table has, by network, target and model; of the full networks, 5 minutes each, the oldest and the newest
-target. `python -m tests.lowering --network full` compares all."""
+target. `python -m tests.lowering --network full --only predict_noise:capture` compares the UNets for all."""
 
 
 @pytest.mark.slow
