@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response, StreamingResponse
@@ -18,6 +18,8 @@ from workers.store.base import Store, StoredFile
 
 router = APIRouter(tags=["files"], dependencies=[Depends(may_download)])
 _Text = Annotated[str | None, Header()]
+_ACCEL_REDIRECT: Final = "X-Accel-Redirect"
+"""Header by which a proxy is told to send a file itself, if it has asked for that by `X-Sendfile-Type`."""
 
 
 @router.get(
@@ -34,6 +36,7 @@ def get_file(
     wanted: Annotated[str | None, Header(alias="range")] = None,
     if_range: _Text = None,
     if_none_match: _Text = None,
+    x_sendfile_type: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """Download a picture, whole or in parts. It is gone an hour after its request has ended.
 
@@ -52,6 +55,9 @@ def get_file(
     media_type = FILE_MEDIA_TYPES[found.extension]
     is_head = method_of(request) == "HEAD"  # Range applies to GET only (RFC 9110 section 14.2)
     part = parse_range(wanted, found.size) if if_range in (None, headers["ETag"]) and not is_head else None
+    path = store.path_of(found)
+    if x_sendfile_type == _ACCEL_REDIRECT and path is not None:
+        return Response(None, 200, {**headers, _ACCEL_REDIRECT: f"/{path}"}, media_type)
     if part is None:
         whole = Part(0, found.size)
         headers |= {"Content-Length": str(found.size)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,20 +9,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.conftest import REPOSITORY
 from tests.faults.behaviour import Behaviour
 from tests.faults.processes.cluster import Cluster, cluster
 from tests.faults.processes.members import Member
+from tests.faults.processes.other_version import MORE_FIELDS, other_version
 from tests.faults.processes.waiting import until
 from tests.live_server import free_port
 
 OURS, THEIRS = 0, 1
 """The gateways, by number."""
-MORE_FIELDS = {
-    "'version', RECORD_VERSION": "'version', RECORD_VERSION, 'shade', 'blue'",
-    '    fallback: str = ""\n': '    fallback: str = ""\n    shade: str = "blue"\n',
-    "    width: int\n    height: int\n": "    width: int\n    height: int\n    shade: str = 'blue'\n",
-}
 NEWER_RECORDS = {
     "RECORD_VERSION: Final = 1": "RECORD_VERSION: Final = 2",
     "frozenset({1})": "frozenset({1, 2})",
@@ -42,17 +36,9 @@ class Other:
 @contextmanager
 def beside(made: Cluster, changes: Mapping[str, str]) -> Iterator[Other]:
     """A gateway of another version, started, and a worker that is not; `changes` are of texts of `workers/state`."""
-    source = made.folder / "other"
-    for package in ("server", "workers", "models", "tests/faults"):
-        shutil.copytree(REPOSITORY / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    files = [path for path in (source / "workers" / "state").rglob("*.*") if path.suffix in (".py", ".lua")]
-    for before, after in changes.items():
-        (path,) = [path for path in files if before in path.read_text()]
-        path.write_text(path.read_text().replace(before, after))
     port = str(free_port())
-    # -P: the folder in which it is started comes not before PYTHONPATH.
-    run = (sys.executable, "-P", "-m")
-    environment = {**made.environment, "PYTHONPATH": str(source), "FACELIGHT_PORT": port}
+    environment = made.environment | other_version(made.folder / "other", changes) | {"FACELIGHT_PORT": port}
+    run = (sys.executable, "-m")
     gateway = Member("their-gateway", (*run, "server"), environment, made.folder)
     worker = Member("their-worker", (*run, "tests.faults.processes.fake_worker"), environment, made.folder)
     made.caller.urls.append(f"http://127.0.0.1:{port}")

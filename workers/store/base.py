@@ -123,6 +123,10 @@ class Store(ABC):
         file.
         """
 
+    def path_of(self, found: StoredFile) -> str | None:  # noqa: ARG002 - for subclasses
+        """Path below the store's folder, for a proxy that reads it, too; None for a store without a folder."""
+        return None
+
     def delete(self, name: str) -> None:
         """Delete a file. Never fails: a file that cannot be deleted expires all the same."""
         if not is_name(name):

@@ -35,6 +35,10 @@ class FolderStore(Store):
                 return None
         return _chunks(file, start, length)
 
+    def path_of(self, found: StoredFile) -> str:
+        """See `Store.path_of`."""
+        return f"{found.name[:2]}/{found.name}"
+
     def purge_expired(self) -> int:
         """See `Store.purge_expired`."""
         with _map_errors():

@@ -15,11 +15,27 @@ from tests.faults.matrix import (
     leaving,
     outage,
     slow,
+    versions,
     weights,
     workers,
 )
 
-MODULES = (workers, garbage, device, outage, failover, disk, door, leaving, clocks, borrowed, slow, crowd, weights)
+MODULES = (
+    workers,
+    garbage,
+    device,
+    outage,
+    failover,
+    disk,
+    door,
+    versions,
+    leaving,
+    clocks,
+    borrowed,
+    slow,
+    crowd,
+    weights,
+)
 
 _ALL = [fault for module in MODULES for fault in module.FAULTS]
 

@@ -59,6 +59,24 @@ def test_head(client: Client, name: str) -> None:
     assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", str(len(PNG)))
 
 
+def test_a_proxy_that_asks_for_it_is_told_the_path(client: Client, settings: GatewaySettings, name: str) -> None:
+    asked = {"X-Sendfile-Type": "X-Accel-Redirect"}
+    for headers in (asked, {**asked, "Range": "bytes=1-2"}, {**asked, "If-Range": '"other"'}):
+        answer = client.get(f"/files/{name}", headers=headers)
+        assert answer.status_code == (206 if "s3" in settings.store_location and "Range" in headers else 200)
+        assert answer.headers["etag"] == f'"{name.partition(".")[0]}"'
+        assert answer.headers["content-type"] == "image/png"
+        if settings.store_location.startswith("s3://"):
+            assert "x-accel-redirect" not in answer.headers and answer.content
+        else:
+            assert answer.content == b""
+            path = Path(settings.store_location, answer.headers["x-accel-redirect"].removeprefix("/"))
+            assert path.read_bytes() == PNG
+    assert client.get("/files/none.png", headers=asked).status_code == 404
+    assert client.get(f"/files/{name}", headers={**asked, "Range": "bytes=99999-"}).status_code == 416
+    assert "x-accel-redirect" not in client.get(f"/files/{name}", headers={"X-Sendfile-Type": "X-Sendfile"}).headers
+
+
 def test_not_modified(client: Client, name: str) -> None:
     etag = client.get(f"/files/{name}").headers["etag"]
     for tag in (etag, f"W/{etag}", "*", f'"other", {etag}'):
