@@ -72,8 +72,8 @@ IMAGE := echo 'setuptools>=77' | $(COMPILE) pyproject.toml - --constraint requir
 
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	$(COMPILE) pyproject.toml --all-extras --output-file requirements.lock
-	$(IMAGE) --output-file deploy/gateway.lock
-	$(IMAGE) --extra worker --output-file deploy/worker.lock
+	$(IMAGE) --extra otel --output-file deploy/gateway.lock
+	$(IMAGE) --extra otel --extra worker --output-file deploy/worker.lock
 
 clean: ## remove everything the project wrote
 	rm -rf $(VENV) var out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,11 @@ Outcome = Pixels | NonFiniteResult
 """Images of one request, or why it has none; other requests of the batch are not affected."""
 ExecutionMode = Literal["eager", "compiled", "captured"]
 """How networks are executed: operator by operator, as compiled graphs, or as CUDA graphs (compiled where possible)."""
+
+
+STAGES: Final = ("checkpoint", "text", "encode", "denoise", "decode")
+"""Stages of a run: a checkpoint is activated, prompts are encoded, pictures are encoded (matting, identity and VAE),
+latents are denoised, decoded and copied to the host."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ class Pipeline(ABC, Generic[Params, Prepared]):
     def execution(self) -> ExecutionReport:
         """How the networks are executed once `warm_up` has returned."""
         return ExecutionReport()
+
+    @property
+    def stage_seconds(self) -> Mapping[str, float]:
+        """Seconds of the last `run` by stage, a subset of `STAGES`; for the thread that called it. By default none."""
+        return {}
 
     def finish(self, params: Params, pixels: Pixels) -> list[bytes]:
         """Encode every image in the format and quality of `params`, in the order of `pixels`."""

@@ -88,6 +88,7 @@ _HEADERS: Final[dict[int, dict[str, str]]] = {
 _PICTURE_HEADERS: Final = {
     "X-Request-Id": "Id of the request.",
     "X-generation-time": "Seconds the worker computed.",
+    "X-Facelight-Timings": "Extension: the same by stage, as a JSON object.",
     "x-seed-value": "Seed that was used.",
     "X-output-metadata": "JSON object with height and width in px and samples, the number of pictures.",
     "X-remaining-credits": "Balance of the key.",

@@ -87,6 +87,7 @@ def result_headers(record: Record, credits_left: float) -> dict[str, str]:
     return {
         "X-Request-Id": record.request_id,
         "X-generation-time": f"{record.inference_time or 0.0:.6f}",
+        "X-Facelight-Timings": json.dumps(_stages(record)),
         "x-seed-value": str(record.params["seed"]),
         "X-output-metadata": json.dumps(metadata),
         "X-remaining-credits": str(credits_left),
@@ -107,7 +108,12 @@ def _times(record: Record) -> Metrics:
         "inference_time": round(record.inference_time or 0.0, 6),
         "queue_time": round(record.queue_time or 0.0, 6),
         "total_time": round(record.total_time or 0.0, 6),
+        "stages": _stages(record),
     }
+
+
+def _stages(record: Record) -> dict[str, float]:
+    return {stage: round(seconds, 6) for stage, seconds in record.stages.items()}
 
 
 def _billed(record: Record, credits_left: float) -> Metrics:

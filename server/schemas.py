@@ -25,11 +25,15 @@ class ErrorResponse(TypedDict):
 
 
 class Metrics(TypedDict, total=False):
-    """Seconds and credits; empty while a request is queued or processing, without credits when it has failed."""
+    """Seconds and credits; empty while a request is queued or processing, without credits when it has failed.
+
+    `stages` is an extension: seconds of computing by stage.
+    """
 
     inference_time: float
     queue_time: float
     total_time: float
+    stages: dict[str, float]
     cost: float
     remaining_credits: float
 

@@ -39,10 +39,11 @@ from models.outcomes import non_finite, outcomes
 from models.pipeline import ExecutionReport, OnStep, Outcome, Pipeline
 from models.runtime.precision import accumulate_in_half, serving_precision
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
+from models.runtime.stage_clock import StageClock
 from models.weights.installed import WeightSet
 
 _DEFAULT_OPTIONS: Final = Options()
-_STAGES: Final = (
+_FINITE_STAGES: Final = (
     "the subject's alpha",
     "the latents of the first pass",
     "the decoded picture of the first pass",
@@ -115,6 +116,7 @@ class IcLight(Pipeline[Params, Prepared]):
         self._encode_text = Runner(prompt.final_states, replace(execution, compiler=None))
         self._networks = networks
         self._is_eager = execution == EAGER
+        self._clock = StageClock(networks.device)
         self._texts: LRUCache[Tensor] = LRUCache(_TEXT_CACHE_SIZE)
         self._noise_source = torch.device("cpu") if options.cpu_noise else networks.device
 
@@ -176,11 +178,17 @@ class IcLight(Pipeline[Params, Prepared]):
         """How the UNet is executed, and what of the UNet, the VAE and the text encoder is slower than was chosen."""
         return execution_report(self._predict, self._encode, self._decode, self._encode_text)
 
+    @property
+    def stage_seconds(self) -> dict[str, float]:
+        """See `Pipeline.stage_seconds`."""
+        return self._clock.seconds
+
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
         """Matting and text encoding, pass 1, enlargement, pass 2 (section 0)."""
-        networks, (first, second) = self._networks, batch[0].step_ranges
+        networks, clock, (first, second) = self._networks, self._clock, batch[0].step_ranges
         total = first.evaluations + second.evaluations
+        clock.start("encode")
         inputs = self._prepare_batch(batch, _counter(throttled(on_step, networks.device), total))
 
         # Pass 1 (section 9): from noise, or image to image from the light gradient.
@@ -189,20 +197,27 @@ class IcLight(Pipeline[Params, Prepared]):
         conditions = Conditions(cond_latents, positive, negative, inputs.guidance)
         gradients = [request.gradient for request in batch if request.gradient is not None]
         start = expand(torch.split(self._encode_images(gradients), 1), inputs.counts) if gradients else None
+        clock.enter("denoise")
         latents = self._denoise(first, start, conditions, inputs)
+        clock.enter("decode")
         lowres = vae.decode(self._decode, networks.vae, latents)
 
         # Enlargement (section 10). The foreground is cropped again at the new size, not stretched as the image is: the
         # two may differ by up to 32 px per side.
+        clock.enter("encode")
         enlarged = [resample(image, *batch[0].sizes[1]) for image in lowres.pictures]
         conditions = replace(conditions, cond_latents=self._encode_conditions(inputs, 1).to(positive.dtype))
 
         # Pass 2 (section 11): image to image from the enlarged result.
-        latents = self._denoise(second, self._encode_images(enlarged), conditions, inputs)
+        start = self._encode_images(enlarged)
+        clock.enter("denoise")
+        latents = self._denoise(second, start, conditions, inputs)
+        clock.enter("decode")
         highres = vae.decode(self._decode, networks.vae, latents)
 
         non_finite_stages = torch.cat((inputs.non_finite, lowres.non_finite, highres.non_finite), 1)
-        results = outcomes(highres.pictures, non_finite_stages, _STAGES, inputs.counts)
+        results = outcomes(highres.pictures, non_finite_stages, _FINITE_STAGES, inputs.counts)
+        clock.stop()
         if any(isinstance(result, NonFiniteResult) for result in results):
             self._texts.clear()  # a transient device fault must not stay in a cached embedding
         return results
@@ -219,7 +234,9 @@ class IcLight(Pipeline[Params, Prepared]):
             layers = [subjects] if request.backgrounds is None else [subjects, list(request.backgrounds)]
             cond_images.append(list(zip(*layers, strict=True)))
             faults.append(non_finite(alpha[None]))
+            self._clock.enter("text")
             texts.append(prompt.pair(self._embed(request.positive), self._embed(request.negative)))
+            self._clock.enter("encode")
             streams.append(Noise(request.params.seed, request.params.number_of_images, device, self._noise_source))
         counts = [request.params.number_of_images for request in requests]
         return Batch(

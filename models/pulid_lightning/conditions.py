@@ -32,6 +32,7 @@ from models.pulid_lightning.text_encoder import (
 )
 from models.runtime.projections import repeat
 from models.runtime.runner import EAGER, Execution, Runner
+from models.runtime.stage_clock import StageClock
 from models.runtime.unet import added_embedding, cross_attentions, rows_of_pictures, text_contexts
 
 FACE_CACHE_SIZE: Final = 64
@@ -80,12 +81,17 @@ class Conditioner:
         projections: Mapping[int, Projection],
         body_weighting: BodyWeighting,
         device: torch.device,
+        clock: StageClock,
         execution: Execution = EAGER,
     ) -> None:
-        """`projections` of the adapter, for any checkpoint's `unet`. Raises `WeightsError` if they do not match."""
+        """`projections` of the adapter, for any checkpoint's `unet`; `clock` is told the stages.
+
+        Raises `WeightsError` if the projections do not match.
+        """
         # Not compiled: in a graph their launches are free, and compiling 44 layers takes minutes.
         self.encode: Final = Runner(penultimate_states, replace(execution, compiler=None))
         self._extractor, self._body_weighting, self._device = extractor, body_weighting, device
+        self._clock = clock
         self._projections = [projections[layer] for layer in layer_numbers(unet, projections)]
         self._identities: LRUCache[Identity] = LRUCache(FACE_CACHE_SIZE)
         self._texts: LRUCache[TextEmbeddings] = LRUCache(_PROMPT_CACHE_SIZE)
@@ -93,13 +99,16 @@ class Conditioner:
     def __call__(self, batch: Sequence[Prepared], checkpoint: Checkpoint) -> Conditions:
         """Conditions of requests that agree in checkpoint, size and face style."""
         unet, params = checkpoint.unet, batch[0].params
+        self._clock.enter("text")
         prompts = [self._embed(checkpoint, params.checkpoint_model, tokens) for tokens in _branches(batch)]
         text, bias = stack_prompts(prompts)
         rows = rows_of_pictures([request.params.number_of_images for request in batch] * 2, self._device)
         sizes = time_ids(params.output_size, len(prompts), self._device)
         added = repeat(added_embedding(unet, text.pooled, sizes), rows)
+        text_rows = text_contexts(unet, text.tokens, bias, rows)
+        self._clock.enter("encode")
         contexts = identity_contexts(
-            text_contexts(unet, text.tokens, bias, rows),
+            text_rows,
             [self._identify(request) for request in batch],
             self._projections,
             [layer.heads for layer in cross_attentions(unet)],

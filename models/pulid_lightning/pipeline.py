@@ -36,6 +36,7 @@ from models.runtime.load import load_part
 from models.runtime.precision import accumulate_in_half, identity_precision, serving_precision
 from models.runtime.projections import weights_for_device
 from models.runtime.runner import EAGER, Execution, Runner, execution_for, execution_report, throttled
+from models.runtime.stage_clock import StageClock
 from models.runtime.state_dicts import read_state_dict, size_in
 from models.weights.file_errors import file_errors
 from models.weights.installed import WeightSet
@@ -44,7 +45,7 @@ Part = TypeVar("Part")
 
 _ALWAYS_NEGATIVE: Final = "nsfw, nude, "
 _DEFAULT_OPTIONS: Final = Options()
-_STAGES: Final = ("the latents", "the decoded picture")
+_FINITE_STAGES: Final = ("the latents", "the decoded picture")
 
 
 class PulidLightning(Pipeline[Params, Prepared]):
@@ -65,7 +66,10 @@ class PulidLightning(Pipeline[Params, Prepared]):
         self._face_finder, self._tokenizers = faces, tokenizers
         self._checkpoints, self._device = checkpoints, device
         self._faces: LRUCache[FoundFace] = LRUCache(FACE_CACHE_SIZE)
-        self._conditions = Conditioner(extractor, checkpoints.unets[0], projections, body_weighting, device, execution)
+        self._clock = StageClock(device)
+        self._conditions = Conditioner(
+            extractor, checkpoints.unets[0], projections, body_weighting, device, self._clock, execution
+        )
         self._predict, self._decode = Runner(predict_noise, execution), Runner(decode_picture, execution)
         self._is_eager = execution == EAGER
 
@@ -115,9 +119,15 @@ class PulidLightning(Pipeline[Params, Prepared]):
         runners = self._predict, self._decode, self._conditions.encode
         return execution_report(*runners, fallbacks=self._face_finder.fallbacks)
 
+    @property
+    def stage_seconds(self) -> dict[str, float]:
+        """See `Pipeline.stage_seconds`."""
+        return self._clock.seconds
+
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:
         """Activate the checkpoint, compute conditions, sample, decode; 7 UNet evaluations for the whole batch."""
+        self._clock.start("checkpoint")
         checkpoint = self._checkpoints.activate(batch[0].params.checkpoint_model)
 
         # ID tokens, text embeddings and size conditions (sections 3 to 6).
@@ -128,12 +138,15 @@ class PulidLightning(Pipeline[Params, Prepared]):
         noise = PrecomputedNoise(
             SIGMA_STEPS, lambda: torch.cat([request.noise.result() for request in batch], 1).to(self._device)
         )
+        self._clock.enter("denoise")
         denoise = denoiser(self._predict, checkpoint.unet, conditions)
         latents = sample(denoise, start, SIGMAS, noise, throttled(on_step, self._device))
 
         # Decoding (section 8).
+        self._clock.enter("decode")
         decoded = decode_latents(self._decode, checkpoint.vae, latents)
-        results = outcomes(*decoded, _STAGES, [request.params.number_of_images for request in batch])
+        results = outcomes(*decoded, _FINITE_STAGES, [request.params.number_of_images for request in batch])
+        self._clock.stop()
         if any(isinstance(result, NonFiniteResult) for result in results):
             self._conditions.clear_caches()  # a transient device fault must not stay in a cached embedding
         return results

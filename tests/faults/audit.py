@@ -11,8 +11,11 @@ from tests.faults.processes.caller import Caller, colour_of
 from tests.faults.processes.redis_member import RedisMember
 from tests.faults.runs import RunLog
 
-LASTING = re.compile(r"facelight:(key:.+|key-digests|open|workers)|rq:(queues|workers|(workers|wip|failed):[a-z-]+)")
-"""The keys that may stay without an expiry: issued API keys, and a few of fixed names whose members come and go."""
+LASTING = re.compile(
+    r"facelight:(key:.+|key-digests|open|workers|counts)|rq:(queues|workers|(workers|wip|failed):[a-z-]+)"
+)
+"""The keys that may stay without an expiry: issued API keys, a few of fixed names whose members come and go, and how
+many requests have ended by reason."""
 
 
 def audit(redis: RedisMember, caller: Caller, runs: RunLog | None) -> list[str]:

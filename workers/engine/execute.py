@@ -107,6 +107,8 @@ class ExecuteStage:
             on_step = StepCallback(batch, deadline, self.time_budget.timeout_s, on_nearly_done)
             on_step.check()
             outcomes = batch[0].pipeline.run([request.prepared for request in batch], on_step)
+            for request in batch:
+                request.progress.stages |= batch[0].pipeline.stage_seconds
         outputs = []
         for request, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, NonFiniteResult):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from redis.exceptions import RedisError
 
@@ -14,12 +15,18 @@ from workers.engine.progress import Progress, Reporter
 from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
 from workers.logs import request_context
 from workers.state.connection import retry_until_available
-from workers.state.record import Output, Record, Result
+from workers.state.record import FailureReason, Output, Record, Result
 from workers.state.records import Records
 from workers.state.scripts import CANCELLED
 from workers.store.base import Store
 
 _log = logging.getLogger(__name__)
+_TOLD: Final = {
+    InputRefused: FailureReason.INPUT,
+    DeadlineExceeded: FailureReason.DEADLINE,
+    Cancelled: FailureReason.CANCELLED,
+}
+"""Errors whose own words are for the caller."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,10 @@ class Completion:
         if is_broken_device(error):
             raise DeviceBroken(str(error)) from error
         with request_context(progress.request_id):
-            record, message = progress.record, _message(error)
+            record, (reason, message) = progress.record, _explain(error)
             _log.info("failed: %s", message)
-            for failed in self._settle([progress], lambda: [self.records.fail(record, message, progress.compute_s)]):
+            ending = record, message, progress.compute_s, reason, progress.stages
+            for failed in self._settle([progress], lambda: [self.records.fail(*ending)]):
                 self.clean_up(record, failed)
 
     def is_cancelled(self, progress: Progress) -> bool:
@@ -90,17 +98,18 @@ class Completion:
         return record is None or record.status.is_final
 
 
-def _message(error: Exception) -> str:
-    """The error for the caller; details go to the log only."""
-    if isinstance(error, (InputRefused, DeadlineExceeded, Cancelled)):
-        return str(error)
+def _explain(error: Exception) -> tuple[FailureReason, str]:
+    """The reason that is counted, and the words for the caller; details go to the log only."""
+    for kind, reason in _TOLD.items():
+        if isinstance(error, kind):
+            return reason, str(error)
     if isinstance(error, StoreUnavailable):
         _log.error("the result store is unavailable: %s", error)
-        return "The result store cannot be used. Try again later."
+        return FailureReason.STORE, "The result store cannot be used. Try again later."
     if isinstance(error, NonFiniteResult):
         _log.error("values are not finite; `facelight weights verify` finds damaged weight files")
-        return str(error)
+        return FailureReason.NON_FINITE, str(error)
     _log.error("an unexpected error", exc_info=error)
     if is_out_of_memory(error):
-        return "The GPU has not enough memory for this request."
-    return "The model failed on this request."
+        return FailureReason.DEVICE_MEMORY, "The GPU has not enough memory for this request."
+    return FailureReason.MODEL, "The model failed on this request."

@@ -83,7 +83,7 @@ class PrepareStage:
         for progress in tracked:
             with request_context(progress.request_id):
                 try:
-                    with self.time_budget.stage([progress]):
+                    with self.time_budget.stage([progress], "prepare"):
                         prepared.append(self._prepare_with_retry(progress))
                 except Exception as error:  # noqa: BLE001 - a defect in a model must not end the worker
                     self.completion.fail(progress, error)

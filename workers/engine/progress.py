@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from redis.exceptions import RedisError
 
 from workers.engine.watchdog import GRACE_S, Watchdog
-from workers.state.record import Record
+from workers.state.record import FailureReason, Record
 from workers.state.records import Records
 from workers.state.scripts import CANCELLED
 
@@ -38,6 +38,8 @@ class Progress:
     cancelled: bool = False
     compute_s: float = 0.0
     """Computing time of the stages that are over, in seconds."""
+    stages: dict[str, float] = field(default_factory=dict)
+    """The same by stage; see `Record.stages`."""
     stage_began: float | None = None
     """When the present stage began, by the monotonic clock; None between two stages."""
 
@@ -61,8 +63,10 @@ class TimeBudget:
     watchdog: Watchdog
 
     @contextmanager
-    def stage(self, requests: Sequence[Progress]) -> Iterator[float]:
+    def stage(self, requests: Sequence[Progress], name: str | None = None) -> Iterator[float]:
         """Add the block's time to the requests' computing time; yields the deadline, by the monotonic clock.
+
+        With a `name` it is added to that stage's, too; without, the block tells the stages itself.
 
         The watchdog ends the process if the block exceeds the deadline by `GRACE_S`.
         """
@@ -77,6 +81,8 @@ class TimeBudget:
             for request in requests:
                 request.stage_began = None
                 request.compute_s += time.monotonic() - began
+                if name is not None:
+                    request.stages[name] = request.stages.get(name, 0.0) + time.monotonic() - began
 
 
 class Reporter(threading.Thread):
@@ -128,6 +134,6 @@ class Reporter(threading.Thread):
         try:
             if not progress.cancelled and self._records.report(progress.record, progress.step, progress.total):
                 progress.cancelled = True
-                self._records.fail(progress.record, CANCELLED, progress.inference_time)
+                self._records.fail(progress.record, CANCELLED, progress.inference_time, FailureReason.CANCELLED)
         except RedisError as error:
             _log.debug("cannot report progress: %s", error, extra={"request_id": progress.request_id})

@@ -87,7 +87,7 @@ class PublishStage:
         image_format = request.params.output_format
         outputs: list[Output] = []
         try:
-            with self._time_budget.stage([progress]):
+            with self._time_budget.stage([progress], "publish"):
                 for file in request.pipeline.finish(request.params, output.pixels):
                     name = self._store.put(file, image_format, self._file_ttl_s)
                     outputs.append(Output(name, MEDIA_TYPES[image_format], len(file), width, height))
@@ -95,7 +95,7 @@ class PublishStage:
             self._completion.delete(stored.name for stored in outputs)
             self._completion.fail(progress, error)
             return None
-        return progress, Result(progress.record, tuple(outputs), progress.compute_s)
+        return progress, Result(progress.record, tuple(outputs), progress.compute_s, progress.stages)
 
     def _complete(self, stored: Sequence[_Stored]) -> None:
         results = [result for _, result in stored]

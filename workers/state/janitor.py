@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from models.catalog import MODELS
 from workers.errors import OtherVersion
-from workers.state.record import Record, Status
+from workers.state.record import FailureReason, Record, Status
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
 from workers.store.base import Store
@@ -75,7 +75,8 @@ class Janitor:
     def _requeue_or_fail(self, record: Record) -> None:
         if record.attempt >= self.max_attempts and not record.cancel_requested:
             _log.error("failed: its worker died in each of %d attempts", record.attempt, extra=_of(record.request_id))
-            self.records.fail(record, f"The worker died on this request, {record.attempt} times in a row.")
+            error = f"The worker died on this request, {record.attempt} times in a row."
+            self.records.fail(record, error, reason=FailureReason.WORKER_DIED)
         elif self.records.requeue(record):
             _log.warning("requeued: worker %s is presumed dead", record.worker, extra=_of(record.request_id))
         self._drop_images_if_ended(record.request_id)

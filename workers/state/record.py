@@ -30,6 +30,22 @@ class Status(StrEnum):
         return self in (Status.COMPLETED, Status.FAILED)
 
 
+class FailureReason(StrEnum):
+    """Why a request is FAILED, as it is counted; its caller is told in words."""
+
+    INPUT = "input"
+    CANCELLED = "cancelled"
+    OVERDUE = "overdue"
+    DEADLINE = "deadline"
+    WORKER_DIED = "worker_died"
+    DEVICE_MEMORY = "device_memory"
+    NON_FINITE = "non_finite"
+    STORE = "store"
+    RECORD = "record"
+    """The record was damaged, or of another version."""
+    MODEL = "model"
+
+
 @dataclass(frozen=True)
 class Output:
     """One picture of a result: its name in the store, media type, size in bytes and in px."""
@@ -61,6 +77,8 @@ class Record:
     started_at: float | None = None
     finished_at: float | None = None
     inference_time: float | None = None
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Computing time by stage, in seconds: `prepare`, `models.pipeline.STAGES`, `publish`."""
     step: int = 0
     """Denoise steps that were done at the last report, of `total`; both 0 before the first."""
     total: int = 0
@@ -89,11 +107,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Result:
-    """The outputs of a request that a worker completes, and their computing time in seconds."""
+    """The outputs of a request that a worker completes, and their computing time in seconds, also by stage."""
 
     record: Record
     outputs: tuple[Output, ...]
     inference_time: float
+    stages: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def json(self) -> str:
@@ -151,6 +170,7 @@ def parse_record(request_id: str, raw: Mapping[str, str]) -> Record:
         started_at=_seconds(raw, "started_at"),
         finished_at=_seconds(raw, "finished_at"),
         inference_time=_seconds(raw, "inference_time"),
+        stages=json.loads(raw.get("stages", "{}")),
         step=int(raw.get("step", 0)),
         total=int(raw.get("total", 0)),
         cancel_requested="cancel" in raw,

@@ -16,6 +16,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, Final
 
 from redis import Redis
@@ -27,6 +28,7 @@ from workers.state.keys import PREFIX as KEY_PREFIX
 from workers.state.record import (
     NO_LIMITS,
     Audit,
+    FailureReason,
     Idempotency,
     QueueKey,
     QueueLimits,
@@ -38,6 +40,7 @@ from workers.state.record import (
 from workers.state.scripts import OVERDUE, IdempotentScript, load_script
 
 _log = logging.getLogger(__name__)
+_NO_STAGES: Final[Mapping[str, float]] = MappingProxyType({})
 _OVERDUE_TTL_S: Final = 600
 """An unfinished record outlives the longest wait by so much, so that the janitor can end it with an error."""
 
@@ -155,9 +158,9 @@ class Records:
             return parse_record(request_id, raw)
         except (OtherVersion, ValueError, KeyError) as unreadable:
             _log.exception("the record cannot be read", extra={"request_id": request_id})
-            reason = str(unreadable) if isinstance(unreadable, OtherVersion) else "The request's record was damaged."
-            words = ["error", reason, "inference_time", "0"]
-            self._finish([[request_id, Status.PROCESSING, raw["attempt"], worker, Status.FAILED, *words]])
+            error = str(unreadable) if isinstance(unreadable, OtherVersion) else "The request's record was damaged."
+            expected = [request_id, Status.PROCESSING, raw["attempt"], worker]
+            self._finish([[*expected, Status.FAILED, FailureReason.RECORD, *_ending("error", error, 0.0, {})]])
             return None
 
     def report(self, record: Record, step: int, total: int) -> bool:
@@ -172,7 +175,13 @@ class Records:
         Returns for each whether it is COMPLETED: False if it was cancelled, or belongs to another attempt by now.
         """
         ended = self._finish(
-            _transition(one.record, _in_flight(one.record), Status.COMPLETED, "outputs", one.json, one.inference_time)
+            [
+                one.record.request_id,
+                *_in_flight(one.record),
+                Status.COMPLETED,
+                "",
+                *_ending("outputs", one.json, one.inference_time, one.stages),
+            ]
             for one in results
         )
         return [
@@ -180,13 +189,21 @@ class Records:
             for one, done in zip(results, ended, strict=True)
         ]
 
-    def fail(self, record: Record, error: str, inference_time: float = 0.0) -> bool:
+    def fail(
+        self,
+        record: Record,
+        error: str,
+        inference_time: float = 0.0,
+        reason: FailureReason = FailureReason.MODEL,
+        stages: Mapping[str, float] = _NO_STAGES,
+    ) -> bool:
         """To FAILED from the state, attempt and worker of `record`, with an error message for the caller.
 
         Its credits are refunded. False if the request is in another state or attempt by now.
         """
-        expected = [record.status, record.attempt, record.worker]
-        (ended,) = self._finish([_transition(record, expected, Status.FAILED, "error", error, inference_time)])
+        expected = [record.request_id, record.status, record.attempt, record.worker]
+        ending = _ending("error", error, inference_time, stages)
+        (ended,) = self._finish([[*expected, Status.FAILED, reason, *ending]])
         return ended or self._already_applied(record, Status.FAILED, error=error)
 
     def requeue(self, record: Record) -> bool:
@@ -258,11 +275,9 @@ def _queue_full(slug: str, limits: QueueLimits, *, of_owner: bool) -> QueueFull:
     return QueueFull(f"{limits.queue} requests are waiting for {slug} already.")
 
 
-def _transition(
-    record: Record, expected: list[Any], to: Status, field: str, value: str, inference_time: float
-) -> list[Any]:
-    """Arguments of `finish.lua` for one record."""
-    return [record.request_id, *expected, to, field, value, "inference_time", repr(inference_time)]
+def _ending(field: str, value: str, inference_time: float, stages: Mapping[str, float]) -> list[str]:
+    """The fields that `finish.lua` writes: outputs or error, and the computing time."""
+    return [field, value, "inference_time", repr(inference_time), "stages", json.dumps(stages)]
 
 
 def _in_flight(record: Record) -> list[Any]:

@@ -16,6 +16,7 @@ from models.pulid_lightning.checkpoints import Checkpoint
 from models.pulid_lightning.conditions import Conditioner
 from models.runtime.projections import lay_side_by_side
 from models.runtime.runner import EAGER, Execution
+from models.runtime.stage_clock import StageClock
 from models.runtime.tree import tree_leaves
 from models.runtime.unet import text_weights
 from tests.models.runtime.fake_capturer import FakeGraphCapturer
@@ -48,7 +49,7 @@ def checkpoint(parts: PulidParts) -> Checkpoint:
 
 
 def conditioner(parts: PulidParts, execution: Execution = EAGER) -> Conditioner:
-    return Conditioner(parts.extractor, parts.unet, parts.projections, "comfyui", CPU, execution)
+    return Conditioner(parts.extractor, parts.unet, parts.projections, "comfyui", CPU, StageClock(CPU), execution)
 
 
 def request(parts: PulidParts, prompt: str, negative_prompt: str = "blurred") -> Any:

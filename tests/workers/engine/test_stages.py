@@ -89,6 +89,19 @@ def test_pictures_are_in_the_store_when_the_record_says_completed(records: Recor
         assert 3590 < found.ttl_s < 3610
 
 
+def test_computing_time_is_told_by_stage(records: Records, store: Store) -> None:
+    class Timed(Painter):
+        stage_seconds = {"text": 0.25, "denoise": 1.5}
+
+    submitted(records, store)
+    serve(records, store, Timed())
+    record = records.get("r1")
+    assert record is not None
+    assert list(record.stages) == ["prepare", "text", "denoise", "publish"]
+    assert (record.stages["text"], record.stages["denoise"]) == (0.25, 1.5)
+    assert 0 < record.stages["prepare"] < 1 and 0 < record.stages["publish"] < 1
+
+
 def test_inputs_are_deleted_at_the_end(records: Records, store: Store) -> None:
     name = submitted(records, store)
     serve(records, store, Painter())

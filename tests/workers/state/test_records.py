@@ -16,7 +16,7 @@ from tests.workers.state.support import claim, complete, is_alive, unfinished
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.connection import is_outage
 from workers.state.keys import Keys
-from workers.state.record import Idempotency, Output, QueueLimits, Record, Status
+from workers.state.record import FailureReason, Idempotency, Output, QueueLimits, Record, Status
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, WorkerReport
 from workers.state.scripts import FINISHED_CHANNEL, new_call_id
@@ -109,6 +109,27 @@ def test_a_request_can_fail_while_queued_and_while_processing(records: Records) 
     failed = records.get("working")
     assert failed is not None
     assert (failed.status, failed.error, failed.inference_time) == (Status.FAILED, "no face", 0.5)
+
+
+def test_ends_are_counted_by_reason(records: Records, redis: Redis) -> None:
+    for request_id in ("done", "also-done"):
+        assert complete(records, started(records, request_id), OUTPUTS, 1.0)
+    record = started(records, "late")
+    for _ in range(2):  # the second changes nothing
+        records.fail(record, "too slow", reason=FailureReason.DEADLINE)
+    created(records, "unwanted")
+    records.cancel("unwanted")
+    stopped = started(records, "stopped")
+    records.cancel("stopped")
+    assert not complete(records, stopped, OUTPUTS, 1.0)
+    assert records.requeue(started(records, "orphan"))
+    assert redis.hgetall("facelight:counts") == {
+        b"ic-light:COMPLETED:": b"2",
+        b"ic-light:FAILED:deadline": b"1",
+        b"ic-light:FAILED:cancelled": b"2",
+        b"ic-light:requeued": b"1",
+    }
+    assert redis.ttl("facelight:counts") == -1
 
 
 @pytest.mark.parametrize("end", [Status.COMPLETED, Status.FAILED])

@@ -20,7 +20,7 @@ return once(function(start, count, open_ttl, finished_ttl, max_wait_s, overdue)
       local member = member_of(ticket, owner, id)
       local virtual_start = redis.call('ZSCORE', waiting_key(slug, variant), member)
       if now - created_at > tonumber(max_wait_s) then
-        repair(id, finish, id, 'FAILED', finished_ttl, 'error', overdue)
+        repair(id, finish, id, 'FAILED', 'overdue', finished_ttl, 'error', overdue)
       elseif not virtual_start then
         repair(id, requeue_front, slug, variant, owner, member, open_ttl)
       elseif not redis.call('ZSCORE', owner_queue_key(slug, variant, owner), member) then

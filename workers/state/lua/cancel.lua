@@ -8,7 +8,7 @@ local record = KEYS[1]
 local id, finished_ttl, open_ttl = unpack(ARGV)
 local status = redis.call('HGET', record, 'status')
 if status == 'QUEUED' then
-  finish(id, 'FAILED', finished_ttl, 'error', CANCELLED)
+  finish(id, 'FAILED', 'cancelled', finished_ttl, 'error', CANCELLED)
 elseif status == 'PROCESSING' then
   redis.call('EXPIRE', record, open_ttl)
   redis.call('HSET', record, 'cancel', 1)

@@ -1,4 +1,4 @@
--- What the steps of a request share. Their keys, all of them below `facelight:` and with an expiry:
+-- What the steps of a request share. Their keys, all of them below `facelight:`, and but for one with an expiry:
 --
 --   request:<id>                          hash    the record; see `workers.state.records`
 --   waiting:<slug>:<variant>              zset    the queue: requests that are QUEUED, by start tag
@@ -10,6 +10,8 @@
 --   tickets                               string  counts all requests
 --   idempotency:<owner>:<digest>          hash    the request that represents all calls with one Idempotency-Key
 --   version                               string  version of all these keys; see `workers.state.versions`
+--   counts                                hash    what has ended so far, <slug>:<state>:<reason> -> number, and
+--                                                 <slug>:requeued; without an expiry, for `workers.state.statistics`
 --
 -- Owners share a queue by start-time fair queueing (Goyal, Vin, Cheng 1996), every request having the length 1. Its
 -- start tag (`virtual_start`) is the greater of two: the queue's virtual time, which is the start tag of its head, and
@@ -31,7 +33,7 @@
 
 local CANCELLED, CHANNEL = '$CANCELLED', '$FINISHED_CHANNEL'
 local OPEN, RUNNING, TICKETS = 'facelight:open', 'facelight:running', 'facelight:tickets'
-local VERSION = 'facelight:version'
+local VERSION, COUNTS = 'facelight:version', 'facelight:counts'
 local QUEUE_VERSION, RECORD_VERSION = tonumber('$QUEUE_VERSION'), tonumber('$RECORD_VERSION')
 -- What RQ's tools show as the function of a wakeup's job; no worker imports it.
 local JOB = '["facelight.wakeup", null, [], {}]'
@@ -98,8 +100,9 @@ local function is_metered(owner)
   return (redis.call('HGET', account_key(owner), 'credits') or '') ~= ''
 end
 
--- To COMPLETED or FAILED: the record expires, leaves all lists, a failed request's credits are refunded.
-local function finish(id, state, ttl, ...)
+-- To COMPLETED or FAILED: the record expires, leaves all lists, a failed request's credits are refunded, and it is
+-- counted. `reason` is one of `FailureReason`, or '' for what is COMPLETED.
+local function finish(id, state, reason, ttl, ...)
   local key = record_key(id)
   redis.call('EXPIRE', key, ttl)
   local status, slug, variant, owner, ticket, cost =
@@ -111,5 +114,6 @@ local function finish(id, state, ttl, ...)
   if state == 'FAILED' and tonumber(cost or 0) > 0 and is_metered(owner) then
     redis.call('HINCRBYFLOAT', account_key(owner), 'credits', cost)
   end
+  redis.call('HINCRBY', COUNTS, (slug or '') .. ':' .. state .. ':' .. reason, 1)
   redis.call('PUBLISH', CHANNEL, id)
 end

@@ -2,28 +2,28 @@
 -- Ends requests as COMPLETED or FAILED; a cancelled one cannot become COMPLETED, it FAILED.
 --
 -- KEYS: records
--- ARGV: TTL of what is finished; then for each record: id, state, attempt and worker that it must have, new state, two
---       fields with their values
+-- ARGV: TTL of what is finished; then for each record: id, state, attempt and worker that it must have, new state,
+--       reason or '', three fields with their values
 -- Returns for each 1 if it has the new state by this step, else 0.
 
 local ttl = ARGV[1]
 
-local function finish_one(record, id, status, attempt, worker, state, ...)
+local function finish_one(record, id, status, attempt, worker, state, reason, ...)
   local is_status, is_attempt, is_worker, cancel = unpack(redis.call('HMGET', record, 'status', 'attempt', 'worker',
                                                                     'cancel'))
   if is_status == 'COMPLETED' or is_status == 'FAILED' then return 0 end
   if is_status ~= status or is_attempt ~= attempt or (is_worker or '') ~= worker then return 0 end
   if state == 'COMPLETED' and cancel then
-    finish(id, 'FAILED', ttl, 'error', CANCELLED)
+    finish(id, 'FAILED', 'cancelled', ttl, 'error', CANCELLED)
     return 0
   end
-  finish(id, state, ttl, ...)
+  finish(id, state, reason, ttl, ...)
   return 1
 end
 
 local finished = {}
 for number, record in ipairs(KEYS) do
-  local first = 2 + 9 * (number - 1)
-  table.insert(finished, finish_one(record, unpack(ARGV, first, first + 8)))
+  local first = 2 + 12 * (number - 1)
+  table.insert(finished, finish_one(record, unpack(ARGV, first, first + 11)))
 end
 return finished

@@ -11,7 +11,7 @@ return once(function(id, expected_status, expected_attempt, expected_worker, ope
     unpack(redis.call('HMGET', record, 'status', 'attempt', 'worker', 'cancel'))
   if status ~= expected_status or attempt ~= expected_attempt or (worker or '') ~= expected_worker then return 0 end
   if cancel then
-    finish(id, 'FAILED', finished_ttl, 'error', CANCELLED)
+    finish(id, 'FAILED', 'cancelled', finished_ttl, 'error', CANCELLED)
     return 0
   end
   redis.call('EXPIRE', record, open_ttl)
@@ -19,6 +19,7 @@ return once(function(id, expected_status, expected_attempt, expected_worker, ope
   redis.call('HDEL', record, 'step', 'total')
   redis.call('HDEL', RUNNING, id)
   local slug, variant, owner, ticket = unpack(redis.call('HMGET', record, 'slug', 'variant', 'owner', 'ticket'))
+  redis.call('HINCRBY', COUNTS, slug .. ':requeued', 1)
   requeue_front(slug, variant, owner, member_of(ticket, owner, id), open_ttl)
   return 1
 end)
