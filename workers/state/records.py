@@ -277,7 +277,7 @@ def _queue_full(slug: str, limits: QueueLimits, *, of_owner: bool) -> QueueFull:
 
 def _ending(field: str, value: str, inference_time: float, stages: Mapping[str, float]) -> list[str]:
     """The fields that `finish.lua` writes: outputs or error, and the computing time."""
-    return [field, value, "inference_time", repr(inference_time), "stages", json.dumps(stages)]
+    return [field, value, "inference_time", repr(inference_time), "stages", json.dumps(dict(stages))]
 
 
 def _in_flight(record: Record) -> list[Any]:

@@ -91,7 +91,9 @@ def test_pictures_are_in_the_store_when_the_record_says_completed(records: Recor
 
 def test_computing_time_is_told_by_stage(records: Records, store: Store) -> None:
     class Timed(Painter):
-        stage_seconds = {"text": 0.25, "denoise": 1.5}
+        @property
+        def stage_seconds(self) -> dict[str, float]:
+            return {"text": 0.25, "denoise": 1.5}
 
     submitted(records, store)
     serve(records, store, Timed())
