@@ -43,6 +43,8 @@ def run(settings: GatewaySettings, demo: bool, on_ready: Callable[[], None]) -> 
     """
     with _exclusive_lock(settings.data_dir):
         _check_free(settings.host, settings.port)
+        for port in (settings.metrics_port, settings.metrics_port + 1) if settings.metrics_port else ():
+            _check_free(settings.metrics_host, port, "FACELIGHT_METRICS_PORT")
         asyncio.run(_supervise(settings, demo, on_ready))
 
 
@@ -99,6 +101,8 @@ def _processes(settings: GatewaySettings, demo: bool, redis_socket: Path) -> lis
     url = f"unix://{redis_socket}" if own_redis else settings.redis_url
     environment = {"FACELIGHT_REDIS_URL": url}
     worker_environment = {**environment, "FACELIGHT_DEMO": str(demo).lower()}
+    if settings.metrics_port:
+        worker_environment["FACELIGHT_METRICS_PORT"] = str(settings.metrics_port + 1)
     python = (sys.executable, "-m")
     drain_s = settings.drain_delay_s + settings.drain_timeout_s
     processes = [
@@ -205,11 +209,12 @@ def _exclusive_lock(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _check_free(host: str, port: int) -> None:
+def _check_free(host: str, port: int, variable: str = "PORT") -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise StartupError(f"Cannot listen on {host}:{port}: {error.strerror}. Set PORT for another one.") from None
+            message = f"Cannot listen on {host}:{port}: {error.strerror}. Set {variable} for another one."
+            raise StartupError(message) from None

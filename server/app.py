@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -23,6 +23,9 @@ from server.routes import account, docs, files, generate, health, requests, uplo
 from server.settings import GatewaySettings
 from workers.state.connection import CALL_S
 
+if TYPE_CHECKING:
+    from server.metrics.calls import CallMetrics
+
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ("GET", "HEAD", "POST", "DELETE"),
     "allow_headers": ("x-api-key", "Authorization", "Content-Type", "Idempotency-Key", "Range"),
@@ -30,13 +33,13 @@ _CORS: Final[dict[str, Any]] = {
 }
 
 
-def create_app(settings: GatewaySettings) -> FastAPI:
-    """Build the application. Connections and files are opened when it starts."""
+def create_app(settings: GatewaySettings, metrics: CallMetrics | None = None) -> FastAPI:
+    """Build the application. Connections and files are opened when it starts. `metrics` counts its calls."""
     app = FastAPI(
         title="facelight",
         version=version("facelight"),
         description=DESCRIPTION,
-        lifespan=partial(_lifespan, settings),
+        lifespan=partial(_lifespan, settings, metrics),
         redirect_slashes=False,
         docs_url=None,  # the framework's own page loads its scripts from elsewhere; see `server.routes.docs`
         redoc_url=None,
@@ -65,13 +68,13 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         app.include_router(router)
     paths = ["/openapi.json", *(getattr(route, "path", "") for router in routers for route in router.routes)]
     segments = {segment for path in paths for segment in path.split("/") if "{" not in segment}
-    app.add_middleware(RequestLog, known_segments=segments, access_log=settings.access_log)
+    app.add_middleware(RequestLog, known_segments=segments, access_log=settings.access_log, metrics=metrics)
     return app
 
 
 @asynccontextmanager
-async def _lifespan(settings: GatewaySettings, app: FastAPI) -> AsyncIterator[None]:
-    gateway = build_gateway(settings)
+async def _lifespan(settings: GatewaySettings, metrics: CallMetrics | None, app: FastAPI) -> AsyncIterator[None]:
+    gateway = build_gateway(settings, metrics)
     app.state.gateway = gateway
     tasks = [
         asyncio.create_task(gateway.completions.listen()),

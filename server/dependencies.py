@@ -34,6 +34,7 @@ from workers.store.base import Store, is_private, may_read
 from workers.store.open import open_presigned, open_store
 
 if TYPE_CHECKING:
+    from server.metrics.calls import CallMetrics
     from workers.store.presigned import PresignedUrls
 
 _READINESS_THREADS: Final = 4
@@ -59,7 +60,7 @@ class Gateway:
     presigned: PresignedUrls | None
 
 
-def build_gateway(settings: GatewaySettings) -> Gateway:
+def build_gateway(settings: GatewaySettings, metrics: CallMetrics | None = None) -> Gateway:
     """Build all parts. Opens no connection yet."""
     redis = connect(settings.redis_url)
     records = Records(redis, settings.result_ttl_s, settings.request_ttl_s)
@@ -72,6 +73,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         settings.offline,
         ca_file=settings.fetch_ca_file,
         user_agent=settings.fetch_user_agent,
+        **({"on_end": metrics.fetched} if metrics else {}),
     )
     images = ImageLoader(store, fetcher, FetchSlots(settings.fetches_per_key))
     quota = UploadQuota(redis, settings.upload_quota_mb * 1024**2)

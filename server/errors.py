@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
@@ -47,6 +47,7 @@ SECURITY_HEADERS: Final = {
 }
 """Defaults of every response: no content sniffing, framing, referrers or caching."""
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+Handler = Callable[[Request, Exception], Awaitable[JSONResponse]]
 _MODEL_PATH: Final = re.compile(r"/v[12]/([^/]+)")
 
 
@@ -131,16 +132,26 @@ class Unfinished(GatewayError):
 
 def add_error_handlers(app: FastAPI) -> None:
     """Register the handlers: every exception becomes a response in the one shape that clients read."""
-    app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(GatewayError, _noted(_gateway_error))
     app.add_exception_handler(HTTPException, _framework_error)
-    app.add_exception_handler(QueueFull, _queue_full)
-    app.add_exception_handler(OutOfCredits, _out_of_credits)
-    app.add_exception_handler(IdempotencyConflict, _conflict)
-    app.add_exception_handler(OtherVersion, _other_version)
-    app.add_exception_handler(RedisError, _outage)
-    app.add_exception_handler(StoreUnavailable, _outage)
+    app.add_exception_handler(QueueFull, _noted(_queue_full))
+    app.add_exception_handler(OutOfCredits, _noted(_out_of_credits))
+    app.add_exception_handler(IdempotencyConflict, _noted(_conflict))
+    app.add_exception_handler(OtherVersion, _noted(_other_version))
+    app.add_exception_handler(RedisError, _noted(_outage))
+    app.add_exception_handler(StoreUnavailable, _noted(_outage))
     app.add_exception_handler(ClientDisconnect, _client_disconnected)
     app.add_exception_handler(Exception, _defect)
+
+
+def _noted(handler: Handler) -> Handler:
+    """The handler, which leaves its error in `request.state.error` for whoever counts it."""
+
+    async def noted(request: Request, error: Exception) -> JSONResponse:
+        request.state.error = error
+        return await handler(request, error)
+
+    return noted
 
 
 def _response(

@@ -28,6 +28,8 @@ class HeadAsGet:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            await self._app({**scope, "method": "GET", _IS_HEAD: True}, receive, without_body)
+            as_get = {**scope, "method": "GET", _IS_HEAD: True}
+            await self._app(as_get, receive, without_body)
+            scope["route"] = as_get.get("route")
         else:
             await self._app(scope, receive, send)

@@ -43,7 +43,10 @@ def main() -> None:
     from workers.engine.rq_loop import DEVICE_BROKEN  # imports RQ: see `read_settings`
     from workers.engine.worker import serve
 
-    status = serve(settings)
+    try:
+        status = serve(settings)
+    except SettingsError as error:  # a port that is taken
+        sys.exit(str(error))
     if status == DEVICE_BROKEN:
         os._exit(status)  # the libraries' exit handlers could block on a device that does not answer
     sys.exit(status)

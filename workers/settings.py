@@ -88,6 +88,18 @@ class CommonSettings(BaseSettings):
         description="No access to the internet: weights are not fetched, and image URLs may point only to the ranges "
         "of FACELIGHT_FETCH_ALLOW_CIDRS.",
     )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65_534,
+        description="Port on which the process tells its metrics to Prometheus, see [operations.md](operations.md); 0: "
+        "none. Never the public port, and every process of a host needs one of its own: the worker of `facelight serve` "
+        "takes the next one.",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on for Prometheus. There is no key for it: no network that callers reach.",
+    )
     log_level: str = Field("INFO", description="Level of the log: DEBUG, INFO, WARNING or ERROR.")
     log_format: LogFormat = Field("text", description="Lines of the log: `text`, or `json` with one object per line.")
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Collection
 from contextlib import nullcontext
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +17,9 @@ from server.urls import REQUEST_ID
 from workers.logs import request_context
 from workers.state.connection import wait_budget
 
+if TYPE_CHECKING:
+    from server.metrics.calls import CallMetrics
+
 _access_log = logging.getLogger("server.access")
 _SECURITY_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 _CLIENT_CLOSED_REQUEST: Final = 499
@@ -26,14 +29,19 @@ _CLIENT_CLOSED_REQUEST: Final = 499
 class RequestLog:
     """Logs the lines of an HTTP request with the request id in its path, and with `access_log` one line about it.
 
+    `metrics` counts it.
+
     That line has the method, path without query, status, milliseconds, name of the API key. Segments of the path other
     than `known_segments` and ids of requests are logged as `*`: they may be API keys that a client has misplaced, or
     names of files, which anyone may download who knows them. Routes that create a request bind its id themselves; see
     `workers.logs`.
     """
 
-    def __init__(self, app: ASGIApp, known_segments: Collection[str], access_log: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, known_segments: Collection[str], access_log: bool, metrics: CallMetrics | None
+    ) -> None:
         self._app = app
+        self._metrics = metrics
         self._known_segments = known_segments
         self._has_access_log = access_log
 
@@ -57,15 +65,21 @@ class RequestLog:
                 status = message["status"]
             await send(message)
 
+        if self._metrics is not None:
+            self._metrics.began()
         began = time.perf_counter()
-        scope.setdefault("state", {})  # the dictionary that `request.state` writes to
+        state = scope.setdefault("state", {})  # the dictionary that `request.state` writes to
         segments = scope["path"].split("/")
         with request_context(*filter(REQUEST_ID.fullmatch, segments)):
             try:
                 await self._app(scope, watched_receive, watched_send)
             finally:  # without a status an exception is passing, which becomes 500 outside of this middleware
+                seconds = time.perf_counter() - began
                 if self._has_access_log:
-                    self._log(scope, segments, status or 500, (time.perf_counter() - began) * 1000)
+                    self._log(scope, segments, status or 500, seconds * 1000)
+                if self._metrics is not None:
+                    route = getattr(scope.get("route"), "path", None)
+                    self._metrics.ended(route, scope["method"], status or 500, seconds, state.get("error"))
 
     def _log(self, scope: Scope, segments: list[str], status: int, duration_ms: float) -> None:
         path = "/".join(map(self._loggable, segments))

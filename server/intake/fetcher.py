@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from enum import StrEnum
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -108,10 +109,39 @@ def trust(ca_file: Path | None = None) -> ssl.SSLContext:
     return context
 
 
+class FetchOutcome(StrEnum):
+    """What became of a URL, as it is counted; the caller is told in words."""
+
+    OK = "ok"
+    MALFORMED = "malformed"
+    REFUSED = "refused"
+    """Its host has an address that may not be asked, or this server works offline."""
+    UNREACHABLE = "unreachable"
+    CERTIFICATE = "certificate"
+    TIMEOUT = "timeout"
+    STATUS = "status"
+    REDIRECTS = "redirects"
+    TOO_LARGE = "too_large"
+    NO_PICTURE = "no_picture"
+
+
+class FetchFailed(ImageUnavailable):
+    """A URL that cannot be fetched."""
+
+    def __init__(self, outcome: FetchOutcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+def _nobody(_outcome: FetchOutcome) -> None:
+    """Counts nothing."""
+
+
 class Fetcher:
     """Fetches images by http(s) from public addresses and from the networks `allowed`.
 
-    With `offline` only from `allowed`; if that is empty, no name is resolved at all. `ca_file`: see `trust`.
+    With `offline` only from `allowed`; if that is empty, no name is resolved at all. `ca_file`: see `trust`. `on_end` is
+    told what became of each URL.
     """
 
     def __init__(
@@ -122,11 +152,13 @@ class Fetcher:
         total_s: float = TOTAL_S,
         ca_file: Path | None = None,
         user_agent: str = USER_AGENT,
+        on_end: Callable[[FetchOutcome], None] = _nobody,
     ) -> None:
         self._allowed = allowed
         self._offline = offline
         self._resolver = resolver
         self._total_s = total_s
+        self._on_end = on_end
         # A kept-alive connection would be reused for another name at the same address without checking its certificate.
         self._client = httpx.AsyncClient(
             trust_env=False,
@@ -138,18 +170,27 @@ class Fetcher:
         )
 
     async def fetch(self, url: str) -> bytes:
-        """Download at most `MAX_BYTES` within the time limit; raises `ImageUnavailable` with a message."""
+        """Download at most `MAX_BYTES` within the time limit; raises `FetchFailed` with a message."""
+        try:
+            data = await self._fetch(url)
+        except FetchFailed as error:
+            self._on_end(error.outcome)
+            raise
+        self._on_end(FetchOutcome.OK)
+        return data
+
+    async def _fetch(self, url: str) -> bytes:
         try:
             async with asyncio.timeout(self._total_s):
                 return await self._follow(httpx.URL(url))
         except TimeoutError as error:
-            raise ImageUnavailable(f"the URL did not deliver within {self._total_s:g} seconds") from error
+            raise FetchFailed(FetchOutcome.TIMEOUT, f"the URL did not deliver within {self._total_s:g} seconds") from error
         except (httpx.InvalidURL, ValueError) as error:
-            raise ImageUnavailable("the URL is malformed") from error
+            raise FetchFailed(FetchOutcome.MALFORMED, "the URL is malformed") from error
         except (httpx.HTTPError, OSError) as error:
             if _is_certificate_error(error):
-                raise ImageUnavailable("the URL's host has a certificate that this server does not trust") from error
-            raise ImageUnavailable("the URL cannot be reached") from error
+                raise FetchFailed(FetchOutcome.CERTIFICATE, "the URL's host has a certificate that this server does not trust") from error
+            raise FetchFailed(FetchOutcome.UNREACHABLE, "the URL cannot be reached") from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -161,7 +202,7 @@ class Fetcher:
             if isinstance(found, bytes):
                 return found
             url = found
-        raise ImageUnavailable(f"the URL redirects more than {MAX_REDIRECTS} times")
+        raise FetchFailed(FetchOutcome.REDIRECTS, f"the URL redirects more than {MAX_REDIRECTS} times")
 
     async def _get(self, url: httpx.URL) -> bytes | httpx.URL:
         """The body at `url`, or the URL that it redirects to."""
@@ -172,19 +213,19 @@ class Fetcher:
             if response.has_redirect_location:
                 return url.join(response.headers["location"])
             if response.status_code not in (200, 203):  # 203: a proxy has changed something on the way
-                raise ImageUnavailable(f"the URL was answered with status {response.status_code}")
+                raise FetchFailed(FetchOutcome.STATUS, f"the URL was answered with status {response.status_code}")
             body = await _read(response)
             _check_body(response.headers, body)
             return body
 
     async def _checked_address(self, url: httpx.URL) -> Address:
         if url.scheme not in ("http", "https") or not url.host:
-            raise ImageUnavailable("the URL does not lead to an http(s) address")
+            raise FetchFailed(FetchOutcome.MALFORMED, "the URL does not lead to an http(s) address")
         if self._offline and not self._allowed:
-            raise ImageUnavailable("this server works offline and fetches no URLs: send the picture itself")
+            raise FetchFailed(FetchOutcome.REFUSED, "this server works offline and fetches no URLs: send the picture itself")
         addresses = await self._resolver(url.host, url.port or (443 if url.scheme == "https" else 80))
         if not addresses or not all(map(self._may_reach, addresses)):
-            raise ImageUnavailable(_BLOCKED_ADDRESS[self._offline])
+            raise FetchFailed(FetchOutcome.REFUSED, _BLOCKED_ADDRESS[self._offline])
         return addresses[0]
 
     async def _check_peer(self, event: str, details: Mapping[str, Any]) -> None:
@@ -193,7 +234,7 @@ class Fetcher:
             stream = details["return_value"]
             if not self._may_reach(ip_address(stream.get_extra_info("server_addr")[0])):
                 await stream.aclose()
-                raise ImageUnavailable(_BLOCKED_ADDRESS[self._offline])
+                raise FetchFailed(FetchOutcome.REFUSED, _BLOCKED_ADDRESS[self._offline])
 
     def _may_reach(self, address: Address) -> bool:
         inner = _ipv4_inside(address) or address
@@ -213,14 +254,14 @@ async def _read(response: httpx.Response) -> bytes:
     async for chunk in response.aiter_raw():
         body += chunk
         if len(body) > MAX_BYTES:
-            raise ImageUnavailable(f"the image is larger than {MAX_BYTES // 1024**2} MB")
+            raise FetchFailed(FetchOutcome.TOO_LARGE, f"the image is larger than {MAX_BYTES // 1024**2} MB")
     return bytes(body)
 
 
 def _check_body(headers: httpx.Headers, body: bytes) -> None:
-    """Raise `ImageUnavailable` that describes the body if it is not an image; its first bytes decide."""
+    """Raise `FetchFailed` that describes the body if it is not an image; its first bytes decide."""
     if not body:
-        raise ImageUnavailable("the URL was answered with an empty body")
+        raise FetchFailed(FetchOutcome.NO_PICTURE, "the URL was answered with an empty body")
     if _IMAGE_SIGNATURE.match(body):
         return
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -233,11 +274,12 @@ def _check_body(headers: httpx.Headers, body: bytes) -> None:
         encoding = "gzip"
     if encoding in ("gzip", "x-gzip", "deflate", "br", "zstd", "compress"):
         compressed = f"{media_type} compressed" if media_type else "a body compressed"
-        raise ImageUnavailable(
-            f"the URL was answered with {compressed} with {encoding}, which this server does not expand"
+        raise FetchFailed(
+            FetchOutcome.NO_PICTURE,
+            f"the URL was answered with {compressed} with {encoding}, which this server does not expand",
         )
     if not media_type.startswith("image/") and media_type not in _UNSPECIFIC:
-        raise ImageUnavailable(f"the URL was answered with {media_type}, not a picture")
+        raise FetchFailed(FetchOutcome.NO_PICTURE, f"the URL was answered with {media_type}, not a picture")
 
 
 class FetchSlots:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Final, Literal, cast
 
 from anyio.to_thread import run_sync
@@ -57,7 +56,8 @@ async def ready(request: Request, registry: RegistryDep, threads: ReadinessThrea
 def readiness(workers: Sequence[WorkerReport]) -> ReadyResponse:
     """What all live workers together can serve."""
     models = {
-        slug: _model_health(slug, [_effective_report(w, slug) for w in workers if slug in w.models]) for slug in MODELS
+        slug: _model_health(slug, [worker.effective(slug) for worker in workers if slug in worker.models])
+        for slug in MODELS
     }
     return {
         "ready": any(model["ready"] for model in models.values()),
@@ -66,12 +66,6 @@ def readiness(workers: Sequence[WorkerReport]) -> ReadyResponse:
         "workers": len(workers),
         "draining": False,
     }
-
-
-def _effective_report(worker: WorkerReport, slug: str) -> ModelReport:
-    """The worker's report on a model; LOADING until all of its models are loaded: it claims no request before."""
-    loading = any(report.state is ModelState.LOADING for report in worker.models.values())
-    return replace(worker.models[slug], state=ModelState.LOADING) if loading else worker.models[slug]
 
 
 def _model_health(slug: str, reports: Sequence[ModelReport]) -> ModelHealth:

@@ -15,6 +15,7 @@ from workers.engine.outcome import Completion
 from workers.engine.prepare import PreparedRequest
 from workers.engine.progress import TimeBudget
 from workers.errors import Cancelled, DeadlineExceeded
+from workers.metrics.events import NOT_COUNTED, WorkerEvents
 from workers.state.scripts import CANCELLED
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class StepCallback:
     timeout_s: int
     on_nearly_done: Callable[[], None]
     """Called, perhaps more than once, when about a second is left, estimated from the last step's time."""
+    events: WorkerEvents = NOT_COUNTED
     _last_step_at: float = field(default_factory=time.monotonic)
 
     def __call__(self, step: int, total: int) -> None:
@@ -47,6 +49,8 @@ class StepCallback:
         now = time.monotonic()
         for request in self.requests:
             request.progress.step, request.progress.total = step, total
+        if step > 1:  # what comes before the first step is more than a step
+            self.events.stepped(self.requests[0].progress.record.slug, now - self._last_step_at)
         self.check()
         if (total - step) * (now - self._last_step_at) <= _NEARLY_DONE_S:
             self.on_nearly_done()
@@ -68,6 +72,7 @@ class ExecuteStage:
 
     completion: Completion
     time_budget: TimeBudget
+    events: WorkerEvents = NOT_COUNTED
 
     def __call__(self, batch: Sequence[PreparedRequest], on_nearly_done: Callable[[], None]) -> list[StageOutput]:
         """Execute what is not cancelled; what cannot be executed is FAILED.
@@ -95,6 +100,7 @@ class ExecuteStage:
         for request in wanted:
             if self.completion.is_cancelled(request.progress):
                 continue
+            self.events.retried(request.progress.record.slug)
             try:
                 outputs += self._run([request], on_nearly_done)
             except Exception as error:  # noqa: BLE001 - a defect in a model must not end the worker
@@ -104,11 +110,15 @@ class ExecuteStage:
     def _run(self, batch: Sequence[PreparedRequest], on_nearly_done: Callable[[], None]) -> list[StageOutput]:
         """Run the pipeline once; a request whose result is not finite is FAILED without affecting the others."""
         with self.time_budget.stage([request.progress for request in batch]) as deadline:
-            on_step = StepCallback(batch, deadline, self.time_budget.timeout_s, on_nearly_done)
+            on_step = StepCallback(batch, deadline, self.time_budget.timeout_s, on_nearly_done, self.events)
             on_step.check()
+            began = time.monotonic()
             outcomes = batch[0].pipeline.run([request.prepared for request in batch], on_step)
+            device_s = time.monotonic() - began
+            self.events.ran(batch[0].progress.record.slug, len(batch), device_s)
             for request in batch:
                 request.progress.stages |= batch[0].pipeline.stage_seconds
+                request.progress.device_s = device_s / len(batch)
         outputs = []
         for request, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, NonFiniteResult):

@@ -9,6 +9,7 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
+from workers.metrics.events import NOT_COUNTED, WorkerEvents
 from workers.state.registry import WorkerRegistry, WorkerReport
 
 _log = logging.getLogger(__name__)
@@ -19,11 +20,18 @@ _RETRY_S: Final = 0.5
 class Heartbeat(threading.Thread):
     """Writes what `report` returns every `interval_s` seconds until it is stopped; survives Redis outages."""
 
-    def __init__(self, registry: WorkerRegistry, report: Callable[[], WorkerReport], interval_s: float) -> None:
+    def __init__(
+        self,
+        registry: WorkerRegistry,
+        report: Callable[[], WorkerReport],
+        interval_s: float,
+        events: WorkerEvents = NOT_COUNTED,
+    ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._registry = registry
         self._report = report
         self._interval_s = interval_s
+        self._events = events
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -41,6 +49,7 @@ class Heartbeat(threading.Thread):
             self._registry.heartbeat(self._report())
         except RedisError as error:
             _log.warning("heartbeat failed: %s", error)
+            self._events.heartbeat_failed()
             return False
         return True
 

@@ -14,6 +14,7 @@ from workers.engine.device_errors import is_broken_device, is_out_of_memory
 from workers.engine.progress import Progress, Reporter
 from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnavailable
 from workers.logs import request_context
+from workers.metrics.events import NOT_COUNTED, WorkerEvents
 from workers.state.connection import retry_until_available
 from workers.state.record import FailureReason, Output, Record, Result
 from workers.state.records import Records
@@ -36,6 +37,7 @@ class Completion:
     records: Records
     store: Store
     reporter: Reporter
+    events: WorkerEvents = NOT_COUNTED
 
     def complete(self, results: Sequence[Result], requests: Sequence[Progress]) -> list[bool]:
         """Complete requests whose images are stored; False for each that was cancelled or requeued meanwhile.
@@ -44,6 +46,8 @@ class Completion:
         """
         completed = self._settle(requests, lambda: self.records.complete(results))
         for result, done in zip(results, completed, strict=False):
+            if done:
+                self.events.ended(result.record, result.stages, len(result.outputs))
             message = "completed in %.2f s" if done else "cancelled or requeued; its %.2f s are discarded"
             _log.info(message, result.inference_time, extra={"request_id": result.record.request_id})
         return completed
@@ -57,6 +61,8 @@ class Completion:
             _log.info("failed: %s", message)
             ending = record, message, progress.compute_s, reason, progress.stages
             for failed in self._settle([progress], lambda: [self.records.fail(*ending)]):
+                if failed:
+                    self.events.ended(record, progress.stages, 0)
                 self.clean_up(record, failed)
 
     def is_cancelled(self, progress: Progress) -> bool:

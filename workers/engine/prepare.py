@@ -15,6 +15,7 @@ from workers.engine.device_errors import free_device_memory, is_out_of_memory
 from workers.engine.outcome import Completion
 from workers.engine.progress import Progress, Reporter, TimeBudget
 from workers.logs import request_context
+from workers.metrics.events import NOT_COUNTED, WorkerEvents
 from workers.state.connection import retry_until_available
 from workers.state.record import QueueKey
 from workers.state.records import Records
@@ -52,6 +53,7 @@ class PrepareStage:
     completion: Completion
     time_budget: TimeBudget
     max_batch: int
+    events: WorkerEvents = NOT_COUNTED
     queue_keys: list[QueueKey] = field(init=False)
     """The queues in the order in which they are tried: round robin, the one last claimed from is last."""
 
@@ -77,6 +79,8 @@ class PrepareStage:
         )
         # All of them before preparing any: from here on the heartbeat lists them as this worker's.
         tracked = [self.reporter.track(record) for record in claimed]
+        for record in claimed:
+            self.events.claimed(record)
         if claimed and (queue_key := (claimed[0].slug, claimed[0].variant)) in self.queue_keys:
             self.queue_keys = [other for other in self.queue_keys if other != queue_key] + [queue_key]
         prepared = []
@@ -99,6 +103,7 @@ class PrepareStage:
         # Behind the block: nothing refers to the failed attempt's frames, and the tensors in them, any more.
         _log.warning("out of device memory while preparing, retrying once")
         free_device_memory()
+        self.events.retried(progress.record.slug)
         return self._prepare(progress)
 
     def _prepare(self, progress: Progress) -> PreparedRequest:

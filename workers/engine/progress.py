@@ -40,6 +40,8 @@ class Progress:
     """Computing time of the stages that are over, in seconds."""
     stages: dict[str, float] = field(default_factory=dict)
     """The same by stage; see `Record.stages`."""
+    device_s: float = 0.0
+    """Its share of the run in which it had the device, in seconds."""
     stage_began: float | None = None
     """When the present stage began, by the monotonic clock; None between two stages."""
 

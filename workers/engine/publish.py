@@ -95,7 +95,8 @@ class PublishStage:
             self._completion.delete(stored.name for stored in outputs)
             self._completion.fail(progress, error)
             return None
-        return progress, Result(progress.record, tuple(outputs), progress.compute_s, progress.stages)
+        result = Result(progress.record, tuple(outputs), progress.compute_s, progress.stages, progress.device_s)
+        return progress, result
 
     def _complete(self, stored: Sequence[_Stored]) -> None:
         results = [result for _, result in stored]

@@ -8,8 +8,8 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn, Protocol
 
@@ -24,6 +24,7 @@ from workers.engine.publish import PublishStage
 from workers.engine.rq_loop import RequestWorker
 from workers.engine.stages import RequestStages
 from workers.engine.watchdog import Watchdog
+from workers.metrics.events import NOT_COUNTED, WorkerEvents
 from workers.settings import WorkerSettings
 from workers.state.connection import SharedClock, connect, connect_blocking, retry_until_available
 from workers.state.records import Records
@@ -58,15 +59,18 @@ def serve(settings: WorkerSettings, models_of: Callable[[str, WorkerSettings], M
     redis = connect(settings.redis_url)
     models = models_of(name, settings)
     records = Records(redis, settings.result_ttl_s, settings.request_ttl_s)
+    clock = SharedClock(records.now)
     reporter, watchdog = Reporter(records), Watchdog()
-    heartbeat = Heartbeat(
-        WorkerRegistry(redis, settings.heartbeat_ttl_s),
-        lambda: replace(models.report(), requests=reporter.request_ids),
-        settings.heartbeat_ttl_s / 4,
-    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     with ExitStack() as threads:
+        events = threads.enter_context(_counted(settings, models, clock)) if settings.metrics_port else NOT_COUNTED
+        heartbeat = Heartbeat(
+            WorkerRegistry(redis, settings.heartbeat_ttl_s),
+            lambda: replace(models.report(), requests=reporter.request_ids),
+            settings.heartbeat_ttl_s / 4,
+            events,
+        )
         for thread in (heartbeat, reporter, watchdog):
             # In this order: a signal may come while the thread starts, when the heartbeat has been written already.
             threads.callback(thread.stop)
@@ -75,10 +79,22 @@ def serve(settings: WorkerSettings, models_of: Callable[[str, WorkerSettings], M
         if not models.pipelines:
             _log.error("no model could be loaded: restart this worker once the cause is fixed")
             threading.Event().wait()  # a process that ends by itself would be restarted for ever by its supervisor
-        store = open_store(settings.store_location, SharedClock(records.now))
-        stages = build_stages(name, settings, models.pipelines, records, store, reporter, watchdog)
+        store = open_store(settings.store_location, clock)
+        stages = build_stages(name, settings, models.pipelines, records, store, reporter, watchdog, events)
         with closing(stages):
             return _work(name, settings, stages)
+
+
+@contextmanager
+def _counted(settings: WorkerSettings, models: Models, clock: Callable[[], float]) -> Iterator[WorkerEvents]:
+    """Count what happens, and tell Prometheus for as long as the block lasts. Raises `SettingsError`."""
+    from workers.metrics.endpoint import new_registry, serving  # 30 ms, for those that are scraped
+    from workers.metrics.worker import GpuMemory, WorkerMetrics
+
+    registry = new_registry()
+    GpuMemory(registry, lambda: models.report().device)
+    with serving(settings, registry):
+        yield WorkerMetrics(registry, settings.models, clock)
 
 
 def _exit(*_: object) -> NoReturn:
@@ -94,12 +110,13 @@ def build_stages(
     store: Store,
     reporter: Reporter,
     watchdog: Watchdog,
+    events: WorkerEvents = NOT_COUNTED,
 ) -> RequestStages:
     """Build the stages of the worker `name`; the caller closes them."""
-    completion, time_budget = Completion(records, store, reporter), TimeBudget(settings.job_timeout_s, watchdog)
+    completion, time_budget = Completion(records, store, reporter, events), TimeBudget(settings.job_timeout_s, watchdog)
     return RequestStages(
-        PrepareStage(name, records, store, pipelines, reporter, completion, time_budget, settings.max_batch),
-        ExecuteStage(completion, time_budget),
+        PrepareStage(name, records, store, pipelines, reporter, completion, time_budget, settings.max_batch, events),
+        ExecuteStage(completion, time_budget, events),
         PublishStage(store, completion, time_budget, settings.result_ttl_s),
     )
 

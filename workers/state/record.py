@@ -113,6 +113,8 @@ class Result:
     outputs: tuple[Output, ...]
     inference_time: float
     stages: Mapping[str, float] = field(default_factory=dict)
+    device_s: float = 0.0
+    """Seconds for which the request had the device: its share of a run's time."""
 
     @property
     def json(self) -> str:

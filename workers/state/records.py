@@ -180,7 +180,7 @@ class Records:
                 *_in_flight(one.record),
                 Status.COMPLETED,
                 "",
-                *_ending("outputs", one.json, one.inference_time, one.stages),
+                *_ending("outputs", one.json, one.inference_time, one.stages, one.device_s),
             ]
             for one in results
         )
@@ -275,9 +275,11 @@ def _queue_full(slug: str, limits: QueueLimits, *, of_owner: bool) -> QueueFull:
     return QueueFull(f"{limits.queue} requests are waiting for {slug} already.")
 
 
-def _ending(field: str, value: str, inference_time: float, stages: Mapping[str, float]) -> list[str]:
-    """The fields that `finish.lua` writes: outputs or error, and the computing time."""
-    return [field, value, "inference_time", repr(inference_time), "stages", json.dumps(dict(stages))]
+def _ending(
+    field: str, value: str, inference_time: float, stages: Mapping[str, float], device_s: float = 0.0
+) -> list[str]:
+    """The device's time, and the fields that `finish.lua` writes: outputs or error, and the computing time."""
+    return [repr(device_s), field, value, "inference_time", repr(inference_time), "stages", json.dumps(dict(stages))]
 
 
 def _in_flight(record: Record) -> list[Any]:

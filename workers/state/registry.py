@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from workers.state.scripts import load_script
 
 _PREFIX: Final = "facelight:worker:"
 _NAMES: Final = "facelight:workers"
+_COUNTS: Final = "facelight:counts"
 
 
 class ModelState(StrEnum):
@@ -58,6 +59,11 @@ class WorkerReport:
     requests: tuple[str, ...] = ()
     """Ids of the requests in flight: executed, prefetched and being published."""
 
+    def effective(self, slug: str) -> ModelReport:
+        """The report on a model; LOADING until all models are loaded: the worker claims no request before."""
+        loading = any(report.state is ModelState.LOADING for report in self.models.values())
+        return replace(self.models[slug], state=ModelState.LOADING) if loading else self.models[slug]
+
 
 class WorkerRegistry:
     """The live workers of one Redis."""
@@ -67,24 +73,25 @@ class WorkerRegistry:
         self.ttl_s = ttl_s
         self._heartbeat = redis.register_script(load_script("heartbeat"))
         self._reports = redis.register_script(load_script("live_workers"))
+        self._forget = redis.register_script(load_script("forget_workers"))
 
     def heartbeat(self, report: WorkerReport) -> None:
         """Register the worker, or renew it, for the next `ttl_s` seconds."""
         self._heartbeat(
-            keys=[_PREFIX + report.name, _NAMES], args=[json.dumps(asdict(report)), self.ttl_s, report.name]
+            keys=[_PREFIX + report.name, _NAMES, _COUNTS], args=[json.dumps(asdict(report)), self.ttl_s, report.name]
         )
 
     def deregister(self, name: str) -> None:
         """Remove a worker that ends."""
+        self._redis.srem(_NAMES, name)  # first: a name without a report would count as lost
         self._redis.delete(_PREFIX + name)
-        self._redis.srem(_NAMES, name)
 
     def live_workers(self) -> list[WorkerReport]:
         """Reports of all live workers, by name; names of stale ones are removed."""
         names, raws = self._reports(keys=[_NAMES], args=[_PREFIX])
         found = dict(sorted(zip(map(decode, names), raws, strict=True)))
         if stale := [name for name, raw in found.items() if raw is None]:
-            self._redis.srem(_NAMES, *stale)  # a live one comes back with its next heartbeat
+            self._forget(keys=[_NAMES, _COUNTS], args=[_PREFIX, *stale])  # a live one comes back with its next heartbeat
         return [_parse(raw) for raw in found.values() if raw is not None]
 
 

@@ -10,8 +10,7 @@
 --   tickets                               string  counts all requests
 --   idempotency:<owner>:<digest>          hash    the request that represents all calls with one Idempotency-Key
 --   version                               string  version of all these keys; see `workers.state.versions`
---   counts                                hash    what has ended so far, <slug>:<state>:<reason> -> number, and
---                                                 <slug>:requeued; without an expiry, for `workers.state.statistics`
+--   counts                                hash    what happened so far, without an expiry: see `workers.state.statistics`
 --
 -- Owners share a queue by start-time fair queueing (Goyal, Vin, Cheng 1996), every request having the length 1. Its
 -- start tag (`virtual_start`) is the greater of two: the queue's virtual time, which is the start tag of its head, and
@@ -113,6 +112,7 @@ local function finish(id, state, reason, ttl, ...)
   redis.call('HDEL', RUNNING, id)
   if state == 'FAILED' and tonumber(cost or 0) > 0 and is_metered(owner) then
     redis.call('HINCRBYFLOAT', account_key(owner), 'credits', cost)
+    redis.call('HINCRBYFLOAT', COUNTS, slug .. ':refunded', cost)
   end
   redis.call('HINCRBY', COUNTS, (slug or '') .. ':' .. state .. ':' .. reason, 1)
   redis.call('PUBLISH', CHANNEL, id)

@@ -32,7 +32,11 @@ redis.call('HSET', record, 'status', 'QUEUED', 'attempt', 0, 'created_at', now, 
            'batch_hint', batch_hint, 'version', RECORD_VERSION)
 redis.call('SET', VERSION, QUEUE_VERSION, 'EX', ttl)
 redis.call('ZADD', OPEN, now, id)
-if tonumber(cost) > 0 then redis.call('HINCRBYFLOAT', account, 'credits', '-' .. cost) end
+redis.call('HINCRBY', COUNTS, slug .. ':accepted', 1)
+if tonumber(cost) > 0 then
+  redis.call('HINCRBYFLOAT', account, 'credits', '-' .. cost)
+  redis.call('HINCRBYFLOAT', COUNTS, slug .. ':charged', cost)
+end
 local last = redis.call('ZREVRANGE', owner_queue_key(slug, variant, owner), 0, 0, 'WITHSCORES')[2] or 0
 local virtual_start = math.max(math.ceil(virtual_time(waiting_key(slug, variant))), math.floor(last) + 1)
 enqueue(slug, variant, owner, member_of(ticket, owner, id), virtual_start, ttl)

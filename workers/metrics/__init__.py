@@ -1,0 +1,1 @@
+"""Metrics for Prometheus: a registry per process, a port of its own, and what a worker counts."""
