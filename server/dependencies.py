@@ -73,7 +73,7 @@ def build_gateway(settings: GatewaySettings, metrics: CallMetrics | None = None)
         settings.offline,
         ca_file=settings.fetch_ca_file,
         user_agent=settings.fetch_user_agent,
-        **({"on_end": metrics.fetched} if metrics else {}),
+        on_end=metrics.fetched if metrics else None,
     )
     images = ImageLoader(store, fetcher, FetchSlots(settings.fetches_per_key))
     quota = UploadQuota(redis, settings.upload_quota_mb * 1024**2)

@@ -93,8 +93,8 @@ class CommonSettings(BaseSettings):
         ge=0,
         le=65_534,
         description="Port on which the process tells its metrics to Prometheus, see [operations.md](operations.md); 0: "
-        "none. Never the public port, and every process of a host needs one of its own: the worker of `facelight serve` "
-        "takes the next one.",
+        "none. Never the public port, and every process of a host needs one of its own: the worker of `facelight "
+        "serve` takes the next one.",
     )
     metrics_host: str = Field(
         "127.0.0.1",

@@ -133,15 +133,11 @@ class FetchFailed(ImageUnavailable):
         self.outcome = outcome
 
 
-def _nobody(_outcome: FetchOutcome) -> None:
-    """Counts nothing."""
-
-
 class Fetcher:
     """Fetches images by http(s) from public addresses and from the networks `allowed`.
 
-    With `offline` only from `allowed`; if that is empty, no name is resolved at all. `ca_file`: see `trust`. `on_end` is
-    told what became of each URL.
+    With `offline` only from `allowed`; if that is empty, no name is resolved at all. `ca_file`: see `trust`. `on_end`
+    is told what became of each URL.
     """
 
     def __init__(
@@ -152,7 +148,7 @@ class Fetcher:
         total_s: float = TOTAL_S,
         ca_file: Path | None = None,
         user_agent: str = USER_AGENT,
-        on_end: Callable[[FetchOutcome], None] = _nobody,
+        on_end: Callable[[FetchOutcome], None] | None = None,
     ) -> None:
         self._allowed = allowed
         self._offline = offline
@@ -171,25 +167,31 @@ class Fetcher:
 
     async def fetch(self, url: str) -> bytes:
         """Download at most `MAX_BYTES` within the time limit; raises `FetchFailed` with a message."""
+        outcome = FetchOutcome.OK
         try:
-            data = await self._fetch(url)
+            return await self._fetch(url)
         except FetchFailed as error:
-            self._on_end(error.outcome)
+            outcome = error.outcome
             raise
-        self._on_end(FetchOutcome.OK)
-        return data
+        finally:
+            if self._on_end is not None:
+                self._on_end(outcome)
 
     async def _fetch(self, url: str) -> bytes:
         try:
             async with asyncio.timeout(self._total_s):
                 return await self._follow(httpx.URL(url))
         except TimeoutError as error:
-            raise FetchFailed(FetchOutcome.TIMEOUT, f"the URL did not deliver within {self._total_s:g} seconds") from error
+            raise FetchFailed(
+                FetchOutcome.TIMEOUT, f"the URL did not deliver within {self._total_s:g} seconds"
+            ) from error
         except (httpx.InvalidURL, ValueError) as error:
             raise FetchFailed(FetchOutcome.MALFORMED, "the URL is malformed") from error
         except (httpx.HTTPError, OSError) as error:
             if _is_certificate_error(error):
-                raise FetchFailed(FetchOutcome.CERTIFICATE, "the URL's host has a certificate that this server does not trust") from error
+                raise FetchFailed(
+                    FetchOutcome.CERTIFICATE, "the URL's host has a certificate that this server does not trust"
+                ) from error
             raise FetchFailed(FetchOutcome.UNREACHABLE, "the URL cannot be reached") from error
 
     async def close(self) -> None:
@@ -222,7 +224,9 @@ class Fetcher:
         if url.scheme not in ("http", "https") or not url.host:
             raise FetchFailed(FetchOutcome.MALFORMED, "the URL does not lead to an http(s) address")
         if self._offline and not self._allowed:
-            raise FetchFailed(FetchOutcome.REFUSED, "this server works offline and fetches no URLs: send the picture itself")
+            raise FetchFailed(
+                FetchOutcome.REFUSED, "this server works offline and fetches no URLs: send the picture itself"
+            )
         addresses = await self._resolver(url.host, url.port or (443 if url.scheme == "https" else 80))
         if not addresses or not all(map(self._may_reach, addresses)):
             raise FetchFailed(FetchOutcome.REFUSED, _BLOCKED_ADDRESS[self._offline])

@@ -136,9 +136,7 @@ def _of_workers(statistics: Statistics, workers: Sequence[WorkerReport]) -> Iter
     for slug in MODELS:
         reports = [worker.effective(slug) for worker in workers if slug in worker.models]
         by_state = Counter(report.state for report in reports)
-        kinds = Counter(
-            report.execution for report in reports if report.fallback and report.state is ModelState.READY
-        )
+        kinds = Counter(report.execution for report in reports if report.fallback and report.state is ModelState.READY)
         for state in ModelState:
             states.add_metric([slug, state.value], by_state[state])
         for kind in _EXECUTIONS:

@@ -20,7 +20,7 @@ PATIENCE: Final = (*MOMENTS, 120, 300, 600, 1800, 3600)
 
 def new_registry() -> CollectorRegistry:
     """A registry with what every process tells: its version, memory, processor time, open files, start."""
-    disable_created_metrics()  # a second series for each: Prometheus finds counters that began anew by itself
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each: Prometheus finds counters that began anew by itself
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     build = Gauge("facelight_build_info", "Version of the process; always 1.", ["version"], registry=registry)

@@ -92,9 +92,7 @@ class GpuMemory(Collector):
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Name and meaning, without asking the GPU."""
-        text = (
-            "Memory of the GPU: by torch's tensors (allocated, its peak), kept by torch (reserved), free and in all."
-        )
+        text = "Memory of the GPU: by torch's tensors (allocated, its peak), kept by torch (reserved), free and in all."
         return [GaugeMetricFamily("facelight_gpu_memory_bytes", text, labels=["kind"])]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:

@@ -91,7 +91,8 @@ class WorkerRegistry:
         names, raws = self._reports(keys=[_NAMES], args=[_PREFIX])
         found = dict(sorted(zip(map(decode, names), raws, strict=True)))
         if stale := [name for name, raw in found.items() if raw is None]:
-            self._forget(keys=[_NAMES, _COUNTS], args=[_PREFIX, *stale])  # a live one comes back with its next heartbeat
+            # A live one comes back with its next heartbeat.
+            self._forget(keys=[_NAMES, _COUNTS], args=[_PREFIX, *stale])
         return [_parse(raw) for raw in found.values() if raw is not None]
 
 
