@@ -94,9 +94,13 @@ def cluster(
     keep: bool = True,
     shim: bool = False,
     replicated: bool = False,
+    metrics: bool = False,
     **settings: object,
 ) -> Iterator[Cluster]:
-    """Run one. `settings` are FACELIGHT_* variables without the prefix; `keep` starts dead workers again."""
+    """Run one. `settings` are FACELIGHT_* variables without the prefix; `keep` starts dead workers again.
+
+    `metrics`: each process tells its metrics on a port of its own.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="facelight-faults-")))
         redis = RedisMember(folder)
@@ -108,6 +112,8 @@ def cluster(
         doors = [_gateway(number, environment, folder) for number in range(gateways)]
         hands = [_worker(number, environment, folder) for number in range(workers)]
         for member in (*doors, *hands):
+            if metrics:
+                member.environment["FACELIGHT_METRICS_PORT"] = str(free_port())
             stack.callback(member.end)
             member.start()
         if keep:

@@ -47,11 +47,17 @@ class FakePipeline(Pipeline[CommonParams, FakeRequest]):
     def __init__(self, variants: tuple[str, ...], runs: RunLog) -> None:
         self._variants = variants
         self._runs = runs
+        self._seconds: dict[str, float] = {}
 
     @property
     def variants(self) -> tuple[str, ...]:
         """All that the model's parameters know."""
         return self._variants
+
+    @property
+    def stage_seconds(self) -> Mapping[str, float]:
+        """All of the last run counts as its steps."""
+        return self._seconds
 
     def prepare(self, params: Any, images: Mapping[str, bytes]) -> FakeRequest:
         """Read the prompt."""
@@ -63,6 +69,7 @@ class FakePipeline(Pipeline[CommonParams, FakeRequest]):
 
     def run(self, batch: Sequence[FakeRequest], on_step: OnStep) -> list[Pixels]:
         """Take the steps, and come to the ends that were asked for; everything is noted as it happens."""
+        began = time.monotonic()
         runs = [self._begin(prepared) for prepared in batch]
         behaviour = batch[0].behaviour
         for step in range(1, behaviour.steps + 1):
@@ -71,6 +78,7 @@ class FakePipeline(Pipeline[CommonParams, FakeRequest]):
                 for run in runs:
                     self._runs.note("step", run)
             on_step(step, behaviour.steps)
+        self._seconds = {"denoise": time.monotonic() - began}
         return [self._end(prepared, run) for prepared, run in zip(batch, runs, strict=True)]
 
     def _begin(self, prepared: FakeRequest) -> str:

@@ -27,10 +27,11 @@ from workers.engine.rq_loop import WakeupQueue
 from workers.errors import IdempotencyConflict, OutOfCredits, QueueFull
 from workers.state.janitor import Janitor
 from workers.state.keys import Keys
-from workers.state.record import Idempotency, QueueLimits, Record, Status
+from workers.state.record import FailureReason, Idempotency, QueueLimits, Record, Status
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, WorkerReport
 from workers.state.scripts import FINISHED_CHANNEL, new_call_id
+from workers.state.statistics import StatisticsReader
 from workers.store.base import Store
 
 CREDITS = 30.0
@@ -68,6 +69,7 @@ class RequestLifecycle(RuleBasedStateMachine):
         self.records = Records(redis, result_ttl_s=3600, request_ttl_s=86_400)
         self.wakeups = WakeupQueue(SLUG, VARIANT, redis)
         self.registry = WorkerRegistry(redis, ttl_s=10)
+        self.statistics = StatisticsReader(redis)
         self.janitor = Janitor(self.records, store, self.registry, MAX_ATTEMPTS)
         self.keys = Keys(redis)
         self.metered = [self.keys.add(name, credits=CREDITS)[0].id for name in ("alice", "bob")]
@@ -250,6 +252,21 @@ class RequestLifecycle(RuleBasedStateMachine):
         assert self.records.depth(SLUG) == len(self._waiting())
 
     @invariant()
+    def statistics_are_those_of_the_records(self) -> None:
+        found = self.statistics.read()
+        states = Counter(expected.status for expected in self.expected.values())
+        assert found.waiting[SLUG, VARIANT] == states[Status.QUEUED]
+        assert found.running.get(SLUG, 0) == states[Status.PROCESSING]
+        assert found.count(SLUG, "accepted") == len(self.expected)
+        ended = Counter({status: found.count(SLUG, status, "") for status in (Status.COMPLETED, Status.FAILED)})
+        for reason in FailureReason:
+            ended[Status.FAILED] += found.count(SLUG, Status.FAILED, reason)
+        assert ended[Status.COMPLETED] == states[Status.COMPLETED]
+        assert ended[Status.FAILED] == states[Status.FAILED]
+        paid = sum(self._spent(owner) for owner in self.metered)
+        assert found.count(SLUG, "charged") - found.count(SLUG, "refunded") == paid
+
+    @invariant()
     def credits_add_up(self) -> None:
         for owner in self.metered:
             key = self.keys.get(owner)
@@ -280,7 +297,7 @@ class RequestLifecycle(RuleBasedStateMachine):
         self.every_end_is_published_once()
         assert set(self.heard) == set(self.expected)
         left = {key for key in self.redis.scan_iter() if self.redis.ttl(key) == -1 and b":key" not in key}
-        assert left <= {b"facelight:workers", b"rq:queues"}
+        assert left <= {b"facelight:workers", b"facelight:counts", b"rq:queues"}
 
     def _submit(self, owner: int, cost: float, once: str | None, fingerprint: str, calls: int) -> None:
         """Perhaps the call is sent twice because its answer got lost."""

@@ -97,9 +97,9 @@ def test_every_record_expires(records: Records, redis: Redis) -> None:
     """… and so does everything that Redis holds of it."""
     records.create("r1", "ic-light", "foreground", "owner", PARAMS, idempotency=Idempotency("key", "print"))
     assert 0 < redis.ttl("facelight:request:r1") <= 87_000
-    assert [key for key in redis.scan_iter() if redis.ttl(key) == -1] == [b"rq:queues"]
+    assert {key for key in redis.scan_iter() if redis.ttl(key) == -1} == {b"rq:queues", b"facelight:counts"}
     claimed(records)
-    assert [key for key in redis.scan_iter() if redis.ttl(key) == -1] == [b"rq:queues"]
+    assert {key for key in redis.scan_iter() if redis.ttl(key) == -1} == {b"rq:queues", b"facelight:counts"}
 
 
 def test_a_request_can_fail_while_queued_and_while_processing(records: Records) -> None:
@@ -128,6 +128,8 @@ def test_ends_are_counted_by_reason(records: Records, redis: Redis) -> None:
         b"ic-light:FAILED:deadline": b"1",
         b"ic-light:FAILED:cancelled": b"2",
         b"ic-light:requeued": b"1",
+        b"ic-light:accepted": b"6",
+        b"ic-light:device_s:foreground": b"0",
     }
     assert redis.ttl("facelight:counts") == -1
 

@@ -26,7 +26,18 @@ def test_deregistered_and_stale_workers_leave_nothing_behind(registry: WorkerReg
     assert registry.live_workers() == [worker("c")]
     registry.deregister("c")
     assert registry.live_workers() == []
-    assert redis.keys("facelight:*") == []
+    assert redis.keys("facelight:*") == [b"facelight:counts"]
+
+
+def test_only_workers_that_end_without_a_word_are_lost(registry: WorkerRegistry, redis: Redis) -> None:
+    for _ in range(2):
+        registry.heartbeat(worker("a"))
+        registry.heartbeat(worker("b"))
+    registry.deregister("a")
+    redis.delete("facelight:worker:b")
+    for _ in range(2):  # every gateway asks, and one of them counts
+        assert registry.live_workers() == []
+    assert redis.hgetall("facelight:counts") == {b"worker:started": b"2", b"worker:lost": b"1"}
 
 
 def test_a_stale_worker_is_live_again_with_its_next_heartbeat(registry: WorkerRegistry, redis: Redis) -> None:
