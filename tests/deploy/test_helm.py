@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow  # helm and schemas are fetched from public regist
 
 EVERYTHING = {
     "gateway": {"autoscaling": {"enabled": True}, "ingress": {"enabled": True, "host": "images.example.com"}},
-    "monitoring": {"enabled": True, "proberUrl": "blackbox:9115"},
+    "monitoring": {"enabled": True},
     "workers": {"gpu": {"autoscaling": {"enabled": True}}},
     "weights": {"fetch": {"mirrorClaim": "mirror"}},
 }
@@ -68,7 +68,7 @@ def test_kubernetes_knows_all_that_is_rendered(all_manifests: str, tmp_path: Pat
 def test_custom_resources_fit_the_schemas_of_their_definitions(all_manifests: str) -> None:
     resources = [each for each in yaml.safe_load_all(all_manifests) if each]
     custom = [each for each in resources if each["apiVersion"].startswith(CUSTOM_GROUPS)]
-    kinds = {"ScaledObject", "TriggerAuthentication", "ServiceMonitor", "Probe", "PrometheusRule"}
+    kinds = {"ScaledObject", "ServiceMonitor", "PodMonitor", "PrometheusRule"}
     assert {each["kind"] for each in custom} == kinds
     command = ["node", "--input-type=module", "--eval", CUSTOM_RESOURCES]
     checked = subprocess.run(command, cwd=tools(), input=json.dumps(custom), capture_output=True, text=True)
@@ -179,17 +179,32 @@ def test_network_policies_are_the_networks_of_compose(part: str) -> None:
         assert to_redis == [{"podSelector": {"matchLabels": _labels("redis")}}]
     if part == "redis":
         assert policy["egress"] == []
-    if part in ("worker", "weights"):
+    if part == "weights":
         assert policy["ingress"] == []
+    if part == "worker":
+        (metrics,) = policy["ingress"]
+        assert [port["port"] for port in metrics["ports"]] == ["metrics"]
 
 
-def test_keda_may_ask_redis_only_if_it_scales_something() -> None:
-    def admitted(**values: Any) -> bool:
-        (rule,) = one(render(**values), "NetworkPolicy", "redis")["spec"]["ingress"]
-        return any("namespaceSelector" in peer for peer in rule["from"])
+@pytest.mark.parametrize("part", ["gateway", "worker"])
+def test_metrics_are_read_by_those_who_need_them(part: str) -> None:
+    """By nobody, by Prometheus, or by KEDA, which asks gateways alone."""
 
-    assert not admitted()
-    assert admitted(workers={"gpu": {"autoscaling": {"enabled": True}}})
+    def readers(**values: Any) -> set[str]:
+        rules = one(render(**values), "NetworkPolicy", part)["spec"]["ingress"]
+        reading = [rule for rule in rules if {"port": "metrics", "protocol": "TCP"} in rule["ports"]]
+        return {
+            peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+            for rule in reading
+            for peer in rule["from"]
+        }
+
+    scaled = {"workers": {"gpu": {"autoscaling": {"enabled": True}}}}
+    keda = {"keda"} if part == "gateway" else set()
+    assert readers() == set()
+    assert readers(monitoring={"enabled": True}) == {"monitoring"}
+    assert readers(**scaled) == keda
+    assert readers(monitoring={"enabled": True}, **scaled) == {"monitoring", *keda}
 
 
 def test_callers_of_the_gateway_can_be_limited() -> None:
@@ -380,14 +395,6 @@ def test_the_password_of_the_own_redis_stands_before_the_url_that_holds_it() -> 
         ({"store": BUCKET}, "networkPolicy.workerTo is empty"),
         ({"redis": {"urlSecret": {"name": "redis"}}}, "networkPolicy.workerTo is empty"),
         ({"workers": {"gpu": {"coldStartSeconds": 3600}}}, "maximum: got 3,600, want 3,300"),
-        (
-            {
-                "redis": {"urlSecret": {"name": "redis"}},
-                "networkPolicy": OUTSIDE,
-                "workers": {"gpu": {"autoscaling": {"enabled": True}}},
-            },
-            "redis.scaler.address is needed",
-        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

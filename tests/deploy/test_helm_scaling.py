@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from fnmatch import fnmatch
 from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from models.catalog import MODELS
+from server.metrics.queue import ASSUMED_DEVICE_S, QueueMetrics
+from server.settings import GatewaySettings
 from tests.deploy.chart import EXAMPLES, VALUES, Manifest, of_kind, one, render, variables
 from tests.deploy.files import REPOSITORY
+from workers.state.record import Result
 from workers.state.records import Records
-from workers.state.registry import WorkerRegistry, WorkerReport
 
 pytestmark = pytest.mark.slow  # helm and schemas are fetched from public registries
 
@@ -31,49 +34,57 @@ def scaled(**values: Any) -> Manifest:
     return dict(spec["spec"])
 
 
-def waiting_seconds(spec: Manifest, redis: Redis) -> float:
-    """What KEDA computes: the sizes of the sets, in the formula."""
-    sizes = {each["name"]: redis.zcard(each["metadata"]["listName"]) for each in spec["triggers"]}
+def waiting_seconds(spec: Manifest, told: str) -> float:
+    """What KEDA computes of what a gateway tells: the sum of the series that the triggers select."""
+    samples = [each for family in text_string_to_metric_families(told) for each in family.samples]
+    total = 0.0
+    for trigger in spec["triggers"]:
+        assert (trigger["type"], trigger["metadata"]["format"]) == ("metrics-api", "prometheus")
+        name, labels = re.fullmatch(r"(\w+)\{(.*)\}", trigger["metadata"]["valueLocation"]).groups()
+        wanted = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        (found,) = [each for each in samples if each.name == name and wanted.items() <= each.labels.items()]
+        total += found.value
     formula = spec["advanced"]["scalingModifiers"]["formula"]
-    assert re.fullmatch(r"[a-z_]+ \* [\d.]+( \+ [a-z_]+ \* [\d.]+)*", formula)
-    terms = [term.split(" * ") for term in formula.split(" + ")]
-    assert [name for name, _ in terms] == list(sizes)
-    return sum(sizes[name] * float(seconds) for name, seconds in terms)
+    assert formula.split(" + ") == [trigger["name"] for trigger in spec["triggers"]]
+    return total
 
 
 def test_what_is_counted_are_the_requests_that_wait(redis_url: str) -> None:
-    """Every variant by its own seconds; a request that a worker has claimed does not wait."""
+    """Every variant by what its requests have taken; a request that a worker has claimed does not wait."""
     redis = Redis.from_url(redis_url)
     records = Records(redis, 60, 60)
-    seconds = {
-        slug: dict.fromkeys(model.params.variants, 2.5 + number) for number, (slug, model) in enumerate(MODELS.items())
-    }
-    spec = scaled(autoscaling={"secondsPerRequest": seconds})
-    assert waiting_seconds(spec, redis) == 0
+    registry = CollectorRegistry()
+    QueueMetrics(registry, GatewaySettings(redis_url=redis_url))
+
+    def waiting() -> float:
+        return waiting_seconds(scaled(), generate_latest(registry).decode())
+
+    assert waiting() == 0
     expected = 0.0
     for slug, model in MODELS.items():
         for number, variant in enumerate(model.params.variants):
             records.create(f"{slug}-{variant}", slug, variant, "", {})
-            expected += seconds[slug][variant]
-            assert waiting_seconds(spec, redis) == expected, (slug, variant, number)
-    (claimed,) = records.claim_batch([(slug := "ic-light", "foreground")], "worker", "claim", wakeup=b"w")
-    assert waiting_seconds(spec, redis) == expected - seconds[slug]["foreground"], claimed
+            expected += ASSUMED_DEVICE_S
+            assert waiting() == expected, (slug, variant, number)
+    (claimed,) = records.claim_batch([("ic-light", "foreground")], "worker", "claim", wakeup=b"w")
+    assert waiting() == expected - ASSUMED_DEVICE_S
+    assert records.complete([Result(claimed, (), 3.0, device_s=2.5)]) == [True]
+    records.create("another", "ic-light", "foreground", "", {})
+    assert waiting() == expected - ASSUMED_DEVICE_S + 2.5
 
 
 def test_the_chart_knows_all_models_and_variants() -> None:
-    known = VALUES["workerDefaults"]["autoscaling"]["secondsPerRequest"]
-    assert {slug: list(variants) for slug, variants in known.items()} == {
-        slug: list(model.params.variants) for slug, model in MODELS.items()
-    }
+    known = [re.findall(r'="([^"]*)"', each["metadata"]["valueLocation"]) for each in scaled()["triggers"]]
+    assert known == [[slug, variant] for slug, model in MODELS.items() for variant in model.params.variants]
     assert VALUES["workerDefaults"]["models"] == list(MODELS)
 
 
 def test_a_class_counts_what_it_serves() -> None:
     def counted(spec: Manifest) -> set[str]:
-        return {each["metadata"]["listName"].removeprefix("facelight:waiting:") for each in spec["triggers"]}
+        return {each["name"] for each in spec["triggers"]}
 
-    assert counted(scaled(models=["ic-light"])) == {"ic-light:foreground", "ic-light:background"}
-    assert counted(scaled(models=["pulid-lightning"], checkpoints=["artistic"])) == {"pulid-lightning:artistic"}
+    assert counted(scaled(models=["ic-light"])) == {"ic_light_foreground", "ic_light_background"}
+    assert counted(scaled(models=["pulid-lightning"], checkpoints=["artistic"])) == {"pulid_lightning_artistic"}
 
 
 def test_workers_stay_for_longer_than_one_takes_to_start() -> None:
@@ -111,76 +122,75 @@ def test_keda_is_told_nothing_that_its_schema_does_not_know() -> None:
     assert spec["advanced"].keys() == {"scalingModifiers", "horizontalPodAutoscalerConfig"}
     assert spec["advanced"]["scalingModifiers"].keys() == {"formula", "target", "activationTarget", "metricType"}
     assert spec["fallback"].keys() == {"failureThreshold", "replicas"}
-    names = {"address", "listName", "listLength", "databaseIndex", "enableTLS"}
-    assert all(each.keys() == {"type", "name", "metadata", "authenticationRef"} for each in spec["triggers"])
+    names = {"url", "format", "valueLocation", "targetValue"}
+    assert all(each.keys() == {"type", "name", "metadata"} for each in spec["triggers"])
     assert all(each["metadata"].keys() == names for each in spec["triggers"])
+    assert all(isinstance(value, str) for each in spec["triggers"] for value in each["metadata"].values())
 
 
-def test_keda_reaches_the_own_redis_with_its_password() -> None:
-    manifests = render(TWO_CLASSES)
-    for name, scaled_object in of_kind(manifests, "ScaledObject").items():
-        triggers = scaled_object["spec"]["triggers"]
-        assert {each["metadata"]["address"] for each in triggers} == {"facelight-redis.pictures.svc:6379"}
-        assert {each["authenticationRef"]["name"] for each in triggers} == {name}
-        assert all(isinstance(value, str) for each in triggers for value in each["metadata"].values())
-        (secret,) = of_kind(manifests, "TriggerAuthentication")[name]["spec"]["secretTargetRef"]
-        assert secret == {"parameter": "password", "name": "facelight", "key": "REDIS_PASSWORD"}
-
-
-@pytest.mark.parametrize("secret", [{}, {"name": "keda", "username": "user", "password": "word"}], ids=["open", "user"])
-def test_keda_reaches_another_redis(secret: dict[str, str]) -> None:
-    manifests = render(
-        redis={
-            "urlSecret": {"name": "url"},
-            "scaler": {"address": "redis:6380", "tls": True, "databaseIndex": 1, "secret": secret},
-        },
-        networkPolicy={"workerTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
-        workers={"gpu": {"autoscaling": {"enabled": True}}},
-    )
-    trigger = one(manifests, "ScaledObject")["spec"]["triggers"][0]
-    expected = {"address": "redis:6380", "enableTLS": "true", "databaseIndex": "1"}
-    assert expected.items() <= trigger["metadata"].items()
-    if not secret:
-        assert "authenticationRef" not in trigger and not of_kind(manifests, "TriggerAuthentication")
-    else:
-        targets = one(manifests, "TriggerAuthentication")["spec"]["secretTargetRef"]
-        assert {each["parameter"]: (each["name"], each["key"]) for each in targets} == {
-            "username": ("keda", "user"),
-            "password": ("keda", "word"),
-        }
+def test_keda_asks_the_gateways_wherever_redis_is() -> None:
+    outside = {
+        "redis": {"urlSecret": {"name": "url"}},
+        "networkPolicy": {"workerTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+        "workers": {"gpu": {"autoscaling": {"enabled": True}}},
+    }
+    for manifests in (render(TWO_CLASSES), render(**outside)):
+        service = one(manifests, "Service", "gateway-metrics")
+        (port,) = service["spec"]["ports"]
+        where = f"http://{service['metadata']['name']}.pictures.svc:{port['port']}/metrics"
+        pod = one(manifests, "Deployment", "gateway")["spec"]["template"]
+        assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+        (container,) = pod["spec"]["containers"]
+        assert {"name": port["targetPort"], "containerPort": port["port"]} in container["ports"]
+        assert variables(container)["FACELIGHT_METRICS_PORT"] == str(port["port"])
+        for scaled_object in of_kind(manifests, "ScaledObject").values():
+            assert {each["metadata"]["url"] for each in scaled_object["spec"]["triggers"]} == {where}
 
 
 # --- Monitoring -------------------------------------------------------------------------------------------------------
 
-MONITORED = {"monitoring": {"enabled": True, "proberUrl": "blackbox:9115", "labels": {"release": "prometheus"}}}
+MONITORED = {"monitoring": {"enabled": True, "labels": {"release": "prometheus"}}}
+JOBS = {
+    "facelight-gateway": 'job="pictures/facelight-gateway"',
+    "facelight-worker": 'job="pictures/facelight-worker"',
+    "facelight-redis": 'job="facelight-exporter", namespace="pictures"',
+}
+"""What the operator calls the jobs of docker compose: namespace and name of a PodMonitor, the name of a Service."""
 
 
-def test_the_exporter_watches_keys_that_are_written(redis_url: str) -> None:
-    redis = Redis.from_url(redis_url)
-    WorkerRegistry(redis, 60).heartbeat(WorkerReport("host-1-0a1b2c", "cpu", {}))
-    for slug, model in MODELS.items():
-        Records(redis, 60, 60).create(f"of-{slug}", slug, model.params.variants[0], "", {})
-    keys = [key.decode() for key in redis.scan_iter()]
-    (container,) = one(render(**MONITORED), "Deployment", "exporter")["spec"]["template"]["spec"]["containers"]
-    environment = variables(container)
-    assert sum(fnmatch(key, environment["REDIS_EXPORTER_COUNT_KEYS"]) for key in keys) == 1
-    waiting = [key for key in keys if fnmatch(key, environment["REDIS_EXPORTER_CHECK_KEYS"])]
-    assert sorted(redis.zcard(key) for key in waiting) == [1] * len(MODELS)
-    rules = one(render(**MONITORED), "PrometheusRule")["spec"]["groups"][0]["rules"]
-    used = {key for rule in rules for key in re.findall(r'key=~?"([^"]+)"', rule["expr"])}
-    assert {environment["REDIS_EXPORTER_COUNT_KEYS"], "facelight:waiting:.*"} == used
+def in_cluster(expression: str) -> str:
+    return re.sub(r'job="([\w-]+)"', lambda job: JOBS[job[1]], expression)
 
 
 def test_alerts_are_those_of_compose() -> None:
     compose = yaml.safe_load((REPOSITORY / "deploy" / "monitoring" / "alerts.yml").read_text(encoding="utf-8"))
-    rules = one(render(**MONITORED), "PrometheusRule")["spec"]["groups"][0]["rules"]
-    (expected,) = compose["groups"]
-    assert [rule["alert"] for rule in rules] == [rule["alert"] for rule in expected["rules"]]
-    assert [rule["annotations"] for rule in rules] == [rule["annotations"] for rule in expected["rules"]]
-    unprobed = render(monitoring={"enabled": True})
-    assert not of_kind(unprobed, "Probe")
-    names = [rule["alert"] for rule in one(unprobed, "PrometheusRule")["spec"]["groups"][0]["rules"]]
-    assert "NothingCanBeServed" not in names and len(names) == len(rules) - 1
+    (found,), (expected,) = (
+        groups["groups"] for groups in (one(render(**MONITORED), "PrometheusRule")["spec"], compose)
+    )
+    assert [{**rule, "expr": in_cluster(rule["expr"])} for rule in expected["rules"]] == found["rules"]
+    assert all(JOBS["facelight-redis"] in rule["expr"] for rule in found["rules"] if "redis_memory" in rule["expr"])
+
+
+def test_the_dashboard_is_that_of_compose() -> None:
+    shipped = json.loads((REPOSITORY / "deploy" / "monitoring" / "grafana" / "facelight.json").read_text())
+    found = json.loads(one(render(**MONITORED), "ConfigMap")["data"]["facelight.json"])
+    for panel in shipped["panels"]:
+        for target in panel.get("targets", []):
+            target["expr"] = in_cluster(target["expr"])
+    assert found == shipped
+    assert not of_kind(render(), "ConfigMap")
+
+
+@pytest.mark.parametrize("part", ["gateway", "worker"])
+def test_pod_monitors_find_the_pods(part: str) -> None:
+    manifests = render(**MONITORED)
+    monitor = of_kind(manifests, "PodMonitor")[f"facelight-{part}"]
+    assert JOBS[f"facelight-{part}"] == f'job="pictures/{monitor["metadata"]["name"]}"'
+    pod = one(manifests, "Deployment", part)["spec"]["template"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in [port["name"] for port in pod["spec"]["containers"][0]["ports"]]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
 
 
 def test_the_service_monitor_finds_the_exporter() -> None:
@@ -191,11 +201,3 @@ def test_the_service_monitor_finds_the_exporter() -> None:
         each["name"] for each in service["spec"]["ports"]
     ]
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
-
-
-def test_the_dashboard_shows_what_is_scraped() -> None:
-    config_map = one(render(**MONITORED), "ConfigMap")
-    dashboard = json.loads(config_map["data"]["facelight.json"])
-    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    assert len(expressions) >= 4 and all('service="$service"' in each for each in expressions)
-    assert not of_kind(render(), "ConfigMap")

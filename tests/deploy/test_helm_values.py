@@ -87,6 +87,7 @@ def probe(name: str) -> Any:
         "FACELIGHT_API_KEYS": ({"name": "secret", "key": "keys"}, ("secret", "keys")),
         "FACELIGHT_STORE": ("s3://bucket/prefix", "s3://bucket/prefix"),
         "FACELIGHT_PORT": (9000, "9000"),
+        "FACELIGHT_METRICS_PORT": (9100, "9100"),
         "FACELIGHT_MODELS": (["ic-light"], "ic-light"),
         "FACELIGHT_CHECKPOINTS": (["default", "artistic"], "default,artistic"),
         "FACELIGHT_WEIGHTS_DIR": ("/elsewhere", "/elsewhere/installed"),

@@ -127,7 +127,27 @@ capabilities: {drop: [ALL]}
 {{- define "facelight.commonSettings" -}}
 {{- $settings := deepCopy .Values.settings -}}
 {{- if eq .Values.store.type "s3" }}{{ $_ := set $settings "FACELIGHT_STORE" (required "store.s3.location is needed: s3://bucket/prefix" .Values.store.s3.location) }}{{ end -}}
+{{- $_ := set $settings "FACELIGHT_METRICS_PORT" .Values.monitoring.port -}}
 {{- toYaml $settings -}}
+{{- end -}}
+
+{{/* Which queues there are: variants by model. */}}
+{{- define "facelight.variants" -}}
+pulid-lightning: [default, artistic, realistic]
+ic-light: [foreground, background]
+{{- end -}}
+
+{{/* (root, text): rules or a dashboard of docker compose, with the jobs that the operator names after our monitors. */}}
+{{- define "facelight.withJobs" -}}
+{{- $name := include "facelight.fullname" .root -}}
+{{- $gateway := printf "job=%q" (printf "%s/%s-gateway" .root.Release.Namespace $name) -}}
+{{- $worker := printf "job=%q" (printf "%s/%s-worker" .root.Release.Namespace $name) -}}
+{{- $redis := printf "job=%q, namespace=%q" (printf "%s-exporter" $name) .root.Release.Namespace -}}
+{{- $quote := default "\"" .quote -}}
+{{- range $of, $new := dict "gateway" $gateway "worker" $worker "redis" $redis }}
+{{- $_ := set $ "text" (replace (printf "job=%sfacelight-%s%s" $quote $of $quote) (replace "\"" $quote $new) $.text) -}}
+{{- end }}
+{{- .text -}}
 {{- end -}}
 
 {{/* A volume for pictures; with a bucket, one that ends with the pod. */}}
