@@ -164,9 +164,8 @@ def in_cluster(expression: str) -> str:
 
 def test_alerts_are_those_of_compose() -> None:
     compose = yaml.safe_load((REPOSITORY / "deploy" / "monitoring" / "alerts.yml").read_text(encoding="utf-8"))
-    (found,), (expected,) = (
-        groups["groups"] for groups in (one(render(**MONITORED), "PrometheusRule")["spec"], compose)
-    )
+    (found,) = one(render(**MONITORED), "PrometheusRule")["spec"]["groups"]
+    (expected,) = compose["groups"]
     assert [{**rule, "expr": in_cluster(rule["expr"])} for rule in expected["rules"]] == found["rules"]
     assert all(JOBS["facelight-redis"] in rule["expr"] for rule in found["rules"] if "redis_memory" in rule["expr"])
 
