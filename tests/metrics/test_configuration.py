@@ -20,7 +20,6 @@ from tests.metrics.tools import promtool
 from workers.metrics.worker import GpuMemory, WorkerMetrics
 
 MONITORING = REPOSITORY / "deploy" / "monitoring"
-OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
 RULES: list[dict[str, Any]] = yaml.safe_load((MONITORING / "alerts.yml").read_text(encoding="utf-8"))["groups"][0][
     "rules"
 ]
@@ -100,10 +99,11 @@ def test_what_every_gateway_tells_is_never_summed_over_them(told: dict[str, set[
 
 
 def test_every_metric_and_every_alert_is_in_the_operators_guide(told: dict[str, set[str]]) -> None:
+    guide = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in told}
-    listed = set(re.findall(r"^\| `(facelight_\w+)` ", OPERATIONS, re.MULTILINE))
+    listed = set(re.findall(r"^\| `(facelight_\w+)` ", guide, re.MULTILINE))
     assert listed == {name for name in families if name.startswith("facelight_")}
-    assert set(re.findall(r"^\| \*\*(\w+)\*\* ", OPERATIONS, re.MULTILINE)) == {rule["alert"] for rule in RULES}
+    assert set(re.findall(r"^\| \*\*(\w+)\*\* ", guide, re.MULTILINE)) == {rule["alert"] for rule in RULES}
 
 
 def test_prometheus_looks_for_services_of_compose() -> None:
@@ -118,15 +118,9 @@ def test_prometheus_looks_for_services_of_compose() -> None:
             assert set(found["names"]) <= known and found["port"] == port
         for static in job.get("static_configs", []):
             assert {target.partition(":")[0] for target in static["targets"]} <= known
-    by_name = {
-        name: set(job["dns_sd_configs"][0]["names"])
-        for job in jobs
-        if "dns_sd_configs" in job
-        for name in [job["job_name"]]
-    }
-    processes = {
-        name for name, service in SERVICES.items() if "FACELIGHT_METRICS_PORT" in service.get("environment", {})
-    }
+    by_name = {job["job_name"]: set(job["dns_sd_configs"][0]["names"]) for job in jobs if "dns_sd_configs" in job}
+    environments = {name: service.get("environment", {}) for name, service in SERVICES.items()}
+    processes = {name for name, environment in environments.items() if "FACELIGHT_METRICS_PORT" in environment}
     assert by_name["facelight-gateway"] | by_name["facelight-worker"] == processes | set(gpus)
     assert not re.search(r"ports:.*9464", COMPOSE), "metrics are published nowhere"
 
