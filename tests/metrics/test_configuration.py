@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 
 from server.metrics.calls import CallMetrics
 from server.metrics.queue import QueueMetrics
 from server.settings import GatewaySettings
 from tests.deploy.files import COMPOSE, REPOSITORY, SERVICES
 from tests.metrics.tools import promtool
+from workers.metrics.endpoint import new_registry
 from workers.metrics.worker import GpuMemory, WorkerMetrics
 
 MONITORING = REPOSITORY / "deploy" / "monitoring"
@@ -43,7 +43,7 @@ def told(tmp_path_factory: pytest.TempPathFactory, redis_socket: Path) -> dict[s
     """Labels of each series by its name, from the code that tells it; `quantile` and `le` are not among them."""
     settings = GatewaySettings(redis_url=f"unix://{redis_socket}", data_dir=tmp_path_factory.mktemp("data"))
     (settings.data_dir / "store").mkdir()
-    gateway, worker = CollectorRegistry(), CollectorRegistry()
+    gateway, worker = new_registry(), new_registry()
     QueueMetrics(gateway, settings)
     calls = CallMetrics(gateway)
     calls.ended("/v2/ic-light", "POST", 200, 0.1, None)
