@@ -59,17 +59,17 @@ class Stack:
             process.wait(_PATIENCE_S)
 
     @contextmanager
-    def gateway(self) -> Iterator[tuple[int, int]]:
-        """Run a gateway; yields its port and its process id as soon as it answers."""
+    def gateway(self, **settings: str) -> Iterator[tuple[int, int]]:
+        """Run a gateway with these settings, if any; yields its port and its process id as soon as it answers."""
         port = free_port()
-        with self.running("server", port=str(port)) as process:
+        with self.running("server", port=str(port), **settings) as process:
             wait_until(lambda: answers(port, "/health/live"))
             yield port, process.pid
 
     @contextmanager
-    def worker(self, port: int) -> Iterator[int]:
+    def worker(self, port: int, **settings: str) -> Iterator[int]:
         """Run a worker whose models compute nothing; yields its process id once the gateway knows it."""
-        with self.running(ROLES, "worker") as process:
+        with self.running(ROLES, "worker", **settings) as process:
             wait_until(lambda: answers(port, "/health/ready"))
             yield process.pid
 

@@ -21,7 +21,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
     """The result of a twentieth of a whole run."""
     folder = tmp_path_factory.mktemp("serving")
     command = [sys.executable, "-m", "bench.serving", "--scale", "0.05", "--out", str(folder), "--folder", str(folder)]
-    subprocess.run(command, check=True, timeout=200, capture_output=True)
+    subprocess.run(command, check=True, timeout=280, capture_output=True)
     (file,) = folder.glob("*.json")
     return Record.model_validate_json(file.read_text())
 
@@ -56,7 +56,7 @@ def test_what_must_be_nothing_is(record: Record, name: str) -> None:
 @pytest.mark.slow
 def test_every_goal_of_serving_is_told(record: Record) -> None:
     goals = {row.goal for row in record.rows if row.goal}
-    assert {"<= 3", ">= 3", "<= 1.5", "<= 110", "<= 40", "== 0"} <= goals
+    assert {"<= 3", ">= 3", "<= 1.5", "<= 110", "<= 40", "== 0", "<= 1.03", "<= 20"} <= goals
 
 
 @pytest.mark.slow
