@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +15,13 @@ from server.metrics.queue import QueueMetrics
 from server.settings import GatewaySettings
 from tests.deploy.files import COMPOSE, REPOSITORY, SERVICES
 from tests.metrics.tools import promtool
+from tests.metrics.watching import BOARD, MONITORING
 from workers.metrics.endpoint import new_registry
 from workers.metrics.worker import GpuMemory, WorkerMetrics
 
-MONITORING = REPOSITORY / "deploy" / "monitoring"
 RULES: list[dict[str, Any]] = yaml.safe_load((MONITORING / "alerts.yml").read_text(encoding="utf-8"))["groups"][0][
     "rules"
 ]
-BOARD = json.loads((MONITORING / "grafana" / "facelight.json").read_text(encoding="utf-8"))
 PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 FOREIGN = {"up", "process_resident_memory_bytes"}
 """Names that Prometheus itself or the client library gives; those of Redis' exporter begin with `redis_`."""
