@@ -1,8 +1,8 @@
 """Draw the board of Grafana with the data of a real run: `python -m docs.board`, three minutes.
 
-A server with demo weights is scraped by Debian's Prometheus while requests of both models come in, some of them are
-cancelled or refused, and its worker is killed once. Every panel is drawn as Prometheus answers its queries: what is seen
-is the board's data, not Grafana's looks.
+A server with demo weights is scraped by Debian's Prometheus while requests of both models come in; some are cancelled
+or refused, and the worker is killed once. Every panel is drawn as Prometheus answers its queries: what is seen is the
+board's data, not Grafana's looks.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ class Fetcher:
         self._offline = offline
         self._resolver = resolver
         self._total_s = total_s
-        self._on_end = on_end
+        self._on_end = on_end or (lambda _outcome: None)
         # A kept-alive connection would be reused for another name at the same address without checking its certificate.
         self._client = httpx.AsyncClient(
             trust_env=False,
@@ -167,15 +167,13 @@ class Fetcher:
 
     async def fetch(self, url: str) -> bytes:
         """Download at most `MAX_BYTES` within the time limit; raises `FetchFailed` with a message."""
-        outcome = FetchOutcome.OK
         try:
-            return await self._fetch(url)
+            data = await self._fetch(url)
         except FetchFailed as error:
-            outcome = error.outcome
+            self._on_end(error.outcome)
             raise
-        finally:
-            if self._on_end is not None:
-                self._on_end(outcome)
+        self._on_end(FetchOutcome.OK)
+        return data
 
     async def _fetch(self, url: str) -> bytes:
         try:

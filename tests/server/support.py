@@ -20,6 +20,7 @@ from models.catalog import MODELS
 from models.imaging.decode import MEDIA_TYPES
 from server.app import create_app
 from server.http.server import build_server
+from server.metrics.calls import CallMetrics
 from server.settings import GatewaySettings
 from tests.workers.state.support import claim, complete, unfinished
 from workers.state.connection import connect
@@ -65,12 +66,17 @@ class Client(httpx.Client):
 
 
 @contextmanager
-def serving(settings: GatewaySettings, patience_s: int | None = None, loop: str = "uvloop") -> Iterator[Client]:
+def serving(
+    settings: GatewaySettings,
+    patience_s: int | None = None,
+    loop: str = "uvloop",
+    metrics: CallMetrics | None = None,
+) -> Iterator[Client]:
     """Run a gateway on a free port of this machine for as long as the block lasts.
 
-    It waits `patience_s` for requests under way when it is stopped.
+    It waits `patience_s` for requests under way when it is stopped; `metrics` counts its calls.
     """
-    server = build_server(create_app(settings), settings.model_copy(update={"port": 0}))
+    server = build_server(create_app(settings, metrics), settings.model_copy(update={"port": 0}))
     server.config.timeout_graceful_shutdown = patience_s
     server.config.loop = loop
     thread = threading.Thread(target=server.run)

@@ -257,6 +257,54 @@ def test_closed_ports() -> None:
             fetch(f"http://127.0.0.1:{unused.getsockname()[1]}/")
 
 
+@pytest.mark.parametrize(
+    ("path", "outcome"),
+    [
+        ("/photo.png", "ok"),
+        ("/nowhere", "status"),
+        ("/empty", "no_picture"),
+        ("/page", "no_picture"),
+        ("/packed", "no_picture"),
+        ("/to/http%3A%2F%2F10.0.0.1%2F", "refused"),
+        ("/to/ftp%3A%2F%2Fa%2F", "malformed"),
+        ("/slow", "timeout"),
+    ],
+)
+def test_what_becomes_of_a_url_is_counted(host: Host, path: str, outcome: str) -> None:
+    host.released.clear()
+    host.pages["/empty"] = (200, {}, b"")
+    host.pages["/page"] = (200, {"Content-Type": "text/html"}, b"<html>")
+    host.pages["/packed"] = (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b")
+    counted: list[str] = []
+
+    async def run() -> None:
+        fetcher = Fetcher([ip_network("127.0.0.0/8")], total_s=0.5, on_end=counted.append)
+        with suppress(ImageUnavailable):
+            await fetcher.fetch(host.url + path)
+        await fetcher.close()
+
+    asyncio.run(run())
+    assert counted == [outcome]
+
+
+def test_a_fetch_that_is_given_up_is_not_counted() -> None:
+    counted: list[str] = []
+
+    async def never(_host: str, _port: int) -> Sequence[Address]:
+        await asyncio.sleep(60)
+        return []
+
+    async def run() -> None:
+        fetcher = Fetcher(resolver=never, on_end=counted.append)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await fetcher.fetch("http://example.com/a.png")
+        await fetcher.close()
+
+    asyncio.run(run())
+    assert counted == []
+
+
 def test_ambient_proxies_are_ignored(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
