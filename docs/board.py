@@ -1,4 +1,4 @@
-"""Draw the board of Grafana with the data of a real run: `python -m docs.board`, three minutes.
+"""Draw the board of Grafana with the data of a real run: `python -m docs.board`, five minutes.
 
 A server with demo weights is scraped by Debian's Prometheus while requests of both models come in; some are cancelled
 or refused, and the worker is killed once. Every panel is drawn as Prometheus answers its queries: what is seen is the
@@ -7,6 +7,7 @@ board's data, not Grafana's looks.
 
 from __future__ import annotations
 
+import base64
 import random
 import signal
 import tempfile
@@ -18,83 +19,90 @@ from typing import Any, Final
 from xml.sax.saxutils import escape
 
 import httpx
+import numpy as np
+from skimage import data
 
 from tests.contract.test_demo import quick
 from tests.live_server import LiveServer, free_port, live_server, png
 from tests.metrics.watching import BOARD, Prometheus, prometheus
 
 PICTURE: Final = Path(__file__).with_name("board.svg")
-_RUN_S: Final = 170
-_KILLED_AT_S: Final = 100
+_RUN_S: Final = 240
+_KILLED_AT_S: Final = 110
+_CALM_S: Final = 70
+"""So long before the end few requests wait."""
+_UNFINISHED: Final = ("QUEUED", "PROCESSING")
 _STEP_S: Final = 2.0
-_COLUMNS: Final = 4
-_WIDTH, _HEIGHT, _HEAD, _GAP = 300, 150, 34, 8
+_UNIT, _GAP, _LEGEND = 51, 8, 52
+"""Pixels of a column of Grafana's 24, between panels, and for the names of a panel's series."""
+_HEIGHTS: Final = {"row": 30, "stat": 66, "timeseries": 176}
 _COLOURS: Final = ("#3274d9", "#e0752d", "#299c46", "#a352cc", "#c4162a", "#8f7a00", "#5794f2", "#6c757d")
 _UNITS: Final = {"s": "s", "bytes": "B", "percentunit": "", "short": ""}
 
 
 def draw(watcher: Prometheus, began: float, ended: float) -> str:
-    """The board as SVG."""
-    parts, y, column = [], 0, 0
+    """The board as SVG, its panels as wide as Grafana's."""
+    parts: list[str] = []
+    top, height, row = 0, 0, -1
     for panel in BOARD["panels"]:
+        place = panel["gridPos"]
+        if place["y"] != row:  # a new line of the board
+            top, row = top + height, place["y"]
+            height = _HEIGHTS[panel["type"]]
         if panel["type"] == "row":
-            y += (_HEIGHT + _GAP) * (column > 0)
-            column = 0
-            parts.append(f'<text x="4" y="{y + 20}" class="row">{escape(panel["title"])}</text>')
-            y += 28
+            parts.append(f'<text x="4" y="{top + 21}" class="row">{escape(panel["title"])}</text>')
             continue
-        x = column * (_WIDTH + _GAP)
-        height = 70 if panel["type"] == "stat" else _HEIGHT
-        parts.append(f'<g transform="translate({x},{y})">{"".join(_panel(panel, watcher, began, ended, height))}</g>')
-        column += 1
-        if column == _COLUMNS:
-            y, column = y + height + _GAP, 0
-    width, height = _COLUMNS * (_WIDTH + _GAP), y + (_HEIGHT + _GAP) * (column > 0)
+        left, width = place["x"] * _UNIT, place["w"] * _UNIT - _GAP
+        inside = "".join(_panel(panel, watcher, began, ended, width, height - _GAP))
+        parts.append(f'<g transform="translate({left},{top})">{inside}</g>')
     style = (
         "text{font-family:sans-serif;font-size:10px;fill:#333}.title{font-size:12px;font-weight:bold}"
         ".row{font-size:15px;font-weight:bold}.stat{font-size:22px;font-weight:bold}"
     )
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
-    return "\n".join(
-        (head, f"<style>{style}</style>", '<rect width="100%" height="100%" fill="#f4f5f5"/>', *parts, "</svg>\n")
-    )
+    size = 24 * _UNIT, top + height
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}">'
+    back = '<rect width="100%" height="100%" fill="#f4f5f5"/>'
+    return "\n".join((head, f"<style>{style}</style>", back, *parts, "</svg>\n"))
 
 
-def _panel(panel: dict[str, Any], watcher: Prometheus, began: float, ended: float, height: int) -> Iterator[str]:
-    yield f'<rect width="{_WIDTH}" height="{height}" fill="#fff" stroke="#d8d9da"/>'
+def _panel(
+    panel: dict[str, Any], watcher: Prometheus, began: float, ended: float, width: int, height: int
+) -> Iterator[str]:
+    unit = _UNITS[panel["fieldConfig"]["defaults"]["unit"]]
+    yield f'<rect width="{width}" height="{height}" fill="#fff" stroke="#d8d9da"/>'
     yield f'<text x="6" y="15" class="title">{escape(panel["title"])}</text>'
-    series = []
-    for target in panel["targets"]:
-        for found in watcher.history(target["expr"], began, ended, _STEP_S):
-            points = [(float(at), float(value)) for at, value in found["values"] if value not in ("NaN", "+Inf")]
-            if points:
-                series.append((_legend(target["legendFormat"], found["metric"]), points))
-    unit = panel["fieldConfig"]["defaults"]["unit"]
+    series = list(_series(panel, watcher, began, ended))
     if panel["type"] == "stat":
         last = series[0][1][-1][1] if series else float("nan")
-        yield f'<text x="6" y="50" class="stat">{_number(last)} {_UNITS[unit]}</text>'
+        yield f'<text x="6" y="46" class="stat">{_number(last)} {unit}</text>'
         return
-    series = [each for each in series if any(value for _, value in each[1])] or series[:1]
-    top = max((value for _, points in series for _, value in points), default=0) or 1
-    bottom = height - _HEAD
-    yield f'<text x="6" y="30">{_number(top)} {_UNITS[unit]}</text>'
-    yield f'<line x1="6" y1="{bottom}" x2="{_WIDTH - 6}" y2="{bottom}" stroke="#ccc"/>'
-    legend = []
-    for number, (name, points) in enumerate(series[: len(_COLOURS)]):
-        colour = _COLOURS[number]
+    most = max((value for _, points in series for _, value in points), default=0) or 1
+    bottom = height - _LEGEND
+    yield f'<text x="6" y="30">{_number(most)} {unit}</text>'
+    yield f'<line x1="6" y1="{bottom}" x2="{width - 6}" y2="{bottom}" stroke="#ccc"/>'
+    names: list[str] = []
+    for (name, points), colour in zip(series, _COLOURS, strict=False):
         line = " ".join(
-            f"{6 + (at - began) / (ended - began) * (_WIDTH - 12):.1f},{bottom - value / top * (bottom - 36):.1f}"
+            f"{6 + (at - began) / (ended - began) * (width - 12):.0f},{bottom - value / most * (bottom - 36):.0f}"
             for at, value in points
         )
         yield f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.3"/>'
-        legend.append(f'<tspan fill="{colour}">{escape(name)}  </tspan>')
-    for row in range(2):
-        shown = "".join(legend[row * 4 : row * 4 + 4])
-        yield (
-            f'<text x="6" y="{bottom + 13 + 12 * row}" textLength="{_WIDTH - 12}">{shown}</text>'
-            if len(shown) > 400
-            else f'<text x="6" y="{bottom + 13 + 12 * row}">{shown}</text>'
-        )
+        names.append(f'<tspan fill="{colour}">{escape(name)} \u00a0</tspan>')
+    for number in range(0, len(names), 2):
+        yield f'<text x="6" y="{bottom + 12 + 6 * number}">{"".join(names[number : number + 2])}</text>'
+
+
+def _series(
+    panel: dict[str, Any], watcher: Prometheus, began: float, ended: float
+) -> Iterator[tuple[str, list[tuple[float, float]]]]:
+    """Name and points of what a panel shows; series that are nothing but 0 come last."""
+    found = []
+    for target in panel["targets"]:
+        for each in watcher.history(target["expr"], began, ended, _STEP_S):
+            points = [(float(at), float(value)) for at, value in each["values"] if value not in ("NaN", "+Inf")]
+            if points:
+                found.append((_legend(target["legendFormat"], each["metric"]), points))
+    return iter(sorted(found, key=lambda named: not any(value for _, value in named[1])))
 
 
 def _legend(form: str, labels: dict[str, str]) -> str:
@@ -111,33 +119,30 @@ def _number(value: float) -> str:
 
 
 def traffic(server: LiveServer, until: float) -> None:
-    """Requests of both models, at a rate that comes and goes; some are cancelled, some are refused."""
-    chance, samples = random.Random(0), quick()
-    field = {sample.slug: sample.image_field for sample in samples}
-    import base64
-
-    import numpy as np
-    from skimage import data
-
+    """Requests of both models, few and many waiting in turn; some are cancelled, some are refused."""
+    chance, samples, waiting = random.Random(0), quick(), []
     face = base64.b64encode(png(np.ascontiguousarray(data.astronaut()[:256, 128:384]))).decode()
     with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client:
         while time.monotonic() < until:
-            sample = chance.choice(samples)
+            waiting = [each for each in waiting if client.get(f"{each}/status").json()["status"] in _UNFINISHED]
+            if len(waiting) >= (12 if until - time.monotonic() > _CALM_S else 2):
+                time.sleep(0.2)
+                continue
+            sample, what = chance.choice(samples), chance.random()
             body = {
                 **sample.params,
-                field[sample.slug]: f"data:image/png;base64,{face}",
+                sample.image_field: f"data:image/png;base64,{face}",
                 "seed": chance.randrange(1000),
             }
-            draw_of = chance.random()
-            if draw_of < 0.05:
-                body = {**body, "width": 7}
-            elif draw_of < 0.1:
-                body[field[sample.slug]] = "http://127.0.0.1:9/none.png"
+            if what < 0.05:
+                body["width"] = 7
+            elif what < 0.1:
+                body[sample.image_field] = "http://127.0.0.1:9/none.png"
             answer = client.post(f"/v2/{sample.slug}", json=body)
-            if draw_of > 0.9 and answer.status_code == 200:
-                client.delete(f"/v2/requests/{answer.json()['request_id']}")
-            busy = int(time.monotonic()) % 60 < 35
-            time.sleep(chance.uniform(0.1, 0.7) if busy else chance.uniform(0.5, 2))
+            if answer.status_code == httpx.codes.OK:
+                waiting.append(f"/v2/requests/{answer.json()['request_id']}")
+                if what > 0.9:
+                    client.delete(waiting[-1])
 
 
 def main() -> None:
