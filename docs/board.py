@@ -74,11 +74,11 @@ def _panel(
     series = list(_series(panel, watcher, began, ended))
     if panel["type"] == "stat":
         last = series[0][1][-1][1] if series else float("nan")
-        yield f'<text x="6" y="46" class="stat">{_number(last)} {unit}</text>'
+        yield f'<text x="6" y="46" class="stat">{_number(last)}{unit}</text>'
         return
     most = max((value for _, points in series for _, value in points), default=0) or 1
     bottom = height - _LEGEND
-    yield f'<text x="6" y="30">{_number(most)} {unit}</text>'
+    yield f'<text x="6" y="30">{_number(most)}{unit}</text>'
     yield f'<line x1="6" y1="{bottom}" x2="{width - 6}" y2="{bottom}" stroke="#ccc"/>'
     names: list[str] = []
     for (name, points), colour in zip(series, _COLOURS, strict=False):
@@ -112,10 +112,10 @@ def _legend(form: str, labels: dict[str, str]) -> str:
 
 
 def _number(value: float) -> str:
-    for size, suffix in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+    for size, suffix in ((1e9, " G"), (1e6, " M")):
         if value >= size:
-            return f"{value / size * (1 if size > 1e4 else 10):.1f}{suffix}"
-    return f"{value:.3g}"
+            return f"{value / size:.1f}{suffix}"
+    return f"{value:.0f} " if value >= 100 else f"{value:.3g} "
 
 
 def traffic(server: LiveServer, until: float) -> None:
