@@ -5,7 +5,7 @@ max_line_length = 120
 read_globals = {
   "redis", "cmsgpack", "KEYS", "ARGV",
   -- common.lua
-  "CANCELLED", "OPEN", "RUNNING", "TICKETS", "VERSION", "QUEUE_VERSION", "RECORD_VERSION", "record_key",
+  "CANCELLED", "OPEN", "RUNNING", "TICKETS", "VERSION", "COUNTS", "QUEUE_VERSION", "RECORD_VERSION", "record_key",
   "account_key", "waiting_key", "owner_queue_key", "wakeups_key", "wakeup_job_key", "member_of", "timestamp",
   "virtual_time", "enqueue", "requeue_front", "dequeue", "add_wakeup", "remove_wakeups", "is_metered", "finish",
   -- once.lua

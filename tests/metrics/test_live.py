@@ -18,13 +18,17 @@ from typing import Any
 import httpx
 import pytest
 
+from cli.serve import StartupError
+from cli.serve import run as serve
 from models.catalog import MODELS
 from models.pipeline import STAGES
 from server.intake.fetcher import FetchOutcome
 from server.metrics.calls import REASONS
+from server.settings import GatewaySettings
 from tests.faults.behaviour import Behaviour
 from tests.faults.processes.cluster import Cluster, cluster
 from tests.faults.processes.waiting import until
+from tests.live_server import free_port
 from tests.metrics.scrape import Scrape, port_of, scrape
 from tests.metrics.tools import promtool
 from workers.state.record import FailureReason
@@ -231,6 +235,15 @@ def test_a_port_that_is_taken_is_named_at_the_start(module: str, redis_url: str,
         ended = subprocess.run(command, env={**_clean(), **environment}, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert f"FACELIGHT_METRICS_PORT: cannot listen on 127.0.0.1:{port}: Address already in use" in ended.stderr
+
+
+def test_serve_needs_the_next_port_for_its_worker(tmp_path: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = GatewaySettings(data_dir=tmp_path, port=free_port(), metrics_port=taken.getsockname()[1] - 1)
+        with pytest.raises(StartupError, match="FACELIGHT_METRICS_PORT"):
+            serve(settings, demo=True, on_ready=lambda: None)
 
 
 def _clean() -> dict[str, str]:

@@ -10,7 +10,7 @@
 --   tickets                               string  counts all requests
 --   idempotency:<owner>:<digest>          hash    the request that represents all calls with one Idempotency-Key
 --   version                               string  version of all these keys; see `workers.state.versions`
---   counts                                hash    what happened so far, without an expiry: see `workers.state.statistics`
+--   counts                                hash    what happened so far; without an expiry: `workers.state.statistics`
 --
 -- Owners share a queue by start-time fair queueing (Goyal, Vin, Cheng 1996), every request having the length 1. Its
 -- start tag (`virtual_start`) is the greater of two: the queue's virtual time, which is the start tag of its head, and

@@ -6,8 +6,8 @@
 -- accepted or '', the slugs of what is running, and the hash of counts.
 --
 -- The oldest is found in a few steps, however many wait: the first request of an owner has a start tag of at most that
--- of the queue's head + 1 (but for one whose predecessors were cancelled), and among equal tags the lowest ticket, which
--- is the oldest, stands first.
+-- of the queue's head + 1 (but for one whose predecessors were cancelled), and among equal tags the lowest ticket,
+-- which is the oldest, stands first.
 
 local function oldest(waiting)
   local member, tag = unpack(redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES'))
