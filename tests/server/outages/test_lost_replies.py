@@ -27,6 +27,7 @@ from workers.state.record import Audit, Idempotency, Output, Record, Status
 from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 from workers.state.scripts import load_script, new_call_id
+from workers.state.statistics import StatisticsReader
 
 LUA = REPOSITORY / "workers" / "state" / "lua"
 QUEUE_KEY = ("ic-light", "foreground")
@@ -172,6 +173,22 @@ def live_workers(world: World) -> None:
         assert [worker.name for worker in world.gateway.registry.live_workers()] == ["played"]
 
 
+def forget_workers(world: World) -> None:
+    world.gateway.registry.heartbeat(WorkerReport("played", "cpu", {}))
+    world.redis.delete("facelight:worker:played")
+    forget = world.gateway.redis.register_script(load_script("forget_workers"))
+    with world.losing():
+        forget(keys=["facelight:workers", "facelight:counts"], args=["facelight:worker:", "played"])
+    assert world.redis.hget("facelight:counts", "worker:lost") == b"1"
+    assert world.gateway.registry.live_workers() == []
+
+
+def statistics(world: World) -> None:
+    world.submit()
+    with world.losing():
+        assert StatisticsReader(world.gateway.redis).read().waiting[QUEUE_KEY] == 1
+
+
 def add(world: World) -> None:
     with world.losing():
         key, secret = world.keys.add("alice", credits=5, rate=2)
@@ -258,6 +275,8 @@ CASES: dict[Callable[[World], None], str] = {
     reconcile_wakeups: "reconcile_wakeups",
     heartbeat: "heartbeat",
     live_workers: "live_workers",
+    forget_workers: "forget_workers",
+    statistics: "statistics",
     add: "key_add",
     find: "key_find",
     revoke: "key_revoke",
