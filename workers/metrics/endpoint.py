@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics, start_http_server
 
@@ -29,16 +29,18 @@ def new_registry() -> CollectorRegistry:
 
 
 @contextmanager
-def serving(settings: CommonSettings, registry: CollectorRegistry) -> Iterator[int]:
+def serving(settings: CommonSettings, registry: CollectorRegistry, idle_s: float = 10.0) -> Iterator[int]:
     """Answer scrapes on the port of the settings, on threads, for as long as the block lasts; yields the port.
 
-    Raises `SettingsError` if nobody can listen there.
+    A connection that is silent for `idle_s` is closed. Raises `SettingsError` if nobody can listen there.
     """
     try:
         server, thread = start_http_server(settings.metrics_port, settings.metrics_host, registry)
     except OSError as error:
         where = f"{settings.metrics_host}:{settings.metrics_port}"
         raise SettingsError(f"FACELIGHT_METRICS_PORT: cannot listen on {where}: {error.strerror or error}") from None
+    handler: Any = server.RequestHandlerClass
+    server.RequestHandlerClass = type("Handler", (handler,), {"timeout": idle_s})  # the library's own has none
     try:
         yield server.server_port
     finally:
