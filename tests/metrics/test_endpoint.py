@@ -20,7 +20,9 @@ def test_every_process_tells_its_version_and_its_memory() -> None:
 
 
 def test_connections_that_say_nothing_are_closed_and_delay_nobody() -> None:
-    with serving(CommonSettings(), new_registry(), idle_s=0.3) as port:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as silent:
-            assert scrape(port).sum("facelight_build_info") == 1
-            assert silent.recv(1) == b""
+    with (
+        serving(CommonSettings(), new_registry(), idle_s=0.3) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=5) as silent,
+    ):
+        assert scrape(port).sum("facelight_build_info") == 1
+        assert silent.recv(1) == b""
