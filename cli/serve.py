@@ -42,7 +42,7 @@ def run(settings: GatewaySettings, demo: bool, on_ready: Callable[[], None]) -> 
     `demo`: the worker serves demo weights. Raises `StartupError` if the address or the data folder is in use.
     """
     with _exclusive_lock(settings.data_dir):
-        _check_free(settings.host, settings.port)
+        check_free(settings.host, settings.port)
         asyncio.run(_supervise(settings, demo, on_ready))
 
 
@@ -205,7 +205,8 @@ def _exclusive_lock(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _check_free(host: str, port: int) -> None:
+def check_free(host: str, port: int) -> None:
+    """Raise `StartupError` if a gateway could not listen there now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -11,6 +11,7 @@ from workers.errors import SettingsError
 from workers.logs import configure_logging
 from workers.settings import read_settings
 from workers.store.open import open_store
+from workers.traces import start_traces, stop_traces
 
 
 def main() -> None:
@@ -21,6 +22,7 @@ def main() -> None:
         open_store(settings.store_location).check()
     except SettingsError as error:
         sys.exit(str(error))
+    start_traces("gateway")
     from server.app import create_app  # RQ comes with it: see `read_settings`
 
     try:
@@ -30,6 +32,7 @@ def main() -> None:
     raise_descriptor_limit(settings.max_connections)
     with suppress(KeyboardInterrupt):  # of a second signal, before the server listens to them
         build_server(app, settings).run()
+    stop_traces()
 
 
 main()

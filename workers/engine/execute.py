@@ -109,6 +109,7 @@ class ExecuteStage:
             outcomes = batch[0].pipeline.run([request.prepared for request in batch], on_step)
             for request in batch:
                 request.progress.stages |= batch[0].pipeline.stage_seconds
+                request.progress.trace.timed(batch[0].pipeline.stage_intervals)
         outputs = []
         for request, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, NonFiniteResult):

@@ -43,7 +43,8 @@ class Completion:
         `clean_up` must follow for each. The list is empty if Redis refuses to say what has become of them.
         """
         completed = self._settle(requests, lambda: self.records.complete(results))
-        for result, done in zip(results, completed, strict=False):
+        for request, result, done in zip(requests, results, completed, strict=False):
+            request.trace.end("" if done else FailureReason.CANCELLED if request.cancelled else "superseded")
             message = "completed in %.2f s" if done else "cancelled or requeued; its %.2f s are discarded"
             _log.info(message, result.inference_time, extra={"request_id": result.record.request_id})
         return completed
@@ -58,6 +59,7 @@ class Completion:
             ending = record, message, progress.compute_s, reason, progress.stages
             for failed in self._settle([progress], lambda: [self.records.fail(*ending)]):
                 self.clean_up(record, failed)
+            progress.trace.end(reason)
 
     def is_cancelled(self, progress: Progress) -> bool:
         """Whether a request needs none of its remaining stages because it was cancelled; it is FAILED then."""
@@ -85,6 +87,8 @@ class Completion:
         except RedisError:
             ids = ",".join(request.request_id for request in requests)
             _log.exception("the end could not be recorded", extra={"request_id": ids})
+            for request in requests:
+                request.trace.end("unrecorded")
             return []
         finally:
             for request in requests:

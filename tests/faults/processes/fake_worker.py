@@ -28,6 +28,7 @@ from workers.engine.worker import serve
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings, read_settings
 from workers.state.registry import ModelReport, ModelState, WorkerReport
+from workers.traces import start_traces, stop_traces
 
 _SIDE = 16
 
@@ -146,7 +147,11 @@ def main() -> None:
     fake_clock.install("worker")
     settings = read_settings(WorkerSettings)
     configure_logging("worker", settings.log_level, settings.log_format)
-    status = serve(settings, FakeModels)
+    start_traces("worker")
+    try:
+        status = serve(settings, FakeModels)
+    finally:
+        stop_traces()
     if status == DEVICE_BROKEN:
         os._exit(status)  # as `python -m workers` does
     sys.exit(status)
