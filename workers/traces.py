@@ -1,7 +1,7 @@
 """Traces of requests by OpenTelemetry, from the gateway through Redis to the worker; see docs/tracing.md.
 
-Off unless OpenTelemetry's own variables name a collector and the extra `otel` is installed. Then nothing of its SDK is
-imported, and everything here does nothing. Spans are sent by a thread of their own, in batches from a bounded buffer:
+Off unless OpenTelemetry's own variables name a collector and the extra `otel` is installed: without, nothing of it is
+imported here, and every call returns at once. Spans are sent by a thread of their own, in batches from a bounded buffer:
 a collector that is away costs spans, and nobody waits for it, but for `_LAST_S` at the end of the process.
 
     POST /v1/ic-light               server     the HTTP call; FastAPI's own span

@@ -44,7 +44,7 @@ class Completion:
         """
         completed = self._settle(requests, lambda: self.records.complete(results))
         for request, result, done in zip(requests, results, completed, strict=False):
-            request.trace.end("" if done else FailureReason.CANCELLED if request.cancelled else "superseded")
+            request.trace.end("" if done else FailureReason.CANCELLED if request.cancelled else "discarded")
             message = "completed in %.2f s" if done else "cancelled or requeued; its %.2f s are discarded"
             _log.info(message, result.inference_time, extra={"request_id": result.record.request_id})
         return completed

@@ -48,6 +48,7 @@ class FakePipeline(Pipeline[CommonParams, FakeRequest]):
     def __init__(self, variants: tuple[str, ...], runs: RunLog) -> None:
         self._variants = variants
         self._runs = runs
+        self._denoised_s = 0.0
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -65,14 +66,20 @@ class FakePipeline(Pipeline[CommonParams, FakeRequest]):
     def run(self, batch: Sequence[FakeRequest], on_step: OnStep) -> list[Pixels]:
         """Take the steps, and come to the ends that were asked for; everything is noted as it happens."""
         runs = [self._begin(prepared) for prepared in batch]
-        behaviour = batch[0].behaviour
+        behaviour, began = batch[0].behaviour, time.monotonic()
         for step in range(1, behaviour.steps + 1):
             time.sleep(behaviour.step_ms / 1000)
             if behaviour.step_ms:
                 for run in runs:
                     self._runs.note("step", run)
             on_step(step, behaviour.steps)
+        self._denoised_s = time.monotonic() - began
         return [self._end(prepared, run) for prepared, run in zip(batch, runs, strict=True)]
+
+    @property
+    def stage_intervals(self) -> list[tuple[str, float, float]]:
+        """The steps of the last run are one stage."""
+        return [("denoise", 0.0, self._denoised_s)]
 
     def _begin(self, prepared: FakeRequest) -> str:
         run = secrets.token_hex(3)
