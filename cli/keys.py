@@ -96,7 +96,10 @@ def change(key: _Id, scope: _Scopes = None, rate: _Rate = None, credits: _Credit
 @contextmanager
 def _keys(settings: GatewaySettings) -> Iterator[Keys]:
     """The key store; the command fails if a change is refused or Redis cannot be reached."""
-    lost = " If it was lost in the middle, a change may have been made: look at `facelight keys list` before you repeat it."
+    lost = (
+        " If it was lost in the middle, a change may have been made: look at `facelight keys list` before you repeat"
+        " it."
+    )
     try:
         with redis_or_exit(settings, lost) as redis:
             yield Keys(redis)

@@ -112,13 +112,13 @@ def _held(request: ListedRequest, now: float) -> dict[str, Any]:
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["paused"]:
         yield from (_PAUSED, "")
-    yield from table([("MODEL", "WAITING", "OLDEST", "RUNNING"), *map(_model_row, found["models"].items())])
+    yield table([("MODEL", "WAITING", "OLDEST", "RUNNING"), *map(_model_row, found["models"].items())])
     yield ""
     if not found["workers"]:
         yield "No worker is alive."
         return
     rows = [row for worker in found["workers"] for row in _worker_rows(worker)]
-    yield from table([("WORKER", "DEVICE", "MODEL", "STATE", "EXECUTION", "WEIGHTS", "HOLDS"), *rows])
+    yield table([("WORKER", "DEVICE", "MODEL", "STATE", "EXECUTION", "WEIGHTS", "HOLDS"), *rows])
     for worker in found["workers"]:
         yield from _notes(worker)
 

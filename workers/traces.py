@@ -1,8 +1,8 @@
 """Traces of requests by OpenTelemetry, from the gateway through Redis to the worker; see docs/tracing.md.
 
 Off unless OpenTelemetry's own variables name a collector and the extra `otel` is installed: without, nothing of it is
-imported here, and every call returns at once. Spans are sent by a thread of their own, in batches from a bounded buffer:
-a collector that is away costs spans, and nobody waits for it, but for `_LAST_S` at the end of the process.
+imported here, and every call returns at once. Spans are sent by a thread of their own, in batches from a bounded
+buffer: a collector that is away costs spans, and nobody waits for it, but for `_LAST_S` at the end of the process.
 
     POST /v1/ic-light               server     the HTTP call; FastAPI's own span
     └── send ic-light:foreground    producer   a request is enqueued; its record keeps the span's context
