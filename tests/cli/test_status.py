@@ -72,10 +72,8 @@ def test_queues_and_workers_in_words(facelight: Shell, records: Records, redis: 
     report(redis, "gpu-2", ic_light=broken)
     lines = facelight("status").stdout.splitlines()
     assert lines[0].split() == ["MODEL", "WAITING", "OLDEST", "RUNNING"]
-    assert [line.split() for line in lines[1:3]] == [
-        ["pulid-lightning", "0", "-", "0"],
-        ["ic-light", "2", "0.0", "s", "1"],
-    ]
+    assert lines[1].split() == ["pulid-lightning", "0", "-", "0"]
+    assert re.fullmatch(r"ic-light +2 +\d\.\d s +1", lines[2])
     assert lines[4].split() == ["WORKER", "DEVICE", "MODEL", "STATE", "EXECUTION", "WEIGHTS", "HOLDS"]
     assert [line.split() for line in lines[5:8]] == [
         ["gpu-1", "cuda:0", "ic-light", "ready", "captured", "real", "1"],
