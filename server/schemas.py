@@ -147,7 +147,7 @@ class ModelHealth(TypedDict):
 class ReadyResponse(TypedDict):
     """Whether any model can be served, by a process that is not about to end.
 
-    `paused`: the operator has the workers take no request. They are accepted and wait, so `ready` does not depend on it.
+    `paused`: the operator has the workers take no request. New ones are accepted and wait, which `ready` does not tell.
     """
 
     ready: bool
