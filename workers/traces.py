@@ -127,10 +127,14 @@ def sending(slug: str, variant: str) -> Iterator[Sending]:
     from opentelemetry.trace import SpanKind
 
     attributes = _messaging("send", slug, variant)
-    with _tracer.start_as_current_span(
-        f"send {slug}:{variant}", kind=SpanKind.PRODUCER, attributes=attributes, record_exception=False
-    ) as span:
+    span = _tracer.start_span(f"send {slug}:{variant}", kind=SpanKind.PRODUCER, attributes=attributes)
+    try:
         yield Sending(span, _context_of(span))
+    except BaseException as error:
+        _fail(span, type(error).__qualname__)
+        raise
+    finally:
+        span.end()
 
 
 class Attempt:
@@ -164,7 +168,7 @@ class Attempt:
         if self._tracer is None or self._span is None:
             yield
             return
-        from opentelemetry.trace import StatusCode, set_span_in_context
+        from opentelemetry.trace import set_span_in_context
 
         self._stage_began_ns = time.time_ns()
         self._stage = self._tracer.start_span(
@@ -176,8 +180,7 @@ class Attempt:
         try:
             yield
         except BaseException as error:
-            self._stage.set_attribute("error.type", type(error).__qualname__)
-            self._stage.set_status(StatusCode.ERROR)
+            _fail(self._stage, type(error).__qualname__)
             raise
         finally:
             self._stage.end()
@@ -199,13 +202,18 @@ class Attempt:
         """End the attempt; with a reason if it has failed. Only the first call counts."""
         if self._span is None:
             return
-        from opentelemetry.trace import StatusCode
-
         if reason:
-            self._span.set_attribute("error.type", str(reason))
-            self._span.set_status(StatusCode.ERROR)
+            _fail(self._span, reason)
         self._span.end()
         self._span = None
+
+
+def _fail(span: Span, reason: str) -> None:
+    """Without the error's text, which may tell what is the caller's alone."""
+    from opentelemetry.trace import StatusCode
+
+    span.set_attribute("error.type", str(reason))
+    span.set_status(StatusCode.ERROR)
 
 
 def _is_installed(module: str) -> bool:

@@ -20,7 +20,7 @@ from workers.state.suspension import is_suspended
 from workers.state.versions import QUEUE_VERSION
 
 _LEAST_VERSION: Final = (6, 2)
-_PINGS: Final = 20
+_PINGS: Final = 10
 _SLOW_S: Final = 0.005
 _TOO_SLOW_S: Final = 0.25
 _SKEW_S: Final = 2.0

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import socket
+import socketserver
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.exceptions import RedisError
 
 from cli.doctor.command import CHECKS
 from cli.doctor.disk import judge_room, judge_speed
@@ -26,6 +30,7 @@ from server.settings import GatewaySettings
 from tests.cli.facelight import Shell, shell
 from tests.conftest import wait_for_redis
 from tests.faults.matrix.disk import may_mount, small_disk
+from tests.faults.processes.waiting import until
 from tests.live_server import free_port
 from tests.redis_server import REDIS_SERVER
 from tests.server.support import hosting, serving
@@ -103,6 +108,31 @@ def test_an_unknown_check_is_refused(facelight: Shell) -> None:
 def test_settings_that_do_not_fit_are_told(facelight: Shell) -> None:
     facelight.set_variable("FACELIGHT_PORT", "seventy")
     assert "FACELIGHT_PORT" in facelight("doctor", "port", status=2).stderr
+
+
+def test_an_installation_without_the_workers_packages(facelight: Shell, redis_url: str) -> None:
+    """As the gateway's image: it says so, and goes on."""
+    absent = (
+        "torch",
+        "diffusers",
+        "transformers",
+        "onnxruntime",
+        "safetensors",
+        "tomli_w",
+        "rq",
+        "tqdm",
+        "huggingface_hub",
+    )
+    program = f"import sys; sys.modules.update(dict.fromkeys({absent})); from cli.main import main; main()"
+    environment = {**os.environ, "FACELIGHT_REDIS_URL": redis_url, "PATH": "", "PYTHONPATH": ":".join(sys.path)}
+    words = [sys.executable, "-c", program, "doctor", "--json"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)["findings"]
+    assert list(dict.fromkeys(line["check"] for line in found)) == list(CHECKS)
+    assert "fail" not in {line["level"] for line in found}
+    untested = {line["check"] for line in found if line["message"].startswith("torch is not installed")}
+    assert untested == {"memory", "weights"}
 
 
 # --- gpu -------------------------------------------------------------------------------------------------------------
@@ -287,6 +317,42 @@ def test_a_redis_that_is_fit(facelight: Shell, tmp_path: Path) -> None:
     assert found["memory"][1].endswith(" MiB in use of 100 MiB, noeviction")
 
 
+@contextmanager
+def far_away(target: Path, folder: Path, seconds: float) -> Iterator[str]:
+    """A way to the Redis at the socket `target` on which every reply takes so long; yields its URL."""
+
+    class Relay(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as redis:
+                redis.connect(str(target))
+                while command := self.request.recv(65_536):
+                    redis.sendall(command)
+                    reply = redis.recv(1_000_000)
+                    time.sleep(seconds)
+                    self.request.sendall(reply)
+
+    with socketserver.ThreadingUnixStreamServer(str(folder / "far"), Relay) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"unix://{folder}/far"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level"), [(0.02, "warn"), pytest.param(0.3, "fail", marks=pytest.mark.slow, id="0.3 s")]
+)
+def test_a_redis_that_is_far_away(facelight: Shell, tmp_path: Path, seconds: float, level: str) -> None:
+    with (
+        redis_server(tmp_path / "redis", *ORDINARY),
+        far_away(tmp_path / "redis" / "socket", tmp_path, seconds) as url,
+    ):
+        assert examine_redis(facelight, url, status=level == "fail")["round trip"][0] == level
+
+
 def test_a_redis_that_loses_requests(facelight: Shell, tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as url:
         found = examine_redis(facelight, url, status=1)
@@ -309,6 +375,18 @@ def test_a_redis_that_is_nearly_full(facelight: Shell, tmp_path: Path, share: fl
         redis.config_set("maxmemory", int(redis.info()["used_memory"] / share))
         found = examine_redis(facelight, url, status=level == "fail")
     assert found["memory"][0] == level
+
+
+@pytest.mark.skipif(not may_mount(), reason="mounting is not allowed here")
+def test_a_redis_without_a_disk(facelight: Shell) -> None:
+    with small_disk() as folder, redis_server(folder / "redis", *ORDINARY) as url:
+        redis = Redis.from_url(url)
+        with suppress(RedisError):
+            for number in range(40):
+                redis.set(f"x{number}", b"x" * 100_000)
+                time.sleep(0.01)
+        until(lambda: redis.info()["aof_last_write_status"] == "err", "Redis to notice")
+        assert examine_redis(facelight, url, status=1)["persistence"][0] == "fail"
 
 
 def test_a_redis_that_cannot_be_written(facelight: Shell, tmp_path: Path) -> None:

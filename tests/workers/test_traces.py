@@ -16,6 +16,8 @@ from models.ic_light.params import Params
 from models.pipeline import OnStep, Pipeline, Pixels
 from tests.collector import Collector, collector
 from tests.workers.support import PLACE, stages
+from workers.errors import QueueFull
+from workers.state.record import QueueLimits
 from workers.state.records import Records
 from workers.store.base import Store
 from workers.traces import sending, start_traces, stop_traces, tracer_provider
@@ -113,6 +115,16 @@ def test_a_cancelled_request_tells_so(found: Collector, records: Records, store:
     serve(records, store, Painter(cancel))
     (process,) = found.named(PROCESS)
     assert (process.is_error, process.attributes["error.type"]) == (True, "cancelled")
+
+
+def test_a_request_that_is_not_accepted_tells_the_reason_and_no_more(found: Collector, records: Records) -> None:
+    with pytest.raises(QueueFull), sending("ic-light", "foreground") as message:
+        limits = QueueLimits(queue=0)
+        records.create("r0", "ic-light", "foreground", "", {}, limits=limits, traceparent=message.traceparent)
+    stop_traces()
+    (send,) = found.named("send ic-light:foreground")
+    assert (send.is_error, send.attributes["error.type"]) == (True, "QueueFull")
+    assert "messaging.message.id" not in send.attributes
 
 
 def test_a_request_without_a_context_begins_a_trace(found: Collector, records: Records, store: Store) -> None:
