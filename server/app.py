@@ -27,7 +27,15 @@ from workers.traces import tracer_provider
 
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ("GET", "HEAD", "POST", "DELETE"),
-    "allow_headers": ("x-api-key", "Authorization", "Content-Type", "Idempotency-Key", "Range"),
+    "allow_headers": (
+        "x-api-key",
+        "Authorization",
+        "Content-Type",
+        "Idempotency-Key",
+        "Range",
+        "traceparent",
+        "tracestate",
+    ),
     "expose_headers": EXPOSED_HEADERS,
 }
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from workers.state.record import FailureReason, Record
 
@@ -73,20 +74,33 @@ def start_traces(process: str) -> None:
     if protocol != "http/protobuf":
         _log.warning("no traces are sent: the protocol %s is not supported, http/protobuf is", protocol)
         return
+    if urlsplit(os.environ[asked_by]).scheme not in ("http", "https"):
+        _log.warning("no traces are sent: %s must be a URL such as http://collector:4318", asked_by)
+        return
+    try:
+        _provider = _build(process)
+    except ValueError as error:  # of one of the SDK's variables
+        _log.warning("no traces are sent: %s", error)
+        return
+    _tracer = _provider.get_tracer("facelight", version("facelight"))
+    _log.info("traces are sent, as %s asks", asked_by)
+
+
+def _build(process: str) -> TracerProvider:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     resource = {
-        "service.name": os.environ.get("OTEL_SERVICE_NAME") or f"facelight-{process}",
         "service.version": version("facelight"),
         "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
     }
-    _provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
-    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    _tracer = _provider.get_tracer("facelight", version("facelight"))
-    _log.info("traces are sent, as %s asks", asked_by)
+    if not ("OTEL_SERVICE_NAME" in os.environ or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")):
+        resource["service.name"] = f"facelight-{process}"
+    provider = TracerProvider(resource=Resource.create(resource), shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
 
 
 def stop_traces() -> None:

@@ -178,10 +178,39 @@ def test_a_missing_extra_is_told_in_words(
     assert tracer_provider() is None
 
 
-def test_another_protocol_is_told_in_words(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "the protocol grpc is not supported"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as"),
+        ({"OTEL_BSP_SCHEDULE_DELAY": "-5"}, "schedule_delay_millis must be positive"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_words(
+    variables: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", **variables}.items():
+        monkeypatch.setenv(name, value)
     with caplog.at_level(logging.WARNING):
         start_traces("gateway")
-    assert "no traces are sent: the protocol grpc is not supported" in caplog.text
+    assert f"no traces are sent: {words}" in caplog.text
     assert tracer_provider() is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, "facelight-worker"),
+        ({"OTEL_SERVICE_NAME": "mine"}, "mine"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=ours,deployment.environment.name=test"}, "ours"),
+    ],
+)
+def test_the_services_name(variables: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with collector() as made:
+        for variable, value in {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{made.url}/v1/traces", **variables}.items():
+            monkeypatch.setenv(variable, value)
+        start_traces("worker")
+        with sending("ic-light", "foreground"):
+            pass
+        stop_traces()
+        assert [span.service for span in made.spans] == [name]
