@@ -49,13 +49,16 @@ def read_status(redis: Redis, settings: GatewaySettings) -> dict[str, Any]:
     listing, now = Listing(redis), records.now()
     running = list(listing.find(records.running()))
     held = {request.request_id: request for request in running}
-    oldest = _oldest_waiting(listing, {slug for slug in MODELS if records.depth(slug)})
+    waiting = {
+        slug: {variant: records.waiting(slug, variant) for variant in MODELS[slug].params.variants} for slug in MODELS
+    }
+    oldest = _oldest_waiting(listing, {slug for slug in MODELS if any(waiting[slug].values())})
     return {
         "paused": is_suspended(redis),
         "models": {
             slug: {
-                "waiting": records.depth(slug),
-                "variants": {variant: records.waiting(slug, variant) for variant in MODELS[slug].params.variants},
+                "waiting": sum(waiting[slug].values()),
+                "variants": waiting[slug],
                 "oldest_waiting_s": round(oldest[slug].seconds(now), 3) if slug in oldest else None,
                 "running": sum(request.slug == slug for request in running),
             }

@@ -24,12 +24,14 @@ _GIGABYTE: Final = 1e9
 
 @dataclass(frozen=True)
 class _Card:
+    """As nvidia-smi tells it, in its words: `[N/A]` for what it does not know; memory in MiB."""
+
     index: str
     name: str
     driver: str
     capability: str
-    total: int
-    used: int
+    total: str
+    used: str
 
 
 def check_gpu(settings: WorkerSettings) -> Iterator[Finding]:
@@ -37,7 +39,7 @@ def check_gpu(settings: WorkerSettings) -> Iterator[Finding]:
     wants_gpu = settings.device.startswith("cuda")
     try:
         cards = _cards()
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+    except (OSError, subprocess.SubprocessError, TypeError) as error:  # the last for another number of words
         yield fail(f"nvidia-smi fails: {_reason(error)}", "Reinstall the driver, or restart the host after its update.")
         return
     if not cards:
@@ -58,11 +60,7 @@ def _cards() -> list[_Card]:
         return []
     command = [program, f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits"]
     listed = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True).stdout  # noqa: S603
-    rows = [[word.strip() for word in row] for row in csv.reader(listed.splitlines()) if row]
-    return [
-        _Card(index, name, driver, capability, int(total) * _MIB, int(used) * _MIB)
-        for index, name, driver, capability, total, used in rows
-    ]
+    return [_Card(*(word.strip() for word in row)) for row in csv.reader(listed.splitlines()) if row]
 
 
 def _reason(error: Exception) -> str:
@@ -81,16 +79,24 @@ def _without_gpu(settings: WorkerSettings, wants_gpu: bool) -> Finding:
 
 
 def _check_card(card: _Card) -> Iterator[Finding]:
-    told = (
-        f"GPU {card.index}: {card.name}, driver {card.driver}, compute capability {card.capability}, "
-        f"{card.total / _GIGABYTE:.1f} GB of memory, {card.used / _GIGABYTE:.1f} GB of it in use"
-    )
-    if int(card.driver.partition(".")[0]) < _LEAST_DRIVER:
+    total, used = _number(card.total), _number(card.used)
+    memory = "" if total is None else f", {total * _MIB / _GIGABYTE:.1f} GB of memory"
+    in_use = "" if used is None else f", {used * _MIB / _GIGABYTE:.1f} GB of it in use"
+    told = f"GPU {card.index}: {card.name}, driver {card.driver}, compute capability {card.capability}{memory}{in_use}"
+    driver, capability = _number(card.driver.partition(".")[0]), _number(card.capability)
+    if driver is not None and driver < _LEAST_DRIVER:
         yield fail(told, f"Install a driver of branch {_LEAST_DRIVER} or newer: torch is built for CUDA 13.")
-    elif float(card.capability) < _LEAST_CAPABILITY:
+    elif capability is not None and capability < _LEAST_CAPABILITY:
         yield fail(told, f"Use a GPU of compute capability {_LEAST_CAPABILITY} or more (T4, RTX 20 and later).")
     else:
         yield ok(told)
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
 
 
 def _check_torch() -> Finding:

@@ -184,6 +184,15 @@ def test_a_gpu_that_is_not_fit(facelight: Shell, driver: Path, monkeypatch: pyte
     assert old_gpu[0] == "fail" and "compute capability 7.5" in old_gpu[2]
 
 
+def test_a_gpu_that_tells_little(facelight: Shell, driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_torch(monkeypatch)
+    install(driver, "0, NVIDIA GB10, 580.95.05, 12.1, [N/A], [N/A]")
+    card, _ = examine(facelight, "gpu")
+    assert card[1] == "GPU 0: NVIDIA GB10, driver 580.95.05, compute capability 12.1"
+    install(driver, "an answer of another kind")
+    assert levels(examine(facelight, "gpu", status=1)) == ["fail"]
+
+
 def test_a_driver_that_fails(facelight: Shell, driver: Path) -> None:
     install(driver, "Failed to initialize NVML: Driver/library version mismatch", status=18)
     ((level, message, _),) = examine(facelight, "gpu", status=1)
