@@ -13,14 +13,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Final, NoReturn
 
 import typer
-from redis.exceptions import RedisError
 
-from cli.console import fail, settings_or_exit
-from cli.serve import redis_url
+from cli.console import fail, redis_or_exit, settings_or_exit, table
 from models.catalog import MODELS
 from server.settings import GatewaySettings
 from workers.errors import KeyRefused
-from workers.state.connection import connect
 from workers.state.keys import Changes, Key, Keys
 
 app: Final = typer.Typer(help="Issue, list, change and revoke API keys.", no_args_is_help=True)
@@ -99,16 +96,15 @@ def change(key: _Id, scope: _Scopes = None, rate: _Rate = None, credits: _Credit
 @contextmanager
 def _keys(settings: GatewaySettings) -> Iterator[Keys]:
     """The key store; the command fails if a change is refused or Redis cannot be reached."""
+    lost = (
+        " If it was lost in the middle, a change may have been made: look at `facelight keys list` before you repeat"
+        " it."
+    )
     try:
-        with connect(redis_url(settings)) as redis:
+        with redis_or_exit(settings, lost) as redis:
             yield Keys(redis)
     except KeyRefused as error:
         fail(error)
-    except RedisError as error:
-        fail(
-            f"Redis cannot be used ({error}). Is the server running? FACELIGHT_REDIS_URL names another Redis. If it was"
-            " lost in the middle, a change may have been made: look at `facelight keys list` before you repeat it."
-        )
 
 
 def _normalize(name: str) -> str:
@@ -162,9 +158,7 @@ def _as_dict(key: Key) -> dict[str, object]:
 
 
 def _table(keys: Sequence[Key]) -> str:
-    rows = [_HEADERS, *map(_row, keys)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return table([_HEADERS, *map(_row, keys)])
 
 
 def _row(key: Key) -> tuple[str, ...]:

@@ -11,10 +11,12 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-from cli import keys
+from cli import keys, queues
 from cli import serve as supervisor
 from cli.console import fail, settings_or_exit
+from cli.doctor.command import doctor
 from cli.sample_photo import sample_photo
+from cli.status import status
 from models.catalog import MODELS
 from server.settings import GatewaySettings
 from workers.errors import SettingsError
@@ -22,8 +24,11 @@ from workers.logs import configure_logging
 from workers.settings import WorkerSettings
 from workers.store.open import open_store
 
-app: Final = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app: Final = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(keys.app, name="keys")
+app.add_typer(queues.app, name="queue")
+app.command()(status)
+app.command()(doctor)
 
 
 def _print_version(is_wanted: bool) -> None:

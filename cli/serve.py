@@ -42,9 +42,9 @@ def run(settings: GatewaySettings, demo: bool, on_ready: Callable[[], None]) -> 
     `demo`: the worker serves demo weights. Raises `StartupError` if the address or the data folder is in use.
     """
     with _exclusive_lock(settings.data_dir):
-        _check_free(settings.host, settings.port)
+        check_free(settings.host, settings.port)
         for port in (settings.metrics_port, settings.metrics_port + 1) if settings.metrics_port else ():
-            _check_free(settings.metrics_host, port, "FACELIGHT_METRICS_PORT")
+            check_free(settings.metrics_host, port, "FACELIGHT_METRICS_PORT")
         asyncio.run(_supervise(settings, demo, on_ready))
 
 
@@ -209,7 +209,8 @@ def _exclusive_lock(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _check_free(host: str, port: int, variable: str = "PORT") -> None:
+def check_free(host: str, port: int, variable: str = "PORT") -> None:
+    """Raise `StartupError`, which names the variable to change, if nothing could listen there now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

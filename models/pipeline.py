@@ -82,9 +82,20 @@ class Pipeline(ABC, Generic[Params, Prepared]):
         return ExecutionReport()
 
     @property
+    def stage_intervals(self) -> Sequence[tuple[str, float, float]]:
+        """Of the last `run`, for the thread that called it: stages, seconds from its start, and their durations.
+
+        In the order of time; a stage, one of `STAGES`, may be there several times. By default none.
+        """
+        return ()
+
+    @property
     def stage_seconds(self) -> Mapping[str, float]:
-        """Seconds of the last `run` by stage, a subset of `STAGES`; for the thread that called it. By default none."""
-        return {}
+        """The durations by stage, in the order of their first entries."""
+        total: dict[str, float] = {}
+        for stage, _, seconds in self.stage_intervals:
+            total[stage] = total.get(stage, 0.0) + seconds
+        return total
 
     def finish(self, params: Params, pixels: Pixels) -> list[bytes]:
         """Encode every image in the format and quality of `params`, in the order of `pixels`."""

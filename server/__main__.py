@@ -13,6 +13,7 @@ from workers.errors import SettingsError
 from workers.logs import configure_logging
 from workers.settings import read_settings
 from workers.store.open import open_store
+from workers.traces import start_traces, stop_traces
 
 if TYPE_CHECKING:
     from server.metrics.calls import CallMetrics
@@ -26,6 +27,7 @@ def main() -> None:
         open_store(settings.store_location).check()
     except SettingsError as error:
         sys.exit(str(error))
+    start_traces("gateway")
     from server.app import create_app  # RQ comes with it: see `read_settings`
 
     raise_descriptor_limit(settings.max_connections)
@@ -36,6 +38,7 @@ def main() -> None:
                 build_server(app, settings).run()
     except SettingsError as error:
         sys.exit(str(error))
+    stop_traces()
 
 
 @contextmanager

@@ -11,24 +11,34 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.telemetry import TelemetryConfig
 
 from server.dependencies import build_gateway
 from server.errors import add_error_handlers
 from server.head import HeadAsGet
 from server.http.drain import Drain
-from server.http.middleware import BodyLimit, RedisWaitBudget, RequestLog, ResponseHeadersMiddleware
+from server.http.middleware import BodyLimit, RedisWaitBudget, RequestLog, ResponseHeadersMiddleware, SpanPath
 from server.maintenance import run_janitor
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
 from server.routes import account, docs, files, generate, health, requests, uploads
 from server.settings import GatewaySettings
 from workers.state.connection import CALL_S
+from workers.traces import tracer_provider
 
 if TYPE_CHECKING:
     from server.metrics.calls import CallMetrics
 
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ("GET", "HEAD", "POST", "DELETE"),
-    "allow_headers": ("x-api-key", "Authorization", "Content-Type", "Idempotency-Key", "Range"),
+    "allow_headers": (
+        "x-api-key",
+        "Authorization",
+        "Content-Type",
+        "Idempotency-Key",
+        "Range",
+        "traceparent",
+        "tracestate",
+    ),
     "expose_headers": EXPOSED_HEADERS,
 }
 
@@ -44,6 +54,7 @@ def create_app(settings: GatewaySettings, metrics: CallMetrics | None = None) ->
         docs_url=None,  # the framework's own page loads its scripts from elsewhere; see `server.routes.docs`
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
+        telemetry=_telemetry(),
     )
     app.openapi = partial(document, app, settings.asks_for_key)  # type: ignore[method-assign]  # as FastAPI documents
     app.state.drain = Drain()
@@ -69,7 +80,19 @@ def create_app(settings: GatewaySettings, metrics: CallMetrics | None = None) ->
     paths = ["/openapi.json", *(getattr(route, "path", "") for router in routers for route in router.routes)]
     segments = {segment for path in paths for segment in path.split("/") if "{" not in segment}
     app.add_middleware(RequestLog, known_segments=segments, access_log=settings.access_log, metrics=metrics)
+    if tracer_provider() is not None:
+        app.add_middleware(SpanPath, known_segments=segments)
     return app
+
+
+def _telemetry() -> TelemetryConfig:
+    """Of FastAPI's own telemetry: one span for each HTTP call where traces are on, and nothing besides.
+
+    Left to itself it joins in as soon as any package of the process sets OpenTelemetry's global providers.
+    """
+    provider = tracer_provider()
+    only: TelemetryConfig = {"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
+    return {**only, "tracing": provider is not None, "tracer_provider": provider}
 
 
 @asynccontextmanager

@@ -103,6 +103,7 @@ def _part(name: str) -> Any:
 
 
 SettingsDep = Annotated[GatewaySettings, _part("settings")]
+RedisDep = Annotated[Redis, _part("redis")]
 RegistryDep = Annotated[WorkerRegistry, _part("registry")]
 ReadinessThreadsDep = Annotated[CapacityLimiter, _part("readiness_threads")]
 StoreDep = Annotated[Store, _part("store")]

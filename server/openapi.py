@@ -147,6 +147,7 @@ _LIVE: Final[LiveResponse] = {"status": "live"}
 _READY: Final[ReadyResponse] = {
     "ready": True,
     "draining": False,
+    "paused": False,
     "weights": "real",
     "models": {
         _SLUG: {

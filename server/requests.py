@@ -29,6 +29,7 @@ from workers.state.record import Idempotency, QueueLimits, Record, Status
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, served_variants
 from workers.store.base import Store
+from workers.traces import sending
 
 _log = logging.getLogger(__name__)
 _RANDOM_SEEDS: Final = 2**32
@@ -78,15 +79,8 @@ class Requests:
         return record
 
     def cancel(self, request_id: str) -> Record | None:
-        """Fail a queued request and delete its input images; have the worker stop a running one.
-
-        Returns the record after that; None if there is none.
-        """
-        record = self._records.cancel(request_id)
-        if record is not None and record.status is Status.FAILED:
-            for name in record.stored_images.values():
-                self._store.delete(name)
-        return record
+        """See `cancel_request`."""
+        return cancel_request(self._records, self._store, request_id)
 
     def _enqueue(
         self,
@@ -112,17 +106,20 @@ class Requests:
                 }
                 fields = params.model_copy(update={**names, "seed": seed}).model_dump(mode="json")
                 try:
-                    request_id = self._records.create(
-                        new_id,
-                        slug,
-                        params.variant,
-                        owner,
-                        fields,
-                        cost,
-                        idempotency,
-                        self._limits(owner),
-                        params.batch_hint,
-                    )
+                    with sending(slug, params.variant) as message:
+                        request_id = self._records.create(
+                            new_id,
+                            slug,
+                            params.variant,
+                            owner,
+                            fields,
+                            cost,
+                            idempotency,
+                            self._limits(owner),
+                            params.batch_hint,
+                            message.traceparent,
+                        )
+                        message.sent(request_id)
                 except NotReplicated as error:
                     if idempotency is None:
                         with suppress(NotReplicated):
@@ -154,6 +151,18 @@ class Requests:
     def _limits(self, owner: str) -> QueueLimits:
         """Queue limits of an owner; without API keys there is one owner, whom the limit per key does not concern."""
         return QueueLimits(self._settings.queue_limit, None if owner == ANYONE else self._settings.queue_limit_per_key)
+
+
+def cancel_request(records: Records, store: Store, request_id: str) -> Record | None:
+    """Fail a queued request and delete its input images; have the worker stop a running one.
+
+    Returns the record after that; None if there is none.
+    """
+    record = records.cancel(request_id)
+    if record is not None and record.status is Status.FAILED:
+        for name in record.stored_images.values():
+            store.delete(name)
+    return record
 
 
 def fingerprint(slug: str, params: CommonParams, images: Mapping[str, bytes]) -> str:

@@ -145,10 +145,14 @@ class ModelHealth(TypedDict):
 
 
 class ReadyResponse(TypedDict):
-    """Whether any model can be served, by a process that is not about to end."""
+    """Whether any model can be served, by a process that is not about to end.
+
+    `paused`: the operator has the workers take no request. New ones are accepted and wait, which `ready` does not tell.
+    """
 
     ready: bool
     draining: bool
+    paused: bool
     weights: Literal["demo", "real", "mixed"] | None
     models: dict[str, ModelHealth]
     workers: int

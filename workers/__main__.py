@@ -11,6 +11,7 @@ from workers.errors import SettingsError
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings, read_settings
 from workers.store.open import open_store
+from workers.traces import start_traces, stop_traces
 
 _ENVIRONMENT: Final = {
     # Weights are local files: no library may look for newer ones on a hub.
@@ -43,10 +44,13 @@ def main() -> None:
     from workers.engine.rq_loop import DEVICE_BROKEN  # imports RQ: see `read_settings`
     from workers.engine.worker import serve
 
+    start_traces("worker")
     try:
         status = serve(settings)
     except SettingsError as error:  # a port that is taken
         sys.exit(str(error))
+    finally:
+        stop_traces()
     if status == DEVICE_BROKEN:
         os._exit(status)  # the libraries' exit handlers could block on a device that does not answer
     sys.exit(status)

@@ -179,9 +179,9 @@ class IcLight(Pipeline[Params, Prepared]):
         return execution_report(self._predict, self._encode, self._decode, self._encode_text)
 
     @property
-    def stage_seconds(self) -> dict[str, float]:
-        """See `Pipeline.stage_seconds`."""
-        return self._clock.seconds
+    def stage_intervals(self) -> list[tuple[str, float, float]]:
+        """See `Pipeline.stage_intervals`."""
+        return self._clock.intervals
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:

@@ -120,9 +120,9 @@ class PulidLightning(Pipeline[Params, Prepared]):
         return execution_report(*runners, fallbacks=self._face_finder.fallbacks)
 
     @property
-    def stage_seconds(self) -> dict[str, float]:
-        """See `Pipeline.stage_seconds`."""
-        return self._clock.seconds
+    def stage_intervals(self) -> list[tuple[str, float, float]]:
+        """See `Pipeline.stage_intervals`."""
+        return self._clock.intervals
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], on_step: OnStep) -> list[Outcome]:

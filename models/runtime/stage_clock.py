@@ -1,16 +1,15 @@
-"""Seconds that each stage of a run takes on the device, measured without waiting for it."""
+"""When each stage of a run began on the device and how long it took, measured without waiting for it."""
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from typing import Any
 
 import torch
 
 
 class StageClock:
-    """Sums seconds by stage. On CUDA the borders between stages are events of the stream, read when it is done."""
+    """Times the stages of a run. On CUDA the borders between stages are events of the stream, read when it is done."""
 
     def __init__(self, device: torch.device) -> None:
         self._is_cuda = device.type == "cuda"
@@ -30,12 +29,12 @@ class StageClock:
         self.enter("")
 
     @property
-    def seconds(self) -> dict[str, float]:
-        """Of the last run that was stopped, by stage in the order of their first entries; waits for the device."""
-        total: defaultdict[str, float] = defaultdict(float)
-        for (stage, began), (_, ended) in zip(self._borders, self._borders[1:], strict=False):
-            total[stage] += self._between(began, ended)
-        return dict(total)
+    def intervals(self) -> list[tuple[str, float, float]]:
+        """Of the last run that was stopped: stages, seconds from its start, and durations. Waits for the device."""
+        return [
+            (stage, self._between(self._borders[0][1], began), self._between(began, ended))
+            for (stage, began), (_, ended) in zip(self._borders, self._borders[1:], strict=False)
+        ]
 
     def _now(self) -> Any:
         if not self._is_cuda:

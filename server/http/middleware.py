@@ -8,6 +8,7 @@ from collections.abc import Collection
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
+from opentelemetry.trace import get_current_span
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -69,20 +70,19 @@ class RequestLog:
             self._metrics.began()
         began = time.perf_counter()
         state = scope.setdefault("state", {})  # the dictionary that `request.state` writes to
-        segments = scope["path"].split("/")
-        with request_context(*filter(REQUEST_ID.fullmatch, segments)):
+        with request_context(*filter(REQUEST_ID.fullmatch, scope["path"].split("/"))):
             try:
                 await self._app(scope, watched_receive, watched_send)
             finally:  # without a status an exception is passing, which becomes 500 outside of this middleware
                 seconds = time.perf_counter() - began
                 if self._has_access_log:
-                    self._log(scope, segments, status or 500, seconds * 1000)
+                    self._log(scope, status or 500, seconds * 1000)
                 if self._metrics is not None:
                     route = getattr(scope.get("route"), "path", None)
                     self._metrics.ended(route, scope["method"], status or 500, seconds, state.get("error"))
 
-    def _log(self, scope: Scope, segments: list[str], status: int, duration_ms: float) -> None:
-        path = "/".join(map(self._loggable, segments))
+    def _log(self, scope: Scope, status: int, duration_ms: float) -> None:
+        path = masked(scope["path"], self._known_segments)
         caller = scope["state"].get("caller")
         key = caller.log_name if caller and caller.log_name else None
         fields = {
@@ -95,8 +95,29 @@ class RequestLog:
         text = "%s %s %d %.1f ms key=%s"
         _access_log.info(text, scope["method"], path, status, duration_ms, repr(key) if key else "-", extra=fields)
 
-    def _loggable(self, segment: str) -> str:
-        return segment if segment in self._known_segments or REQUEST_ID.fullmatch(segment) else "*"
+
+class SpanPath:
+    """Masks the path and the query in the span that FastAPI has begun for the HTTP call; only where there is one."""
+
+    def __init__(self, app: ASGIApp, known_segments: Collection[str]) -> None:
+        self._app = app
+        self._known_segments = known_segments
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] == "http":
+            span = get_current_span()
+            span.set_attribute("url.path", masked(scope["path"], self._known_segments))
+            if scope["query_string"]:
+                span.set_attribute("url.query", "*")
+        await self._app(scope, receive, send)
+
+
+def masked(path: str, known_segments: Collection[str]) -> str:
+    """The path with `*` for every segment that is neither known nor the id of a request."""
+    return "/".join(
+        segment if segment in known_segments or REQUEST_ID.fullmatch(segment) else "*" for segment in path.split("/")
+    )
 
 
 class ResponseHeadersMiddleware:

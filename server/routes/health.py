@@ -9,13 +9,15 @@ from typing import Final, Literal, cast
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from redis import Redis
 from redis.exceptions import RedisError
 
 from models.catalog import MODELS
-from server.dependencies import ReadinessThreadsDep, RegistryDep
+from server.dependencies import ReadinessThreadsDep, RedisDep, RegistryDep
 from server.http.drain import drain_of
 from server.schemas import LiveResponse, ModelHealth, ReadyResponse
-from workers.state.registry import ModelReport, ModelState, WorkerReport
+from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
+from workers.state.suspension import is_suspended
 
 router = APIRouter(prefix="/health", tags=["health"])
 Weights = Literal["demo", "real", "mixed"]
@@ -36,7 +38,7 @@ async def live() -> LiveResponse:
     response_model=ReadyResponse,
     responses={503: {"model": ReadyResponse, "description": "Nothing can be served now."}},
 )
-async def ready(request: Request, registry: RegistryDep, threads: ReadinessThreadsDep) -> JSONResponse:
+async def ready(request: Request, redis: RedisDep, registry: RegistryDep, threads: ReadinessThreadsDep) -> JSONResponse:
     """200 once a worker has loaded its models and can serve one, with the kind of weights it has been loaded with.
 
     503 while nothing can be served, and from the moment this process receives SIGTERM.
@@ -44,16 +46,20 @@ async def ready(request: Request, registry: RegistryDep, threads: ReadinessThrea
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             # In a pool of its own, abandoned at the timeout: the default pool's threads may all wait for Redis.
-            workers = await run_sync(registry.live_workers, limiter=threads, abandon_on_cancel=True)
+            workers, paused = await run_sync(_look, redis, registry, limiter=threads, abandon_on_cancel=True)
     except (RedisError, TimeoutError):
-        workers = []
-    body = readiness(workers)
+        workers, paused = [], False
+    body = readiness(workers, paused)
     if drain_of(request).begun:
         body = {**body, "ready": False, "draining": True}
     return JSONResponse(body, 200 if body["ready"] else 503)
 
 
-def readiness(workers: Sequence[WorkerReport]) -> ReadyResponse:
+def _look(redis: Redis, registry: WorkerRegistry) -> tuple[list[WorkerReport], bool]:
+    return registry.live_workers(), is_suspended(redis)
+
+
+def readiness(workers: Sequence[WorkerReport], paused: bool = False) -> ReadyResponse:
     """What all live workers together can serve."""
     models = {
         slug: _model_health(slug, [worker.effective(slug) for worker in workers if slug in worker.models])
@@ -65,6 +71,7 @@ def readiness(workers: Sequence[WorkerReport]) -> ReadyResponse:
         "models": models,
         "workers": len(workers),
         "draining": False,
+        "paused": paused,
     }
 
 

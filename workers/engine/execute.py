@@ -119,6 +119,7 @@ class ExecuteStage:
             for request in batch:
                 request.progress.stages |= batch[0].pipeline.stage_seconds
                 request.progress.device_s = device_s / len(batch)
+                request.progress.trace.timed(batch[0].pipeline.stage_intervals)
         outputs = []
         for request, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, NonFiniteResult):

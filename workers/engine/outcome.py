@@ -45,7 +45,8 @@ class Completion:
         `clean_up` must follow for each. The list is empty if Redis refuses to say what has become of them.
         """
         completed = self._settle(requests, lambda: self.records.complete(results))
-        for result, done in zip(results, completed, strict=False):
+        for request, result, done in zip(requests, results, completed, strict=False):
+            request.trace.end("" if done else FailureReason.CANCELLED if request.cancelled else "discarded")
             if done:
                 self.events.ended(result.record, result.stages, len(result.outputs))
             message = "completed in %.2f s" if done else "cancelled or requeued; its %.2f s are discarded"
@@ -64,6 +65,7 @@ class Completion:
                 if failed:
                     self.events.ended(record, progress.stages, 0)
                 self.clean_up(record, failed)
+            progress.trace.end(reason)
 
     def is_cancelled(self, progress: Progress) -> bool:
         """Whether a request needs none of its remaining stages because it was cancelled; it is FAILED then."""
@@ -91,6 +93,8 @@ class Completion:
         except RedisError:
             ids = ",".join(request.request_id for request in requests)
             _log.exception("the end could not be recorded", extra={"request_id": ids})
+            for request in requests:
+                request.trace.end("unrecorded")
             return []
         finally:
             for request in requests:

@@ -78,7 +78,7 @@ class PrepareStage:
             lambda: self.records.claim_batch(queue_keys, self.worker, call, self.max_batch, wakeup, first_attempt_only)
         )
         # All of them before preparing any: from here on the heartbeat lists them as this worker's.
-        tracked = [self.reporter.track(record) for record in claimed]
+        tracked = [self.reporter.track(record, len(claimed)) for record in claimed]
         for record in claimed:
             self.events.claimed(record)
         if claimed and (queue_key := (claimed[0].slug, claimed[0].variant)) in self.queue_keys:

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +19,7 @@ from workers.engine.watchdog import GRACE_S, Watchdog
 from workers.state.record import FailureReason, Record
 from workers.state.records import Records
 from workers.state.scripts import CANCELLED
+from workers.traces import Attempt
 
 _log = logging.getLogger(__name__)
 _INTERVAL_S: Final = 0.25
@@ -33,6 +34,8 @@ class Progress:
     """
 
     record: Record
+    claimed_with: int = 1
+    """How many requests were claimed together, this one included."""
     step: int = 0
     total: int = 0
     cancelled: bool = False
@@ -44,6 +47,10 @@ class Progress:
     """Its share of the run in which it had the device, in seconds."""
     stage_began: float | None = None
     """When the present stage began, by the monotonic clock; None between two stages."""
+    trace: Attempt = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trace = Attempt(self.record, self.claimed_with)
 
     @property
     def request_id(self) -> str:
@@ -77,7 +84,9 @@ class TimeBudget:
         for request in requests:
             request.stage_began = began
         try:
-            with self.watchdog.ends_process_after(left + GRACE_S, requests[0].request_id):
+            with self.watchdog.ends_process_after(left + GRACE_S, requests[0].request_id), ExitStack() as spans:
+                for request in requests:
+                    spans.enter_context(request.trace.stage(name or "run", len(requests)))
                 yield began + left
         finally:
             for request in requests:
@@ -104,9 +113,9 @@ class Reporter(threading.Thread):
         with self._lock:
             return tuple(self._in_flight)
 
-    def track(self, record: Record) -> Progress:
-        """Report on a request that was claimed, until `untrack`."""
-        progress = Progress(record)
+    def track(self, record: Record, claimed_with: int = 1) -> Progress:
+        """Report on a request that was claimed, with so many at a time, until `untrack`."""
+        progress = Progress(record, claimed_with)
         with self._lock:
             self._in_flight[record.request_id] = progress
         return progress
@@ -130,6 +139,8 @@ class Reporter(threading.Thread):
         self._stopped.set()
         if self.is_alive():  # a signal may have come before it was started
             self.join()
+        for progress in self._in_flight.values():  # of a broken device: another process tries them again
+            progress.trace.end(FailureReason.WORKER_DIED)
 
     def _report(self, progress: Progress) -> None:
         """Write the step. A cancelled request is FAILED at once, though the rest of its batch is still executing."""

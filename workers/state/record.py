@@ -87,6 +87,8 @@ class Record:
     """Credits that were charged; refunded if it FAILED."""
     outputs: tuple[Output, ...] = field(default=())
     error: str | None = None
+    traceparent: str = ""
+    """Context of the span that enqueued it, as W3C Trace Context writes it; empty if the gateway sent no traces."""
 
     @property
     def queue_time(self) -> float | None:
@@ -179,6 +181,7 @@ def parse_record(request_id: str, raw: Mapping[str, str]) -> Record:
         cost=float(raw["cost"]),
         outputs=tuple(map(_output, json.loads(raw.get("outputs", "[]")))),
         error=raw.get("error"),
+        traceparent=raw.get("traceparent", ""),
     )
 
 

@@ -81,13 +81,14 @@ class Records:
         idempotency: Idempotency | None = None,
         limits: QueueLimits = NO_LIMITS,
         batch_hint: str = "",
+        traceparent: str = "",
     ) -> str:
         """Enqueue a new request, charge its credits and add a wakeup.
 
         Returns the id of the request that represents the call: an earlier one if a call with the same Idempotency-Key
         created that. Requests in one queue with the same `batch_hint` may be executed in one batch; without, a request
-        is executed alone. Raises `QueueFull`, `OutOfCredits` or `IdempotencyConflict`, and changes nothing then; or
-        `NotReplicated`: it is enqueued then, and may be lost with its Redis.
+        is executed alone. `traceparent`: see `Record`. Raises `QueueFull`, `OutOfCredits` or `IdempotencyConflict`, and
+        changes nothing then; or `NotReplicated`: it is enqueued then, and may be lost with its Redis.
         """
         keys = [_key(request_id), f"{KEY_PREFIX}{owner}"]
         fingerprint = ""
@@ -96,7 +97,7 @@ class Records:
             fingerprint = idempotency.fingerprint
         new: list[Any] = [request_id, slug, variant, owner, json.dumps(params), repr(cost), self._open_ttl_s]
         bounds: list[Any] = ["" if limit is None else limit for limit in (limits.queue, limits.per_owner)]
-        args = [*new, *bounds, fingerprint, batch_hint, *_variants(slug)]
+        args = [*new, *bounds, fingerprint, batch_hint, traceparent, *_variants(slug)]
         with replicated():
             outcome, detail = map(decode, self._create(keys=keys, args=args))
         if outcome == "accepted":

@@ -75,7 +75,7 @@ class Store(ABC):
         answer yet is only logged.
         """
         try:
-            self._round_trip()
+            self.round_trip()
         except StoreRefused as error:
             raise SettingsError(f"FACELIGHT_STORE: {error}") from error
         except StoreUnavailable as error:
@@ -148,7 +148,8 @@ class Store(ABC):
         """Seconds until the file expires; minus infinity if `name` is not well-formed."""
         return expires_at(name) - self._clock()
 
-    def _round_trip(self) -> None:
+    def round_trip(self) -> None:
+        """Write a file, read it back whole and in part, remove it; raises `StoreRefused` if other bytes come back."""
         data = secrets.token_bytes(_CHECK_BYTES)
         name = self.put(data, "bin", _CHECK_TTL_S)
         try:

@@ -78,10 +78,11 @@ class S3Store(Store):
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
             return sum(self._remove_expired(page.get("Contents", ())) for page in pages)
 
-    def _round_trip(self) -> None:
+    def round_trip(self) -> None:
+        """See `Store.round_trip`."""
         with self._map_errors():  # a listing has the most detailed error
             self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
-        super()._round_trip()
+        super().round_trip()
 
     def _compare(self, name: str, written: bytes) -> str:
         try:

@@ -28,6 +28,7 @@ from workers.engine.worker import serve
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings, read_settings
 from workers.state.registry import ModelReport, ModelState, WorkerReport
+from workers.traces import start_traces, stop_traces
 
 _SIDE = 16
 
@@ -47,17 +48,12 @@ class FakePipeline(Pipeline[CommonParams, FakeRequest]):
     def __init__(self, variants: tuple[str, ...], runs: RunLog) -> None:
         self._variants = variants
         self._runs = runs
-        self._seconds: dict[str, float] = {}
+        self._denoised_s = 0.0
 
     @property
     def variants(self) -> tuple[str, ...]:
         """All that the model's parameters know."""
         return self._variants
-
-    @property
-    def stage_seconds(self) -> Mapping[str, float]:
-        """All of the last run counts as its steps."""
-        return self._seconds
 
     def prepare(self, params: Any, images: Mapping[str, bytes]) -> FakeRequest:
         """Read the prompt."""
@@ -69,17 +65,21 @@ class FakePipeline(Pipeline[CommonParams, FakeRequest]):
 
     def run(self, batch: Sequence[FakeRequest], on_step: OnStep) -> list[Pixels]:
         """Take the steps, and come to the ends that were asked for; everything is noted as it happens."""
-        began = time.monotonic()
         runs = [self._begin(prepared) for prepared in batch]
-        behaviour = batch[0].behaviour
+        behaviour, began = batch[0].behaviour, time.monotonic()
         for step in range(1, behaviour.steps + 1):
             time.sleep(behaviour.step_ms / 1000)
             if behaviour.step_ms:
                 for run in runs:
                     self._runs.note("step", run)
             on_step(step, behaviour.steps)
-        self._seconds = {"denoise": time.monotonic() - began}
+        self._denoised_s = time.monotonic() - began
         return [self._end(prepared, run) for prepared, run in zip(batch, runs, strict=True)]
+
+    @property
+    def stage_intervals(self) -> list[tuple[str, float, float]]:
+        """The steps of the last run are one stage."""
+        return [("denoise", 0.0, self._denoised_s)]
 
     def _begin(self, prepared: FakeRequest) -> str:
         run = secrets.token_hex(3)
@@ -154,7 +154,11 @@ def main() -> None:
     fake_clock.install("worker")
     settings = read_settings(WorkerSettings)
     configure_logging("worker", settings.log_level, settings.log_format)
-    status = serve(settings, FakeModels)
+    start_traces("worker")
+    try:
+        status = serve(settings, FakeModels)
+    finally:
+        stop_traces()
     if status == DEVICE_BROKEN:
         os._exit(status)  # as `python -m workers` does
     sys.exit(status)

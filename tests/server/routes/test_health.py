@@ -7,7 +7,9 @@ from dataclasses import replace
 from models.catalog import MODELS
 from server.routes.health import readiness
 from tests.server.support import Client, FakeWorker
+from workers.state.record import Status
 from workers.state.registry import ModelReport, ModelState, WorkerReport
+from workers.state.suspension import resume, suspend
 
 READY_DEMO = ModelReport(
     ModelState.READY, "demo", variants=("foreground",), load_s=2.0, warm_up_s=61.25, execution="eager"
@@ -42,6 +44,7 @@ def test_not_ready_without_workers(client: Client) -> None:
         "models": {"pulid-lightning": absent, "ic-light": absent},
         "workers": 0,
         "draining": False,
+        "paused": False,
     }
 
 
@@ -79,6 +82,17 @@ def test_ready_with_one_model(client: Client, worker: FakeWorker) -> None:
         "fallback": "",
     }
     assert body["models"]["pulid-lightning"]["detail"] == "unet.safetensors: checksum differs"
+
+
+def test_a_pause_is_shown_and_requests_are_accepted_all_the_same(client: Client, worker: FakeWorker) -> None:
+    worker.heartbeat(ic_light=READY_DEMO)
+    suspend(worker.redis)
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json()["paused"]) == (200, True)
+    request_id = client.submit()
+    assert worker.record(request_id).status is Status.QUEUED
+    resume(worker.redis)
+    assert client.get("/health/ready").json()["paused"] is False
 
 
 def test_not_ready_once_the_worker_has_left(client: Client, worker: FakeWorker) -> None:

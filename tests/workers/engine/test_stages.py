@@ -91,9 +91,7 @@ def test_pictures_are_in_the_store_when_the_record_says_completed(records: Recor
 
 def test_computing_time_is_told_by_stage(records: Records, store: Store) -> None:
     class Timed(Painter):
-        @property
-        def stage_seconds(self) -> dict[str, float]:
-            return {"text": 0.25, "denoise": 1.5}
+        stage_intervals = (("text", 0.0, 0.25), ("denoise", 0.25, 1.0), ("text", 1.25, 0.0), ("denoise", 1.25, 0.5))
 
     submitted(records, store)
     serve(records, store, Timed())

@@ -20,6 +20,7 @@ from workers.state.record import FailureReason, Idempotency, Output, QueueLimits
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, WorkerReport
 from workers.state.scripts import FINISHED_CHANNEL, new_call_id
+from workers.state.suspension import resume, suspend
 
 PARAMS = {"prompt": "a “quoted” prompt \N{GRINNING FACE}", "seed": 2**53 - 1, "cfg": 1.5}
 WAKEUPS = "rq:queue:facelight-ic-light-foreground"
@@ -538,3 +539,19 @@ def test_the_end_of_a_request_is_published(records: Records, redis: Redis) -> No
     message = listener.get_message(timeout=5)
     assert message is not None
     assert message["data"] == b"r1"
+
+
+def test_a_paused_worker_puts_its_wakeup_back(records: Records, redis: Redis) -> None:
+    """It was waiting for one when the operator paused the workers."""
+    created(records)
+    wakeup = redis.lpop(WAKEUPS)
+    assert isinstance(wakeup, bytes)
+    suspend(redis)
+    claim_id = new_call_id()
+    for _ in range(2):  # the reply may be lost
+        assert records.claim_batch([("ic-light", "foreground")], "worker-a", claim_id, wakeup=wakeup) == []
+    assert redis.lpop(WAKEUPS) == wakeup
+    assert found(records).status is Status.QUEUED
+    assert resume(redis)
+    (claimed,) = records.claim_batch([("ic-light", "foreground")], "worker-a", new_call_id(), wakeup=wakeup)
+    assert claimed.request_id == "r1"

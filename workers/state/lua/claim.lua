@@ -10,6 +10,9 @@
 -- notified already. A batch is larger than 1 only while the queue is long: at most one more than an eighth of the
 -- waiting requests, so a short queue is served in order and at once. A claim that is sent again, its reply being lost,
 -- has the same reply. Requests whose record is of a newer version stay in the queue, for newer workers.
+--
+-- While the operator has suspended the workers nothing is claimed, and a wakeup that was popped is put back: RQ's loop
+-- looks for the suspension before it waits for a wakeup, not after.
 
 local last_claim = KEYS[1]
 local worker, claim_id, ttl, max_size, wakeup, first_attempt_only = unpack(ARGV, 1, 6)
@@ -71,11 +74,11 @@ end
 local last = {}
 for word in string.gmatch(redis.call('GET', last_claim) or '', '%S+') do table.insert(last, word) end
 if table.remove(last, 1) == claim_id then return records_of(last) end
-if wakeup ~= '' then
-  redis.call('DEL', wakeup_job_key(wakeup))
-elseif redis.call('EXISTS', 'rq:suspended') == 1 then
+if redis.call('EXISTS', 'rq:suspended') == 1 then
+  if wakeup ~= '' then redis.pcall('LPUSH', wakeups_key(ARGV[7], ARGV[8]), wakeup) end
   return {}
 end
+if wakeup ~= '' then redis.call('DEL', wakeup_job_key(wakeup)) end
 for number = 7, #ARGV, 2 do
   local slug, variant = ARGV[number], ARGV[number + 1]
   local may_claim = wakeup ~= '' or redis.call('EXISTS', wakeups_key(slug, variant)) == 1

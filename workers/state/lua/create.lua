@@ -3,11 +3,12 @@
 --
 -- KEYS: record, key of the owner, and, if there is an Idempotency-Key, its hash
 -- ARGV: id, slug, variant, owner, params, cost, TTL of what is unfinished, limit of the model or '', limit of the owner
---       or '', fingerprint or '', batch_hint, variants of the model, ...
+--       or '', fingerprint or '', batch_hint, context of a trace or '', variants of the model, ...
 -- Returns an outcome, and the id of the request that represents the call, or the credits that are left.
 
 local record, account, idempotency = unpack(KEYS)
-local id, slug, variant, owner, params, cost, ttl, limit, owner_limit, fingerprint, batch_hint = unpack(ARGV, 1, 11)
+local id, slug, variant, owner, params, cost, ttl, limit, owner_limit, fingerprint, batch_hint, traceparent =
+  unpack(ARGV, 1, 12)
 if redis.call('EXISTS', record) == 1 then return {'accepted', id} end
 if idempotency then
   local known, known_fingerprint = unpack(redis.call('HMGET', idempotency, 'request', 'fingerprint'))
@@ -16,7 +17,7 @@ if idempotency then
   end
 end
 local total, own = 0, 0
-for number = 12, #ARGV do
+for number = 13, #ARGV do
   total = total + redis.call('ZCARD', waiting_key(slug, ARGV[number]))
   own = own + redis.call('ZCARD', owner_queue_key(slug, ARGV[number], owner))
 end
@@ -32,6 +33,7 @@ redis.call('HSET', record, 'status', 'QUEUED', 'attempt', 0, 'created_at', now, 
            'batch_hint', batch_hint, 'version', RECORD_VERSION)
 redis.call('SET', VERSION, QUEUE_VERSION, 'EX', ttl)
 redis.call('ZADD', OPEN, now, id)
+if traceparent ~= '' then redis.call('HSET', record, 'traceparent', traceparent) end
 redis.call('HINCRBY', COUNTS, slug .. ':accepted', 1)
 if tonumber(cost) > 0 then
   redis.call('HINCRBYFLOAT', account, 'credits', '-' .. cost)
