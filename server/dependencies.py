@@ -16,7 +16,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 from redis import Redis
 
 from server.auth import Accounts, Caller
-from server.completion import CompletionListener
+from server.changes import ChangeListener
 from server.errors import BadRequest, NotFound
 from server.intake.fetcher import Fetcher, FetchSlots
 from server.intake.images import ImageLoader
@@ -52,7 +52,7 @@ class Gateway:
     store: Store
     janitor: Janitor
     fetcher: Fetcher
-    completions: CompletionListener
+    changes: ChangeListener
     accounts: Accounts
     uploads: Uploads
     requests: Requests
@@ -84,7 +84,7 @@ def build_gateway(settings: GatewaySettings, metrics: CallMetrics | None = None)
         store=store,
         janitor=Janitor(records, store, registry, settings.max_attempts),
         fetcher=fetcher,
-        completions=CompletionListener(settings.redis_url),
+        changes=ChangeListener(settings.redis_url),
         accounts=Accounts(settings, keys, Rates(redis)),
         uploads=Uploads(images, store, quota, settings.request_ttl_s),
         requests=Requests(settings, records, registry, store, images),
@@ -109,7 +109,7 @@ ReadinessThreadsDep = Annotated[CapacityLimiter, _part("readiness_threads")]
 StoreDep = Annotated[Store, _part("store")]
 UploadsDep = Annotated[Uploads, _part("uploads")]
 RequestsDep = Annotated[Requests, _part("requests")]
-CompletionsDep = Annotated[CompletionListener, _part("completions")]
+ChangesDep = Annotated[ChangeListener, _part("changes")]
 
 
 async def _authenticate(request: Request) -> Caller:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -218,6 +219,20 @@ def picture_response() -> Responses:
     description = "The picture; for several pictures, JSON with their URLs."
     return {
         200: {"description": description, "headers": _headers(_PICTURE_HEADERS), "content": {**_PICTURES, **result}}
+    }
+
+
+def events_responses() -> Responses:
+    """Documentation of the stream of events of a request."""
+    example = f"event: status\ndata: {json.dumps(EXAMPLES['StatusResponse'])}\nid: 0-1-0\n\n"
+    bodies = [{"$ref": f"#/components/schemas/{name}"} for name in ("StatusResponse", "FailedResponse")]
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": {"anyOf": bodies}}
+    fields = {"event": {"const": "status"}, "data": data, "id": {"type": "string"}}
+    event = {"type": "object", "properties": fields, "required": list(fields)}
+    content = {"text/event-stream": {"schema": event, "example": example}}
+    return {
+        200: {"description": "Events named `status`, and comments.", "content": content},
+        204: {"description": "`Last-Event-ID` is that of the final state: there will be no other event."},
     }
 
 

@@ -166,9 +166,8 @@ class Records:
 
     def report(self, record: Record, step: int, total: int) -> bool:
         """Record the progress of an attempt, in denoise steps; returns whether its caller has cancelled the request."""
-        return bool(
-            self._report(keys=[_key(record.request_id)], args=[*_in_flight(record), self._open_ttl_s, step, total])
-        )
+        args = [record.request_id, *_in_flight(record), self._open_ttl_s, step, total]
+        return bool(self._report(keys=[_key(record.request_id)], args=args))
 
     def complete(self, results: Sequence[Result]) -> list[bool]:
         """PROCESSING to COMPLETED, all in one atomic step.

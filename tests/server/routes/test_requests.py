@@ -89,7 +89,7 @@ def test_failed(client: Client, worker: FakeWorker, path: str) -> None:
         "No face was found in the picture.",
         request_id,
     )
-    assert set(body["metrics"]) == {"inference_time", "queue_time", "total_time"}
+    assert set(body["metrics"]) == {"inference_time", "queue_time", "total_time", "stages"}
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -47,6 +47,7 @@ local function begin_attempt(slug, variant, request)
   redis.call('EXPIRE', record, ttl)
   redis.call('HSET', RUNNING, request.id, worker)
   redis.call('EXPIRE', RUNNING, ttl)
+  tell_of_change(request.id)
 end
 
 local function begin_batch(slug, variant, first)

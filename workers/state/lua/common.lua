@@ -21,6 +21,9 @@
 -- Beside every queue there is a list of wakeups, which is an RQ queue (`workers.engine.rq_loop`): workers block on it.
 -- Whatever enqueues a new request adds a wakeup in the same step. No content of RQ's keys makes a step fail.
 --
+-- Whoever waits for a request is told by pub/sub: of its end on one channel for all requests, of its other changes on
+-- one of its own. A message that nobody listens to costs nothing.
+--
 -- A member of `waiting` and `owner_queue` is `<ticket>:<owner>:<id>`; tickets are growing numbers of one length.
 --
 -- A Redis that is full (noeviction) refuses only the first write of a script, and only one that may need memory. So
@@ -52,6 +55,8 @@ end
 local function wakeups_key(slug, variant) return 'rq:queue:facelight-' .. slug .. '-' .. variant end
 local function wakeup_job_key(wakeup) return 'rq:job:' .. wakeup end
 local function member_of(ticket, owner, id) return ticket .. ':' .. owner .. ':' .. id end
+
+local function tell_of_change(id) redis.call('PUBLISH', '$CHANGES_PREFIX' .. id, '') end
 
 local function timestamp()
   local now = redis.call('TIME')
