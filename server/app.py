@@ -103,6 +103,7 @@ async def _lifespan(settings: GatewaySettings, metrics: CallMetrics | None, app:
     app.state.gateway = gateway
     tasks = [
         asyncio.create_task(gateway.changes.listen()),
+        asyncio.create_task(gateway.webhooks.run()),
         asyncio.create_task(run_janitor(gateway.janitor, gateway.redis, settings.janitor_interval_s)),
     ]
     try:
@@ -113,5 +114,6 @@ async def _lifespan(settings: GatewaySettings, metrics: CallMetrics | None, app:
             with suppress(asyncio.CancelledError):
                 await task
         await gateway.changes.close()
-        await gateway.fetcher.close()
+        for client in gateway.guarded:
+            await client.close()
         gateway.redis.close()

@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from workers.state.connection import close_async, connect_async, decode
-from workers.state.scripts import CHANGES_PREFIX, FINISHED_CHANNEL
+from workers.state.scripts import CHANGES_PREFIX, FINISHED_CHANNEL, WEBHOOKS_CHANNEL
 
 _log = logging.getLogger(__name__)
 _PING_AFTER_S: Final = 5.0
@@ -31,7 +31,7 @@ _RECONNECT_S: Final = 0.5
 
 
 class ChangeListener:
-    """Sets the events of subscribers when their request may have changed. `listen` must be running."""
+    """Sets the events of subscribers when what they wait for may have come about. `listen` must be running."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis = connect_async(redis_url, _REPLY_S)
@@ -51,6 +51,13 @@ class ChangeListener:
     def changed(self, request_id: str) -> Iterator[asyncio.Event]:
         """The same for all changes of a request: states and progress."""
         with self.ended(request_id) as event, self._subscribed(CHANGES_PREFIX + request_id, "", event):
+            yield event
+
+    @contextmanager
+    def outbox(self) -> Iterator[asyncio.Event]:
+        """The event that is set when the outbox may have a message that is due."""
+        event = asyncio.Event()
+        with self._subscribed(WEBHOOKS_CHANNEL, "", event):
             yield event
 
     async def listen(self) -> None:

@@ -14,6 +14,7 @@ from models.catalog import MODELS
 from models.imaging.decode import FILE_MEDIA_TYPES, MEDIA_TYPES
 from models.model import Model
 from server import responses
+from server.intake.webhook import WebhookFields
 from server.schemas import (
     CreditsResponse,
     ErrorResponse,
@@ -302,6 +303,7 @@ def _complete(operation: dict[str, Any], asks_for_key: bool) -> None:
 def _params_schemas(model: Model) -> dict[str, Any]:
     """Schemas of a model's parameters: as text fields, and as a form whose pictures may be files."""
     plain = model.params.model_json_schema()
+    plain["properties"] |= WebhookFields.model_json_schema()["properties"]
     plain |= {"title": f"{model.title} parameters", "description": f"Parameters of `{model.slug}`."}
     files = {name: _or_file(plain["properties"][name]) for name in model.params.image_fields}
     form = {**plain, "properties": {**plain["properties"], **files}}

@@ -93,7 +93,7 @@ def _submit_endpoint(model: Model) -> Endpoint:
         new_id = str(uuid.uuid4())
         bind_request_id(new_id)
         body = await read_body(request, model.params)
-        request_id = await requests.submit(new_id, model, body, caller.owner, urls, idempotency_key)
+        request_id = await requests.submit(new_id, model, body, caller, urls, idempotency_key)
         bind_request_id(request_id)
         return responses.submitted(request_id, urls)
 
@@ -126,7 +126,7 @@ def _generate_endpoint(model: Model) -> Endpoint:
         with ExitStack() as subscriptions:
             # Subscribed before the request is enqueued, so that its completion cannot be missed.
             completed_event = subscriptions.enter_context(changes.ended(new_id))
-            request_id = await requests.submit(new_id, model, body, caller.owner, urls, idempotency_key)
+            request_id = await requests.submit(new_id, model, body, caller, urls, idempotency_key)
             if request_id != new_id:  # repeated with its Idempotency-Key; it may have ended already
                 bind_request_id(request_id)
                 completed_event = subscriptions.enter_context(changes.ended(request_id))

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
 
 from server import responses
 from server.dependencies import CallerDep, ChangesDep, RequestsDep, UrlsDep
@@ -22,6 +23,7 @@ from workers.state.record import Status
 
 _FAILED: Final = failed_response()
 _LONGEST_WAIT_S: Final = 60
+_OUTAGE_PAUSE_S: Final = 0.5
 
 router = APIRouter(tags=["requests"], responses=error_responses(401, 404, 503))
 
@@ -60,16 +62,21 @@ async def request_status(
         return (await run_sync(read))[1]
     drain, until = drain_of(request), time.monotonic() + wait
     with changes.ended(request_id) as ended, drain.wakes(ended):
-        while True:
-            ended.clear()
-            with wait_budget(CALL_S):  # of each read: waiting does not use it up
-                is_final, response = await run_sync(read)
-            left_s = until - time.monotonic()
-            if is_final or drain.closing or left_s <= 0:
-                return response
+        is_final, response = await run_sync(read)
+        while not is_final and not drain.closing and (left_s := until - time.monotonic()) > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
                     await ended.wait()
+            ended.clear()
+            try:
+                with wait_budget(CALL_S):  # of each read: waiting does not use it up
+                    is_final, response = await run_sync(read)
+            except RedisError:
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(_OUTAGE_PAUSE_S)
+                ended.set()
+        return response
 
 
 @router.get(
@@ -88,9 +95,8 @@ async def request_status(
 def request_result(request_id: str, requests: RequestsDep, caller: CallerDep, urls: UrlsDep) -> JSONResponse:
     """The pictures of a request; its state while it is under way. A failed one is answered with 422."""
     record = requests.find(request_id, caller.owner)
-    if record.status is Status.COMPLETED:
-        return _response(responses.result(record, urls, caller.credit_balance()))
-    return _response(responses.status(record, urls, credits_left=0.0))
+    credits_left = caller.credit_balance() if record.status is Status.COMPLETED else 0.0
+    return _response(responses.answer(record, urls, credits_left))
 
 
 @router.delete(

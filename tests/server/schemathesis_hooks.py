@@ -17,6 +17,7 @@ _DATA_URLS = _BASE64.map("data:image/png;base64,".__add__)
 schemathesis.openapi.format("binary", _PICTURES)
 schemathesis.openapi.format("image-reference", _DATA_URLS | _BASE64)
 schemathesis.openapi.format("image-data-url", _DATA_URLS)
+schemathesis.openapi.format("webhook-url", st.just("http://127.0.0.1:9/"))  # where nobody listens
 
 
 @schemathesis.hook

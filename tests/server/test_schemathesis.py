@@ -45,6 +45,7 @@ def test_all_default_checks(redis_url: str, tmp_path: Path, completing: bool, ex
         queue_limit=1_000_000,
         queue_limit_per_key=1_000_000,
         max_output_megapixels=1_000_000,
+        fetch_allow_cidrs="127.0.0.0/8",
     )
     with serving(settings) as client, working(settings, completing):
         result = run(client, tmp_path, excluded, examples)

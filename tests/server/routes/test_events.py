@@ -17,10 +17,12 @@ from typing import Any
 import httpx
 import pytest
 
+from server.app import create_app
 from server.routes import events
 from server.routes.events import event_id
 from tests.server.conftest import MakeSettings
 from tests.server.http.test_drain import gateway
+from tests.server.http.test_slow_clients import HURRIED, listening, port_of
 from tests.server.support import Client, FakeWorker, serving
 from workers.state.record import Record, Status
 from workers.state.scripts import CHANGES_PREFIX
@@ -262,6 +264,23 @@ def test_streams_count_as_connections(make_settings: MakeSettings) -> None:
             stream.event()
             with httpx.Client(base_url=client.base_url) as refused:
                 assert refused.get("/health/live").status_code == 503
+
+
+def test_no_time_limit_of_a_connection_ends_a_stream(make_settings: MakeSettings) -> None:
+    """Limits of fractions of a second, and a stream in which nothing happens for longer than each of them."""
+    settings = make_settings()
+    worker = FakeWorker(settings)
+    with listening(HURRIED, create_app(settings)) as server:
+        url = f"http://127.0.0.1:{port_of(server)}"
+        with Client(base_url=url) as client:
+            request_id = client.submit()
+        with streaming(url, request_id) as stream:
+            stream.event()
+            time.sleep(
+                max(HURRIED.header_s, HURRIED.body_grace_s, HURRIED.body_s, HURRIED.linger_s, HURRIED.stall_s) + 0.2
+            )
+            worker.complete(request_id)
+            assert stream.rest()[-1]["data"]["status"] == "COMPLETED"
 
 
 def test_head_does_not_wait(client: Client) -> None:
