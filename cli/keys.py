@@ -13,15 +13,17 @@ from datetime import UTC, datetime
 from typing import Annotated, Final, NoReturn
 
 import typer
+from redis import Redis
 
 from cli.console import fail, redis_or_exit, settings_or_exit, table
 from models.catalog import MODELS
 from server.settings import GatewaySettings
 from workers.errors import KeyRefused
 from workers.state.keys import Changes, Key, Keys
+from workers.state.webhook_secrets import WebhookSecrets
 
 app: Final = typer.Typer(help="Issue, list, change and revoke API keys.", no_args_is_help=True)
-_HEADERS: Final = ("ID", "NAME", "MODELS", "PER MINUTE", "CREDITS", "CREATED", "LAST USED")
+_HEADERS: Final = ("ID", "NAME", "MODELS", "PER MINUTE", "CREDITS", "CREATED", "LAST USED", "WEBHOOK")
 _MAX_NAME_LENGTH: Final = 64
 _MAX_CREDITS: Final = 1e15
 _SHOWN_ONCE: Final = "This is the only time it is shown; the server keeps a digest of it."
@@ -32,13 +34,21 @@ _Id = Annotated[str, typer.Argument(metavar="ID|NAME", help="As `facelight keys 
 _Scopes = Annotated[list[str] | None, typer.Option("--scope", metavar="MODEL", help="May be repeated; `all` for all.")]
 _Rate = Annotated[str | None, typer.Option("--rate", metavar="N", help="Requests per minute; `none` for no limit.")]
 _Credits = Annotated[str | None, typer.Option("--credits", metavar="X", help="Credits to spend; `none` not to meter.")]
+_Webhook = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="URL that is told when a request of the key has ended, unless that names another; `none`."
+    ),
+]
 _CreditChange = Annotated[
     str | None, typer.Option("--credits", metavar="X", help="Credits to spend; `+X` adds, `none` ends metering.")
 ]
 
 
 @app.command()
-def add(name: str, scope: _Scopes = None, rate: _Rate = None, credits: _Credits = None) -> None:
+def add(
+    name: str, scope: _Scopes = None, rate: _Rate = None, credits: _Credits = None, webhook: _Webhook = None
+) -> None:
     """Issue a key for NAME, which no other key may have.
 
     Its secret goes to standard output, once, and everything else to standard error.
@@ -48,7 +58,7 @@ def add(name: str, scope: _Scopes = None, rate: _Rate = None, credits: _Credits 
         raise typer.BadParameter(f"a name has 1 to {_MAX_NAME_LENGTH} printable characters")
     if _ID_PATTERN.fullmatch(name):
         raise typer.BadParameter("a name may not look like the id of a key")
-    changes = _changes(scope, rate, credits)
+    changes = _changes(scope, rate, credits, webhook)
     settings = settings_or_exit(GatewaySettings)
     with _keys(settings) as keys:
         key, secret = keys.add(name, **changes)
@@ -84,25 +94,55 @@ def rotate(key: _Id) -> None:
 
 
 @app.command(name="set")
-def change(key: _Id, scope: _Scopes = None, rate: _Rate = None, credits: _CreditChange = None) -> None:
+def change(
+    key: _Id, scope: _Scopes = None, rate: _Rate = None, credits: _CreditChange = None, webhook: _Webhook = None
+) -> None:
     """Change what a key may do; what is not named stays as it is."""
     added = _credits(credits[1:]) if credits and credits.startswith("+") else None
-    changes = _changes(scope, rate, None if added is not None else credits)
+    changes = _changes(scope, rate, None if added is not None else credits, webhook)
     with _keys(settings_or_exit(GatewaySettings)) as keys:
         changed = keys.change(_normalize(key), changes, added) or _unknown(key)
     typer.echo(_table([changed]))
 
 
+@app.command()
+def webhook_secret(
+    key: Annotated[
+        str | None, typer.Argument(metavar="[ID|NAME]", help="Without it: of callers without an issued key.")
+    ] = None,
+    rotate: Annotated[bool, typer.Option(help="Sign with a new secret as well, the older one goes on.")] = False,
+    retire: Annotated[bool, typer.Option(help="Sign with the newest secret alone.")] = False,
+) -> None:
+    """Show the secret that webhooks are signed with: two, the newer first, while it is rotated.
+
+    To rotate: `--rotate`, teach the receivers the new secret, `--retire`.
+    """
+    if rotate and retire:
+        raise typer.BadParameter("first --rotate, and --retire when all receivers know the new secret")
+    with _redis(settings_or_exit(GatewaySettings)) as redis:
+        key_id = None if key is None else Keys(redis).id_of(_normalize(key)) or _unknown(key)
+        secrets = WebhookSecrets(redis)
+        act = secrets.rotate if rotate else secrets.retire if retire else secrets.get
+        for secret in act(key_id):
+            typer.echo(secret)
+
+
 @contextmanager
 def _keys(settings: GatewaySettings) -> Iterator[Keys]:
     """The key store; the command fails if a change is refused or Redis cannot be reached."""
+    with _redis(settings) as redis:
+        yield Keys(redis)
+
+
+@contextmanager
+def _redis(settings: GatewaySettings) -> Iterator[Redis]:
     lost = (
         " If it was lost in the middle, a change may have been made: look at `facelight keys list` before you repeat"
         " it."
     )
     try:
         with redis_or_exit(settings, lost) as redis:
-            yield Keys(redis)
+            yield redis
     except KeyRefused as error:
         fail(error)
 
@@ -116,7 +156,7 @@ def _unknown(key: str) -> NoReturn:
     fail(f"There is no key {key}.")
 
 
-def _changes(scopes: Sequence[str] | None, rate: str | None, credits: str | None) -> Changes:
+def _changes(scopes: Sequence[str] | None, rate: str | None, credits: str | None, webhook: str | None) -> Changes:
     changes: Changes = {}
     if scopes:
         changes["scopes"] = _scopes(scopes)
@@ -124,7 +164,17 @@ def _changes(scopes: Sequence[str] | None, rate: str | None, credits: str | None
         changes["rate"] = _rate(rate)
     if credits is not None:
         changes["credits"] = _credits(credits)
+    if webhook is not None:
+        changes["webhook"] = _webhook(webhook)
     return changes
+
+
+def _webhook(url: str) -> str | None:
+    if url == "none":
+        return None
+    if not url.lower().startswith(("http://", "https://")):
+        raise typer.BadParameter("a webhook is an http(s) URL, or `none`")
+    return url
 
 
 def _scopes(slugs: Sequence[str]) -> Sequence[str]:
@@ -165,7 +215,7 @@ def _row(key: Key) -> tuple[str, ...]:
     rate = "no limit" if key.rate is None else str(key.rate)
     credits = "not metered" if key.credits is None else f"{key.credits:.12g}"
     times = _date(key.created_at) or "", _date(key.last_used) or "never"
-    return key.id, key.name, ", ".join(key.scopes) or "all", rate, credits, *times
+    return key.id, key.name, ", ".join(key.scopes) or "all", rate, credits, *times, key.webhook or "none"
 
 
 def _date(seconds: float | None) -> str | None:

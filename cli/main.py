@@ -11,7 +11,7 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-from cli import keys, queues
+from cli import keys, queues, webhooks
 from cli import serve as supervisor
 from cli.console import fail, settings_or_exit
 from cli.doctor.command import doctor
@@ -27,6 +27,7 @@ from workers.store.open import open_store
 app: Final = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(keys.app, name="keys")
 app.add_typer(queues.app, name="queue")
+app.add_typer(webhooks.app, name="webhooks")
 app.command()(status)
 app.command()(doctor)
 

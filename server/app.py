@@ -20,7 +20,7 @@ from server.http.drain import Drain
 from server.http.middleware import BodyLimit, RedisWaitBudget, RequestLog, ResponseHeadersMiddleware, SpanPath
 from server.maintenance import run_janitor
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
-from server.routes import account, docs, files, generate, health, requests, uploads
+from server.routes import account, docs, events, files, generate, health, requests, uploads
 from server.settings import GatewaySettings
 from workers.state.connection import CALL_S
 from workers.traces import tracer_provider
@@ -36,6 +36,7 @@ _CORS: Final[dict[str, Any]] = {
         "Content-Type",
         "Idempotency-Key",
         "Range",
+        "Last-Event-ID",
         "traceparent",
         "tracestate",
     ),
@@ -69,6 +70,7 @@ def create_app(settings: GatewaySettings, metrics: CallMetrics | None = None) ->
     routers = (
         requests.router,
         generate.build_router(),
+        events.router,
         docs.router,
         files.router,
         health.router,
@@ -100,7 +102,8 @@ async def _lifespan(settings: GatewaySettings, metrics: CallMetrics | None, app:
     gateway = build_gateway(settings, metrics)
     app.state.gateway = gateway
     tasks = [
-        asyncio.create_task(gateway.completions.listen()),
+        asyncio.create_task(gateway.changes.listen()),
+        asyncio.create_task(gateway.webhooks.run()),
         asyncio.create_task(run_janitor(gateway.janitor, gateway.redis, settings.janitor_interval_s)),
     ]
     try:
@@ -110,6 +113,7 @@ async def _lifespan(settings: GatewaySettings, metrics: CallMetrics | None, app:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        await gateway.completions.close()
-        await gateway.fetcher.close()
+        await gateway.changes.close()
+        for client in gateway.guarded:
+            await client.close()
         gateway.redis.close()

@@ -56,6 +56,11 @@ class Caller:
         """Name of the key in the access log: the issued key's name, or the owner of a key of the settings."""
         return self.issued_key.name if self.issued_key else self.owner
 
+    @property
+    def webhook(self) -> str | None:
+        """URL that the key's requests tell of their end, unless they name another."""
+        return self.issued_key.webhook if self.issued_key else None
+
     async def admit(self, slug: str) -> dict[str, str]:
         """Check the key's scope and count the request against its rate limit, whatever its outcome.
 

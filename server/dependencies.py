@@ -16,20 +16,26 @@ from fastapi.security.utils import get_authorization_scheme_param
 from redis import Redis
 
 from server.auth import Accounts, Caller
-from server.completion import CompletionListener
+from server.changes import ChangeListener
 from server.errors import BadRequest, NotFound
 from server.intake.fetcher import Fetcher, FetchSlots
+from server.intake.guard import GuardedClient, trust
 from server.intake.images import ImageLoader
 from server.intake.uploads import Uploads
+from server.intake.webhook import WebhookIntake
 from server.limits import Rates, UploadQuota
 from server.requests import Requests
 from server.settings import GatewaySettings
 from server.urls import UrlBuilder, base_url
+from server.webhooks.message import Writer
+from server.webhooks.sender import WebhookSender
 from workers.state.connection import SharedClock, connect
 from workers.state.janitor import Janitor
 from workers.state.keys import Keys
+from workers.state.outbox import Outbox
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry
+from workers.state.webhook_secrets import WebhookSecrets
 from workers.store.base import Store, is_private, may_read
 from workers.store.open import open_presigned, open_store
 
@@ -51,8 +57,10 @@ class Gateway:
     registry: WorkerRegistry
     store: Store
     janitor: Janitor
-    fetcher: Fetcher
-    completions: CompletionListener
+    guarded: tuple[GuardedClient, ...]
+    """Clients for URLs of callers: to fetch images, and to send webhooks."""
+    changes: ChangeListener
+    webhooks: WebhookSender
     accounts: Accounts
     uploads: Uploads
     requests: Requests
@@ -67,15 +75,18 @@ def build_gateway(settings: GatewaySettings, metrics: CallMetrics | None = None)
     keys = Keys(redis)
     registry = WorkerRegistry(redis, settings.heartbeat_ttl_s)
     location, endpoint = settings.store_location, settings.presigned_endpoint
-    store = open_store(location, SharedClock(records.now))
-    fetcher = Fetcher(
-        settings.fetch_allow_cidrs,
-        settings.offline,
-        ca_file=settings.fetch_ca_file,
-        user_agent=settings.fetch_user_agent,
-        on_end=metrics.fetched if metrics else None,
+    clock = SharedClock(records.now)
+    store = open_store(location, clock)
+    presigned = open_presigned(location, endpoint) if endpoint else None
+    tls = trust(settings.fetch_ca_file)
+    for_images, for_webhooks = (
+        GuardedClient(settings.fetch_allow_cidrs, settings.offline, tls=tls, user_agent=settings.fetch_user_agent)
+        for _ in range(2)
     )
+    fetcher = Fetcher(for_images, on_end=metrics.fetched if metrics else None)
     images = ImageLoader(store, fetcher, FetchSlots(settings.fetches_per_key))
+    changes = ChangeListener(settings.redis_url)
+    writer = Writer(settings, records, keys, WebhookSecrets(redis), presigned, clock)
     quota = UploadQuota(redis, settings.upload_quota_mb * 1024**2)
     return Gateway(
         settings=settings,
@@ -83,13 +94,14 @@ def build_gateway(settings: GatewaySettings, metrics: CallMetrics | None = None)
         registry=registry,
         store=store,
         janitor=Janitor(records, store, registry, settings.max_attempts),
-        fetcher=fetcher,
-        completions=CompletionListener(settings.redis_url),
+        guarded=(for_images, for_webhooks),
+        changes=changes,
+        webhooks=WebhookSender(Outbox(redis), writer, for_webhooks, changes),
         accounts=Accounts(settings, keys, Rates(redis)),
         uploads=Uploads(images, store, quota, settings.request_ttl_s),
-        requests=Requests(settings, records, registry, store, images),
+        requests=Requests(settings, records, registry, store, images, WebhookIntake(for_webhooks)),
         readiness_threads=CapacityLimiter(_READINESS_THREADS),
-        presigned=open_presigned(location, endpoint) if endpoint else None,
+        presigned=presigned,
     )
 
 
@@ -109,7 +121,7 @@ ReadinessThreadsDep = Annotated[CapacityLimiter, _part("readiness_threads")]
 StoreDep = Annotated[Store, _part("store")]
 UploadsDep = Annotated[Uploads, _part("uploads")]
 RequestsDep = Annotated[Requests, _part("requests")]
-CompletionsDep = Annotated[CompletionListener, _part("completions")]
+ChangesDep = Annotated[ChangeListener, _part("changes")]
 
 
 async def _authenticate(request: Request) -> Caller:

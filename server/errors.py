@@ -25,7 +25,9 @@ from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic_core import ErrorDetails
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -46,6 +48,16 @@ SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 """Defaults of every response: no content sniffing, framing, referrers or caching."""
+_PLAIN: Final = (
+    (re.compile(r"^Value error, "), ""),
+    (re.compile(r"^Field required$"), "is required"),
+    (re.compile(r"^Input should be "), "must be "),
+    (
+        re.compile(r"^Unable to parse input string as an integer, exceeded"),
+        "must be an integer of fewer digits: exceeded",
+    ),
+    (re.compile(r"^(String|List) should have "), "must have "),
+)
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 Handler = Callable[[Request, Exception], Awaitable[JSONResponse]]
 _MODEL_PATH: Final = re.compile(r"/v[12]/([^/]+)")
@@ -130,10 +142,19 @@ class Unfinished(GatewayError):
     status = 504
 
 
+def field_error(details: ErrorDetails, first: int = 0) -> FieldError:
+    """What pydantic says of a field, in plain words; its name begins with element `first` of the location."""
+    message = details["msg"]
+    for pattern, plain in _PLAIN:
+        message = pattern.sub(plain, message)
+    return FieldError(field=".".join(map(str, details["loc"][first:])), message=message)
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Register the handlers: every exception becomes a response in the one shape that clients read."""
     app.add_exception_handler(GatewayError, _noted(_gateway_error))
     app.add_exception_handler(HTTPException, _framework_error)
+    app.add_exception_handler(RequestValidationError, _noted(_invalid_query))
     app.add_exception_handler(QueueFull, _noted(_queue_full))
     app.add_exception_handler(OutOfCredits, _noted(_out_of_credits))
     app.add_exception_handler(IdempotencyConflict, _noted(_conflict))
@@ -175,6 +196,12 @@ async def _framework_error(request: Request, error: Exception) -> JSONResponse:
     else:
         message = str(error.detail)
     return _response(error.status_code, message, error.headers)
+
+
+async def _invalid_query(request: Request, error: Exception) -> JSONResponse:
+    """Parameters in a URL; those in bodies are read by `server.intake`."""
+    assert isinstance(error, RequestValidationError)
+    return await _gateway_error(request, InvalidParameters([field_error(each, 1) for each in error.errors()]))
 
 
 def _methods_at(request: Request) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from models.catalog import MODELS
 from models.imaging.decode import FILE_MEDIA_TYPES, MEDIA_TYPES
 from models.model import Model
 from server import responses
+from server.intake.webhook import WebhookFields
 from server.schemas import (
     CreditsResponse,
     ErrorResponse,
@@ -221,6 +223,20 @@ def picture_response() -> Responses:
     }
 
 
+def events_responses() -> Responses:
+    """Documentation of the stream of events of a request."""
+    example = f"event: status\ndata: {json.dumps(EXAMPLES['StatusResponse'])}\nid: 0-1-0\n\n"
+    bodies = [{"$ref": f"#/components/schemas/{name}"} for name in ("StatusResponse", "FailedResponse")]
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": {"anyOf": bodies}}
+    fields = {"event": {"const": "status"}, "data": data, "id": {"type": "string"}}
+    event = {"type": "object", "properties": fields, "required": list(fields)}
+    content = {"text/event-stream": {"schema": event, "example": example}}
+    return {
+        200: {"description": "Events named `status`, and comments.", "content": content},
+        204: {"description": "`Last-Event-ID` is that of the final state: there will be no other event."},
+    }
+
+
 def file_responses() -> Responses:
     """Documentation of a picture's download."""
     headers = _headers(_FILE_HEADERS)
@@ -287,6 +303,7 @@ def _complete(operation: dict[str, Any], asks_for_key: bool) -> None:
 def _params_schemas(model: Model) -> dict[str, Any]:
     """Schemas of a model's parameters: as text fields, and as a form whose pictures may be files."""
     plain = model.params.model_json_schema()
+    plain["properties"] |= WebhookFields.model_json_schema()["properties"]
     plain |= {"title": f"{model.title} parameters", "description": f"Parameters of `{model.slug}`."}
     files = {name: _or_file(plain["properties"][name]) for name in model.params.image_fields}
     form = {**plain, "properties": {**plain["properties"], **files}}

@@ -15,17 +15,18 @@ from anyio.to_thread import run_sync
 from models.errors import UnreadableImage
 from models.model import Model
 from models.params import RANDOM_SEED, CommonParams
-from server.auth import ANYONE
+from server.auth import ANYONE, Caller
 from server.errors import ImageUnavailable, InvalidParameters, NotFound
 from server.intake.body import Body
 from server.intake.images import PRIVATE_EXTENSION, ImageLoader, is_inline
 from server.intake.params import parse_params
+from server.intake.webhook import WebhookIntake
 from server.schemas import FieldError
 from server.settings import GatewaySettings
 from server.urls import UrlBuilder
 from workers.errors import StoreUnavailable
 from workers.state.connection import NotReplicated
-from workers.state.record import Idempotency, QueueLimits, Record, Status
+from workers.state.record import Idempotency, QueueLimits, Record, Status, Webhook
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, served_variants
 from workers.store.base import Store
@@ -40,16 +41,29 @@ class Requests:
     """Submits, finds and cancels requests. One per process; all state is in Redis and in the result store."""
 
     def __init__(
-        self, settings: GatewaySettings, records: Records, registry: WorkerRegistry, store: Store, images: ImageLoader
+        self,
+        settings: GatewaySettings,
+        records: Records,
+        registry: WorkerRegistry,
+        store: Store,
+        images: ImageLoader,
+        webhooks: WebhookIntake,
     ) -> None:
         self._settings = settings
         self._records = records
         self._registry = registry
         self._store = store
         self._images = images
+        self._webhooks = webhooks
 
     async def submit(
-        self, new_id: str, model: Model, body: Body, owner: str, urls: UrlBuilder, idempotency_key: str | None = None
+        self,
+        new_id: str,
+        model: Model,
+        body: Body,
+        caller: Caller,
+        urls: UrlBuilder,
+        idempotency_key: str | None = None,
     ) -> str:
         """Check and enqueue a request as `new_id`; returns its id, or that of the earlier one with the same key.
 
@@ -57,7 +71,9 @@ class Requests:
         `RedisError`; neither a record nor a file remains then. But a request with an Idempotency-Key that replicas did
         not confirm in time (`NotReplicated`) remains, for the call that repeats it.
         """
+        owner = caller.owner
         params, references = parse_params(model, body, self._settings.max_output_megapixels)
+        webhook = await self._webhooks.parse(body, caller.webhook, owner, urls.base)
         if not all(is_inline(reference, urls) for reference in references.values()):
             # What would be refused anyway is refused before any image is fetched. A repeated request needs no room.
             await run_sync(self._check_servable, model.slug, params)
@@ -69,7 +85,7 @@ class Requests:
                 images[field] = await self._images.load(reference, owner, urls)
             except (ImageUnavailable, UnreadableImage) as error:
                 raise InvalidParameters([FieldError(field=field, message=str(error))]) from error
-        return await run_sync(self._enqueue, new_id, model.slug, owner, params, images, idempotency_key)
+        return await run_sync(self._enqueue, new_id, model.slug, owner, params, images, idempotency_key, webhook)
 
     def find(self, request_id: str, owner: str) -> Record:
         """The record of a request; raises `NotFound` if it does not exist, has expired, or has another owner."""
@@ -90,6 +106,7 @@ class Requests:
         params: CommonParams,
         images: Mapping[str, bytes],
         idempotency_key: str | None,
+        webhook: Webhook | None,
     ) -> str:
         self._check_servable(slug, params)
         idempotency = Idempotency(idempotency_key, fingerprint(slug, params, images)) if idempotency_key else None
@@ -118,6 +135,7 @@ class Requests:
                             self._limits(owner),
                             params.batch_hint,
                             message.traceparent,
+                            webhook,
                         )
                         message.sent(request_id)
                 except NotReplicated as error:

@@ -45,6 +45,13 @@ def status(record: Record, urls: UrlBuilder, credits_left: float) -> StatusRespo
     return body
 
 
+def answer(record: Record, urls: UrlBuilder, credits_left: float) -> ResultResponse | StatusResponse | FailedResponse:
+    """Body for the result of a request; for its state while it has none."""
+    if record.status is Status.COMPLETED:
+        return result(record, urls, credits_left)
+    return status(record, urls, credits_left)
+
+
 def failed(record: Record) -> FailedResponse:
     """Body for a failed request."""
     return {

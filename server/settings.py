@@ -14,7 +14,7 @@ from pydantic_settings import NoDecode
 
 from models.catalog import MODELS
 from models.options import Words, split_words
-from server.intake.fetcher import USER_AGENT, trust
+from server.intake.guard import USER_AGENT, trust
 from workers.settings import CommonSettings
 from workers.store.base import S3_LOCATION
 
@@ -57,15 +57,17 @@ class GatewaySettings(CommonSettings):
         500, ge=1, description="Requests of one API key that may wait per model; more get 429."
     )
     fetch_allow_cidrs: Networks = Field(
-        (), description="Private address ranges that image URLs may point to, comma-separated CIDRs."
+        (), description="Private address ranges that image URLs and webhooks may point to, comma-separated CIDRs."
     )
     fetch_ca_file: Path | None = Field(
         None,
-        description="PEM file of certificate authorities, such as a company's own, that the hosts of image URLs may "
-        "have their certificates from, besides the public ones.",
+        description="PEM file of certificate authorities, such as a company's own, that the hosts of image URLs and of "
+        "webhooks may have their certificates from, besides the public ones.",
     )
     fetch_user_agent: str = Field(
-        USER_AGENT, description="User-Agent by which hosts of image URLs know this server; some want an address in it."
+        USER_AGENT,
+        description="User-Agent by which hosts of image URLs and of webhooks know this server; some want an address in "
+        "it.",
     )
     fetches_per_key: int = Field(
         4, ge=1, description="Pictures that one process fetches for one key at the same time; others wait."

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -64,9 +65,9 @@ def pytest_collection_finish() -> None:
     atexit.register(gc.unfreeze)  # libraries expect to be collected then
 
 
-@pytest.fixture(scope="session")
-def redis_socket() -> Iterator[Path]:
-    """Socket of a Redis that lives as long as the test session."""
+@contextmanager
+def running_redis() -> Iterator[Path]:
+    """Socket of a Redis that lives as long as the block."""
     with tempfile.TemporaryDirectory(prefix="facelight-test-") as folder:
         socket = Path(folder) / "socket"
         options = ["--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", "", "--loglevel", "warning"]
@@ -79,10 +80,30 @@ def redis_socket() -> Iterator[Path]:
             process.wait(10)
 
 
+@pytest.fixture(scope="session")
+def redis_socket() -> Iterator[Path]:
+    """Socket of a Redis that lives as long as the test session, with a gateway that many tests share."""
+    with running_redis() as socket:
+        yield socket
+
+
+@pytest.fixture(scope="module")
+def own_redis_socket() -> Iterator[Path]:
+    """Socket of a Redis that no gateway of other tests uses: one would send the webhooks of these."""
+    with running_redis() as socket:
+        yield socket
+
+
 @pytest.fixture
 def redis_url(redis_socket: Path) -> str:
     """URL of an empty Redis database."""
     return empty_redis(redis_socket)
+
+
+@pytest.fixture
+def own_redis_url(own_redis_socket: Path) -> str:
+    """URL of an empty Redis that no gateway of other tests uses."""
+    return empty_redis(own_redis_socket)
 
 
 def empty_redis(socket: Path) -> str:

@@ -85,8 +85,8 @@ class CommonSettings(BaseSettings):
     max_attempts: int = Field(2, ge=1, description="Attempts at a request whose workers die.")
     offline: bool = Field(
         False,
-        description="No access to the internet: weights are not fetched, and image URLs may point only to the ranges "
-        "of FACELIGHT_FETCH_ALLOW_CIDRS.",
+        description="No access to the internet: weights are not fetched, and image URLs and webhooks may point only to "
+        "the ranges of FACELIGHT_FETCH_ALLOW_CIDRS.",
     )
     metrics_port: int = Field(
         0,

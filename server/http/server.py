@@ -2,8 +2,8 @@
 
 SIGTERM   `/health/ready` is 503 at once and every response closes its connection; requests are still accepted for
           `drain_delay_s`, so that load balancers can notice
-then, or  no new connections; requests in progress have `drain_timeout_s` to finish, v1 calls that still wait get 504
-SIGINT    with the URLs of their request
+then, or  no new connections; streams of events and calls that wait for a state end; other requests in progress have
+SIGINT    `drain_timeout_s` to finish, v1 calls that still wait get 504 with the URLs of their request
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class DrainingServer(uvicorn.Server):
             connection.setblocking(False)
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
         await asyncio.sleep(_LAST_REQUESTS_S)
+        self._drain.close()
         await super().shutdown(sockets)
 
     def _protocol(self) -> asyncio.Protocol:

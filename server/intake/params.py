@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from models.model import Model
 from models.params import CommonParams
-from server.errors import InvalidParameters
+from server.errors import InvalidParameters, field_error
 from server.intake.body import Body
 from server.schemas import FieldError
 
@@ -20,16 +18,6 @@ References = Mapping[str, str | bytes]
 """By image field that is present: the caller's reference to an image, or the bytes of a file part."""
 
 _ATTACHED: Final = "attached"
-_PLAIN: Final = (
-    (re.compile(r"^Value error, "), ""),
-    (re.compile(r"^Field required$"), "is required"),
-    (re.compile(r"^Input should be "), "must be "),
-    (
-        re.compile(r"^Unable to parse input string as an integer, exceeded"),
-        "must be an integer of fewer digits: exceeded",
-    ),
-    (re.compile(r"^(String|List) should have "), "must have "),
-)
 
 
 def parse_params(model: Model, body: Body, max_megapixels: float) -> tuple[CommonParams, References]:
@@ -46,7 +34,7 @@ def validate(shape: type[Shape], body: Mapping[str, Any]) -> Shape:
     try:
         return shape.model_validate(body)
     except ValidationError as error:
-        raise InvalidParameters([_field_error(details) for details in error.errors(include_url=False)]) from error
+        raise InvalidParameters([field_error(details) for details in error.errors(include_url=False)]) from error
 
 
 def _check_output(params: CommonParams, max_megapixels: float) -> None:
@@ -58,10 +46,3 @@ def _check_output(params: CommonParams, max_megapixels: float) -> None:
             f"at most {max_megapixels:g} are drawn per request"
         )
         raise InvalidParameters([FieldError(field="number_of_images", message=message)])
-
-
-def _field_error(details: ErrorDetails) -> FieldError:
-    message = details["msg"]
-    for pattern, plain in _PLAIN:
-        message = pattern.sub(plain, message)
-    return FieldError(field=".".join(map(str, details["loc"])), message=message)

@@ -20,7 +20,7 @@ from models.model import Model
 from server import responses
 from server.dependencies import (
     CallerDep,
-    CompletionsDep,
+    ChangesDep,
     IdempotencyKeyDep,
     RequestsDep,
     SettingsDep,
@@ -93,7 +93,7 @@ def _submit_endpoint(model: Model) -> Endpoint:
         new_id = str(uuid.uuid4())
         bind_request_id(new_id)
         body = await read_body(request, model.params)
-        request_id = await requests.submit(new_id, model, body, caller.owner, urls, idempotency_key)
+        request_id = await requests.submit(new_id, model, body, caller, urls, idempotency_key)
         bind_request_id(request_id)
         return responses.submitted(request_id, urls)
 
@@ -106,7 +106,7 @@ def _generate_endpoint(model: Model) -> Endpoint:
         response_headers: Response,
         settings: SettingsDep,
         requests: RequestsDep,
-        completions: CompletionsDep,
+        changes: ChangesDep,
         store: StoreDep,
         caller: CallerDep,
         urls: UrlsDep,
@@ -125,11 +125,11 @@ def _generate_endpoint(model: Model) -> Endpoint:
 
         with ExitStack() as subscriptions:
             # Subscribed before the request is enqueued, so that its completion cannot be missed.
-            completed_event = subscriptions.enter_context(completions.subscribe(new_id))
-            request_id = await requests.submit(new_id, model, body, caller.owner, urls, idempotency_key)
+            completed_event = subscriptions.enter_context(changes.ended(new_id))
+            request_id = await requests.submit(new_id, model, body, caller, urls, idempotency_key)
             if request_id != new_id:  # repeated with its Idempotency-Key; it may have ended already
                 bind_request_id(request_id)
-                completed_event = subscriptions.enter_context(completions.subscribe(request_id))
+                completed_event = subscriptions.enter_context(changes.ended(request_id))
                 completed_event.set()
             result_task = asyncio.create_task(_wait_for_result(read_result, completed_event))
             disconnect_task = asyncio.create_task(_wait_for_disconnect(request))

@@ -65,12 +65,12 @@ def test_a_key_is_told_once_and_alone_on_standard_output(facelight: Facelight, k
 
 
 def test_the_list_as_a_table(facelight: Facelight) -> None:
-    assert " ".join(facelight("list").stdout.split()) == "ID NAME MODELS PER MINUTE CREDITS CREATED LAST USED"
+    assert " ".join(facelight("list").stdout.split()) == "ID NAME MODELS PER MINUTE CREDITS CREATED LAST USED WEBHOOK"
     facelight("add", "free")
     facelight("add", "bound", "--scope", "ic-light", "--rate", "5", "--credits", "1234567.25")
     _, free, bound = facelight("list").stdout.splitlines()
     assert free.split()[1:6] == ["free", "all", "no", "limit", "not"]
-    assert free.endswith("never")
+    assert free.split()[-2:] == ["never", "none"]
     assert bound.split()[1:5] == ["bound", "ic-light", "5", "1234567.25"]
 
 

@@ -13,6 +13,7 @@ from segmind import InferenceFailed, InferenceTimeout, SegmindClient, SegmindErr
 
 from tests.contract.client_lines import redirected_client
 from tests.live_server import LiveServer
+from tests.server.webhooks.support import receiving
 
 PORTRAIT = {
     "seed": 412431,
@@ -54,6 +55,19 @@ def client(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> SegmindClient:
     client = redirected_client(live.url, monkeypatch)
     client._client.timeout = 120
     return client
+
+
+def test_a_webhook_is_a_parameter_like_any_other(photo_url: str) -> None:
+    """Of the library's two ways to call; what comes back is as without."""
+    image = f"{photo_url}/cat.png"
+    with receiving() as receiver:
+        result = segmind.run("ic-light", subject_image=image, webhook=receiver.url, **QUICK)
+        (told,) = receiver.wait_for(1)
+        assert {name: told.json[name] for name in ("status", "output", "seed")} == {
+            name: result[name] for name in ("status", "output", "seed")
+        }
+        segmind.run_sync("ic-light", subject_image=image, webhook=receiver.url, **QUICK)
+        assert receiver.wait_for(2)[1].json["type"] == "request.completed"
 
 
 @pytest.mark.parametrize(("slug", "field", "photo", "params", "size", "kind"), SAMPLES)

@@ -12,10 +12,10 @@ from tests.faults.processes.redis_member import RedisMember
 from tests.faults.runs import RunLog
 
 LASTING = re.compile(
-    r"facelight:(key:.+|key-digests|open|workers|counts)|rq:(queues|workers|(workers|wip|failed):[a-z-]+)"
+    r"facelight:(key:.+|key-digests|webhook-secrets|open|workers|counts)|rq:(queues|workers|(workers|wip|failed):[a-z-]+)"
 )
-"""The keys that may stay without an expiry: issued API keys, a few of fixed names whose members come and go, and how
-many requests have ended by reason."""
+"""The keys that may stay without an expiry: issued API keys, the server's secrets of webhooks, a few of fixed names
+whose members come and go, and how many requests have ended by reason."""
 
 
 def audit(redis: RedisMember, caller: Caller, runs: RunLog | None) -> list[str]:

@@ -15,7 +15,23 @@ ELSEWHERE = {fault.id for fault in borrowed.FAULTS} | {"F21"}
 SHORT = [key for key in FAULTS if key not in ELSEWHERE]
 
 
-TAKE_LONG = ("F8", "F9", "F10", "F13", "F14", "F15", "F18", "F20", "F24", "CUT", "PAUSE", "VERSIONS")
+TAKE_LONG = (
+    "F8",
+    "F9",
+    "F10",
+    "F13",
+    "F14",
+    "F15",
+    "F18",
+    "F20",
+    "F24",
+    "CUT",
+    "PAUSE",
+    "VERSIONS",
+    "HOOK1",
+    "HOOK2",
+    "HOOK3",
+)
 """Five seconds of waiting and more each, in short too."""
 
 

@@ -44,6 +44,8 @@ class Key:
     created_at: float = 0.0
     last_used: float | None = None
     """To the minute."""
+    webhook: str | None = None
+    """URL that is told of the end of its requests, unless a request names another."""
 
     def may_use(self, slug: str) -> bool:
         """Whether the key's scopes admit a model."""
@@ -56,6 +58,7 @@ class Changes(TypedDict, total=False):
     scopes: Sequence[str]
     rate: int | None
     credits: float | None
+    webhook: str | None
 
 
 class Keys:
@@ -70,11 +73,16 @@ class Keys:
         self._change = IdempotentScript(redis, load_script("key_change"))
 
     def add(
-        self, name: str, scopes: Sequence[str] = (), rate: int | None = None, credits: float | None = None
+        self,
+        name: str,
+        scopes: Sequence[str] = (),
+        rate: int | None = None,
+        credits: float | None = None,
+        webhook: str | None = None,
     ) -> tuple[Key, str]:
         """Issue a key; returns it with its secret, which cannot be read again. Raises `NameTaken`."""
         key_id, secret = f"key_{secrets.token_hex(8)}", new_secret()
-        fields = _fields({"scopes": scopes, "rate": rate, "credits": credits})
+        fields = _fields({"scopes": scopes, "rate": rate, "credits": credits, "webhook": webhook})
         with replicated():
             taken, raw = self._add(args=[key_id, digest_of(secret), name, *fields])
         if taken:
@@ -94,6 +102,11 @@ class Keys:
         """The key of that id; None if there is none."""
         raw = cast("dict[bytes, bytes]", self._redis.hgetall(_key(key_id)))
         return _parse({decode(name): decode(value) for name, value in raw.items()}) if raw else None
+
+    def id_of(self, id_or_name: str) -> str | None:
+        """The id of the key that is meant; None if there is none. Raises `NameAmbiguous`."""
+        named = [key.id for key in self.all() if id_or_name in (key.id, key.name)]
+        return _only([key_id.encode() for key_id in named], id_or_name)
 
     def all(self) -> list[Key]:
         """All keys, oldest first."""
@@ -170,6 +183,8 @@ def _fields(changes: Changes) -> list[str]:
     for name in ("rate", "credits"):
         if name in changes:
             values[name] = "" if changes[name] is None else repr(changes[name])
+    if "webhook" in changes:
+        values["webhook"] = changes["webhook"] or ""
     return [word for pair in values.items() for word in pair]
 
 
@@ -186,6 +201,7 @@ def _parse(raw: dict[str, str]) -> Key:
         scopes=tuple(slug for slug in raw["scopes"].split(",") if slug),
         rate=int(raw["rate"]) if raw["rate"] else None,
         credits=float(raw["credits"]) if raw["credits"] else None,
+        webhook=raw.get("webhook") or None,
         created_at=float(raw["created_at"]),
         last_used=float(raw["last_used"]) if "last_used" in raw else None,
     )

@@ -46,6 +46,27 @@ class FailureReason(StrEnum):
     MODEL = "model"
 
 
+class WebhookEvent(StrEnum):
+    """What a webhook can tell: that a worker has begun, for the first time; that the request has ended, however."""
+
+    STARTED = "started"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """What a caller wants to be told of a request, at which URL.
+
+    `receiver` names owner and origin of the URL: messages to one do not delay those to others. `base_url` is that by
+    which the request reached this server.
+    """
+
+    url: str
+    events: tuple[WebhookEvent, ...]
+    receiver: str
+    base_url: str
+
+
 @dataclass(frozen=True)
 class Output:
     """One picture of a result: its name in the store, media type, size in bytes and in px."""
@@ -89,6 +110,7 @@ class Record:
     error: str | None = None
     traceparent: str = ""
     """Context of the span that enqueued it, as W3C Trace Context writes it; empty if the gateway sent no traces."""
+    webhook: Webhook | None = None
 
     @property
     def queue_time(self) -> float | None:
@@ -182,12 +204,19 @@ def parse_record(request_id: str, raw: Mapping[str, str]) -> Record:
         outputs=tuple(map(_output, json.loads(raw.get("outputs", "[]")))),
         error=raw.get("error"),
         traceparent=raw.get("traceparent", ""),
+        webhook=_webhook(raw) if "webhook" in raw else None,
     )
 
 
 def _output(raw: Mapping[str, Any]) -> Output:
     """Of a worker of another version, it may have more fields, or fewer."""
     return Output(**{known.name: raw[known.name] for known in fields(Output) if known.name in raw})
+
+
+def _webhook(raw: Mapping[str, str]) -> Webhook:
+    """Events that this version does not know are of no concern to it."""
+    events = tuple(event for event in WebhookEvent if event in raw["webhook_events"].split(","))
+    return Webhook(raw["webhook"], events, raw["webhook_receiver"], raw["webhook_base"])
 
 
 def _seconds(raw: Mapping[str, str], name: str) -> float | None:

@@ -35,6 +35,7 @@ from workers.state.record import (
     Record,
     Result,
     Status,
+    Webhook,
     parse_record,
 )
 from workers.state.scripts import OVERDUE, IdempotentScript, load_script
@@ -82,6 +83,7 @@ class Records:
         limits: QueueLimits = NO_LIMITS,
         batch_hint: str = "",
         traceparent: str = "",
+        webhook: Webhook | None = None,
     ) -> str:
         """Enqueue a new request, charge its credits and add a wakeup.
 
@@ -97,7 +99,8 @@ class Records:
             fingerprint = idempotency.fingerprint
         new: list[Any] = [request_id, slug, variant, owner, json.dumps(params), repr(cost), self._open_ttl_s]
         bounds: list[Any] = ["" if limit is None else limit for limit in (limits.queue, limits.per_owner)]
-        args = [*new, *bounds, fingerprint, batch_hint, traceparent, *_variants(slug)]
+        told = [webhook.url, ",".join(webhook.events), webhook.receiver, webhook.base_url] if webhook else [""] * 4
+        args = [*new, *bounds, fingerprint, batch_hint, traceparent, *told, *_variants(slug)]
         with replicated():
             outcome, detail = map(decode, self._create(keys=keys, args=args))
         if outcome == "accepted":
@@ -166,9 +169,8 @@ class Records:
 
     def report(self, record: Record, step: int, total: int) -> bool:
         """Record the progress of an attempt, in denoise steps; returns whether its caller has cancelled the request."""
-        return bool(
-            self._report(keys=[_key(record.request_id)], args=[*_in_flight(record), self._open_ttl_s, step, total])
-        )
+        args = [record.request_id, *_in_flight(record), self._open_ttl_s, step, total]
+        return bool(self._report(keys=[_key(record.request_id)], args=args))
 
     def complete(self, results: Sequence[Result]) -> list[bool]:
         """PROCESSING to COMPLETED, all in one atomic step.

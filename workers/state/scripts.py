@@ -24,6 +24,10 @@ from workers.state.versions import QUEUE_VERSION, RECORD_VERSION
 
 FINISHED_CHANNEL: Final = "facelight:finished"
 """Redis publishes the id of every request here as it becomes COMPLETED or FAILED."""
+CHANGES_PREFIX: Final = "facelight:changes:"
+"""With the id of a request: the channel by which Redis tells of its other changes, those of state and of progress."""
+WEBHOOKS_CHANNEL: Final = "facelight:webhooks"
+"""Redis tells here that the outbox has a message that is due."""
 CANCELLED: Final = "The request was cancelled."
 OVERDUE: Final = "The request has waited too long for a worker."
 _FOLDER: Final = Path(__file__).with_name("lua")
@@ -36,6 +40,8 @@ def load_script(step: str) -> str:
     text = Template((_FOLDER / f"{step}.lua").read_text("utf-8")).safe_substitute(
         CANCELLED=CANCELLED,
         FINISHED_CHANNEL=FINISHED_CHANNEL,
+        CHANGES_PREFIX=CHANGES_PREFIX,
+        WEBHOOKS_CHANNEL=WEBHOOKS_CHANNEL,
         QUEUE_VERSION=QUEUE_VERSION,
         RECORD_VERSION=RECORD_VERSION,
     )

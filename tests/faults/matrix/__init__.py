@@ -12,6 +12,7 @@ from tests.faults.matrix import (
     door,
     failover,
     garbage,
+    hooks,
     leaving,
     outage,
     slow,
@@ -34,6 +35,7 @@ MODULES = (
     borrowed,
     slow,
     crowd,
+    hooks,
     weights,
 )
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from models.imaging.decode import MAX_BYTES
 from server.errors import ImageUnavailable
-from server.intake.fetcher import Address, Fetcher, Resolver, is_public, resolve
+from server.intake.fetcher import Fetcher
+from server.intake.guard import Address, GuardedClient, Resolver, is_public, resolve
 from tests.server.support import PNG, Host
 
 
@@ -30,11 +31,11 @@ def fetch(
     offline: bool = False,
 ) -> bytes:
     async def run() -> bytes:
-        fetcher = Fetcher([ip_network(network) for network in allowed], offline, resolver, total_s)
+        client = GuardedClient([ip_network(network) for network in allowed], offline, resolver)
         try:
-            return await fetcher.fetch(url)
+            return await Fetcher(client, total_s).fetch(url)
         finally:
-            await fetcher.close()
+            await client.close()
 
     return asyncio.run(run())
 
@@ -158,7 +159,7 @@ def test_offline_only_the_allowed_networks_are_left(host: Host) -> None:
 
 def test_offline_without_networks_not_even_names_are_looked_up() -> None:
     names = Names("93.184.216.34")
-    with pytest.raises(ImageUnavailable, match=r"offline.*send the picture itself"):
+    with pytest.raises(ImageUnavailable, match=r"offline.*reaches no URLs"):
         fetch("http://photos.example/", allowed=(), resolver=names, offline=True)
     assert not names.asked
 
@@ -278,10 +279,10 @@ def test_what_becomes_of_a_url_is_counted(host: Host, path: str, outcome: str) -
     counted: list[str] = []
 
     async def run() -> None:
-        fetcher = Fetcher([ip_network("127.0.0.0/8")], total_s=0.5, on_end=counted.append)
+        client = GuardedClient([ip_network("127.0.0.0/8")])
         with suppress(ImageUnavailable):
-            await fetcher.fetch(host.url + path)
-        await fetcher.close()
+            await Fetcher(client, 0.5, counted.append).fetch(host.url + path)
+        await client.close()
 
     asyncio.run(run())
     assert counted == [outcome]
@@ -295,11 +296,11 @@ def test_a_fetch_that_is_given_up_is_not_counted() -> None:
         return []
 
     async def run() -> None:
-        fetcher = Fetcher(resolver=never, on_end=counted.append)
+        client = GuardedClient(resolver=never)
         with suppress(TimeoutError):
             async with asyncio.timeout(0.1):
-                await fetcher.fetch("http://example.com/a.png")
-        await fetcher.close()
+                await Fetcher(client, on_end=counted.append).fetch("http://example.com/a.png")
+        await client.close()
 
     asyncio.run(run())
     assert counted == []
@@ -315,10 +316,10 @@ def test_no_cookies_are_kept_between_strangers(host: Host) -> None:
     host.pages["/cookie"] = (200, {"Set-Cookie": "who=me; Path=/"}, PNG)
 
     async def twice() -> None:
-        fetcher = Fetcher([ip_network("127.0.0.0/8")])
+        client = GuardedClient([ip_network("127.0.0.0/8")])
         for _ in range(2):
-            assert await fetcher.fetch(f"{host.url}/cookie") == PNG
-        await fetcher.close()
+            assert await Fetcher(client).fetch(f"{host.url}/cookie") == PNG
+        await client.close()
 
     asyncio.run(twice())
     assert len(host.requests) == 2

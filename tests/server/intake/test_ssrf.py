@@ -65,35 +65,46 @@ class Redirecting(BaseHTTPRequestHandler):
 class Door:
     """A gateway, what lies behind it, and every address that the gateway has tried to connect to."""
 
-    def __init__(self, client: Client, victims: Victims, host: str) -> None:
+    def __init__(self, client: Client, settings: GatewaySettings, victims: Victims, host: str) -> None:
         self.client = client
+        self.settings = settings
         self.victims = victims
         self.host = host
         self.tried: list[Any] = []
 
+    def url(self, case: str) -> str:
+        """The URL of a case, its blanks filled in."""
+        url = case.replace("{host}", self.host).replace("%7Bhost%7D", self.host)
+        return url.replace("{port}", str(self.victims.port))
+
     def send(self, case: str) -> Any:
         """Ask for a picture by that URL."""
-        url = case.replace("{host}", self.host).replace("%7Bhost%7D", self.host)
-        url = url.replace("{port}", str(self.victims.port))
-        return self.client.post("/v2/ic-light", json=body_for("ic-light", subject_image=url))
+        return self.client.post("/v2/ic-light", json=body_for("ic-light", subject_image=self.url(case)))
+
+    def check_nobody_inside_has_heard(self) -> None:
+        """Nothing was connected to but the gateway and what is public."""
+        gateway = (self.client.base_url.host, self.client.base_url.port)
+        allowed = {gateway, (PUBLIC, int(self.host.rpartition(":")[2])), (PUBLIC, self.victims.port)}
+        assert [peer for peer in self.tried if peer not in allowed] == []
+        assert self.victims.visits == []
 
 
 @pytest.fixture(scope="module")
-def door(redis_socket: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def door(own_redis_socket: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         web = stack.enter_context(ThreadingHTTPServer((PUBLIC, 0), Redirecting))
         threading.Thread(target=web.serve_forever, args=(0.05,), daemon=True).start()
         stack.callback(web.shutdown)
         settings = GatewaySettings(
-            redis_url=f"unix://{redis_socket}",
+            redis_url=f"unix://{own_redis_socket}",
             data_dir=tmp_path_factory.mktemp("ssrf"),
             fetch_allow_cidrs=f"{PUBLIC}/32",
             janitor_interval_s=86_400,
         )
         # uvloop connects without the interpreter, whose audit hooks would not hear of it.
         client = stack.enter_context(serving(settings, loop="asyncio"))
-        made = Door(client, Victims(stack), f"http://{PUBLIC}:{web.server_port}")
+        made = Door(client, settings, Victims(stack), f"http://{PUBLIC}:{web.server_port}")
         patch.setattr(socket, "getaddrinfo", Resolver())
         _watch(made)
         yield made
@@ -153,10 +164,7 @@ def test_refused(door: Door, case: str) -> None:
     message = answer.json()["error"]
     assert message.startswith("subject_image: ")
     assert not any(secret in message for secret in ("127.", "169.254", "::1", str(door.victims.port), "/etc"))
-    gateway = (door.client.base_url.host, door.client.base_url.port)
-    allowed = {gateway, (PUBLIC, int(door.host.rpartition(":")[2])), (PUBLIC, door.victims.port)}
-    assert [peer for peer in door.tried if peer not in allowed] == []
-    assert door.victims.visits == []
+    door.check_nobody_inside_has_heard()
 
 
 def test_a_name_that_changes_its_mind(door: Door) -> None:

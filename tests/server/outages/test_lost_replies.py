@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +24,14 @@ from tests.server.support import DATA_URI, PNG, body_for, serving
 from tests.workers.state.support import claim, complete, wakeups_key
 from workers.state.connection import connect
 from workers.state.keys import Keys
-from workers.state.record import Audit, Idempotency, Output, Record, Status
+from workers.state.listing import Listing
+from workers.state.outbox import Outbox
+from workers.state.record import Audit, Idempotency, Output, Record, Status, Webhook, WebhookEvent
 from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 from workers.state.scripts import load_script, new_call_id
 from workers.state.statistics import StatisticsReader
+from workers.state.webhook_secrets import WebhookSecrets
 
 LUA = REPOSITORY / "workers" / "state" / "lua"
 QUEUE_KEY = ("ic-light", "foreground")
@@ -79,9 +83,9 @@ class World:
 
 
 @pytest.fixture
-def world(redis_socket: Path, redis_url: str, tmp_path: Path) -> Iterator[World]:
-    with Shim(redis_socket) as shim:
-        yield World(shim, redis_url, tmp_path)
+def world(own_redis_socket: Path, own_redis_url: str, tmp_path: Path) -> Iterator[World]:
+    with Shim(own_redis_socket) as shim:
+        yield World(shim, own_redis_url, tmp_path)
 
 
 def create(world: World) -> None:
@@ -189,6 +193,12 @@ def statistics(world: World) -> None:
         assert StatisticsReader(world.gateway.redis).read().waiting[QUEUE_KEY] == 1
 
 
+def listing(world: World) -> None:
+    world.submit()
+    with world.losing():
+        assert [found.request_id for found in Listing(world.gateway.redis).find(["a"])] == ["a"]
+
+
 def add(world: World) -> None:
     with world.losing():
         key, secret = world.keys.add("alice", credits=5, rate=2)
@@ -264,6 +274,47 @@ def release_lock(world: World) -> None:
     assert not world.redis.exists("facelight:janitor")
 
 
+def told(world: World) -> Outbox:
+    """An outbox with one message, that of request a."""
+    webhook = Webhook("https://example.com/", (WebhookEvent.COMPLETED,), "receiver", "http://facelight.example")
+    world.submit(webhook=webhook)
+    world.records.cancel("a")
+    return Outbox(world.gateway.redis)
+
+
+def lease(world: World) -> None:
+    outbox = told(world)
+    with world.losing():
+        (message,), _ = outbox.lease(10, 10, {})
+    assert (message.id, message.tries) == ("a:completed", 0)
+
+
+def settle(world: World) -> None:
+    outbox = told(world)
+    (message,), _ = outbox.lease(10, 10, {})
+    with world.losing():
+        outbox.postpone(message, 60, "no answer")
+    assert [(one.tries, one.failed) for one in outbox.outstanding()] == [(1, False)]
+    assert world.redis.zscore("facelight:webhooks", "receiver") == pytest.approx(time.time() + 60, abs=5)
+
+
+def replay(world: World) -> None:
+    outbox = told(world)
+    (message,), _ = outbox.lease(10, 10, {})
+    outbox.give_up(message, "gone")
+    with world.losing():
+        assert outbox.replay([message.id]) == [message.id]
+    assert [(one.tries, one.failed) for one in outbox.outstanding()] == [(0, False)]
+
+
+def secrets(world: World) -> None:
+    held = WebhookSecrets(world.gateway.redis)
+    first = held.get(None)
+    with world.losing():
+        assert held.rotate(None)[1:] == first
+    assert len(held.get(None)) == 2
+
+
 CASES: dict[Callable[[World], None], str] = {
     create: "create",
     claim_batch: "claim",
@@ -277,6 +328,7 @@ CASES: dict[Callable[[World], None], str] = {
     live_workers: "live_workers",
     forget_workers: "forget_workers",
     statistics: "statistics",
+    listing: "read_records",
     add: "key_add",
     find: "key_find",
     revoke: "key_revoke",
@@ -285,6 +337,10 @@ CASES: dict[Callable[[World], None], str] = {
     rate: "count_request",
     upload: "count_upload",
     release_lock: "release_lock",
+    lease: "webhooks_lease",
+    settle: "webhooks_settle",
+    replay: "webhooks_replay",
+    secrets: "webhook_secrets",
 }
 """Each script, and the test that loses a reply of it."""
 

@@ -19,6 +19,7 @@ from server.settings import GatewaySettings
 from tests.conftest import wait_for_redis
 from tests.redis_server import REDIS_SERVER
 from tests.server.conftest import NEVER
+from tests.server.routes.test_events import streaming
 from tests.server.support import Client, FakeWorker, body_for, serving
 from tests.workers.state.support import wakeups_key
 
@@ -128,9 +129,12 @@ def test_loading(tmp_path: Path) -> None:
 
 
 def test_those_who_wait_ride_it_out(tmp_path: Path) -> None:
-    """Redis ends in the middle of a v1 call and comes back: the call is answered, for it had been accepted."""
+    """Redis ends in the middle of a v1 call and comes back: the call is answered, for it had been accepted.
+
+    A stream of events goes on, too, and so does a call that waits for the state.
+    """
     options = ["--port", "0", "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-    with tempfile.TemporaryDirectory(prefix="facelight-test-") as folder, ThreadPoolExecutor(1) as pool:
+    with tempfile.TemporaryDirectory(prefix="facelight-test-") as folder, ThreadPoolExecutor(2) as pool:
         command = [REDIS_SERVER, *options, "--unixsocket", f"{folder}/s", "--dir", folder]
         settings = GatewaySettings(redis_url=f"unix://{folder}/s", data_dir=tmp_path, janitor_interval_s=86_400)
         process = subprocess.Popen(command)
@@ -139,12 +143,17 @@ def test_those_who_wait_ride_it_out(tmp_path: Path) -> None:
         with serving(settings) as client:
             waiting = pool.submit(client.post, "/v1/ic-light", json=body_for("ic-light"))
             request_id = worker.await_request("ic-light")
-            process.kill()
-            process.wait(10)
-            _unavailable(client.get(f"/v2/requests/{request_id}"))
-            process = subprocess.Popen(command)
-            wait_for_redis(settings.redis_url)
-            worker.complete(request_id)
+            polling = pool.submit(client.get, f"/v2/requests/{request_id}/status?wait=60")
+            with streaming(client.base_url, request_id) as stream:
+                assert stream.event()["data"]["status"] == "QUEUED"
+                process.kill()
+                process.wait(10)
+                _unavailable(client.get(f"/v2/requests/{request_id}"))
+                process = subprocess.Popen(command)
+                wait_for_redis(settings.redis_url)
+                worker.complete(request_id)
+                assert stream.rest()[-1]["data"]["status"] == "COMPLETED"
+            assert polling.result(20).json()["status"] == "COMPLETED"
             assert waiting.result(20).status_code == 200
         process.kill()
         process.wait(10)

@@ -19,7 +19,7 @@ from workers.state.keys import Keys
 from workers.state.record import FailureReason, Idempotency, Output, QueueLimits, Record, Status
 from workers.state.records import Records
 from workers.state.registry import WorkerRegistry, WorkerReport
-from workers.state.scripts import FINISHED_CHANNEL, new_call_id
+from workers.state.scripts import CHANGES_PREFIX, FINISHED_CHANNEL, new_call_id
 from workers.state.suspension import resume, suspend
 
 PARAMS = {"prompt": "a “quoted” prompt \N{GRINNING FACE}", "seed": 2**53 - 1, "cfg": 1.5}
@@ -555,3 +555,22 @@ def test_a_paused_worker_puts_its_wakeup_back(records: Records, redis: Redis) ->
     assert resume(redis)
     (claimed,) = records.claim_batch([("ic-light", "foreground")], "worker-a", new_call_id(), wakeup=wakeup)
     assert claimed.request_id == "r1"
+
+
+def test_other_changes_are_published_on_a_channel_of_the_request(records: Records, redis: Redis) -> None:
+    listener = redis.pubsub(ignore_subscribe_messages=True)
+    listener.subscribe(CHANGES_PREFIX + "r1")
+    listener.get_message(timeout=1)
+
+    def told() -> int:
+        redis.publish(CHANGES_PREFIX + "r1", "last")
+        messages = iter(lambda: listener.get_message(timeout=5), None)
+        return sum(1 for _ in iter(lambda: next(messages)["data"], b"last"))
+
+    record = started(records)
+    assert told() == 1
+    for step in (0, 0, 1, 1, 1, 2):
+        records.report(record, step, 25)
+    assert told() == 2, "a report that says nothing new is none"
+    assert records.requeue(record)
+    assert told() == 1

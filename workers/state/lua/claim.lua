@@ -43,10 +43,12 @@ local function begin_attempt(slug, variant, request)
   local record = record_key(request.id)
   dequeue(slug, variant, request.owner, request.member)
   redis.call('HSET', record, 'status', 'PROCESSING', 'worker', worker, 'started_at', timestamp())
-  redis.call('HINCRBY', record, 'attempt', 1)
+  local attempt = redis.call('HINCRBY', record, 'attempt', 1)
   redis.call('EXPIRE', record, ttl)
   redis.call('HSET', RUNNING, request.id, worker)
   redis.call('EXPIRE', RUNNING, ttl)
+  if attempt == 1 then add_webhook(request.id, 'started', ttl) end
+  tell_of_change(request.id)
 end
 
 local function begin_batch(slug, variant, first)

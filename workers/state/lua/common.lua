@@ -1,3 +1,4 @@
+-- requires outbox
 -- What the steps of a request share. Their keys, all of them below `facelight:`, and but for one with an expiry:
 --
 --   request:<id>                          hash    the record; see `workers.state.records`
@@ -9,6 +10,7 @@
 --   open                                  zset    ids of all unfinished requests, by the time they were accepted
 --   tickets                               string  counts all requests
 --   idempotency:<owner>:<digest>          hash    the request that represents all calls with one Idempotency-Key
+--   webhook…                              the outbox; see outbox.lua
 --   version                               string  version of all these keys; see `workers.state.versions`
 --   counts                                hash    what happened so far; without an expiry: `workers.state.statistics`
 --
@@ -20,6 +22,9 @@
 --
 -- Beside every queue there is a list of wakeups, which is an RQ queue (`workers.engine.rq_loop`): workers block on it.
 -- Whatever enqueues a new request adds a wakeup in the same step. No content of RQ's keys makes a step fail.
+--
+-- Whoever waits for a request is told by pub/sub: of its end on one channel for all requests, of its other changes on
+-- one of its own. A message that nobody listens to costs nothing.
 --
 -- A member of `waiting` and `owner_queue` is `<ticket>:<owner>:<id>`; tickets are growing numbers of one length.
 --
@@ -52,6 +57,8 @@ end
 local function wakeups_key(slug, variant) return 'rq:queue:facelight-' .. slug .. '-' .. variant end
 local function wakeup_job_key(wakeup) return 'rq:job:' .. wakeup end
 local function member_of(ticket, owner, id) return ticket .. ':' .. owner .. ':' .. id end
+
+local function tell_of_change(id) redis.call('PUBLISH', '$CHANGES_PREFIX' .. id, '') end
 
 local function timestamp()
   local now = redis.call('TIME')
@@ -99,8 +106,8 @@ local function is_metered(owner)
   return (redis.call('HGET', account_key(owner), 'credits') or '') ~= ''
 end
 
--- To COMPLETED or FAILED: the record expires, leaves all lists, a failed request's credits are refunded, and it is
--- counted. `reason` is one of `FailureReason`, or '' for what is COMPLETED.
+-- To COMPLETED or FAILED: the record expires, leaves all lists, a failed request's credits are refunded, it is counted
+-- and, if its caller wants that, told by a webhook. `reason` is one of `FailureReason`, or '' for what is COMPLETED.
 local function finish(id, state, reason, ttl, ...)
   local key = record_key(id)
   redis.call('EXPIRE', key, ttl)
@@ -115,5 +122,6 @@ local function finish(id, state, reason, ttl, ...)
     redis.call('HINCRBYFLOAT', COUNTS, slug .. ':refunded', cost)
   end
   redis.call('HINCRBY', COUNTS, (slug or '') .. ':' .. state .. ':' .. reason, 1)
+  add_webhook(id, 'completed', ttl)
   redis.call('PUBLISH', CHANNEL, id)
 end

@@ -3,12 +3,14 @@
 --
 -- KEYS: record, key of the owner, and, if there is an Idempotency-Key, its hash
 -- ARGV: id, slug, variant, owner, params, cost, TTL of what is unfinished, limit of the model or '', limit of the owner
---       or '', fingerprint or '', batch_hint, context of a trace or '', variants of the model, ...
+--       or '', fingerprint or '', batch_hint, context of a trace or '', URL of a webhook or '', its events, receiver,
+--       base URL; variants of the model, ...
 -- Returns an outcome, and the id of the request that represents the call, or the credits that are left.
 
 local record, account, idempotency = unpack(KEYS)
 local id, slug, variant, owner, params, cost, ttl, limit, owner_limit, fingerprint, batch_hint, traceparent =
   unpack(ARGV, 1, 12)
+local webhook, webhook_events, webhook_receiver, webhook_base = unpack(ARGV, 13, 16)
 if redis.call('EXISTS', record) == 1 then return {'accepted', id} end
 if idempotency then
   local known, known_fingerprint = unpack(redis.call('HMGET', idempotency, 'request', 'fingerprint'))
@@ -17,7 +19,7 @@ if idempotency then
   end
 end
 local total, own = 0, 0
-for number = 13, #ARGV do
+for number = 17, #ARGV do
   total = total + redis.call('ZCARD', waiting_key(slug, ARGV[number]))
   own = own + redis.call('ZCARD', owner_queue_key(slug, ARGV[number], owner))
 end
@@ -31,6 +33,10 @@ local now, ticket = timestamp(), string.format('%015d', redis.call('INCR', TICKE
 redis.call('HSET', record, 'status', 'QUEUED', 'attempt', 0, 'created_at', now, 'queued_at', now, 'slug', slug,
            'variant', variant, 'owner', owner, 'params', params, 'cost', cost, 'ticket', ticket,
            'batch_hint', batch_hint, 'version', RECORD_VERSION)
+if webhook ~= '' then
+  redis.call('HSET', record, 'webhook', webhook, 'webhook_events', webhook_events, 'webhook_receiver', webhook_receiver,
+             'webhook_base', webhook_base)
+end
 redis.call('SET', VERSION, QUEUE_VERSION, 'EX', ttl)
 redis.call('ZADD', OPEN, now, id)
 if traceparent ~= '' then redis.call('HSET', record, 'traceparent', traceparent) end

@@ -21,5 +21,6 @@ return once(function(id, expected_status, expected_attempt, expected_worker, ope
   local slug, variant, owner, ticket = unpack(redis.call('HMGET', record, 'slug', 'variant', 'owner', 'ticket'))
   redis.call('HINCRBY', COUNTS, slug .. ':requeued', 1)
   requeue_front(slug, variant, owner, member_of(ticket, owner, id), open_ttl)
+  tell_of_change(id)
   return 1
 end)

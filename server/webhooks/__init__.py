@@ -1,0 +1,1 @@
+"""Sends the webhooks of the outbox."""
