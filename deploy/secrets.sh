@@ -16,3 +16,4 @@ random() {
 [ -s facelight_redis_url ] || printf 'redis://:%s@redis:6379/0' "$(cat redis_password)" >facelight_redis_url
 [ -s facelight_api_keys ] || random 24 >facelight_api_keys
 [ -s redis_exporter ] || printf '{"redis://redis:6379": "%s"}' "$(cat redis_password)" >redis_exporter
+echo "$folder/ is complete: $(ls | tr '\n' ' ')"

@@ -21,9 +21,9 @@ CpuPrecision = Literal["auto", "float32", "bfloat16"]
 
 
 def split_words(value: object) -> object:
-    """Split a comma-separated string into its words; leave everything else as it is."""
+    """Split a string at commas and ends of lines, as files of secrets have them; leave everything else as it is."""
     if isinstance(value, str):
-        return tuple(word.strip() for word in value.split(",") if word.strip())
+        return tuple(word.strip() for line in value.splitlines() for word in line.split(",") if word.strip())
     return value
 
 

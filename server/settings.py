@@ -110,7 +110,7 @@ class GatewaySettings(CommonSettings):
     @classmethod
     def _sendable(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         if not all(_KEY.fullmatch(key) for key in keys):
-            raise ValueError("an API key may hold printable ASCII characters only, and no space")
+            raise ValueError("API keys hold printable ASCII characters only, and no space; commas stand between them")
         return keys
 
     @field_validator("fetch_user_agent")

@@ -42,7 +42,7 @@ def _run(options: argparse.Namespace, environment: dict[str, str], images: dict[
                     step(composition, figures)
         finally:
             composition.tries("docker compose logs --no-color --timestamps >/tmp/facelight-engine-test.log 2>&1")
-            composition.tries("docker compose down --volumes --remove-orphans --timeout 5")
+            composition.tries("docker compose --profile '*' down --volumes --remove-orphans --timeout 5")
             bases = "stand-ins made of Debian packages" if images else "those pinned in the project"
             report.write(options.report, f"Base images: {bases}.")
 

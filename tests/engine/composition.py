@@ -80,6 +80,7 @@ class Composition:
             "127.0.0.1:8000": f"127.0.0.1:{self._port}",
             "rm facelight_redis": f"rm {self.name}_redis",
             "compose exec ": "compose exec -T ",  # no terminal
+            "sudo ": "",  # the engine test is root's
         }
         here = command
         for documented, ours in places.items():
