@@ -27,7 +27,7 @@ from server.limits import Rates, UploadQuota
 from server.requests import Requests
 from server.settings import GatewaySettings
 from server.urls import UrlBuilder, base_url
-from server.webhooks.message import Writer
+from server.webhooks.message import MessageSigner
 from server.webhooks.sender import WebhookSender
 from workers.state.connection import SharedClock, connect
 from workers.state.janitor import Janitor
@@ -86,7 +86,7 @@ def build_gateway(settings: GatewaySettings, metrics: CallMetrics | None = None)
     fetcher = Fetcher(for_images, on_end=metrics.fetched if metrics else None)
     images = ImageLoader(store, fetcher, FetchSlots(settings.fetches_per_key))
     changes = ChangeListener(settings.redis_url)
-    writer = Writer(settings, records, keys, WebhookSecrets(redis), presigned, clock)
+    signer = MessageSigner(settings, records, keys, WebhookSecrets(redis), presigned, clock)
     quota = UploadQuota(redis, settings.upload_quota_mb * 1024**2)
     return Gateway(
         settings=settings,
@@ -96,7 +96,7 @@ def build_gateway(settings: GatewaySettings, metrics: CallMetrics | None = None)
         janitor=Janitor(records, store, registry, settings.max_attempts),
         guarded=(for_images, for_webhooks),
         changes=changes,
-        webhooks=WebhookSender(Outbox(redis), writer, for_webhooks, changes),
+        webhooks=WebhookSender(Outbox(redis), signer, for_webhooks, changes),
         accounts=Accounts(settings, keys, Rates(redis)),
         uploads=Uploads(images, store, quota, settings.request_ttl_s),
         requests=Requests(settings, records, registry, store, images, WebhookIntake(for_webhooks)),

@@ -43,7 +43,7 @@ class CallMetrics:
         )
         self._seconds = Histogram(
             "facelight_http_request_seconds",
-            "Time of HTTP calls; v1 calls wait for their result.",
+            "Time of HTTP calls; v1 calls, `?wait=` and events last as long as their request.",
             ["route", "method"],
             buckets=PATIENCE,
             **here,

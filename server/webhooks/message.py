@@ -26,7 +26,7 @@ _TYPES: Final = {Status.COMPLETED: "request.completed", Status.FAILED: "request.
 
 
 @dataclass(frozen=True)
-class Letter:
+class SignedMessage:
     """A webhook that is ready to be sent."""
 
     url: str
@@ -35,8 +35,8 @@ class Letter:
 
 
 @dataclass(frozen=True)
-class Writer:
-    """Writes a message anew for every try, from the record of its request."""
+class MessageSigner:
+    """Composes and signs a message anew for every try, from the record of its request."""
 
     settings: GatewaySettings
     records: Records
@@ -45,7 +45,7 @@ class Writer:
     presigned: PresignedUrls | None
     clock: Callable[[], float]
 
-    def write(self, message: Message) -> Letter | None:
+    def sign(self, message: Message) -> SignedMessage | None:
         """The message, signed now with every secret of the request's key; None if the request has expired."""
         record = self.records.get(message.request_id)
         if record is None or record.webhook is None:
@@ -62,7 +62,7 @@ class Writer:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": " ".join(signer.sign(message_id, now, body) for signer in signers),
         }
-        return Letter(record.webhook.url, headers, body.encode())
+        return SignedMessage(record.webhook.url, headers, body.encode())
 
 
 def webhook_id(message: Message) -> str:

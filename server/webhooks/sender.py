@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from server.changes import ChangeListener
 from server.intake.guard import Blocked, GuardedClient, explain
-from server.webhooks.message import Letter, Writer
+from server.webhooks.message import MessageSigner, SignedMessage
 from workers.errors import OtherVersion, StoreUnavailable
 from workers.state.outbox import Message, Outbox
 
@@ -42,9 +42,9 @@ _LAST_TRIES_S: Final = 2.0
 class WebhookSender:
     """Leases what is due, and sends it; woken by whatever writes to the outbox."""
 
-    def __init__(self, outbox: Outbox, writer: Writer, client: GuardedClient, changes: ChangeListener) -> None:
+    def __init__(self, outbox: Outbox, signer: MessageSigner, client: GuardedClient, changes: ChangeListener) -> None:
         self._outbox = outbox
-        self._writer = writer
+        self._signer = signer
         self._client = client
         self._changes = changes
         self._sending: Counter[str] = Counter()
@@ -98,11 +98,11 @@ class WebhookSender:
     async def _send(self, message: Message) -> None:
         """Try once; without Redis nothing is noted, and the message is sent again when its lease is over."""
         try:
-            letter = await run_sync(self._writer.write, message)
-            if letter is None:
+            signed = await run_sync(self._signer.sign, message)
+            if signed is None:
                 await run_sync(self._outbox.give_up, message, "the request has expired")
                 return
-            status, answer, retry_after_s = await self._post(letter)
+            status, answer, retry_after_s = await self._post(signed)
             if 200 <= status < 300:
                 await run_sync(self._outbox.sent, message)
             elif status == HTTPStatus.GONE or message.tries >= len(PAUSES_S):
@@ -117,12 +117,12 @@ class WebhookSender:
         except (RedisError, StoreUnavailable, OtherVersion) as error:
             _log.warning("a webhook waits: %s", error, extra={"request_id": message.request_id})
 
-    async def _post(self, letter: Letter) -> tuple[int, str, int]:
+    async def _post(self, signed: SignedMessage) -> tuple[int, str, int]:
         """Status (0: none came), what to say of it, and the seconds that the receiver wants to be left alone."""
         try:
             async with (
                 asyncio.timeout(TRY_S),
-                self._client.stream("POST", httpx.URL(letter.url), letter.headers, letter.body) as response,
+                self._client.stream("POST", httpx.URL(signed.url), signed.headers, signed.body) as response,
             ):
                 answer = f"answered with status {response.status_code}"
                 return response.status_code, answer, _retry_after(response.headers.get("retry-after", ""))

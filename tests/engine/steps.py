@@ -86,6 +86,9 @@ def every_endpoint(c: Composition, figures: Figures) -> None:
     assert uploaded.status_code == 200, uploaded.text
     again = c.http.post("/v2/ic-light", json={**SMALL, "subject_image": uploaded.json()["urls"][0], "steps": "2"})
     c.wait_completed([again.json()["request_id"]])
+    assert "ic-light" in c.types("docker compose exec gateway facelight status")
+    checks = c.types("docker compose exec gateway facelight doctor redis store disk")
+    figures.append(f"facelight doctor: {len(checks.splitlines())} lines, none failed")
     for path in ("/v1/get-user-credits", "/health/live", "/health/ready", "/openapi.json", "/docs"):
         assert c.http.get(path).status_code == 200, path
 
@@ -276,6 +279,9 @@ def edge_starts(c: Composition, figures: Figures) -> None:
         response = client.post("/v2/ic-light", files=c.form("ic-light"), data={**SMALL, "steps": "2"}, headers=forged)
         assert response.status_code == 200, response.text
         assert response.json()["status_url"].startswith(f"{c.edge}/v2/requests/"), response.text
+        with client.stream("GET", f"/v2/requests/{response.json()['request_id']}/events") as stream:
+            states = re.findall(r'"status":\s*"([A-Z]+)"', "".join(stream.iter_text()))
+        assert states[0] in ("QUEUED", "PROCESSING") and states[-1] == "COMPLETED", states
         c.wait_completed([response.json()["request_id"]])
         path = urlsplit(c.status(response.json()["request_id"])["output"]).path
         picture, part = client.get(path), client.get(path, headers={"Range": "bytes=4-11"})
@@ -294,7 +300,7 @@ def edge_starts(c: Composition, figures: Figures) -> None:
     assert "CapEff:\t0000000000000000" in status and "CapPrm:\t0000000000000000" in status, status
     figures.append(
         "TLS by the operator's certificate, http redirected, forged X-Forwarded-* ignored, 413 as the gateway's, "
-        "a picture and a part of it sent by Caddy"
+        f"a picture and a part of it sent by Caddy, {len(states)} events of a request streamed through it"
     )
 
 

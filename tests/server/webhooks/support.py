@@ -15,7 +15,7 @@ from redis import Redis
 from replicate.webhook import Webhooks, WebhookSigningSecret
 from standardwebhooks import Webhook
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
