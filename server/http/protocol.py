@@ -72,7 +72,18 @@ class _Phase(Enum):
     BODY = auto()
     DRAINING_BODY = auto()
     CLOSING = auto()
-    """An error was sent; what still arrives is dropped until the peer closes."""
+    """The last response was sent; what still arrives is dropped until the peer closes."""
+
+
+class _TransportOfResponse:
+    """The connection's transport, as the response of one request uses it: `close` is the connection's to decide."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.close = close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -154,6 +165,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if version not in ("1.0", "1.1") or hosts > 1 or (version == "1.1" and not hosts):
             raise ValueError("not a request that this server takes")
         super().on_headers_complete()
+        self.cycle.transport = _TransportOfResponse(self.transport, self._close_after_body)  # type: ignore[assignment]
         self._in_header, self._in_body, self._framing = False, True, 0
         if 0 < len(self.pipeline) < _MAX_PIPELINE:
             self.flow.resume_reading()
@@ -171,6 +183,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Start the next request of the pipeline, or wait for one, or close the connection."""
+        if self._phase is _Phase.CLOSING:
+            return
         if self._shutting_down and not self.pipeline:
             self.transport.close()
         super().on_response_complete()
@@ -303,6 +317,19 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.write_eof()
         self._set_phase(_Phase.CLOSING, self._limits.linger_s, self.transport.abort)
         self._signal_disconnect()
+
+    def _close_after_body(self) -> None:
+        """Close behind a response, the last one. What still arrives of the body is dropped, as for an error."""
+        if not self._in_body or self.transport.is_closing():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._set_phase(_Phase.CLOSING, self._limits.linger_s, self._close)
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._abort_later()
 
     def _abort_later(self) -> None:
         self._cancel_abort()

@@ -46,9 +46,11 @@ def listening(limits: Limits = HURRIED, application: ASGIApp = app) -> Iterator[
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield server
-    server.should_exit = True
-    thread.join(10)
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join(10)
     assert not thread.is_alive()
 
 
@@ -264,3 +266,16 @@ def test_who_says_nothing_does_not_keep_the_server() -> None:
         time.sleep(0.1)
         quiet.should_exit = True
         assert rest_of(client) == b""
+
+
+def test_the_answer_to_a_body_that_still_comes_can_be_read() -> None:
+    """Also where the connection is closed behind it, as a proxy may want: no reset destroys the answer on its way."""
+    with listening(replace(HURRIED, linger_s=5)) as server, connected(port_of(server)) as client:
+        length = 20_000_000
+        header = b"POST /early HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % length
+        client.sendall(header + bytes(1000))
+        time.sleep(0.2)
+        client.sendall(bytes(length - 1000))
+        answer = rest_of(client)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n") and answer.endswith(b"\r\n\r\n0")
+        assert b"connection: close" in answer.lower()

@@ -51,7 +51,7 @@ SIGNATURES: dict[type, dict[str, str]] = {
 }
 """Methods that are overridden or called, and their parameters."""
 CONNECTION = {"loop", "transport", "flow", "parser", "cycle", "pipeline", "connections", "headers"}
-CYCLE = {"response_started", "response_complete", "disconnected", "message_event"}
+CYCLE = {"response_started", "response_complete", "disconnected", "message_event", "transport"}
 FLOW = {"read_paused"}
 SERVER = {"should_exit", "force_exit", "server_state"}
 """Attributes that are read or set."""
