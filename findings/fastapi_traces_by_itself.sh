@@ -5,8 +5,8 @@
 # of the kind `server`, named by method and route, below the client's `traceparent`, and, inside of it, spans for
 # dependencies, endpoint and serialization. Who adds a middleware that makes a server span too, as was needed before, has
 # two for each call; the instrumentation of opentelemetry-instrumentation-asgi is recognised, own code is not.
-# `url.path` and `url.query` are recorded as they come: names of files that are secret and keys that a client has put
-# into the wrong place leave with them (but for five names of signatures in the query).
+# `url.path` and `url.query` are recorded as they come, but for five names of signatures in the query: who keeps them out
+# of logs has to keep them out of spans as well.
 # `FastAPI(telemetry=...)` turns parts off. This project keeps the server span, masks both (server/http/middleware.py),
 # and turns the rest off (server/app.py).
 #
