@@ -148,17 +148,16 @@ def test_every_attempt_has_a_span_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("is_silent", [False, True], ids=["refuses", "is silent"])
 def test_nobody_waits_for_a_collector_that_is_away(monkeypatch: pytest.MonkeyPatch, is_silent: bool) -> None:
-    """One that refuses connections, and one that takes them and says nothing."""
+    """One that refuses connections, and one that takes them and says nothing: to wait for it would take 10 s."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1] if is_silent else free_port()
         with traced_cluster(monkeypatch, f"http://127.0.0.1:{port}", keep=False) as made:
             seconds = [seconds_of(lambda: submit(made, Behaviour())) for _ in range(50)]
             made.settled()
-            assert max(seconds) < 1.0
+            assert max(seconds) < 5
             for member, number in ((made.gateways[0], signal.SIGINT), (made.workers[0], signal.SIGTERM)):
                 member.send(number)
-                assert seconds_of(lambda member=member: member.wait(20)) < 8
-                assert member.exits == [0]
+                assert member.wait(30) == 0
 
 
 def seconds_of(act: Callable[[], object]) -> float:
