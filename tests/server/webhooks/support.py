@@ -69,7 +69,11 @@ def receiving(address: str = "127.0.0.1", port: int = 0) -> Iterator[Receiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            length = int(self.headers["content-length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # its sender was killed: nothing was received
+                self.close_connection = True
+                return
             delivery = Delivery(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
             receiver.deliveries.append(delivery)
             status, headers = receiver.answer(delivery)
