@@ -97,6 +97,7 @@ def assert_one_span_for_each_call(made: Cluster, found: Collector) -> None:
     made.settled()
     (image,) = made.caller.result(request_id)["images"]
     found.await_spans(lambda spans: any(span.name == "GET /v2/requests/{request_id}" for span in spans))
+    found.await_spans(lambda _: len(found.named("process ic-light:foreground")) == 2)  # the worker sends its own
     found.spans.clear()
     name = image["file_name"]
     paths = (f"/v2/requests/{request_id}/status?key={API_KEY}", f"/files/{name}", f"/{API_KEY}", "/health/live")
