@@ -47,7 +47,9 @@ def assert_one_trace(made: Cluster, found: Collector) -> None:
     behaviour = Behaviour(steps=4, step_ms=25, label="a secret prompt")
     request_id = submit(made, behaviour, seed=7, width=512, height=640, steps=3)
     made.settled()
-    found.await_spans(lambda spans: any(span.name.startswith("process") for span in spans))
+    found.await_spans(
+        lambda spans: {"POST /v2/ic-light", "process ic-light:foreground"} <= {span.name for span in spans}
+    )
     (server,) = found.named("POST /v2/ic-light")
     (send,) = found.named("send ic-light:foreground")
     (process,) = found.named("process ic-light:foreground")
