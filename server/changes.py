@@ -70,11 +70,8 @@ class ChangeListener:
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self._subscribe(connection))
                         tasks.create_task(self._receive(connection))
-            except* (
-                RedisError,
-                OSError,
-                RuntimeError,
-            ) as errors:  # RuntimeError: both tasks read from a new connection
+            # RuntimeError: both tasks read from a new connection.
+            except* (RedisError, OSError, RuntimeError) as errors:
                 if not self._disconnected:
                     _log.warning("lost the Redis subscription, reconnecting: %s", errors.exceptions[0])
                 self._disconnected = True

@@ -166,7 +166,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _noted(handler: Handler) -> Handler:
-    """The handler, which leaves its error in `request.state.error` for whoever counts it."""
+    """The handler, which leaves its error in `request.state.error` for the metrics."""
 
     async def noted(request: Request, error: Exception) -> JSONResponse:
         request.state.error = error

@@ -144,7 +144,7 @@ def sending(slug: str, variant: str) -> Iterator[Sending]:
     span = _tracer.start_span(f"send {slug}:{variant}", kind=SpanKind.PRODUCER, attributes=attributes)
     try:
         yield Sending(span, _context_of(span))
-    except BaseException as error:
+    except BaseException as error:  # raised again: the span of an interruption has failed as well
         _fail(span, type(error).__qualname__)
         raise
     finally:
@@ -193,7 +193,7 @@ class Attempt:
         )
         try:
             yield
-        except BaseException as error:
+        except BaseException as error:  # raised again, as above
             _fail(self._stage, type(error).__qualname__)
             raise
         finally:

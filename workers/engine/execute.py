@@ -116,10 +116,12 @@ class ExecuteStage:
             outcomes = batch[0].pipeline.run([request.prepared for request in batch], on_step)
             device_s = time.monotonic() - began
             self.events.ran(batch[0].progress.record.slug, len(batch), device_s)
+            # Read once: on a GPU each reading asks the device for all of its events.
+            stages, intervals = batch[0].pipeline.stage_seconds, batch[0].pipeline.stage_intervals
             for request in batch:
-                request.progress.stages |= batch[0].pipeline.stage_seconds
+                request.progress.stages |= stages
                 request.progress.device_s = device_s / len(batch)
-                request.progress.trace.timed(batch[0].pipeline.stage_intervals)
+                request.progress.trace.timed(intervals)
         outputs = []
         for request, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, NonFiniteResult):

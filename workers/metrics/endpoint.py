@@ -32,7 +32,7 @@ def new_registry() -> CollectorRegistry:
 def serving(settings: CommonSettings, registry: CollectorRegistry, idle_s: float = 10.0) -> Iterator[int]:
     """Answer scrapes on the port of the settings, on threads, for as long as the block lasts; yields the port.
 
-    A connection that is silent for `idle_s` is closed. Raises `SettingsError` if nobody can listen there.
+    A connection that is silent for `idle_s` is closed. Raises `SettingsError` if the address cannot be bound.
     """
     try:
         server, thread = start_http_server(settings.metrics_port, settings.metrics_host, registry)

@@ -1,4 +1,4 @@
-"""What happens in a worker, told to whoever counts it."""
+"""What happens in a worker, reported to its metrics."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@
 -- Beside every queue there is a list of wakeups, which is an RQ queue (`workers.engine.rq_loop`): workers block on it.
 -- Whatever enqueues a new request adds a wakeup in the same step. No content of RQ's keys makes a step fail.
 --
--- Whoever waits for a request is told by pub/sub: of its end on one channel for all requests, of its other changes on
+-- Who waits for a request is notified by pub/sub: of its end on one channel for all requests, of its other changes on
 -- one of its own. A message that nobody listens to costs nothing.
 --
 -- A member of `waiting` and `owner_queue` is `<ticket>:<owner>:<id>`; tickets are growing numbers of one length.
