@@ -94,7 +94,10 @@ def site() -> Iterator[Site]:
         assert made.caller.call("POST", f"/v2/{SLUG}", 1, json=refused).code == 400
         assert made.caller.call("GET", "/nowhere/secret-path").code == 404
         assert httpx.head(f"{made.caller.urls[0]}/health/live", trust_env=False).status_code == 200
-        yield Site(made, [scrape(port_of(each)) for each in made.gateways], scrape(port_of(made.workers[0])))
+        # A worker counts a request when its record has ended: a moment later than the record can be read.
+        worker, ended = port_of(made.workers[0]), books(made.redis.client).by_worker
+        until(lambda: scrape(worker).sum("facelight_request_seconds_count") >= ended, "the worker to count", 30)
+        yield Site(made, [scrape(port_of(each)) for each in made.gateways], scrape(worker))
 
 
 def test_what_has_ended_is_what_the_records_say(site: Site) -> None:
