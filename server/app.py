@@ -20,7 +20,7 @@ from server.http.drain import Drain
 from server.http.middleware import BodyLimit, RedisWaitBudget, RequestLog, ResponseHeadersMiddleware, SpanPath
 from server.maintenance import run_janitor
 from server.openapi import DESCRIPTION, EXPOSED_HEADERS, document
-from server.routes import account, docs, events, files, generate, health, requests, uploads
+from server.routes import account, docs, events, files, generate, health, page, requests, uploads
 from server.settings import GatewaySettings
 from workers.state.connection import CALL_S
 from workers.traces import tracer_provider
@@ -52,6 +52,7 @@ def create_app(settings: GatewaySettings, metrics: CallMetrics | None = None) ->
         description=DESCRIPTION,
         lifespan=partial(_lifespan, settings, metrics),
         redirect_slashes=False,
+        openapi_url=None,  # see `server.routes.docs`
         docs_url=None,  # the framework's own page loads its scripts from elsewhere; see `server.routes.docs`
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
@@ -67,7 +68,7 @@ def create_app(settings: GatewaySettings, metrics: CallMetrics | None = None) ->
     app.add_middleware(ResponseHeadersMiddleware, drain=app.state.drain)
     add_error_handlers(app)
     # Routes are matched in this order, so the most frequent ones come first.
-    routers = (
+    routers = [
         requests.router,
         generate.build_router(),
         events.router,
@@ -76,10 +77,11 @@ def create_app(settings: GatewaySettings, metrics: CallMetrics | None = None) ->
         health.router,
         uploads.router,
         account.router,
-    )
+        *([page.build_router()] if settings.page else []),
+    ]
     for router in routers:
         app.include_router(router)
-    paths = ["/openapi.json", *(getattr(route, "path", "") for router in routers for route in router.routes)]
+    paths = [getattr(route, "path", "") for router in routers for route in router.routes]
     segments = {segment for path in paths for segment in path.split("/") if "{" not in segment}
     app.add_middleware(RequestLog, known_segments=segments, access_log=settings.access_log, metrics=metrics)
     if tracer_provider() is not None:

@@ -55,6 +55,7 @@ class Gateway:
     settings: GatewaySettings
     redis: Redis
     registry: WorkerRegistry
+    records: Records
     store: Store
     janitor: Janitor
     guarded: tuple[GuardedClient, ...]
@@ -92,6 +93,7 @@ def build_gateway(settings: GatewaySettings, metrics: CallMetrics | None = None)
         settings=settings,
         redis=redis,
         registry=registry,
+        records=records,
         store=store,
         janitor=Janitor(records, store, registry, settings.max_attempts),
         guarded=(for_images, for_webhooks),
@@ -116,6 +118,7 @@ def _part(name: str) -> Any:
 
 SettingsDep = Annotated[GatewaySettings, _part("settings")]
 RedisDep = Annotated[Redis, _part("redis")]
+RecordsDep = Annotated[Records, _part("records")]
 RegistryDep = Annotated[WorkerRegistry, _part("registry")]
 ReadinessThreadsDep = Annotated[CapacityLimiter, _part("readiness_threads")]
 StoreDep = Annotated[Store, _part("store")]

@@ -160,6 +160,7 @@ _READY: Final[ReadyResponse] = {
             "detail": "loaded in 41.3 s, warmed up in 95.0 s",
             "execution": "captured",
             "fallback": "",
+            "waiting": 3,
         },
         **{
             slug: {
@@ -170,6 +171,7 @@ _READY: Final[ReadyResponse] = {
                 "detail": "loading",
                 "execution": None,
                 "fallback": "",
+                "waiting": 0,
             }
             for slug in MODELS
             if slug != _SLUG
@@ -180,7 +182,7 @@ _READY: Final[ReadyResponse] = {
 
 EXAMPLES: Final[Mapping[str, Any]] = {
     "SubmitResponse": responses.submitted(_QUEUED_RECORD.request_id, _URLS),
-    "StatusResponse": responses.status(_QUEUED_RECORD, _URLS, _CREDITS),
+    "StatusResponse": responses.status(_QUEUED_RECORD, _URLS, _CREDITS, 2),
     "ResultResponse": responses.result(_COMPLETED_RECORD, _URLS, _CREDITS),
     "FailedResponse": responses.failed(_FAILED_RECORD),
     "UnfinishedResponse": responses.unfinished(_QUEUED_RECORD.request_id, _URLS),

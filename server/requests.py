@@ -94,6 +94,10 @@ class Requests:
             raise NotFound(f"Request {request_id} not found")
         return record
 
+    def position(self, record: Record) -> int | None:
+        """Place in the queue of a request that waits there; None for any other."""
+        return self._records.position(record) if record.status is Status.QUEUED else None
+
     def cancel(self, request_id: str) -> Record | None:
         """See `cancel_request`."""
         return cancel_request(self._records, self._store, request_id)

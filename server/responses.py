@@ -28,8 +28,10 @@ def submitted(request_id: str, urls: UrlBuilder) -> SubmitResponse:
     }
 
 
-def status(record: Record, urls: UrlBuilder, credits_left: float) -> StatusResponse | FailedResponse:
-    """Body for the state of a request."""
+def status(
+    record: Record, urls: UrlBuilder, credits_left: float, position: int | None = None
+) -> StatusResponse | FailedResponse:
+    """Body for the state of a request; `position` is its place in the queue."""
     if record.status is Status.FAILED:
         return failed(record)
     own = urls.request(record.request_id)
@@ -42,6 +44,8 @@ def status(record: Record, urls: UrlBuilder, credits_left: float) -> StatusRespo
     }
     if record.status is Status.PROCESSING and record.total:
         body["progress"] = {"step": record.step, "total": record.total}
+    if position is not None:
+        body["queue_position"] = position
     return body
 
 

@@ -61,7 +61,10 @@ class Progress(TypedDict):
 
 
 class StatusResponse(TypedDict):
-    """State of a request that has not failed; `progress`, an extension, while a worker generates."""
+    """State of a request that has not failed.
+
+    Extensions: `progress` while a worker generates; `queue_position` while it waits, 1 is the next.
+    """
 
     status: OpenState
     request_id: str
@@ -69,6 +72,7 @@ class StatusResponse(TypedDict):
     response_url: str
     metrics: Metrics
     progress: NotRequired[Progress]
+    queue_position: NotRequired[int]
 
 
 class ImageResponse(TypedDict):
@@ -133,6 +137,7 @@ class ModelHealth(TypedDict):
 
     `note` tells what demo weights are good for; it is empty where there are none. `execution` is the mode in which its
     UNet runs; `fallback` says what could not be compiled or captured on some worker and why, else it is empty.
+    `waiting`: requests in the model's queues; null if Redis does not say.
     """
 
     ready: bool
@@ -142,6 +147,7 @@ class ModelHealth(TypedDict):
     detail: str
     execution: Literal["eager", "compiled", "captured", "mixed"] | None
     fallback: str
+    waiting: int | None
 
 
 class ReadyResponse(TypedDict):

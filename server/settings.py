@@ -77,6 +77,7 @@ class GatewaySettings(CommonSettings):
         4096, ge=1, description="MiB that one key may upload to `/upload-asset` in 24 hours; more gets 429."
     )
     max_connections: int = Field(1000, ge=1, description="Connections that one process keeps open; more get 503.")
+    page: bool = Field(True, description="Serve the page at `/` on which pictures can be made; `off` removes it.")
     cors_origins: Words = Field(
         (),
         description="Origins such as `https://app.example.com` whose pages may call the API from a browser, "

@@ -1,8 +1,9 @@
-"""The documentation page. All of its assets come from this server; its Content-Security-Policy allows no others."""
+"""The OpenAPI document and the page that shows it. All of its assets are this server's own."""
 
 from __future__ import annotations
 
 import base64
+import json
 import re
 from hashlib import sha256
 from importlib.resources import files
@@ -10,9 +11,10 @@ from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from server.errors import NotFound
+from server.routes.compressed import CompressedFile, Text
 
 router = APIRouter(include_in_schema=False)
 _ASSETS: Final = {
@@ -28,6 +30,16 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+
+@router.get("/openapi.json")
+def openapi(request: Request, accept_encoding: Text = None, if_none_match: Text = None) -> Response:
+    """The OpenAPI document; it is large, and compressed for who takes it so."""
+    state = request.app.state
+    if not hasattr(state, "openapi"):
+        state.openapi = CompressedFile(json.dumps(request.app.openapi()).encode(), "application/json")
+    response: Response = state.openapi.response(accept_encoding, if_none_match)
+    return response
 
 
 @router.get("/docs")

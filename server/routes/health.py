@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, cast
 
 from anyio.to_thread import run_sync
@@ -13,9 +13,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from models.catalog import MODELS
-from server.dependencies import ReadinessThreadsDep, RedisDep, RegistryDep
+from server.dependencies import ReadinessThreadsDep, RecordsDep, RedisDep, RegistryDep
 from server.http.drain import drain_of
 from server.schemas import LiveResponse, ModelHealth, ReadyResponse
+from workers.state.records import Records
 from workers.state.registry import ModelReport, ModelState, WorkerRegistry, WorkerReport
 from workers.state.suspension import is_suspended
 
@@ -38,7 +39,9 @@ async def live() -> LiveResponse:
     response_model=ReadyResponse,
     responses={503: {"model": ReadyResponse, "description": "Nothing can be served now."}},
 )
-async def ready(request: Request, redis: RedisDep, registry: RegistryDep, threads: ReadinessThreadsDep) -> JSONResponse:
+async def ready(
+    request: Request, redis: RedisDep, registry: RegistryDep, records: RecordsDep, threads: ReadinessThreadsDep
+) -> JSONResponse:
     """200 once a worker has loaded its models and can serve one, with the kind of weights it has been loaded with.
 
     503 while nothing can be served, and from the moment this process receives SIGTERM.
@@ -46,23 +49,28 @@ async def ready(request: Request, redis: RedisDep, registry: RegistryDep, thread
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             # In a pool of its own, abandoned at the timeout: the default pool's threads may all wait for Redis.
-            workers, paused = await run_sync(_look, redis, registry, limiter=threads, abandon_on_cancel=True)
+            body = await run_sync(_look, redis, registry, records, limiter=threads, abandon_on_cancel=True)
     except (RedisError, TimeoutError):
-        workers, paused = [], False
-    body = readiness(workers, paused)
+        body = readiness([])
     if drain_of(request).begun:
         body = {**body, "ready": False, "draining": True}
     return JSONResponse(body, 200 if body["ready"] else 503)
 
 
-def _look(redis: Redis, registry: WorkerRegistry) -> tuple[list[WorkerReport], bool]:
-    return registry.live_workers(), is_suspended(redis)
+def _look(redis: Redis, registry: WorkerRegistry, records: Records) -> ReadyResponse:
+    return readiness(registry.live_workers(), is_suspended(redis), records.waiting_by_model())
 
 
-def readiness(workers: Sequence[WorkerReport], paused: bool = False) -> ReadyResponse:
-    """What all live workers together can serve."""
+def readiness(
+    workers: Sequence[WorkerReport], paused: bool = False, waiting: Mapping[str, int] | None = None
+) -> ReadyResponse:
+    """What all live workers together can serve, and how many requests wait for each model."""
     models = {
-        slug: _model_health(slug, [worker.effective(slug) for worker in workers if slug in worker.models])
+        slug: _model_health(
+            slug,
+            [worker.effective(slug) for worker in workers if slug in worker.models],
+            None if waiting is None else waiting[slug],
+        )
         for slug in MODELS
     }
     return {
@@ -75,7 +83,7 @@ def readiness(workers: Sequence[WorkerReport], paused: bool = False) -> ReadyRes
     }
 
 
-def _model_health(slug: str, reports: Sequence[ModelReport]) -> ModelHealth:
+def _model_health(slug: str, reports: Sequence[ModelReport], waiting: int | None) -> ModelHealth:
     serving = [report for report in reports if report.state is ModelState.READY]
     if serving:
         served = {variant for report in serving for variant in report.variants}
@@ -91,6 +99,7 @@ def _model_health(slug: str, reports: Sequence[ModelReport]) -> ModelHealth:
                 "Execution | None", _one_of({report.execution for report in serving if report.execution})
             ),
             "fallback": "; ".join(dict.fromkeys(report.fallback for report in serving if report.fallback)),
+            "waiting": waiting,
         }
     details = [report.detail or report.state.value for report in reports]
     detail = "; ".join(details) or "no worker serves this model"
@@ -102,6 +111,7 @@ def _model_health(slug: str, reports: Sequence[ModelReport]) -> ModelHealth:
         "detail": detail,
         "execution": None,
         "fallback": "",
+        "waiting": waiting,
     }
 
 

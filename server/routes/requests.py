@@ -56,7 +56,8 @@ async def request_status(
     def read() -> tuple[bool, JSONResponse]:
         record = requests.find(request_id, caller.owner)
         credits_left = caller.credit_balance() if record.status is Status.COMPLETED else 0.0
-        return record.status.is_final, _response(responses.status(record, urls, credits_left))
+        body = responses.status(record, urls, credits_left, requests.position(record))
+        return record.status.is_final, _response(body)
 
     if not wait:
         return (await run_sync(read))[1]

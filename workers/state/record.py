@@ -95,6 +95,8 @@ class Record:
     worker: str = ""
     created_at: float = 0.0
     queued_at: float = 0.0
+    ticket: str = ""
+    """Number of the request by order of acceptance, by which the queue knows it."""
     started_at: float | None = None
     finished_at: float | None = None
     inference_time: float | None = None
@@ -193,6 +195,7 @@ def parse_record(request_id: str, raw: Mapping[str, str]) -> Record:
         worker=raw.get("worker", ""),
         created_at=float(raw["created_at"]),
         queued_at=float(raw["queued_at"]),
+        ticket=raw.get("ticket", ""),
         started_at=_seconds(raw, "started_at"),
         finished_at=_seconds(raw, "finished_at"),
         inference_time=_seconds(raw, "inference_time"),

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from redis import Redis
 
@@ -124,7 +124,27 @@ class Records:
 
     def waiting(self, slug: str, variant: str) -> int:
         """How many requests are QUEUED for one variant of a model."""
-        return int(self._redis.zcard(f"facelight:waiting:{slug}:{variant}"))
+        return int(self._redis.zcard(_waiting(slug, variant)))
+
+    def waiting_by_model(self) -> dict[str, int]:
+        """How many requests are QUEUED, by slug, in one round trip."""
+        queues = [(slug, variant) for slug in MODELS for variant in _variants(slug)]
+        pipeline = self._redis.pipeline(transaction=False)
+        for slug, variant in queues:
+            pipeline.zcard(_waiting(slug, variant))
+        waiting = dict.fromkeys(MODELS, 0)
+        for (slug, _), count in zip(queues, pipeline.execute(), strict=True):
+            waiting[slug] += int(count)
+        return waiting
+
+    def position(self, record: Record) -> int | None:
+        """Place of a QUEUED request in the order in which its queue is served, 1 is the next; None if it has left it.
+
+        Requests that are accepted later may be served earlier: the queue is fair between owners.
+        """
+        member = f"{record.ticket}:{record.owner}:{record.request_id}"
+        rank = cast("int | None", self._redis.zrank(_waiting(record.slug, record.variant), member))
+        return None if rank is None else rank + 1
 
     def get(self, request_id: str) -> Record | None:
         """The record of a request; None if there is none or it has expired. Raises `OtherVersion`."""
@@ -296,6 +316,10 @@ def _variants(slug: str) -> tuple[str, ...]:
 
 def _key(request_id: str) -> str:
     return f"facelight:request:{request_id}"
+
+
+def _waiting(slug: str, variant: str) -> str:
+    return f"facelight:waiting:{slug}:{variant}"
 
 
 def _idempotency(owner: str, key: str) -> str:

@@ -20,7 +20,6 @@ PREFLIGHT = {
     ("method", "path", "status"),
     [
         ("GET", "/health/live", 200),
-        ("GET", "/openapi.json", 200),
         ("GET", "/v1/get-user-credits", 200),
         ("POST", "/v2/ic-light", 400),
         ("GET", "/nothing", 404),
@@ -50,7 +49,8 @@ def test_what_may_be_kept_says_so(client: Client, worker: FakeWorker) -> None:
     assert picture.headers["cache-control"].startswith("private, immutable")
     assert picture.headers["x-content-type-options"] == "nosniff"
     assert "script-src" in client.get("/docs").headers["content-security-policy"]
-    assert client.get("/docs/swagger-ui.css").headers["cache-control"] == "no-cache"
+    for path in ("/docs/swagger-ui.css", "/openapi.json", "/", "/web/app.js"):
+        assert client.get(path).headers["cache-control"] == "no-cache"
 
 
 def test_no_other_origin_may_call(client: Client) -> None:

@@ -20,7 +20,16 @@ from tests.server.support import DATA_URI, SLUGS, Client, FakeWorker, body_for, 
 from workers.state.connection import connect
 from workers.state.keys import Keys
 
-PUBLIC = {"/openapi.json", "/docs", "/docs/{name}", "/health/live", "/health/ready", "/files/{name}"}
+PUBLIC = {
+    "/",
+    "/web/{path:path}",
+    "/openapi.json",
+    "/docs",
+    "/docs/{name}",
+    "/health/live",
+    "/health/ready",
+    "/files/{name}",
+}
 """Nothing secret stands there; names of results under `/files` are secrets themselves."""
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 PROMPT = "a prompt that nobody else may read"
@@ -90,7 +99,7 @@ def test_everything_but_the_public_list_asks_for_a_key(guarded: Client, guarded_
     assert paths >= PUBLIC | set(app.openapi()["paths"])
     assert len(paths - PUBLIC) >= 2 * len(SLUGS) + 5
     for method, path in routes:
-        answer = guarded.request(method, re.sub(r"\{\w+\}", "x", path))
+        answer = guarded.request(method, re.sub(r"\{[\w:]+\}", "x", path))
         assert (answer.status_code == 401) == (path not in PUBLIC), (method, path)
 
 
@@ -98,7 +107,7 @@ def test_other_methods_give_nothing_away(guarded: Client, guarded_settings: Gate
     routes = routes_of(list(create_app(guarded_settings).routes))
     for path in {path for _, path in routes} - PUBLIC:
         for method in METHODS - {method for method, same in routes if same == path}:
-            answer = guarded.request(method, re.sub(r"\{\w+\}", "x", path))
+            answer = guarded.request(method, re.sub(r"\{[\w:]+\}", "x", path))
             assert answer.status_code in (401, 405), (method, path)
 
 
@@ -141,7 +150,6 @@ def test_no_listing_shows_what_is_anothers(guarded: Client, mine: dict[str, str]
     uploaded = upload(guarded, mine)
     secrets = [PROMPT, submitted["request_id"], uploaded.rpartition("/")[2]]
     for path in (
-        "/",
         "/files",
         "/files/",
         "/v1/requests",
@@ -153,7 +161,7 @@ def test_no_listing_shows_what_is_anothers(guarded: Client, mine: dict[str, str]
         answer = guarded.get(path, headers=others)
         assert answer.status_code in (404, 405), path
         assert not [secret for secret in secrets if secret in answer.text]
-    for path in ("/v1/get-user-credits", "/health/ready", "/health/live", "/openapi.json"):
+    for path in ("/", "/v1/get-user-credits", "/health/ready", "/health/live", "/openapi.json"):
         answer = guarded.get(path, headers=others)
         assert not [secret for secret in secrets if secret in answer.text]
 

@@ -26,6 +26,7 @@ NOT_READY = {
     "variants": [],
     "execution": None,
     "fallback": "",
+    "waiting": 0,
 }
 
 
@@ -80,6 +81,7 @@ def test_ready_with_one_model(client: Client, worker: FakeWorker) -> None:
         "detail": "loaded in 2.0 s, warmed up in 61.2 s",
         "execution": "eager",
         "fallback": "",
+        "waiting": 0,
     }
     assert body["models"]["pulid-lightning"]["detail"] == "unet.safetensors: checksum differs"
 

@@ -1,0 +1,102 @@
+// The form of a model: pictures, presets, the fields that come first, and the others folded.
+
+import { html, useEffect, useRef } from "../vendor/htm-preact.js";
+import { withPreset } from "../models.js";
+import { Field } from "./fields.js";
+import { LightField } from "./light.js";
+import { PictureField } from "./picture.js";
+
+export function ModelChoice({ models, slug, onChange }) {
+  return html`
+    <fieldset class="models">
+      <legend>What to make</legend>
+      ${models.map(
+        (model) => html`
+          <label>
+            <input type="radio" name="model" checked=${model.slug === slug} onChange=${() => onChange(model.slug)} />
+            <span><strong>${model.title}</strong> <code>${model.slug}</code></span>
+          </label>
+        `,
+      )}
+    </fieldset>
+  `;
+}
+
+export function Form({ model, values, pictures, problem, isSending, onValues, onPictures, onSubmit }) {
+  const form = useRef();
+  const errors = problem?.fields ?? {};
+  const set = (name, value) => onValues({ ...values, [name]: value });
+  const send = (event) => {
+    event?.preventDefault();
+    if (!isSending) onSubmit();
+  };
+  useShortcut(send);
+  useEffect(() => {
+    if (problem) form.current.querySelector("[role=alert]")?.scrollIntoView({ block: "center" });
+  }, [problem]);
+
+  const pictureField = (field, title, acceptsPaste) => html`
+    <${PictureField}
+      key=${`${model.slug}-${field.name}`}
+      field=${field}
+      title=${title}
+      picture=${pictures[field.name]}
+      onChange=${(picture) => onPictures({ ...pictures, [field.name]: picture })}
+      error=${errors[field.name]}
+      acceptsPaste=${acceptsPaste}
+    />
+  `;
+  const input = (field) => {
+    const shared = { field, value: values[field.name], onChange: (value) => set(field.name, value), error: errors[field.name] };
+    if (field.kind === "picture") return pictureField(field);
+    if (field.choices?.includes("Left Light")) return html`<${LightField} ...${shared} picture=${pictures[model.subject]} />`;
+    return html`<${Field} ...${shared} hint=${field.name === "prompt" ? model.promptHint : undefined} />`;
+  };
+  const isFirst = ({ name }) => model.first.includes(name);
+  const first = model.first.map((name) => model.fields.find((field) => field.name === name)).filter(Boolean);
+  const others = model.fields.filter((field) => !isFirst(field) && field.name !== model.subject);
+  const subject = model.fields.find((field) => field.name === model.subject);
+  const hiddenError = others.some(({ name }) => errors[name]);
+  return html`
+    <form ref=${form} class="make" noValidate onSubmit=${send}>
+      ${subject && pictureField(subject, model.pictureTitle, true)}
+      ${first.slice(0, 1).map(input)}
+      <${Presets} model=${model} onChoose=${(preset) =>
+        onValues({ ...values, ...preset.values, prompt: withPreset(values.prompt, preset) })} />
+      ${first.slice(1).map(input)}
+      <details class="advanced" open=${hiddenError || undefined}>
+        <summary>More settings</summary>
+        ${others.map(input)}
+      </details>
+      <div class="send">
+        <button type="submit" aria-busy=${isSending ? "true" : undefined}>${isSending ? "Sending…" : model.verb}</button>
+        <small>or Ctrl + Enter</small>
+      </div>
+      ${problem && html`<p class="error" role="alert">${problem.message}</p>`}
+    </form>
+  `;
+}
+
+function Presets({ model, onChoose }) {
+  return model.presets.length > 0 && html`
+    <ul class="presets" aria-label=${model.presetsTitle}>
+      ${model.presets.map(
+        (preset) => html`
+          <li>
+            <button type="button" class="chip" title=${preset.text} onClick=${() => onChoose(preset)}>${preset.name}</button>
+          </li>
+        `,
+      )}
+    </ul>
+  `;
+}
+
+function useShortcut(send) {
+  useEffect(() => {
+    const press = (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send(event);
+    };
+    document.addEventListener("keydown", press);
+    return () => document.removeEventListener("keydown", press);
+  });
+}
