@@ -86,12 +86,13 @@ async def _events(
     read: Read, first: tuple[Record, Body], changes: ChangeListener, drain: Drain
 ) -> AsyncIterator[bytes]:
     """Encoded events, from the state that was read first to the final one. Changes at one time become one event."""
-    (record, body), sent = first, None
+    (record, body), sent, told = first, "", None
     with changes.changed(record.request_id) as changed, drain.wakes(changed):
         while True:
             position = cast("int | None", body.get("queue_position"))
-            if (event_id(record), position) != sent:
-                sent = event_id(record), position
+            # A request that is claimed between two reads has no place any more: that alone is no news.
+            if event_id(record) != sent or position not in (told, None):
+                sent, told = event_id(record), position
                 yield format_sse_event(event="status", data_str=json.dumps(body), id=event_id(record))
             if record.status.is_final:
                 return
