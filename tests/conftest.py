@@ -36,6 +36,14 @@ gc.disable()
 REPOSITORY = Path(__file__).parents[1]
 
 
+_ON_ONE_LIVE_SERVER = (
+    "tests/cli/accept/test_command.py",
+    "tests/contract/",
+    "tests/faults/test_processes.py",
+    "tests/server/page/test_code_live.py",
+)
+
+
 class _OneLiveServer(LoadFileScheduling):
     """A file's tests run in one process, and those of all files that share a whole server in the same one.
 
@@ -44,13 +52,7 @@ class _OneLiveServer(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return (
-            "live server"
-            if file.startswith(
-                ("tests/contract/", "tests/cli/accept/test_command.py", "tests/faults/test_processes.py")
-            )
-            else file
-        )
+        return "live server" if file.startswith(_ON_ONE_LIVE_SERVER) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:

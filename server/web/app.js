@@ -66,7 +66,10 @@ function App({ models, asksForKey }) {
   useEffect(() => {
     const restore = () => {
       const found = settingsIn(location.hash, models);
-      if (found) fill(found.slug, found.values);
+      if (!found) return;
+      fill(found.slug, found.values);
+      // The same link may be entered again, and what is changed from here on survives a reload.
+      history.replaceState(null, "", location.pathname + location.search);
     };
     restore();
     addEventListener("hashchange", restore);

@@ -6,17 +6,20 @@ export function linkTo(model, body) {
   return new URL(`#${fragment}`, location.href.split("#")[0]).href;
 }
 
-/** The settings of the present address, as `{slug, values}`; null if it has none, or of no model that there is. */
+/** The settings of a fragment, as `{slug, values}`; null if it has none, or of no model that there is. */
 export function settingsIn(fragment, models) {
   const found = new URLSearchParams(fragment.replace(/^#/, ""));
   const model = models.find((each) => each.slug === found.get("model"));
   if (!model) return null;
-  const values = {};
-  for (const field of model.fields) {
-    const text = found.get(field.name);
-    if (text === null || field.kind === "picture") continue;
-    const isNumber = field.kind === "range" || field.kind === "number" || typeof field.choices?.[0] === "number";
-    values[field.name] = isNumber && text !== "" && !Number.isNaN(Number(text)) ? Number(text) : text;
-  }
-  return { slug: model.slug, values };
+  const given = model.fields.filter(({ name, kind }) => kind !== "picture" && found.has(name));
+  const read = given.map((field) => [field.name, valueOf(field, found.get(field.name))]);
+  return { slug: model.slug, values: Object.fromEntries(read.filter(([, value]) => value !== undefined)) };
+}
+
+/** The value of a field that a text stands for; undefined if it is none of the field's type. */
+function valueOf({ kind, choices, isInteger }, text) {
+  if (choices) return choices.find((choice) => String(choice) === text);
+  if (kind !== "range" && kind !== "number") return text;
+  const number = Number(text.trim() || NaN);
+  return Number.isFinite(number) && (!isInteger || Number.isInteger(number)) ? number : undefined;
 }

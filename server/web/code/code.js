@@ -2,7 +2,7 @@
 
 import { html, useRef, useState } from "../vendor/htm-preact.js";
 import { keep, read } from "../store.js";
-import { LANGUAGES, VERSIONS } from "./snippets.js";
+import { LANGUAGES, VERSIONS, codeFor } from "./snippets.js";
 
 export function Code({ model, body, pictures, needsKey, link }) {
   const [language, setLanguage] = useState(read("language", "curl"));
@@ -13,7 +13,7 @@ export function Code({ model, body, pictures, needsKey, link }) {
   }
   const initialFormat = model.fields.find((field) => field.name === "output_format")?.initial ?? "png";
   const request = { slug: model.slug, version, body, pictures: given, needsKey, initialFormat };
-  const code = (LANGUAGES[language] ?? LANGUAGES.curl).write(request);
+  const code = codeFor(language, request);
   const choose = (set, name) => (value) => {
     set(value);
     keep(name, value);
