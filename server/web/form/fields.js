@@ -99,7 +99,7 @@ function List({ field, value, onChange, error, described }) {
     <div class="field" data-field=${field.name}>
       <label for=${idOf(field)}><${Name} field=${field} /></label>
       <select id=${idOf(field)} aria-describedby=${described} aria-invalid=${error ? "true" : undefined} onChange=${take}>
-        ${field.choices.map((choice) => html`<option selected=${choice === (value ?? field.initial)}>${choice}</option>`)}
+        ${field.choices.map((choice) => html`<option value=${choice} selected=${choice === (value ?? field.initial)}>${choice}</option>`)}
       </select>
       <${Notes} field=${field} error=${error} />
     </div>

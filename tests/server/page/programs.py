@@ -23,6 +23,8 @@ LANGUAGES = {
     "JavaScript": ("node", "request.mjs"),
 }
 """What runs each, and the name of its file."""
+SHELLS = ("bash", "sh", "zsh")
+"""Those that the code for curl is written for."""
 VERSIONS = {"v1": "v1: wait", "v2": "v2: queue and poll"}
 KEY = "FACELIGHT_API_KEY"
 
@@ -85,9 +87,13 @@ class Program:
 
 
 @contextmanager
-def running(code: str, language: str, folder: Path, **variables: str) -> Iterator[Program]:
-    """Run code in a folder for as long as the block lasts; `variables` are all that its environment holds of ours."""
-    command, name = LANGUAGES[language]
+def running(code: str, language: str, folder: Path, command: str | None = None, **variables: str) -> Iterator[Program]:
+    """Run code in a folder for as long as the block lasts; `variables` are all that its environment holds of ours.
+
+    `command` replaces what runs it else. Skips the test where that is not installed.
+    """
+    usual, name = LANGUAGES[language]
+    command = command or usual
     if shutil.which(command) is None:
         pytest.skip(f"{command} is not installed")
     path = folder / name

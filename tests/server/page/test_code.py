@@ -1,20 +1,19 @@
-"""The page's code: what it sends is what the page sends, whatever stands in the form; failures are told, keys are not."""
+"""The page's code sends what the page sends, whatever stands in the form; it tells failures, and holds no key."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from server.settings import GatewaySettings
 from tests.server.conftest import MakeSettings
 from tests.server.page.browser import visiting
 from tests.server.page.programs import (
     KEY,
     LANGUAGES,
+    SHELLS,
     VERSIONS,
     choose,
     every_language,
@@ -36,6 +35,10 @@ FILE_NAMES = {
     "ic-light": 'it\'s a "photo", 100%; type=é\\日本.png',
     "pulid-lightning": "-o photo .png",
 }
+
+
+def url_of(client: Client) -> str:
+    return str(client.base_url).rstrip("/")
 
 
 def photo_for(folder: Path, name: str = "photo.png") -> Path:
@@ -61,12 +64,15 @@ def fill(page: Page, texts: dict[str, str], photo: Path) -> None:
         page.locator(f"#field-{field}").fill(text)
 
 
-@every_language
-@pytest.mark.parametrize("slug", TEXTS)
+COMMANDS = [*((name, command) for name, (command, _) in LANGUAGES.items()), *(("curl", shell) for shell in SHELLS[1:])]
+
+
+@pytest.mark.parametrize(("language", "command"), COMMANDS, ids=lambda value: Path(value).name)
+@pytest.mark.parametrize("slug", [pytest.param("ic-light"), pytest.param("pulid-lightning", marks=pytest.mark.slow)])
 def test_the_code_sends_what_the_page_sends(
-    browser: Browser, client: Client, worker: FakeWorker, tmp_path: Path, slug: str, language: str
+    browser: Browser, client: Client, worker: FakeWorker, tmp_path: Path, slug: str, language: str, command: str
 ) -> None:
-    with visiting(browser, link(str(client.base_url).rstrip("/"), slug)) as visit:
+    with visiting(browser, link(url_of(client), slug)) as visit:
         fill(visit.page, TEXTS[slug], photo_for(tmp_path, FILE_NAMES[slug]))
         section = form_code(visit.page)
         code = {version: shown_code(section, language, version) for version in VERSIONS}
@@ -77,23 +83,41 @@ def test_the_code_sends_what_the_page_sends(
     assert {name: params[name] for name in TEXTS[slug]} == TEXTS[slug]
     assert stored == PHOTO
     for version in VERSIONS:
-        with running(code[version], language, tmp_path) as program:
+        with running(code[version], language, tmp_path, command) as program:
             request_id, *sent = received(worker, slug)
             assert sent == [params, PHOTO], version
             (output,) = worker.complete(request_id)
             assert worker.store.read(output.name) in program.must_save(), version
 
 
+def all_code(page: Page) -> dict[tuple[str, str], str]:
+    """The code for the form's settings, by language and version."""
+    section = form_code(page)
+    return {(name, version): shown_code(section, name, version) for name in LANGUAGES for version in VERSIONS}
+
+
+@pytest.fixture(scope="module")
+def refused_code(browser: Browser, shared_client: Client) -> dict[tuple[str, str], str]:
+    """Code whose request the server refuses."""
+    with visiting(browser, link(url_of(shared_client), "ic-light", prompt="a portrait", cfg=99)) as visit:
+        return all_code(visit.page)
+
+
+@pytest.fixture(scope="module")
+def portraits_code(browser: Browser, shared_client: Client) -> dict[tuple[str, str], str]:
+    """Code for two portraits."""
+    with visiting(browser, link(url_of(shared_client), "pulid-lightning", number_of_images=2)) as visit:
+        return all_code(visit.page)
+
+
 @every_version
 @every_language
 def test_what_the_server_refuses_is_said(
-    browser: Browser, client: Client, tmp_path: Path, language: str, version: str
+    refused_code: dict[tuple[str, str], str], client: Client, tmp_path: Path, language: str, version: str
 ) -> None:
     photo_for(tmp_path, "photo.jpg")
     refused = client.post("/v2/ic-light", json=body_for("ic-light", cfg=99)).json()["error"]
-    with visiting(browser, link(str(client.base_url).rstrip("/"), "ic-light", prompt="a portrait", cfg=99)) as visit:
-        code = shown_code(form_code(visit.page), language, version)
-    with running(code, language, tmp_path) as program:
+    with running(refused_code[language, version], language, tmp_path) as program:
         status, said = program.end()
     assert status != 0
     assert refused in said
@@ -102,67 +126,63 @@ def test_what_the_server_refuses_is_said(
 @every_version
 @every_language
 def test_the_reason_of_a_failure_is_said(
-    browser: Browser, client: Client, worker: FakeWorker, tmp_path: Path, language: str, version: str
+    portraits_code: dict[tuple[str, str], str], worker: FakeWorker, tmp_path: Path, language: str, version: str
 ) -> None:
     photo_for(tmp_path, "photo.jpg")
-    with visiting(browser, link(str(client.base_url).rstrip("/"), "pulid-lightning", number_of_images=2)) as visit:
-        code = shown_code(form_code(visit.page), language, version)
-    with running(code, language, tmp_path) as program:
+    with running(portraits_code[language, version], language, tmp_path) as program:
         worker.fail(worker.await_request("pulid-lightning", timeout_s=60), "No face was found in face_image.")
         status, said = program.end()
     assert status != 0
     assert "No face was found in face_image." in said
 
 
-@every_version
 @every_language
 def test_the_key_comes_from_the_environment(
-    browser: Browser, make_settings: MakeSettings, tmp_path: Path, language: str, version: str
+    browser: Browser, make_settings: MakeSettings, tmp_path: Path, language: str
 ) -> None:
-    settings: GatewaySettings = make_settings(api_keys=KEYS[0], data_dir=tmp_path / "server")
+    settings = make_settings(api_keys=KEYS[0], data_dir=tmp_path / "server")
     folder = tmp_path / "user"
     folder.mkdir()
     photo_for(folder, "photo.jpg")
     worker = FakeWorker(settings)
     with serving(settings) as client:
-        url = str(client.base_url).rstrip("/")
-        with visiting(browser, link(url, "ic-light", prompt="a portrait")) as visit:
+        with visiting(browser, link(url_of(client), "ic-light", prompt="a portrait")) as visit:
             visit.page.get_by_label("API key").fill(KEYS[0])
             visit.page.get_by_role("button", name="Use this key").click()
-            section = form_code(visit.page)
-            expect(section.get_by_text(KEY).last).to_be_visible()
-            code = shown_code(section, language, version)
-        assert KEYS[0] not in code
-        with running(code, language, folder, **{KEY: KEYS[0]}) as program:
-            (output,) = worker.complete(worker.await_request("ic-light", timeout_s=60))
-            assert worker.store.read(output.name) in program.must_save()
-        refused = httpx.get(f"{url}/v2/requests/x/status", headers={"x-api-key": "wrong"}).json()["error"]
-        with running(code, language, folder, **{KEY: "wrong"}) as program:
-            status, said = program.end()
-        assert status != 0
-        assert refused in said
+            expect(form_code(visit.page).locator("small")).to_contain_text(KEY)
+            code = all_code(visit.page)
+        assert not any(KEYS[0] in each for each in code.values())
+        refused = client.get("/v2/requests/x/status", headers={"x-api-key": "wrong"}).json()["error"]
+        for version in VERSIONS:
+            with running(code[language, version], language, folder, **{KEY: KEYS[0]}) as program:
+                (output,) = worker.complete(worker.await_request("ic-light", timeout_s=60))
+                assert worker.store.read(output.name) in program.must_save()
+            with running(code[language, version], language, folder, **{KEY: "wrong"}) as program:
+                status, said = program.end()
+            assert status != 0
+            assert refused in said
 
 
 def test_nobody_is_asked_for_a_key_that_the_server_does_not_want(browser: Browser, client: Client) -> None:
     with visiting(browser, str(client.base_url)) as visit:
-        section = form_code(visit.page)
-        assert not any(KEY in shown_code(section, name, version) for name in LANGUAGES for version in VERSIONS)
+        assert not any(KEY in each for each in all_code(visit.page).values())
 
 
 @pytest.mark.parametrize("clipboard", ["granted", "none"])
 def test_the_code_and_a_link_are_copied(browser: Browser, client: Client, clipboard: str) -> None:
     """Also where the browser has no clipboard for scripts: without TLS, on another host than this one."""
-    with browser.new_context(permissions=["clipboard-write"]) as context:
+    with browser.new_context() as context:
         if clipboard == "none":
             context.add_init_script("delete Navigator.prototype.clipboard")
-        address = link(str(client.base_url).rstrip("/"), "ic-light", prompt=AWKWARD, light_source="Left Light")
+        address = link(url_of(client), "ic-light", prompt=AWKWARD, light_source="Left Light")
         with visiting(browser, address, context=context) as visit:
             section = form_code(visit.page)
             code = shown_code(section, "curl", "v1")
             prompt = visit.page.locator("#field-prompt")
             for button, expected in (("Copy code", code), ("Copy a link to these settings", address)):
-                section.get_by_role("button", name=button).click()
-                expect(section.get_by_text("Copied")).to_be_visible()
+                copy = section.locator("span", has=visit.page.get_by_role("button", name=button))
+                copy.get_by_role("button").click()
+                expect(copy.get_by_role("status")).to_have_text("Copied")
                 prompt.fill("")
                 prompt.press("Control+V")
                 expect(prompt).to_have_value(expected)
