@@ -48,6 +48,8 @@ class Visit:
     page: Page
     hosts: set[str] = field(default_factory=set)
     complaints: list[str] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
+    """URLs that the page has asked for and that are under way."""
 
 
 @contextmanager
@@ -62,6 +64,9 @@ def visiting(browser: Browser, url: str, *, context: BrowserContext | None = Non
     page.set_default_timeout(PATIENCE_MS)
     visit = Visit(page)
     page.on("request", lambda request: visit.hosts.add(urlsplit(request.url).netloc))
+    page.on("request", lambda request: visit.unanswered.append(request.url))
+    for ended in ("requestfinished", "requestfailed"):
+        page.on(ended, lambda request: request.url in visit.unanswered and visit.unanswered.remove(request.url))
     page.on("pageerror", lambda error: visit.complaints.append(str(error)))
     page.on("console", lambda said: visit.complaints.append(said.text) if _is_complaint(said) else None)
     try:
@@ -70,6 +75,9 @@ def visiting(browser: Browser, url: str, *, context: BrowserContext | None = Non
         yield visit
         assert visit.hosts <= {urlsplit(url).netloc, ""}, "the page asks other hosts"
         assert visit.complaints == []
+    except AssertionError as error:
+        error.add_note(f"The console says {visit.complaints}; under way are {visit.unanswered}.")
+        raise
     finally:
         page.close()
         if context is None:
