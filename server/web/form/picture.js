@@ -2,7 +2,8 @@
 
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { Description } from "./fields.js";
-import { BASE, call, stored } from "../api/calls.js";
+import { BASE, call, key, stored } from "../api/calls.js";
+import { useStore } from "../store.js";
 
 /*
  * A picture is one of
@@ -24,6 +25,7 @@ export function useImage(picture) {
   const [source, setSource] = useState(null);
   const file = picture?.file;
   const path = file ? null : stored(picture?.address);
+  const { value: sentKey } = useStore(key);
   useEffect(() => {
     let made = null;
     let isWanted = true;
@@ -38,7 +40,7 @@ export function useImage(picture) {
       isWanted = false;
       URL.revokeObjectURL(made);
     };
-  }, [file, path]);
+  }, [file, path, path && sentKey]);
   return source;
 }
 
