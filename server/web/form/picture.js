@@ -46,12 +46,11 @@ export function useImage(picture) {
 
 export function PictureField({ field, title, picture, onChange, error, acceptsPaste }) {
   const [isOver, setOver] = useState(false);
-  const [shown, setShown] = useState(true);
+  const [broken, setBroken] = useState(null);
   const input = useRef();
   const camera = useRef();
   const image = useImage(picture);
   const take = (file) => file && onChange({ name: file.name || "picture", file });
-  useEffect(() => setShown(true), [image]);
   usePaste(acceptsPaste, take);
   const drop = (event) => {
     event.preventDefault();
@@ -77,8 +76,8 @@ export function PictureField({ field, title, picture, onChange, error, acceptsPa
       >
         ${picture
           ? html`
-              ${image && shown
-                ? html`<img src=${image} alt="The chosen picture: ${picture.name}" onError=${() => setShown(false)} />`
+              ${image && image !== broken
+                ? html`<img src=${image} alt="The chosen picture: ${picture.name}" onError=${() => setBroken(image)} />`
                 : html`<p class="no-preview">No preview</p>`}
               <p class="name">${picture.name}</p>
               <button type="button" class="quiet" onClick=${() => onChange(null)}>Remove</button>
