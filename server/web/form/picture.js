@@ -20,6 +20,19 @@ export async function samplePicture() {
   return { name: SAMPLE, file: await response.blob(), download: `${BASE}web/${SAMPLE}` };
 }
 
+/** What was entered or dropped in place of a file; one with the picture itself in it is a file like any other. */
+function pictureAt(address) {
+  const [, uri, base64] = /^(?:data:[^,]*,(.*)|([a-z0-9+/\s]{200,}=*\s*))$/is.exec(address) ?? [];
+  if (uri === undefined && !base64) return { name: address, address };
+  let bytes = "";
+  try {
+    bytes = atob(uri ?? base64);
+  } catch {
+    // The server says that it is no picture.
+  }
+  return { name: "picture", file: new File([Uint8Array.from(bytes, (letter) => letter.charCodeAt(0))], "picture") };
+}
+
 /** Address by which the page shows a picture; null while there is none, or for one on another host. */
 export function useImage(picture) {
   const [source, setSource] = useState(null);
@@ -58,7 +71,7 @@ export function PictureField({ field, title, picture, onChange, error, acceptsPa
     const { files } = event.dataTransfer;
     const address = event.dataTransfer.getData("text/uri-list");
     if (files.length) take(files[0]);
-    else if (address) onChange({ name: address, address });
+    else if (address) onChange(pictureAt(address));
   };
   const over = (event) => {
     event.preventDefault();
@@ -92,7 +105,7 @@ export function PictureField({ field, title, picture, onChange, error, acceptsPa
                   Use the sample photo
                 </button>`}
               </div>
-              <${AddressEntry} label=${label} onEnter=${(address) => onChange({ name: address, address })} />
+              <${AddressEntry} label=${label} onEnter=${(address) => onChange(pictureAt(address))} />
             `}
         <input ref=${input} type="file" accept="image/*" hidden aria-label=${label} onChange=${(e) => take(e.target.files[0])} />
         <input ref=${camera} type="file" accept="image/*" capture hidden aria-label=${`${label}, camera`} onChange=${(e) => take(e.target.files[0])} />

@@ -100,8 +100,9 @@ async function watch(number, id) {
     await follow(id, tell, lost);
     if (find(number)?.state !== "FAILED") await persist(() => fetchResult(number, id), lost);
   } catch (error) {
-    if (error.status === 404) change(number, { state: "GONE", trouble: undefined });
-    else change(number, { stalled: true, trouble: error.message });
+    // Not found may mean that it is another key's: with that it goes on.
+    const isGone = error.status === 404;
+    change(number, { stalled: true, ...(isGone ? { state: "GONE", trouble: undefined } : { trouble: error.message }) });
   }
 }
 
