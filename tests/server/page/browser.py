@@ -6,7 +6,8 @@ import base64
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,3 +159,11 @@ def kept(page: Page) -> dict[str, str]:
     """What the page has put into the browser's local storage, without the prefix of its names."""
     found: dict[str, str] = page.evaluate("Object.fromEntries(Object.entries(localStorage))")
     return {name.rpartition(":")[2]: value for name, value in found.items()}
+
+
+def until(page: Page, holds: Callable[[], bool], what: str) -> None:
+    """Return as soon as a condition holds that no locator can wait for; fail if it never does."""
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not holds():
+        assert time.monotonic() < deadline, f"not so: {what}"
+        page.wait_for_timeout(20)

@@ -214,7 +214,9 @@ def test_a_picture_in_its_own_address_is_no_setting(
             field.press("Enter")
         else:
             transfer = transfer_of(page, b"")
-            transfer.evaluate("(t, uri) => { t.clearData(); t.items.clear(); t.setData('text/uri-list', uri); }", DATA_URI)
+            transfer.evaluate(
+                "(t, uri) => { t.clearData(); t.items.clear(); t.setData('text/uri-list', uri); }", DATA_URI
+            )
             page.locator(".well").first.dispatch_event("drop", {"dataTransfer": transfer})
         expect(page.locator(".well .name")).to_be_visible()
         expect(page.locator(".well .name")).not_to_contain_text("data:")

@@ -39,7 +39,9 @@ def test_a_server_without_keys_asks_for_none(browser: Browser, client: Client, w
         assert not [name for name in kept(visit.page) if name == "key"]
 
 
-def test_without_a_key_the_entry_opens_with_the_servers_words(browser: Browser, guarded: tuple[str, FakeWorker]) -> None:
+def test_without_a_key_the_entry_opens_with_the_servers_words(
+    browser: Browser, guarded: tuple[str, FakeWorker]
+) -> None:
     url, worker = guarded
     with visiting(browser, url) as visit:
         page = visit.page

@@ -113,7 +113,10 @@ def test_a_photo_is_shown_before_it_is_sent_and_can_be_taken_back(browser: Brows
     with visiting(browser, str(client.base_url)) as visit:
         drop(visit.page)
         well = visit.page.locator(".well").first
-        assert well.get_by_role("img").evaluate("async (image) => { await image.decode(); return image.naturalWidth; }") == 64
+        assert (
+            well.get_by_role("img").evaluate("async (image) => { await image.decode(); return image.naturalWidth; }")
+            == 64
+        )
         well.get_by_role("button", name="Remove").click()
         expect(well.get_by_role("button", name="Choose a file")).to_be_visible()
         press_send(visit.page)

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.server.conftest import MakeSettings
 from tests.server.page.browser import PHOTO, cards, choose_model, drop, order, press_send, send, visiting
-from tests.server.support import PNG, Client, FakeWorker, body_for, picture, serving
+from tests.server.support import PNG, Client, FakeWorker, body_for, serving
 
 
 def _errors_at(page: Page, field: str) -> Locator:
@@ -140,7 +140,9 @@ def test_a_full_queue(browser: Browser, narrow: tuple[Client, FakeWorker]) -> No
         drop(visit.page)
         visit.page.locator("#field-prompt").fill("cat")
         press_send(visit.page)
-        expect(visit.page.locator("form.make > .error")).to_have_text("1 requests are waiting for ic-light already. Try again later.")
+        expect(visit.page.locator("form.make > .error")).to_have_text(
+            "1 requests are waiting for ic-light already. Try again later."
+        )
         expect(cards(visit.page)).to_have_count(0)
         worker.start(before)
         send(visit.page)
