@@ -47,7 +47,12 @@ class _OneLiveServer(LoadFileScheduling):
         return (
             "live server"
             if file.startswith(
-                ("tests/contract/", "tests/cli/accept/test_command.py", "tests/faults/test_processes.py")
+                (
+                    "tests/contract/",
+                    "tests/cli/accept/test_command.py",
+                    "tests/faults/test_processes.py",
+                    "tests/server/page/test_live.py",
+                )
             )
             else file
         )
