@@ -41,6 +41,7 @@ _ON_ONE_LIVE_SERVER = (
     "tests/contract/",
     "tests/faults/test_processes.py",
     "tests/server/page/test_code_live.py",
+    "tests/server/page/test_live.py",
 )
 
 

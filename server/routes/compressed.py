@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ Text = Annotated[str | None, Header()]
 """A request header."""
 _KEEP: Final = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
 """May be cached, but must be revalidated."""
+_NOT_AT_ALL: Final = re.compile(r"q=0(\.0*)?")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ class CompressedFile:
         headers = {**_KEEP, **self.headers, "ETag": f"W/{self._etag}"}
         if matches(if_none_match, self._etag):
             return Response(status_code=304, headers=headers)
-        if "gzip" not in (accept_encoding or "") or self.media_type.startswith("image/jpeg"):
+        if not _takes_gzip(accept_encoding) or self.media_type == "image/jpeg":
             return Response(self.content, headers=headers, media_type=self.media_type)
         return Response(self._gzipped, headers={**headers, "Content-Encoding": "gzip"}, media_type=self.media_type)
+
+
+def _takes_gzip(accept_encoding: str | None) -> bool:
+    """Whether an Accept-Encoding header names gzip, and does not refuse it by a weight of 0."""
+    for coding in (accept_encoding or "").lower().split(","):
+        name, _, weight = coding.partition(";")
+        if name.strip() == "gzip":
+            return not _NOT_AT_ALL.fullmatch(weight.strip())
+    return False

@@ -68,12 +68,13 @@ function servedBy({ ready, weights, waiting, execution, fallback }) {
 }
 
 function KeyEntry() {
-  const { value, refused } = useStore(key);
+  const entered = useStore(key);
+  const { value, refused } = entered;
   const [typed, setTyped] = useState(value);
   const details = useRef();
   useEffect(() => {
     if (refused) details.current.open = true;
-  }, [refused]);
+  }, [entered]); // each time anew: it may have been closed meanwhile
   const save = (event) => {
     event.preventDefault();
     setKey(typed.trim());

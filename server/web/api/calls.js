@@ -71,7 +71,7 @@ export function stored(address) {
 
 /** Seconds for which the server will keep a stored picture; null if it is gone. */
 export async function keptFor(path) {
-  const response = await fetch(BASE + path, { method: "HEAD" });
+  const response = await fetch(BASE + path, { method: "HEAD", cache: "no-store" }); // the browser may have it still
   const age = /max-age=(\d+)/.exec(response.headers.get("cache-control") ?? "");
   return response.ok && age ? Number(age[1]) : null;
 }

@@ -2,35 +2,50 @@
 
 import { ApiError, call, status } from "./calls.js";
 
-/** A browser has six connections to a server, for all tabs: streams may not use them up. */
-const MOST_STREAMS = 2;
+/** A browser has six connections to a server, for all its tabs together: streams may use half of them. */
+const MOST_STREAMS = 3;
 const POLL_MS = 2000;
 /** The server sends something every 15 s; a stream that is silent for longer is dead. */
 const SILENCE_MS = 40_000;
 const PAUSES_MS = [500, 1000, 2000, 4000, 8000];
-let streams = 0;
+let isStreaming = false;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const isFinal = (state) => state.status === "COMPLETED" || state.status === "FAILED";
+const isFinal = (state) => state?.status === "COMPLETED" || state?.status === "FAILED";
 
 /**
- * Call `tell` with every state of a request up to the final one, through outages and restarts of the server.
+ * Call `attempt` until it succeeds, through outages and restarts of the server; returns what it does.
  *
  * `lost` is called while the server cannot be reached. Raises ApiError if it refuses: an unknown key, or a request that
  * it does not have any more.
  */
-export async function follow(id, tell, lost) {
-  for (let failures = 0; ; ) {
+export async function persist(attempt, lost) {
+  for (let failures = 0; ; failures++) {
     try {
-      const state = streams < MOST_STREAMS ? await stream(id, tell) : await poll(id, tell);
-      if (state && isFinal(state)) return;
-      failures = 0;
+      return await attempt();
     } catch (error) {
       if (error instanceof ApiError && error.status < 500) throw error;
       lost();
-      await pause(PAUSES_MS[Math.min(failures++, PAUSES_MS.length - 1)]);
+      await pause(PAUSES_MS[Math.min(failures, PAUSES_MS.length - 1)]);
     }
   }
+}
+
+/** Call `tell` with every state of a request up to the final one; `lost` and errors are those of `persist`. */
+export async function follow(id, tell, lost) {
+  let state;
+  do state = await persist(() => next(id, tell), lost);
+  while (!isFinal(state));
+}
+
+/** The latest state of a request, by a stream if one is left, counted over all tabs. */
+function next(id, tell, slot = 0) {
+  // Without TLS browsers offer no locks: each tab has one stream then.
+  if (!navigator.locks) return isStreaming ? poll(id, tell) : stream(id, tell);
+  if (slot === MOST_STREAMS) return poll(id, tell);
+  return navigator.locks.request(`facelight stream ${slot}`, { ifAvailable: true }, (lock) =>
+    lock ? stream(id, tell) : next(id, tell, slot + 1),
+  );
 }
 
 async function poll(id, tell) {
@@ -53,15 +68,16 @@ async function stream(id, tell) {
     clearTimeout(timer);
     timer = setTimeout(() => silence.abort(), SILENCE_MS);
   };
-  streams += 1;
+  isStreaming = true;
   try {
     alive();
     const response = await call(`v2/requests/${id}/events`, { signal: silence.signal });
     for await (const data of messages(response, alive)) tell((last = JSON.parse(data)));
   } finally {
     clearTimeout(timer);
-    streams -= 1;
+    isStreaming = false;
   }
+  if (!isFinal(last)) await pause(PAUSES_MS[0]); // its gateway ends, or a proxy has cut it off
   return last;
 }
 

@@ -2,7 +2,8 @@
 
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { Description } from "./fields.js";
-import { BASE, call, stored } from "../api/calls.js";
+import { BASE, call, key, stored } from "../api/calls.js";
+import { useStore } from "../store.js";
 
 /*
  * A picture is one of
@@ -19,11 +20,25 @@ export async function samplePicture() {
   return { name: SAMPLE, file: await response.blob(), download: `${BASE}web/${SAMPLE}` };
 }
 
+/** What was entered or dropped in place of a file; one with the picture itself in it is a file like any other. */
+function pictureAt(address) {
+  const [, uri, base64] = /^(?:data:[^,]*,(.*)|([a-z0-9+/\s]{200,}=*\s*))$/is.exec(address) ?? [];
+  if (uri === undefined && !base64) return { name: address, address };
+  let bytes = "";
+  try {
+    bytes = atob(uri ?? base64);
+  } catch {
+    // The server says that it is no picture.
+  }
+  return { name: "picture", file: new File([Uint8Array.from(bytes, (letter) => letter.charCodeAt(0))], "picture") };
+}
+
 /** Address by which the page shows a picture; null while there is none, or for one on another host. */
 export function useImage(picture) {
   const [source, setSource] = useState(null);
   const file = picture?.file;
   const path = file ? null : stored(picture?.address);
+  const { value: sentKey } = useStore(key);
   useEffect(() => {
     let made = null;
     let isWanted = true;
@@ -38,18 +53,17 @@ export function useImage(picture) {
       isWanted = false;
       URL.revokeObjectURL(made);
     };
-  }, [file, path]);
+  }, [file, path, path && sentKey]);
   return source;
 }
 
 export function PictureField({ field, title, picture, onChange, error, acceptsPaste }) {
   const [isOver, setOver] = useState(false);
-  const [shown, setShown] = useState(true);
+  const [broken, setBroken] = useState(null);
   const input = useRef();
   const camera = useRef();
   const image = useImage(picture);
   const take = (file) => file && onChange({ name: file.name || "picture", file });
-  useEffect(() => setShown(true), [image]);
   usePaste(acceptsPaste, take);
   const drop = (event) => {
     event.preventDefault();
@@ -57,7 +71,7 @@ export function PictureField({ field, title, picture, onChange, error, acceptsPa
     const { files } = event.dataTransfer;
     const address = event.dataTransfer.getData("text/uri-list");
     if (files.length) take(files[0]);
-    else if (address) onChange({ name: address, address });
+    else if (address) onChange(pictureAt(address));
   };
   const over = (event) => {
     event.preventDefault();
@@ -75,8 +89,8 @@ export function PictureField({ field, title, picture, onChange, error, acceptsPa
       >
         ${picture
           ? html`
-              ${image && shown
-                ? html`<img src=${image} alt="The chosen picture: ${picture.name}" onError=${() => setShown(false)} />`
+              ${image && image !== broken
+                ? html`<img src=${image} alt="The chosen picture: ${picture.name}" onError=${() => setBroken(image)} />`
                 : html`<p class="no-preview">No preview</p>`}
               <p class="name">${picture.name}</p>
               <button type="button" class="quiet" onClick=${() => onChange(null)}>Remove</button>
@@ -91,7 +105,7 @@ export function PictureField({ field, title, picture, onChange, error, acceptsPa
                   Use the sample photo
                 </button>`}
               </div>
-              <${AddressEntry} label=${label} onEnter=${(address) => onChange({ name: address, address })} />
+              <${AddressEntry} label=${label} onEnter=${(address) => onChange(pictureAt(address))} />
             `}
         <input ref=${input} type="file" accept="image/*" hidden aria-label=${label} onChange=${(e) => take(e.target.files[0])} />
         <input ref=${camera} type="file" accept="image/*" capture hidden aria-label=${`${label}, camera`} onChange=${(e) => take(e.target.files[0])} />

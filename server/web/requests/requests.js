@@ -1,7 +1,7 @@
 // The requests of this browser: sent, followed, cancelled, and remembered for as long as the server keeps them.
 
 import { ApiError, cancel, keptFor, key, result, submit, upload } from "../api/calls.js";
-import { follow } from "../api/events.js";
+import { follow, persist } from "../api/events.js";
 import { Store, keep, readAll } from "../store.js";
 
 /** Each request is kept under a name of its own, so that two tabs do not forget each other's. */
@@ -92,14 +92,17 @@ async function watch(number, id) {
   const tell = (told) => {
     const { status: state, queue_position: position, progress, error } = told;
     // COMPLETED is shown together with the pictures.
-    if (state !== "COMPLETED") change(number, { state, position, ...progress, error, trouble: undefined });
+    const { step, total } = progress ?? {};
+    if (state !== "COMPLETED") change(number, { state, position, step, total, error, trouble: undefined });
   };
+  const lost = () => change(number, { trouble: "The server is not reached. Trying again…" });
   try {
-    await follow(id, tell, () => change(number, { trouble: "The server is not reached. Trying again…" }));
-    if (find(number)?.state !== "FAILED") await fetchResult(number, id);
+    await follow(id, tell, lost);
+    if (find(number)?.state !== "FAILED") await persist(() => fetchResult(number, id), lost);
   } catch (error) {
-    if (error.status === 404) change(number, { state: "GONE", trouble: undefined });
-    else change(number, { stalled: true, trouble: error.message });
+    // Not found may mean that it is another key's: with that it goes on.
+    const isGone = error.status === 404;
+    change(number, { stalled: true, ...(isGone ? { state: "GONE", trouble: undefined } : { trouble: error.message }) });
   }
 }
 

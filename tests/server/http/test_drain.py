@@ -26,9 +26,11 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 @contextmanager
-def gateway(settings: GatewaySettings, **more: object) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def gateway(
+    settings: GatewaySettings, port: int | None = None, **more: object
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run a process with these settings; yields it and its URL. It must end by itself, or be told to."""
-    port = free_port()
+    port = port or free_port()
     fields = {"redis_url": settings.redis_url, "data_dir": settings.data_dir, "port": port, **more}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FACELIGHT_")}
     environment |= {f"FACELIGHT_{name.upper()}": str(value) for name, value in fields.items()}

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    JSHandle,
+    Locator,
+    Page,
+    expect,
+    sync_playwright,
+)
+
+from tests.server.support import picture
 
 LAPTOP = {"width": 1366, "height": 900}
 PHONE = {"width": 390, "height": 800}
 PATIENCE_MS = 30_000
+PHOTO = picture(64, 80)
+"""A file that a user drops on the page."""
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -73,8 +90,9 @@ def visiting(browser: Browser, url: str, *, context: BrowserContext | None = Non
         page.goto(url)
         expect(page.locator("form.make")).to_be_visible()
         yield visit
-        assert visit.hosts <= {urlsplit(url).netloc, ""}, "the page asks other hosts"
-        assert visit.complaints == []
+        others = visit.hosts - {urlsplit(url).netloc, ""}
+        assert not others, f"the page asks other hosts: {others}"
+        assert not visit.complaints, f"the console complains: {visit.complaints}"
     except AssertionError as error:
         error.add_note(f"The console says {visit.complaints}; under way are {visit.unanswered}.")
         raise
@@ -82,3 +100,82 @@ def visiting(browser: Browser, url: str, *, context: BrowserContext | None = Non
         page.close()
         if context is None:
             own.close()
+
+
+def transfer_of(page: Page, data: bytes, name: str = "photo.png", media_type: str = "image/png") -> JSHandle:
+    """A DataTransfer that holds a file, as one that is dragged or pasted does."""
+    return page.evaluate_handle(
+        """([data, name, type]) => {
+            const transfer = new DataTransfer();
+            const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+            transfer.items.add(new File([bytes], name, { type }));
+            return transfer;
+        }""",
+        [base64.b64encode(data).decode(), name, media_type],
+    )
+
+
+def drop(page: Page, data: bytes = PHOTO, name: str = "photo.png", media_type: str = "image/png") -> None:
+    """Drop a file on the form's first well."""
+    well = page.locator(".well").first
+    transfer = transfer_of(page, data, name, media_type)
+    for event in ("dragover", "drop"):
+        well.dispatch_event(event, {"dataTransfer": transfer})
+    expect(well.locator(".name")).to_have_text(name)
+
+
+def choose_model(page: Page, slug: str) -> None:
+    """Choose what to make."""
+    page.locator(".models label", has_text=re.compile(f"{slug}$")).click()
+
+
+def press_send(page: Page) -> None:
+    """Press the form's button."""
+    page.locator("form.make button[type=submit]").click()
+
+
+def order(page: Page, prompt: str = "a portrait", data: bytes = PHOTO) -> Locator:
+    """Drop a photo, enter a prompt and send both; returns the card of the request, which is accepted."""
+    drop(page, data)
+    page.locator("#field-prompt").fill(prompt)
+    return send(page)
+
+
+def send(page: Page) -> Locator:
+    """Send the form as it is; returns the card of the request, which is accepted."""
+    count = cards(page).count()
+    press_send(page)
+    expect(cards(page)).to_have_count(count + 1)
+    expect(page.locator("form.make button[type=submit]")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator("form.make [role=alert]")).to_have_count(0)
+    # The newest is first; it stays this one when others follow.
+    return page.locator(f"article.request:nth-last-of-type({count + 1})")
+
+
+def cards(page: Page) -> Locator:
+    """The requests on the page, the newest first."""
+    return page.locator("article.request")
+
+
+def downloaded(place: Locator) -> tuple[str, bytes]:
+    """Name and bytes of the file that the Download button in `place` saves.
+
+    By the keyboard: pictures above it that are just loaded would move it away under the mouse.
+    """
+    with place.page.expect_download() as caught:
+        place.get_by_role("button", name="Download").press("Enter")
+    return caught.value.suggested_filename, Path(caught.value.path()).read_bytes()
+
+
+def kept(page: Page) -> dict[str, str]:
+    """What the page has put into the browser's local storage, without the prefix of its names."""
+    found: dict[str, str] = page.evaluate("Object.fromEntries(Object.entries(localStorage))")
+    return {name.rpartition(":")[2]: value for name, value in found.items()}
+
+
+def until(page: Page, holds: Callable[[], bool], what: str) -> None:
+    """Return as soon as a condition holds that no locator can wait for; fail if it never does."""
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not holds():
+        assert time.monotonic() < deadline, f"not so: {what}"
+        page.wait_for_timeout(20)

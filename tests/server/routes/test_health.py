@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from models.catalog import MODELS
 from server.routes.health import readiness
-from tests.server.support import Client, FakeWorker
+from tests.server.conftest import MakeSettings
+from tests.server.support import Client, FakeWorker, serving
 from workers.state.record import Status
 from workers.state.registry import ModelReport, ModelState, WorkerReport
 from workers.state.suspension import resume, suspend
@@ -142,3 +144,29 @@ def test_variants_of_all_workers_are_listed_in_the_order_of_the_parameters() -> 
         report("c", ModelState.LOADING, "artistic"),
     ]
     assert readiness(workers)["models"]["pulid-lightning"]["variants"] == ["default", "realistic"]
+
+
+def test_how_many_wait_is_told_for_each_model(client: Client, worker: FakeWorker) -> None:
+    """Over all variants, and also for one that nobody serves."""
+    worker.heartbeat(ic_light=READY_DEMO)
+
+    def waiting() -> dict[str, object]:
+        models = client.get("/health/ready").json()["models"]
+        return {slug: model["waiting"] for slug, model in models.items()}
+
+    assert waiting() == {"pulid-lightning": 0, "ic-light": 0}
+    ids = [client.submit("ic-light"), client.submit("ic-light")]
+    for checkpoint in ("default", "artistic", "realistic"):
+        client.submit("pulid-lightning", checkpoint_model=checkpoint)
+    assert waiting() == {"pulid-lightning": 3, "ic-light": 2}
+    worker.start(ids[0])
+    assert waiting() == {"pulid-lightning": 3, "ic-light": 1}
+    client.delete(f"/v2/requests/{ids[1]}")
+    assert waiting() == {"pulid-lightning": 3, "ic-light": 0}
+
+
+def test_without_redis_nobody_knows_how_many_wait(make_settings: MakeSettings, tmp_path: Path) -> None:
+    with serving(make_settings(redis_url=f"unix://{tmp_path / 'nobody-listens'}")) as client:
+        answer = client.get("/health/ready")
+        assert answer.status_code == 503
+        assert {model["waiting"] for model in answer.json()["models"].values()} == {None}
