@@ -44,6 +44,7 @@ function App({ models, asksForKey }) {
     setProblem(null);
     try {
       await send(target, targetBody, targetPictures);
+      showNewest();
     } catch (error) {
       const message = error instanceof ApiError ? error.message : "The server is not reached. Nothing was sent.";
       setProblem({ message, fields: error.fields ?? {} });
@@ -98,6 +99,13 @@ function App({ models, asksForKey }) {
       <${Requests} models=${models} asksForKey=${asksForKey} onUse=${use} onAgain=${again} onRelight=${relight} />
     </main>
   `;
+}
+
+/** Scroll to the newest request where it is out of sight: on a phone it is below the form. */
+function showNewest() {
+  const heading = document.querySelector(".right > .heading");
+  const { top, bottom } = heading.getBoundingClientRect();
+  if (top < 0 || bottom > innerHeight) heading.scrollIntoView({ block: "start" });
 }
 
 /** Says plainly when a model has demo weights, and what to do. */

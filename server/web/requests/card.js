@@ -38,7 +38,7 @@ export function Card({ request, model, onUse, onAgain, onRelight, needsKey }) {
           Code
         </button>
         ${!isOpen(request) && html`
-          <button type="button" class="quiet" aria-label="Remove this request from the list" onClick=${() => forget(request.number)}>
+          <button type="button" class="quiet aside" aria-label="Remove this request from the list" onClick=${() => forget(request.number)}>
             Remove
           </button>
         `}
