@@ -28,7 +28,7 @@ def empty(page: Page, worker: FakeWorker) -> None:
 
 def filled(page: Page, worker: FakeWorker) -> None:
     """A picture and a prompt, all settings unfolded."""
-    _fill(page)
+    fill(page)
     page.get_by_text("More settings").click()
     expect(page.get_by_label("Seed")).to_be_visible()
 
@@ -44,22 +44,22 @@ def refused(page: Page, worker: FakeWorker) -> None:
     page.get_by_text("More settings").click()
     page.get_by_label("Steps steps").fill("1000")
     page.get_by_label("Prompt prompt", exact=True).fill("astronaut")
-    _send(page)
+    send(page)
     expect(page.get_by_role("alert")).not_to_have_count(0)
 
 
 def waiting(page: Page, worker: FakeWorker) -> None:
     """A request waits: its progress is not known."""
-    _fill(page)
-    _send(page)
+    fill(page)
+    send(page)
     worker.await_request("ic-light")
     expect(page.get_by_text("in the queue")).to_be_visible()
 
 
 def running(page: Page, worker: FakeWorker) -> None:
     """A worker is at it, and has done some steps."""
-    _fill(page)
-    _send(page)
+    fill(page)
+    send(page)
     record = worker.start(worker.await_request("ic-light"))
     worker.records.report(record, 7, 50)
     expect(page.get_by_text("Step 7 of 50")).to_be_visible()
@@ -67,8 +67,8 @@ def running(page: Page, worker: FakeWorker) -> None:
 
 def relit(page: Page, worker: FakeWorker) -> None:
     """One picture, beside what it was made of."""
-    _fill(page)
-    _send(page)
+    fill(page)
+    send(page)
     worker.complete(worker.await_request("ic-light"))
     expect(page.locator("img-comparison-slider.rendered")).to_be_visible()
 
@@ -76,9 +76,9 @@ def relit(page: Page, worker: FakeWorker) -> None:
 def several(page: Page, worker: FakeWorker) -> None:
     """Three portraits."""
     page.get_by_role("radio", name="Portrait of a person").check()
-    _fill(page)
+    fill(page)
     page.get_by_label("Number of images number_of_images").fill("3")
-    _send(page)
+    send(page)
     worker.complete(worker.await_request("pulid-lightning"))
     expect(page.get_by_role("button", name="full view")).to_have_count(3)
 
@@ -100,16 +100,16 @@ def with_code(page: Page, worker: FakeWorker) -> None:
 
 def failed(page: Page, worker: FakeWorker) -> None:
     """The worker could not do it."""
-    _fill(page)
-    _send(page)
+    fill(page)
+    send(page)
     worker.fail(worker.await_request("ic-light"))
     expect(page.get_by_text("No face was found").last).to_be_visible()
 
 
 def gone(page: Page, worker: FakeWorker) -> None:
     """The server has nothing left of a request that this browser remembers."""
-    _fill(page)
-    _send(page)
+    fill(page)
+    send(page)
     (picture,) = worker.complete(worker.await_request("ic-light"))
     expect(page.locator("img-comparison-slider.rendered")).to_be_visible()
     worker.store.delete(picture.name)
@@ -117,11 +117,13 @@ def gone(page: Page, worker: FakeWorker) -> None:
     expect(page.get_by_text("These are gone")).to_be_visible()
 
 
-def _fill(page: Page) -> None:
+def fill(page: Page) -> None:
+    """The sample photo and a prompt."""
     page.get_by_role("button", name="Use the sample photo").click()
     page.get_by_label("Prompt prompt", exact=True).fill("astronaut, warm sunset light")
     expect(page.get_by_alt_text("The chosen picture")).to_be_visible()
 
 
-def _send(page: Page) -> None:
+def send(page: Page) -> None:
+    """Press the button."""
     page.locator(".send button").click()
