@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -152,7 +153,7 @@ def test_the_divider_moves(browser: Browser, client: Client, worker: FakeWorker)
         box = divider.bounding_box()
         assert box is not None
         divider.click(position={"x": box["width"] / 4, "y": box["height"] / 2})
-        expect(divider).to_have_attribute("aria-valuenow", "25")
+        expect(divider).to_have_attribute("aria-valuenow", re.compile(r"^2\d$"))
 
 
 def test_code_is_copied(browser: Browser, client: Client, worker: FakeWorker) -> None:
