@@ -13,7 +13,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run test check parity faults soak bench rehearsal engine-test docs demo lock clean
+.PHONY: help setup run test check parity faults soak bench rehearsal engine-test docs screenshots demo lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -64,6 +64,9 @@ engine-test: setup ## build and run the composition on a container engine; 15 mi
 
 docs: setup ## write the tables of the documentation anew
 	$(PY) -m docs.tables
+
+screenshots: setup ## take the README's picture of the page anew (needs Chromium, two minutes)
+	$(PY) -m docs.screenshots
 
 # The images' locks are parts of the whole one, in the same versions; setuptools installs the project itself.
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \

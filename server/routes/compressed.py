@@ -36,7 +36,7 @@ class CompressedFile:
 
     @cached_property
     def _etag(self) -> str:
-        return f'"{sha256(self.content).hexdigest()[:32]}"'
+        return f'"{sha256(self.content).hexdigest()[:16]}"'
 
     def response(self, accept_encoding: str | None, if_none_match: str | None) -> Response:
         """The response to a GET or HEAD with these request headers."""

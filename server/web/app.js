@@ -3,12 +3,11 @@
 import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
 import { ApiError, openapi } from "./api/calls.js";
 import { bodyOf, modelsOf, needsKey } from "./api/schema.js";
-import { CodePanel } from "./code/panel.js";
 import { Form, ModelChoice } from "./form/form.js";
 import { Header, server, watchServer } from "./header.js";
+import { Card, CodePanel } from "./lazy.js";
 import { linkTo, settingsIn } from "./link.js";
 import { withPresentation } from "./models.js";
-import { Card } from "./requests/card.js";
 import { forgetEnded, isOpen, recall, requests, send } from "./requests/requests.js";
 import { keep, read, useStore } from "./store.js";
 
@@ -44,6 +43,7 @@ function App({ models, asksForKey }) {
     setProblem(null);
     try {
       await send(target, targetBody, targetPictures);
+      showNewest();
     } catch (error) {
       const message = error instanceof ApiError ? error.message : "The server is not reached. Nothing was sent.";
       setProblem({ message, fields: error.fields ?? {} });
@@ -101,6 +101,13 @@ function App({ models, asksForKey }) {
       <${Requests} models=${models} asksForKey=${asksForKey} onUse=${use} onAgain=${again} onRelight=${relight} />
     </main>
   `;
+}
+
+/** Scroll to the newest request where it is out of sight: on a phone it is below the form. */
+function showNewest() {
+  const heading = document.querySelector(".right > .heading");
+  const { top, bottom } = heading.getBoundingClientRect();
+  if (top < 0 || bottom > innerHeight) heading.scrollIntoView({ block: "start" });
 }
 
 /** Says plainly when a model has demo weights, and what to do. */

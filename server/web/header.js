@@ -28,9 +28,9 @@ export function Header({ needsKey }) {
   return html`
     <header class="bar">
       <h1><img src="web/icon.svg" alt="" width="28" height="28" /> facelight</h1>
+      <nav aria-label="More"><a href="docs">API reference</a></nav>
       <${ServerState} />
       ${needsKey && html`<${KeyEntry} />`}
-      <nav aria-label="More"><a href="docs">API reference</a></nav>
     </header>
   `;
 }

@@ -71,7 +71,8 @@ export function stored(address) {
 
 /** Seconds for which the server will keep a stored picture; null if it is gone. */
 export async function keptFor(path) {
-  const response = await fetch(BASE + path, { method: "HEAD", cache: "no-store" }); // the browser may have it still
+  // Not from the browser's cache: it keeps what the server has deleted, and the header of the first answer.
+  const response = await fetch(BASE + path, { method: "HEAD", cache: "no-store" });
   const age = /max-age=(\d+)/.exec(response.headers.get("cache-control") ?? "");
   return response.ok && age ? Number(age[1]) : null;
 }

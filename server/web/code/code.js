@@ -19,7 +19,7 @@ export function Code({ model, body, pictures, needsKey, link }) {
     keep(name, value);
   };
   return html`
-    <section class="code" aria-label="Code for this request">
+    <fieldset class="code" aria-label="Code for this request">
       <div class="choices">
         <${Segments} label="Language" options=${Object.entries(LANGUAGES).map(([name, { title }]) => [name, title])}
           chosen=${language} onChoose=${choose(setLanguage, "language")} />
@@ -35,7 +35,7 @@ export function Code({ model, body, pictures, needsKey, link }) {
         ${needsKey && html`The key is read from the environment variable <code>FACELIGHT_API_KEY</code>. `}
         The link holds neither key nor picture.
       </small>
-    </section>
+    </fieldset>
   `;
 }
 

@@ -66,13 +66,13 @@ export function Form({ model, values, pictures, problem, isSending, onValues, on
       ${first.slice(1).map(input)}
       <details class="advanced" open=${hiddenError || undefined}>
         <summary>More settings</summary>
-        ${others.map(input)}
+        <div>${others.map(input)}</div>
       </details>
+      ${problem && html`<p class="error" role="alert">${problem.message}</p>`}
       <div class="send">
         <button type="submit" aria-busy=${isSending ? "true" : undefined}>${isSending ? "Sending…" : model.verb}</button>
         <small>or Ctrl + Enter</small>
       </div>
-      ${problem && html`<p class="error" role="alert">${problem.message}</p>`}
     </form>
   `;
 }

@@ -15,7 +15,7 @@ export function LightField({ field, value, onChange, error, picture }) {
         ${image ? html`<img src=${image} alt="" />` : html`<span class="subject" aria-hidden="true"></span>`}
         ${field.choices.map(
           (choice) => html`
-            <label class=${side(choice)}>
+            <label class="from-${side(choice)}">
               <input
                 type="radio"
                 name=${field.name}
@@ -23,7 +23,7 @@ export function LightField({ field, value, onChange, error, picture }) {
                 checked=${choice === chosen}
                 onChange=${() => onChange(choice)}
               />
-              <span>${choice === "None" ? "Open" : choice.split(" ")[0]}</span>
+              <span>${choice === "None" ? "Any side" : choice.split(" ")[0]}</span>
             </label>
           `,
         )}

@@ -98,8 +98,8 @@ export function PictureField({ field, title, picture, onChange, error, acceptsPa
           : html`
               <p>Drop a picture here, or paste one</p>
               <div class="ways">
-                <button type="button" onClick=${() => input.current.click()}>Choose a file</button>
-                ${hasCamera && html`<button type="button" onClick=${() => camera.current.click()}>Take a photo</button>`}
+                <button type="button" class="quiet" onClick=${() => input.current.click()}>Choose a file</button>
+                ${hasCamera && html`<button type="button" class="quiet" onClick=${() => camera.current.click()}>Take a photo</button>`}
                 ${field.required &&
                 html`<button type="button" class="quiet" onClick=${async () => onChange(await samplePicture())}>
                   Use the sample photo

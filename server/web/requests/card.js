@@ -1,7 +1,7 @@
 // One request: how far it is, what came of it, and what can be done with it.
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
-import { CodePanel } from "../code/panel.js";
+import { CodePanel } from "../lazy.js";
 import { linkTo } from "../link.js";
 import { forget, isOpen, stop } from "./requests.js";
 import { Result } from "./result.js";
@@ -38,7 +38,7 @@ export function Card({ request, model, onUse, onAgain, onRelight, needsKey }) {
           Code
         </button>
         ${!isOpen(request) && html`
-          <button type="button" class="quiet" aria-label="Remove this request from the list" onClick=${() => forget(request.number)}>
+          <button type="button" class="quiet aside" aria-label="Remove this request from the list" onClick=${() => forget(request.number)}>
             Remove
           </button>
         `}

@@ -42,10 +42,19 @@ const nameOf = (request, index) =>
   `${request.model}-${request.seed}${request.images.length > 1 ? `-${index + 1}` : ""}.${request.images[index].file_name.split(".").pop()}`;
 
 function Compare({ before, after }) {
+  const [divider, setDivider] = useState(50); // % of the width
   useEffect(() => void import("../vendor/img-comparison-slider.js").catch(() => {}), []); // both pictures are seen without
+  const press = (event) => {
+    const to = { ArrowLeft: divider - 5, ArrowRight: divider + 5, Home: 0, End: 100 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    event.stopPropagation(); // the element itself moves as long as a key is held, and not by a short press
+    setDivider(Math.min(100, Math.max(0, to)));
+  };
   return html`
-    <figure class="compare">
-      <img-comparison-slider tabindex="0" role="group" aria-label="Before and after: arrow keys move the divider">
+    <figure class="compare" onKeyDownCapture=${press}>
+      <img-comparison-slider tabindex="0" role="slider" aria-label="Divider between before and after" aria-valuemin="0"
+        aria-valuemax="100" aria-valuenow=${Math.round(divider)} value=${divider} onslide=${(event) => setDivider(event.target.value)}>
         <img slot="first" src=${before} alt="Before" />
         <img slot="second" src=${after} alt="After" />
       </img-comparison-slider>

@@ -1,0 +1,1 @@
+"""The page at `/` in a browser: what its first load takes."""
