@@ -52,6 +52,14 @@ class Visit:
     """URLs that the page has asked for and that are under way."""
 
 
+def _expect_form(visit: Visit) -> None:
+    try:
+        expect(visit.page.locator("form.make")).to_be_visible()
+    except AssertionError as error:
+        error.add_note(f"The console says {visit.complaints}; under way are {visit.unanswered}.")
+        raise
+
+
 @contextmanager
 def visiting(browser: Browser, url: str, *, context: BrowserContext | None = None, **options: Any) -> Iterator[Visit]:
     """Open the page at `url` and wait for its form; `options` are those of a browser context.
@@ -71,13 +79,10 @@ def visiting(browser: Browser, url: str, *, context: BrowserContext | None = Non
     page.on("console", lambda said: visit.complaints.append(said.text) if _is_complaint(said) else None)
     try:
         page.goto(url)
-        expect(page.locator("form.make")).to_be_visible()
+        _expect_form(visit)
         yield visit
         assert visit.hosts <= {urlsplit(url).netloc, ""}, "the page asks other hosts"
         assert visit.complaints == []
-    except AssertionError as error:
-        error.add_note(f"The console says {visit.complaints}; under way are {visit.unanswered}.")
-        raise
     finally:
         page.close()
         if context is None:
