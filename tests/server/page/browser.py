@@ -69,6 +69,14 @@ class Visit:
     """URLs that the page has asked for and that are under way."""
 
 
+def _expect_form(visit: Visit) -> None:
+    try:
+        expect(visit.page.locator("form.make")).to_be_visible()
+    except AssertionError as error:
+        error.add_note(f"The console says {visit.complaints}; under way are {visit.unanswered}.")
+        raise
+
+
 @contextmanager
 def visiting(browser: Browser, url: str, *, context: BrowserContext | None = None, **options: Any) -> Iterator[Visit]:
     """Open the page at `url` and wait for its form; `options` are those of a browser context.
@@ -88,14 +96,11 @@ def visiting(browser: Browser, url: str, *, context: BrowserContext | None = Non
     page.on("console", lambda said: visit.complaints.append(said.text) if _is_complaint(said) else None)
     try:
         page.goto(url)
-        expect(page.locator("form.make")).to_be_visible()
+        _expect_form(visit)
         yield visit
         others = visit.hosts - {urlsplit(url).netloc, ""}
         assert not others, f"the page asks other hosts: {others}"
         assert not visit.complaints, f"the console complains: {visit.complaints}"
-    except AssertionError as error:
-        error.add_note(f"The console says {visit.complaints}; under way are {visit.unanswered}.")
-        raise
     finally:
         page.close()
         if context is None:

@@ -40,13 +40,13 @@ def form_code(page: Page) -> Locator:
     """The code for the settings of the form, opened."""
     if not page.locator("details.api[open]").count():
         page.get_by_text("Code for these settings").click()
-    return page.locator("details.api").get_by_role("region", name="Code for this request")
+    return page.locator("details.api").get_by_label("Code for this request")
 
 
 def card_code(card: Locator) -> Locator:
     """The code for a request that was sent, opened."""
     card.get_by_role("button", name="Code", exact=True).click()
-    return card.get_by_role("region", name="Code for this request")
+    return card.get_by_label("Code for this request")
 
 
 def choose(section: Locator, language: str, version: str) -> None:
