@@ -2,6 +2,7 @@
 
 import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
 import { ApiError, openapi } from "./api/calls.js";
+import { persist } from "./api/events.js";
 import { bodyOf, modelsOf, needsKey } from "./api/schema.js";
 import { Form, ModelChoice } from "./form/form.js";
 import { Header, server, watchServer } from "./header.js";
@@ -45,7 +46,7 @@ function App({ models, asksForKey }) {
       await send(target, targetBody, targetPictures);
       showNewest();
     } catch (error) {
-      const message = error instanceof ApiError ? error.message : "The server is not reached. Nothing was sent.";
+      const message = error instanceof ApiError ? error.message : "The server is not reached. Try again.";
       setProblem({ message, fields: error.fields ?? {} });
     }
     setSending(false);
@@ -166,17 +167,12 @@ function announcement(request) {
 
 async function start() {
   const page = document.getElementById("app");
-  try {
-    const document_ = await openapi();
-    const models = withPresentation(modelsOf(document_));
-    recall();
-    watchServer();
-    page.replaceChildren();
-    render(html`<${App} models=${models} asksForKey=${needsKey(document_)} />`, page);
-  } catch (error) {
-    console.error(error);
-    page.textContent = "The server is not reached. Load the page again when it runs.";
-  }
+  const lost = () => (page.textContent = "The server is not reached. Trying again…");
+  const description = await persist(openapi, lost);
+  recall();
+  watchServer();
+  page.replaceChildren();
+  render(html`<${App} models=${withPresentation(modelsOf(description))} asksForKey=${needsKey(description)} />`, page);
 }
 
 start();

@@ -39,7 +39,7 @@ const json = async (path, options) => (await call(path, options)).json();
 
 const posted = (body) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
-export const openapi = () => fetch(`${BASE}openapi.json`).then((response) => response.json());
+export const openapi = () => json("openapi.json", { signal: AbortSignal.timeout(10_000) });
 
 /** State of server and models, also while nothing can be served (503). */
 export const readiness = () => fetch(`${BASE}health/ready`).then((response) => response.json());
