@@ -113,7 +113,7 @@ def test_two_tabs_do_not_forget_each_others(
 def test_settings_are_used_again(browser: Browser, client: Client, worker: FakeWorker) -> None:
     with visiting(browser, str(client.base_url)) as visit:
         page = visit.page
-        page.locator("[data-field=light_source] label.bottom").click()
+        page.locator("[data-field=light_source] label.from-bottom").click()
         page.get_by_text("More settings").click()
         page.locator("#field-steps").fill("12")
         first = order(page, "a lighthouse")

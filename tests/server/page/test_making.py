@@ -128,7 +128,7 @@ def test_every_kind_of_setting_reaches_the_worker(browser: Browser, client: Clie
         page = visit.page
         drop(page)
         page.locator("#field-prompt").fill("cat")
-        page.locator("[data-field=light_source] label.top").click()
+        page.locator("[data-field=light_source] label.from-top").click()
         page.get_by_text("More settings").click()
         page.locator("#field-negative_prompt").fill("")
         page.locator("#field-width").select_option("768")

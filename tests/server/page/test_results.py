@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, FloatRect, Locator, expect
 
 from tests.server.conftest import MakeSettings
 from tests.server.page.browser import LAPTOP, PHONE, choose_model, downloaded, order, send, until, visiting
@@ -73,6 +73,13 @@ def _exposed(slider: Locator) -> float:
     return float(slider.evaluate("(slider) => Number(slider.value)"))
 
 
+def _place(handle: Locator, box: FloatRect) -> float:
+    """Where the middle of the handle is, as a share of the pictures' width."""
+    found = handle.bounding_box()
+    assert found is not None
+    return (found["x"] + found["width"] / 2 - box["x"]) / box["width"]
+
+
 def test_before_and_after_are_compared(browser: Browser, client: Client, worker: FakeWorker) -> None:
     with visiting(browser, str(client.base_url)) as visit:
         page = visit.page
@@ -92,13 +99,12 @@ def test_before_and_after_are_compared(browser: Browser, client: Client, worker:
         page.mouse.up()
         assert _exposed(slider) == pytest.approx(25, abs=3)
         expect(handle).to_be_visible()
-        moved = handle.bounding_box()
-        assert moved is not None
-        assert (moved["x"] + moved["width"] / 2 - box["x"]) / box["width"] == pytest.approx(0.25, abs=0.05)
+        until(page, lambda: _place(handle, box) == pytest.approx(0.25, abs=0.05), "the handle is where the divider is")
         slider.focus()
-        page.keyboard.down("ArrowRight")
-        until(page, lambda: _exposed(slider) > 35, "the divider follows the key")
-        page.keyboard.up("ArrowRight")
+        before = _exposed(slider)
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        until(page, lambda: _exposed(slider) == before + 10, "the divider follows the key")
 
 
 def test_both_pictures_are_there_without_the_slider(browser: Browser, client: Client, worker: FakeWorker) -> None:
