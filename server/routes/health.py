@@ -58,7 +58,7 @@ async def ready(
 
 
 def _look(redis: Redis, registry: WorkerRegistry, records: Records) -> ReadyResponse:
-    return readiness(registry.live_workers(), is_suspended(redis), records.waiting_by_model())
+    return readiness(registry.live_workers(), is_suspended(redis), {slug: records.depth(slug) for slug in MODELS})
 
 
 def readiness(

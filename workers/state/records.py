@@ -126,17 +126,6 @@ class Records:
         """How many requests are QUEUED for one variant of a model."""
         return int(self._redis.zcard(_waiting(slug, variant)))
 
-    def waiting_by_model(self) -> dict[str, int]:
-        """How many requests are QUEUED, by slug, in one round trip."""
-        queues = [(slug, variant) for slug in MODELS for variant in _variants(slug)]
-        pipeline = self._redis.pipeline(transaction=False)
-        for slug, variant in queues:
-            pipeline.zcard(_waiting(slug, variant))
-        waiting = dict.fromkeys(MODELS, 0)
-        for (slug, _), count in zip(queues, pipeline.execute(), strict=True):
-            waiting[slug] += int(count)
-        return waiting
-
     def position(self, record: Record) -> int | None:
         """Place of a QUEUED request in the order in which its queue is served, 1 is the next; None if it has left it.
 

@@ -209,7 +209,7 @@ def test_unknown_addresses_and_methods(client: Client) -> None:
     assert "there are pulid-lightning, ic-light" in refused(client.post("/v1/sdxl", json={}), 404)
     assert refused(client.get("/v2/requests"), 404)
     assert refused(client.post("/v2/ic-light/", json={}), 404)
-    assert refused(client.get("/"), 404)
+    assert refused(client.get("/index.html"), 404)
     answer = client.get("/v2/ic-light")
     assert refused(answer, 405) == "GET is not allowed here."
     assert answer.headers["allow"] == "POST"
