@@ -4,13 +4,16 @@ import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
 import { ApiError, openapi } from "./api/calls.js";
 import { persist } from "./api/events.js";
 import { bodyOf, modelsOf, needsKey } from "./api/schema.js";
+import { CodePanel } from "./code/panel.js";
 import { Form, ModelChoice } from "./form/form.js";
 import { Header, server, watchServer } from "./header.js";
-import { Card, CodePanel } from "./lazy.js";
+import { lazy } from "./lazy.js";
 import { linkTo, settingsIn } from "./link.js";
 import { withPresentation } from "./models.js";
 import { forgetEnded, isOpen, recall, requests, send } from "./requests/requests.js";
 import { keep, read, useStore } from "./store.js";
+
+const Card = lazy(() => import("./requests/card.js").then((module) => module.Card));
 
 function App({ models, asksForKey }) {
   const [slug, setSlug] = useState(read("model", models[0].slug));

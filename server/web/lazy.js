@@ -4,10 +4,8 @@ import { html, useEffect, useState } from "./vendor/htm-preact.js";
 
 const RETRY_MS = 2000;
 
-export const Card = lazy(() => import("./requests/card.js").then((module) => module.Card));
-export const CodePanel = lazy(() => import("./code/code.js").then((module) => module.Code));
-
-function lazy(load) {
+/** The component that `load` promises. Draws nothing until it is there, and tries again while it cannot be had. */
+export function lazy(load) {
   let loaded = null;
   return function Lazy(props) {
     const [Component, setComponent] = useState(() => loaded);

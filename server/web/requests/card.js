@@ -1,7 +1,7 @@
 // One request: how far it is, what came of it, and what can be done with it.
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
-import { CodePanel } from "../lazy.js";
+import { CodePanel } from "../code/panel.js";
 import { linkTo } from "../link.js";
 import { forget, isOpen, stop } from "./requests.js";
 import { Result } from "./result.js";
