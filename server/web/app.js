@@ -7,13 +7,11 @@ import { bodyOf, modelsOf, needsKey } from "./api/schema.js";
 import { CodePanel } from "./code/panel.js";
 import { Form, ModelChoice } from "./form/form.js";
 import { Header, server, watchServer } from "./header.js";
-import { lazy } from "./lazy.js";
 import { linkTo, settingsIn } from "./link.js";
 import { withPresentation } from "./models.js";
-import { forgetEnded, isOpen, recall, requests, send } from "./requests/requests.js";
+import { Requests } from "./requests/list.js";
+import { recall, send } from "./requests/requests.js";
 import { keep, read, useStore } from "./store.js";
-
-const Card = lazy(() => import("./requests/card.js").then((module) => module.Card));
 
 function App({ models, asksForKey }) {
   const [slug, setSlug] = useState(read("model", models[0].slug));
@@ -32,14 +30,31 @@ function App({ models, asksForKey }) {
     setProblem(null);
     keep("model", next);
   };
-  const fill = (next, nextValues, nextPictures) => {
-    choose(next);
+  const put = (next, nextValues) => {
     setValues((all) => {
       const changed = { ...all, [next]: nextValues };
       keep("values", changed);
       return changed;
     });
+  };
+  const fill = (next, nextValues, nextPictures) => {
+    choose(next);
+    put(next, nextValues);
     if (nextPictures) setPictures((all) => ({ ...all, [next]: nextPictures }));
+  };
+  /** What is wrong with other fields still is when some are changed. */
+  const correct = (before, after) => {
+    if (!problem) return;
+    const left = Object.entries(problem.fields).filter(([name]) => before[name] === after[name]);
+    setProblem(left.length > 0 ? { ...problem, fields: Object.fromEntries(left), isSeen: true } : null);
+  };
+  const edit = (next) => {
+    correct(own.values, next);
+    put(model.slug, next);
+  };
+  const take = (next) => {
+    correct(own.pictures, next);
+    setPictures({ ...pictures, [model.slug]: next });
   };
   const toForm = () => document.querySelector(".make")?.scrollIntoView({ block: "start" });
   const submit = async (target, targetBody, targetPictures) => {
@@ -93,8 +108,8 @@ function App({ models, asksForKey }) {
           pictures=${own.pictures}
           problem=${problem}
           isSending=${isSending}
-          onValues=${(next) => fill(model.slug, next)}
-          onPictures=${(next) => setPictures({ ...pictures, [model.slug]: next })}
+          onValues=${edit}
+          onPictures=${take}
           onSubmit=${() => submit(model.slug, body, chosen)}
         />
         <details class="api" onToggle=${(event) => setShowsCode(event.target.open)}>
@@ -110,8 +125,8 @@ function App({ models, asksForKey }) {
 /** Scroll to the newest request where it is out of sight: on a phone it is below the form. */
 function showNewest() {
   const heading = document.querySelector(".right > .heading");
-  const { top, bottom } = heading.getBoundingClientRect();
-  if (top < 0 || bottom > innerHeight) heading.scrollIntoView({ block: "start" });
+  const { top } = heading.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) heading.scrollIntoView({ block: "start" });
 }
 
 /** Says plainly when a model has demo weights, and what to do. */
@@ -123,49 +138,6 @@ function WeightsNote({ slug }) {
       <strong>Demo weights.</strong> ${note} <code>facelight weights fetch</code> brings the real ones.
     </aside>
   `;
-}
-
-function Requests({ models, asksForKey, onUse, onAgain, onRelight }) {
-  const all = useStore(requests);
-  const shown = all.flatMap((request) => {
-    const model = models.find((each) => each.slug === request.model);
-    return model ? [{ request, model }] : [];
-  });
-  return html`
-    <section class="right" aria-label="Pictures">
-      <div class="heading">
-        <h2>Pictures</h2>
-        ${all.some((each) => !isOpen(each)) && html`<button type="button" class="quiet" onClick=${forgetEnded}>Clear the list</button>`}
-      </div>
-      <p role="status" class="announced">${announcement(all[0])}</p>
-      ${shown.length === 0 && html`
-        <div class="empty">
-          <p><strong>Your pictures appear here.</strong></p>
-          <p>Drop a photo, or use the sample, say what light or style you want, and press the button.</p>
-          <p>They are kept for an hour; this list is remembered by this browser alone.</p>
-        </div>
-      `}
-      ${shown.map(
-        ({ request, model }) => html`
-          <${Card} key=${request.number} request=${request} model=${model} needsKey=${asksForKey}
-            onUse=${onUse} onAgain=${onAgain} onRelight=${onRelight} />
-        `,
-      )}
-    </section>
-  `;
-}
-
-/** What a screen reader is told of the newest request: its states, not its steps. */
-function announcement(request) {
-  if (!request) return "";
-  const told = {
-    SENDING: "The request is being sent.",
-    QUEUED: "The request waits.",
-    PROCESSING: "A worker is at it.",
-    COMPLETED: "The picture is ready.",
-    FAILED: `The request has failed: ${request.error}`,
-  };
-  return told[request.state] ?? "";
 }
 
 async function start() {

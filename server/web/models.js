@@ -6,6 +6,7 @@ const RELIGHT = {
   verb: "Relight",
   first: ["prompt", "light_source", "number_of_images"],
   subject: "subject_image",
+  cropsSubject: true,
   pictureTitle: "Photo of the subject",
   promptHint: "e.g. astronaut, warm sunset light",
   presetsTitle: "Light and scene",
@@ -59,8 +60,22 @@ export function withPresentation(models) {
     .sort((one, other) => rank(one) - rank(other));
 }
 
-/** A prompt with another light, scene or style: what stands before its first comma stays. */
-export function withPreset(prompt, preset) {
-  const subject = (prompt ?? "").split(",")[0].trim();
-  return subject ? `${subject}, ${preset.text}` : preset.text;
+/** The preset whose text the prompt holds; undefined if it holds none. */
+export const presetIn = (model, values) => model.presets.find(({ text }) => values.prompt?.includes(text));
+
+/**
+ * Values with a preset, or without it if they hold it already. What was typed stays: only the text of another preset is
+ * replaced, and other fields are changed where nothing was chosen by hand.
+ */
+export function withPreset(model, values, preset) {
+  const former = presetIn(model, values);
+  const added = former === preset ? undefined : preset;
+  const typed = former ? values.prompt.replace(former.text, "") : (values.prompt ?? "");
+  const rest = typed.replace(/[\s,]+$/, "");
+  const changed = { ...values, prompt: [rest, added?.text].filter(Boolean).join(", ") };
+  for (const { name, initial } of model.fields) {
+    const isUntouched = [undefined, initial, former?.values[name]].includes(values[name]);
+    if (isUntouched && name in preset.values) changed[name] = added ? preset.values[name] : undefined;
+  }
+  return changed;
 }

@@ -1,6 +1,6 @@
 // The code for a request, to be copied, and a link to its settings.
 
-import { html, useRef, useState } from "../vendor/htm-preact.js";
+import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { keep, read } from "../store.js";
 import { LANGUAGES, VERSIONS, codeFor } from "./snippets.js";
 
@@ -14,12 +14,14 @@ export function Code({ model, body, pictures, needsKey, link }) {
   const initialFormat = model.fields.find((field) => field.name === "output_format")?.initial ?? "png";
   const request = { slug: model.slug, version, body, pictures: given, needsKey, initialFormat };
   const code = codeFor(language, request);
+  const panel = useRef();
+  useEffect(() => panel.current.scrollIntoView({ block: "nearest" }), []); // it may have opened below the window
   const choose = (set, name) => (value) => {
     set(value);
     keep(name, value);
   };
   return html`
-    <fieldset class="code" aria-label="Code for this request">
+    <fieldset class="code" ref=${panel} aria-label="Code for this request">
       <div class="choices">
         <${Segments} label="Language" options=${Object.entries(LANGUAGES).map(([name, { title }]) => [name, title])}
           chosen=${language} onChoose=${choose(setLanguage, "language")} />

@@ -23,6 +23,7 @@ export function segmind(call) {
     !call.isQueued && "timeout=600",
   ].filter(Boolean);
   return lines(
+    "# pip install segmind",
     call.files.length > 0 && "import base64",
     call.needsKey && "import os",
     "from pathlib import Path",
@@ -47,6 +48,7 @@ export function requests(call) {
   const key = call.needsKey ? ", headers=headers" : "";
   const fields = Object.entries({ ...call.addresses, ...call.body });
   return lines(
+    "# pip install requests",
     call.needsKey && "import os",
     call.isQueued && "import time",
     "from pathlib import Path",

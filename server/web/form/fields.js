@@ -23,7 +23,9 @@ export function Description({ text }) {
 
 function Notes({ field, error }) {
   return html`
-    <small id=${`${idOf(field)}-help`}><${Description} text=${field.description} /></small>
+    <small id=${`${idOf(field)}-help`}>
+      ${field.kind === "range" && `${field.minimum} to ${field.maximum}. `}<${Description} text=${field.description} />
+    </small>
     ${error && html`<p class="error" role="alert" id=${`${idOf(field)}-error`}>${error}</p>`}
   `;
 }

@@ -1,10 +1,11 @@
 // The form of a model: pictures, presets, the fields that come first, and the others folded.
 
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
-import { withPreset } from "../models.js";
+import { presetIn, withPreset } from "../models.js";
 import { Field } from "./fields.js";
 import { LightField } from "./light.js";
 import { PictureField } from "./picture.js";
+import { Shape } from "./shape.js";
 
 export function ModelChoice({ models, slug, onChange }) {
   return html`
@@ -24,6 +25,7 @@ export function ModelChoice({ models, slug, onChange }) {
 
 export function Form({ model, values, pictures, problem, isSending, onValues, onPictures, onSubmit }) {
   const form = useRef();
+  const folded = useRef();
   const errors = problem?.fields ?? {};
   const set = (name, value) => onValues({ ...values, [name]: value });
   const send = (event) => {
@@ -31,9 +33,6 @@ export function Form({ model, values, pictures, problem, isSending, onValues, on
     if (!isSending) onSubmit();
   };
   useShortcut(send);
-  useEffect(() => {
-    if (problem) form.current.querySelector("[role=alert]")?.scrollIntoView({ block: "center" });
-  }, [problem]);
 
   const pictureField = (field, title, acceptsPaste) => html`
     <${PictureField}
@@ -56,19 +55,26 @@ export function Form({ model, values, pictures, problem, isSending, onValues, on
   const first = model.first.map((name) => model.fields.find((field) => field.name === name)).filter(Boolean);
   const others = model.fields.filter((field) => !isFirst(field) && field.name !== model.subject);
   const subject = model.fields.find((field) => field.name === model.subject);
-  const hiddenError = others.some(({ name }) => errors[name]);
+  const changed = others.filter(({ name, initial }) => ![undefined, "", initial].includes(values[name])).length;
+  useEffect(() => {
+    if (others.some(({ name }) => errors[name])) folded.current.open = true;
+    if (problem && !problem.isSeen) form.current.querySelector("[role=alert]")?.scrollIntoView({ block: "center" });
+  }, [problem]);
+  // An error that stands beside its field need not be told twice.
+  const names = Object.keys(errors);
+  const isToldAbove = names.length > 0 && names.every((name) => model.fields.some((field) => field.name === name));
   return html`
     <form ref=${form} class="make" noValidate onSubmit=${send}>
       ${subject && pictureField(subject, model.pictureTitle, true)}
+      <${Shape} model=${model} values=${values} picture=${pictures[model.subject]} onValues=${onValues} />
       ${first.slice(0, 1).map(input)}
-      <${Presets} model=${model} onChoose=${(preset) =>
-        onValues({ ...values, ...preset.values, prompt: withPreset(values.prompt, preset) })} />
+      <${Presets} model=${model} chosen=${presetIn(model, values)} onChoose=${(preset) => onValues(withPreset(model, values, preset))} />
       ${first.slice(1).map(input)}
-      <details class="advanced" open=${hiddenError || undefined}>
-        <summary>More settings</summary>
+      <details class="advanced" ref=${folded}>
+        <summary>More settings${changed > 0 && html` <em class="badge">${changed} changed</em>`}</summary>
         <div>${others.map(input)}</div>
       </details>
-      ${problem && html`<p class="error" role="alert">${problem.message}</p>`}
+      ${problem && !isToldAbove && html`<p class="error" role="alert">${problem.message}</p>`}
       <div class="send">
         <button type="submit" aria-busy=${isSending ? "true" : undefined}>${isSending ? "Sending…" : model.verb}</button>
         <small>or Ctrl + Enter</small>
@@ -77,13 +83,21 @@ export function Form({ model, values, pictures, problem, isSending, onValues, on
   `;
 }
 
-function Presets({ model, onChoose }) {
+function Presets({ model, chosen, onChoose }) {
   return model.presets.length > 0 && html`
     <ul class="presets" aria-label=${model.presetsTitle}>
       ${model.presets.map(
         (preset) => html`
           <li>
-            <button type="button" class="chip" title=${preset.text} onClick=${() => onChoose(preset)}>${preset.name}</button>
+            <button
+              type="button"
+              class="chip"
+              title=${preset.text}
+              aria-pressed=${preset === chosen ? "true" : "false"}
+              onClick=${() => onChoose(preset)}
+            >
+              ${preset.name}
+            </button>
           </li>
         `,
       )}
@@ -92,11 +106,13 @@ function Presets({ model, onChoose }) {
 }
 
 function useShortcut(send) {
+  const latest = useRef();
+  latest.current = send; // at once: what was typed just before is sent
   useEffect(() => {
     const press = (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) send(event);
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) latest.current(event);
     };
     document.addEventListener("keydown", press);
     return () => document.removeEventListener("keydown", press);
-  });
+  }, []);
 }

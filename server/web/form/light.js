@@ -12,7 +12,7 @@ export function LightField({ field, value, onChange, error, picture }) {
     <fieldset class="light" data-field=${field.name}>
       <legend>Light from <code>${field.name}</code></legend>
       <div class="sides lit-${side(chosen)}">
-        ${image ? html`<img src=${image} alt="" />` : html`<span class="subject" aria-hidden="true"></span>`}
+        ${image ? html`<img src=${image.source} alt="" />` : html`<span class="subject" aria-hidden="true"></span>`}
         ${field.choices.map(
           (choice) => html`
             <label class="from-${side(choice)}">

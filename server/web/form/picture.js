@@ -33,33 +33,40 @@ function pictureAt(address) {
   return { name: "picture", file: new File([Uint8Array.from(bytes, (letter) => letter.charCodeAt(0))], "picture") };
 }
 
-/** Address by which the page shows a picture; null while there is none, or for one on another host. */
+/**
+ * A picture as the page can show it: `source` for an image element, `width` and `height` in px.
+ *
+ * Null until it is there, for one on another host, and for what the browser cannot decode.
+ */
 export function useImage(picture) {
-  const [source, setSource] = useState(null);
+  const [image, setImage] = useState(null);
   const file = picture?.file;
   const path = file ? null : stored(picture?.address);
   const { value: sentKey } = useStore(key);
   useEffect(() => {
     let made = null;
     let isWanted = true;
-    const show = (blob) => {
-      if (isWanted) setSource((made = URL.createObjectURL(blob)));
+    const show = async (blob) => {
+      if (!isWanted) return;
+      const decoded = Object.assign(new Image(), { src: (made = URL.createObjectURL(blob)) });
+      await decoded.decode();
+      if (isWanted) setImage({ source: decoded.src, width: decoded.naturalWidth, height: decoded.naturalHeight });
     };
-    setSource(null);
-    if (file) show(file);
+    const none = () => {};
+    setImage(null);
+    if (file) show(file).catch(none);
     // By a call: what was uploaded with a key is only sent with that key.
-    else if (path) call(path).then((response) => response.blob()).then(show, () => {});
+    else if (path) call(path).then((response) => response.blob()).then(show).catch(none);
     return () => {
       isWanted = false;
       URL.revokeObjectURL(made);
     };
   }, [file, path, path && sentKey]);
-  return source;
+  return image;
 }
 
 export function PictureField({ field, title, picture, onChange, error, acceptsPaste }) {
   const [isOver, setOver] = useState(false);
-  const [broken, setBroken] = useState(null);
   const input = useRef();
   const camera = useRef();
   const image = useImage(picture);
@@ -89,14 +96,14 @@ export function PictureField({ field, title, picture, onChange, error, acceptsPa
       >
         ${picture
           ? html`
-              ${image && image !== broken
-                ? html`<img src=${image} alt="The chosen picture: ${picture.name}" onError=${() => setBroken(image)} />`
+              ${image
+                ? html`<img src=${image.source} alt="The chosen picture: ${picture.name}" />`
                 : html`<p class="no-preview">No preview</p>`}
               <p class="name">${picture.name}</p>
               <button type="button" class="quiet" onClick=${() => onChange(null)}>Remove</button>
             `
           : html`
-              <p>Drop a picture here, or paste one</p>
+              <p>${hasCamera ? "A picture from this device, or its address" : "Drop a picture here, or paste one"}</p>
               <div class="ways">
                 <button type="button" class="quiet" onClick=${() => input.current.click()}>Choose a file</button>
                 ${hasCamera && html`<button type="button" class="quiet" onClick=${() => camera.current.click()}>Take a photo</button>`}

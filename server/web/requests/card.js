@@ -19,7 +19,7 @@ export function Card({ request, model, onUse, onAgain, onRelight, needsKey }) {
         <p class="facts">${factsOf(request, model)} <${Kept} request=${request} /></p>
       </header>
       <${Progress} request=${request} />
-      ${request.state === "FAILED" && html`<p class="error">${request.error}</p>`}
+      ${request.state === "FAILED" && html`<p class=${request.isCancelled ? "facts" : "error"}>${request.error}</p>`}
       ${request.state === "GONE" && html`<p>The server keeps pictures for an hour. These are gone; the settings are not.</p>`}
       ${request.trouble && html`<p class="warning">${request.trouble}</p>`}
       ${isDone && html`
@@ -29,7 +29,7 @@ export function Card({ request, model, onUse, onAgain, onRelight, needsKey }) {
         ${isOpen(request)
           ? html`<button type="button" class="quiet" disabled=${!request.id} onClick=${() => stop(request)}>Cancel</button>`
           : html`
-              ${subject && request.state !== "GONE" && html`
+              ${subject && isDone && html`
                 <button type="button" class="quiet" onClick=${() => onAgain(request)}>Same again, another seed</button>
               `}
               <button type="button" class="quiet" onClick=${() => onUse(request)}>Use these settings</button>
@@ -76,9 +76,9 @@ function Progress({ request }) {
   const text = {
     SENDING: "Sending the picture…",
     QUEUED: position ? `Waiting: number ${position} in the queue` : "Waiting…",
-    PROCESSING: total ? `Step ${step} of ${total}` : "A worker has begun…",
+    PROCESSING: total ? (step < total ? `Step ${step} of ${total}` : "Finishing…") : "A worker has begun…",
   }[state];
-  const isCounted = state === "PROCESSING" && total;
+  const isCounted = state === "PROCESSING" && step < total;
   return html`
     <div class="progress">
       <span>${text}</span>

@@ -13,7 +13,7 @@ const FINAL = ["COMPLETED", "FAILED", "GONE"];
  * A request is {number, model, body, pictures, at, id, state, …}: slug, fields of the body without pictures, pictures by
  * field, milliseconds since the epoch, the server's id. `state` is SENDING, the server's own, or GONE for one that the
  * server has no more. While it waits it has `position`, while it runs `step` and `total`; in the end `error`, or `seed`,
- * `images`, `seconds` and `expires`. `trouble` says what keeps it from being followed.
+ * `images`, `seconds` and `expires`. `isCancelled` if that was asked for here. `trouble` says what keeps it from being followed.
  */
 export const requests = new Store([]);
 
@@ -82,6 +82,7 @@ export function forgetEnded() {
 export async function stop(request) {
   try {
     await cancel(request.id);
+    change(request.number, { isCancelled: true });
   } catch (error) {
     change(request.number, { trouble: `Not cancelled: ${error.message}` });
   }

@@ -13,7 +13,7 @@ export function Result({ request, subject, isRelit, onRelight }) {
   const { images } = request;
   const isCompared = isRelit && before && images.length === 1;
   return html`
-    ${isCompared && html`<${Compare} before=${before} after=${sourceOf(images[0])} />`}
+    ${isCompared && html`<${Compare} before=${before.source} after=${sourceOf(images[0])} />`}
     ${!isCompared && html`
       <div class="pictures ${images.length > 1 ? "several" : ""}">
         ${images.map(

@@ -178,6 +178,8 @@ def test_requests_are_removed_one_by_one_and_all_ended_ones(
         cards(page).filter(has_text="number 2").get_by_role("button", name="Remove").click()
         expect(cards(page).locator("h3")).to_have_text(["number 4", "number 3", "number 1"])
         page.get_by_role("button", name="Clear the list").click()
+        expect(cards(page)).to_have_count(3)  # there is no way back, so it asks
+        page.get_by_role("button", name="Forget all of them?").click()
         expect(cards(page).locator("h3")).to_have_text(["number 4"])
         page.reload()
         expect(cards(page).locator("h3")).to_have_text(["number 4"])

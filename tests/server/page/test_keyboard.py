@@ -221,7 +221,7 @@ def test_a_refusal_is_told_at_the_field(browser: Browser, client: Client, worker
         steps = page.get_by_label("Steps steps")
         expect(steps).to_have_attribute("aria-invalid", "true")
         expect(steps).to_have_accessible_description(
-            "Denoise steps of each of the two passes. " + page.locator("#field-steps-error").inner_text()
+            "1 to 100. Denoise steps of each of the two passes. " + page.locator("#field-steps-error").inner_text()
         )
         expect(page.get_by_role("alert").last).to_be_visible()
 

@@ -155,17 +155,6 @@ def test_every_kind_of_setting_reaches_the_worker(browser: Browser, client: Clie
         assert chosen.items() <= params.items()
 
 
-def test_a_preset_fills_prompt_and_light(browser: Browser, client: Client, worker: FakeWorker) -> None:
-    with visiting(browser, str(client.base_url)) as visit:
-        drop(visit.page)
-        visit.page.locator("#field-prompt").fill("lighthouse, fog")
-        visit.page.get_by_role("button", name="Sunset").click()
-        expect(visit.page.locator("#field-prompt")).to_have_value("lighthouse, warm sunset light")
-        send(visit.page)
-        params = worker.record(worker.await_request("ic-light")).params
-        assert (params["prompt"], params["light_source"]) == ("lighthouse, warm sunset light", "Left Light")
-
-
 def test_an_unknown_setting_of_the_server_gets_an_input(browser: Browser, client: Client) -> None:
     """The form follows the OpenAPI document, so the page need not know a parameter."""
     document = client.get("/openapi.json").json()
