@@ -1,11 +1,13 @@
 // The form of a model: pictures, presets, the fields that come first, and the others folded.
 
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
+import { lazy } from "../lazy.js";
 import { presetIn, withPreset } from "../models.js";
 import { Field } from "./fields.js";
 import { LightField } from "./light.js";
 import { PictureField } from "./picture.js";
-import { Shape } from "./shape.js";
+
+const Shape = lazy(() => import("./shape.js").then((module) => module.Shape));
 
 export function ModelChoice({ models, slug, onChange }) {
   return html`
@@ -66,7 +68,9 @@ export function Form({ model, values, pictures, problem, isSending, onValues, on
   return html`
     <form ref=${form} class="make" noValidate onSubmit=${send}>
       ${subject && pictureField(subject, model.pictureTitle, true)}
-      <${Shape} model=${model} values=${values} picture=${pictures[model.subject]} onValues=${onValues} />
+      ${model.cropsSubject && pictures[model.subject] && html`
+        <${Shape} model=${model} values=${values} picture=${pictures[model.subject]} onValues=${onValues} />
+      `}
       ${first.slice(0, 1).map(input)}
       <${Presets} model=${model} chosen=${presetIn(model, values)} onChoose=${(preset) => onValues(withPreset(model, values, preset))} />
       ${first.slice(1).map(input)}

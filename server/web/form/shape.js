@@ -9,7 +9,7 @@ const ALIKE = 1.15;
 export function Shape({ model, values, picture, onValues }) {
   const image = useImage(picture);
   const [width, height] = ["width", "height"].map((name) => model.fields.find((field) => field.name === name));
-  if (!model.cropsSubject || !image || !width?.choices || !height?.choices) return null;
+  if (!image || !width?.choices || !height?.choices) return null;
   const size = { width: values.width ?? width.initial, height: values.height ?? height.initial };
   const differs = (one, other) => Math.abs(Math.log((one.width * other.height) / (one.height * other.width)));
   const kept = nearest(image, size, width.choices, height.choices);
