@@ -24,6 +24,7 @@ from bench.report import RESULTS, Report
 _LOADS: Final = 10
 _BUDGET_S: Final = 240
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
+_STATE: Final = "/health/ready"
 _WATCH: Final = """
 new MutationObserver(() => {
   if (!window.usable && document.querySelector("form.make [type=submit]")) window.usable = performance.now();
@@ -69,11 +70,20 @@ def _load(browser: Browser, port: int) -> _Load:
         page = context.new_page()
         page.add_init_script(_WATCH)
         wire = context.new_cdp_session(page)
+        urls: dict[str, str] = {}
         lengths: list[int] = []
 
-        def finished(event: dict[str, Any]) -> None:
-            lengths.append(event["encodedDataLength"])
+        def answered(event: dict[str, Any]) -> None:
+            urls[event["requestId"]] = event["response"]["url"]
 
+        def finished(event: dict[str, Any]) -> None:
+            url = urls.pop(event["requestId"], "")
+            if not url.endswith(_STATE) or url not in asked:  # it is asked again every few seconds
+                lengths.append(event["encodedDataLength"])
+            asked.add(url)
+
+        asked: set[str] = set()
+        wire.on("Network.responseReceived", answered)
         wire.on("Network.loadingFinished", finished)
         wire.send("Network.enable")
         page.goto(f"http://127.0.0.1:{port}/")

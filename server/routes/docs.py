@@ -37,7 +37,8 @@ def openapi(request: Request, accept_encoding: Text = None, if_none_match: Text 
     """The OpenAPI document; it is large, and compressed for who takes it so."""
     state = request.app.state
     if not hasattr(state, "openapi"):
-        state.openapi = CompressedFile(json.dumps(request.app.openapi()).encode(), "application/json")
+        document = json.dumps(request.app.openapi(), ensure_ascii=False, separators=(",", ":"))
+        state.openapi = CompressedFile(document.encode(), "application/json")
     response: Response = state.openapi.response(accept_encoding, if_none_match)
     return response
 
