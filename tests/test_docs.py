@@ -23,7 +23,17 @@ def test_every_parameter_and_setting_is_described() -> None:
     assert not [row for row in rows if row.endswith("|  |")], "a row without its meaning"
 
 
-GUIDES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md")]
+GUIDES = [
+    REPOSITORY / name
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/glossary.md",
+        "docs/page.md",
+        "docs/security.md",
+    )
+]
 """Documents that name files of the project."""
 
 
