@@ -16,7 +16,7 @@ from workers.errors import Cancelled, DeadlineExceeded, DeviceBroken, StoreUnava
 from workers.logs import request_context
 from workers.metrics.events import NOT_COUNTED, WorkerEvents
 from workers.state.connection import retry_until_available
-from workers.state.record import FailureReason, Output, Record, Result
+from workers.state.record import FailureReason, Output, Record, Result, Status
 from workers.state.records import Records
 from workers.state.scripts import CANCELLED
 from workers.store.base import Store
@@ -49,6 +49,8 @@ class Completion:
             request.trace.end("" if done else FailureReason.CANCELLED if request.cancelled else "discarded")
             if done:
                 self.events.ended(result.record, result.stages, len(result.outputs))
+            elif self._was_cancelled(result.record):
+                self.events.ended(result.record, result.stages, 0)
             message = "completed in %.2f s" if done else "cancelled or requeued; its %.2f s are discarded"
             _log.info(message, result.inference_time, extra={"request_id": result.record.request_id})
         return completed
@@ -99,6 +101,15 @@ class Completion:
         finally:
             for request in requests:
                 self.reporter.untrack(request)
+
+    def _was_cancelled(self, record: Record) -> bool:
+        """Whether the request FAILED instead of being completed: it was cancelled after the last report."""
+        try:
+            now = retry_until_available(lambda: self.records.get(record.request_id))
+        except RedisError:
+            return False
+        ended = (Status.FAILED, record.attempt, record.worker)
+        return now is not None and (now.status, now.attempt, now.worker) == ended
 
     def _is_final(self, request_id: str) -> bool:
         try:
