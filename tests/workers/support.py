@@ -11,6 +11,7 @@ from workers.engine.progress import Reporter
 from workers.engine.stages import RequestStages
 from workers.engine.watchdog import Watchdog
 from workers.engine.worker import build_stages
+from workers.metrics.events import NOT_COUNTED, WorkerEvents
 from workers.settings import WorkerSettings
 from workers.state.records import Records
 from workers.store.base import Store
@@ -20,7 +21,12 @@ PLACE = ("ic-light", "foreground")
 
 @contextmanager
 def stages(
-    records: Records, store: Store, pipelines: Mapping[str, Pipeline[Any, Any]], timeout_s: int = 60, max_batch: int = 4
+    records: Records,
+    store: Store,
+    pipelines: Mapping[str, Pipeline[Any, Any]],
+    timeout_s: int = 60,
+    max_batch: int = 4,
+    events: WorkerEvents = NOT_COUNTED,
 ) -> Iterator[tuple[RequestStages, Reporter]]:
     """A worker's stages with threads of their own, which end with the block; everything is published by then."""
     settings = WorkerSettings().model_copy(update={"job_timeout_s": timeout_s, "max_batch": max_batch})
@@ -28,7 +34,9 @@ def stages(
     reporter.start()
     watchdog.start()
     try:
-        with closing(build_stages("worker-a", settings, pipelines, records, store, reporter, watchdog)) as engine:
+        with closing(
+            build_stages("worker-a", settings, pipelines, records, store, reporter, watchdog, events)
+        ) as engine:
             yield engine, reporter
     finally:
         watchdog.stop()

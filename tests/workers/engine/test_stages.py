@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from tests.workers.state.support import claim
 from tests.workers.support import PLACE, stages
 from workers.errors import DeviceBroken, StoreUnavailable
 from workers.logs import add_request_id
+from workers.metrics.events import NOT_COUNTED, WorkerEvents
 from workers.state.record import Record, Status
 from workers.state.records import Records
 from workers.store.base import Store
@@ -58,9 +59,11 @@ def submitted(records: Records, store: Store, **params: object) -> str:
     return name
 
 
-def serve(records: Records, store: Store, pipeline: Painter, timeout_s: int = 60) -> None:
+def serve(
+    records: Records, store: Store, pipeline: Painter, timeout_s: int = 60, events: WorkerEvents = NOT_COUNTED
+) -> None:
     """Serve one request."""
-    with stages(records, store, {"ic-light": pipeline}, timeout_s) as (engine, reporter):
+    with stages(records, store, {"ic-light": pipeline}, timeout_s, events=events) as (engine, reporter):
         for _ in engine.serve(PLACE, b"wakeup"):
             pass
     assert reporter.request_ids == ()
@@ -289,9 +292,16 @@ def test_a_request_cancelled_after_its_last_step_leaves_no_files(
             records.cancel("r1")
             return super().finish(params, pixels)
 
+    class Counted(WorkerEvents):
+        ends: ClassVar[list[int]] = []
+
+        def ended(self, record: Record, stages: Mapping[str, float], pictures: int) -> None:
+            self.ends.append(pictures)
+
     submitted(records, store)
-    serve(records, store, Late())
+    serve(records, store, Late(), events=Counted())
     assert ended(records) == (Status.FAILED, "The request was cancelled.")
+    assert Counted.ends == [0], "it is counted as one that failed"
     assert list((tmp_path / "store").rglob("*.*")) == []
 
 
