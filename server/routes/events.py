@@ -33,8 +33,9 @@ _ORDER: Final = {Status.PROCESSING: 0, Status.QUEUED: 1, Status.COMPLETED: 2, St
 """States in the order in which they follow on the begin of an attempt."""
 
 _NEXT_S, _AHEAD_PER_S = 1.0, 4
-"""How often a request's place in the queue is read: the first ones' every second, that of the hundredth every 25. No
-message tells it, since a claimed request would have to tell all that wait."""
+"""How often a request's place in the queue is read: those of the first four every second, behind them every n / 4
+seconds, and no less often than a comment is sent. No message tells it, since a claimed request would have to tell all
+that wait."""
 
 Body = StatusResponse | FailedResponse
 Read = Callable[[], tuple[Record, Body]]

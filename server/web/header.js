@@ -58,7 +58,7 @@ function told(state) {
   if (!state.ready) return ["warn", state.workers ? "Models are loading" : "No worker is running"];
   const waiting = Object.values(state.models).reduce((sum, model) => sum + (model.waiting ?? 0), 0);
   const workers = state.workers === 1 ? "1 worker" : `${state.workers} workers`;
-  return ["good", `Ready · ${workers} · ${waiting || "nobody"} waiting`];
+  return ["good", `Ready · ${workers} · ${waiting} waiting`];
 }
 
 function servedBy({ ready, weights, waiting, execution, fallback }) {

@@ -157,6 +157,11 @@ class FakeWorker:
         reports = {slug.replace("_", "-"): report for slug, report in models.items()}
         self.registry.heartbeat(WorkerReport("played", "cpu", reports))
 
+    def announce(self) -> None:
+        """Report once that both models are served, in all variants and with demo weights."""
+        reports = {slug: ModelReport(ModelState.READY, "demo", variants=MODELS[slug].params.variants) for slug in SLUGS}
+        self.heartbeat(**{slug.replace("-", "_"): report for slug, report in reports.items()})
+
     def _output(self, record: Record, index: int) -> Output:
         extension = record.params["output_format"]
         form = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[extension]
@@ -172,13 +177,12 @@ def working(settings: GatewaySettings, completing: bool = True) -> Iterator[None
     If it is not `completing`, it leaves them waiting.
     """
     worker, ended = FakeWorker(settings), threading.Event()
-    reports = {slug: ModelReport(ModelState.READY, "demo", variants=MODELS[slug].params.variants) for slug in SLUGS}
 
     def work() -> None:
         announced = 0.0
         while not ended.wait(0.005):
             if time.monotonic() - announced > 2:
-                worker.heartbeat(**{slug.replace("-", "_"): report for slug, report in reports.items()})
+                worker.announce()
                 announced = time.monotonic()
             for request_id in unfinished(worker.redis) if completing else ():
                 if not worker.record(request_id).cancel_requested:

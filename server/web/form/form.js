@@ -5,7 +5,7 @@ import { lazy } from "../lazy.js";
 import { presetIn, withPreset } from "../models.js";
 import { Field } from "./fields.js";
 import { LightField } from "./light.js";
-import { PictureField } from "./picture.js";
+import { PictureField, useImage } from "./picture.js";
 
 const Shape = lazy(() => import("./shape.js").then((module) => module.Shape));
 
@@ -28,6 +28,7 @@ export function ModelChoice({ models, slug, onChange }) {
 export function Form({ model, values, pictures, problem, isSending, onValues, onPictures, onSubmit }) {
   const form = useRef();
   const folded = useRef();
+  const image = useImage(pictures[model.subject]);
   const errors = problem?.fields ?? {};
   const set = (name, value) => onValues({ ...values, [name]: value });
   const send = (event) => {
@@ -50,7 +51,7 @@ export function Form({ model, values, pictures, problem, isSending, onValues, on
   const input = (field) => {
     const shared = { field, value: values[field.name], onChange: (value) => set(field.name, value), error: errors[field.name] };
     if (field.kind === "picture") return pictureField(field);
-    if (field.choices?.includes("Left Light")) return html`<${LightField} ...${shared} picture=${pictures[model.subject]} />`;
+    if (field.choices?.includes("Left Light")) return html`<${LightField} ...${shared} image=${image} />`;
     return html`<${Field} ...${shared} hint=${field.name === "prompt" ? model.promptHint : undefined} />`;
   };
   const isFirst = ({ name }) => model.first.includes(name);
@@ -68,9 +69,7 @@ export function Form({ model, values, pictures, problem, isSending, onValues, on
   return html`
     <form ref=${form} class="make" noValidate onSubmit=${send}>
       ${subject && pictureField(subject, model.pictureTitle, true)}
-      ${model.cropsSubject && pictures[model.subject] && html`
-        <${Shape} model=${model} values=${values} picture=${pictures[model.subject]} onValues=${onValues} />
-      `}
+      ${model.cropsSubject && image && html`<${Shape} model=${model} values=${values} image=${image} onValues=${onValues} />`}
       ${first.slice(0, 1).map(input)}
       <${Presets} model=${model} chosen=${presetIn(model, values)} onChoose=${(preset) => onValues(withPreset(model, values, preset))} />
       ${first.slice(1).map(input)}

@@ -2,10 +2,8 @@
 
 import { html } from "../vendor/htm-preact.js";
 import { Description } from "./fields.js";
-import { useImage } from "./picture.js";
 
-export function LightField({ field, value, onChange, error, picture }) {
-  const image = useImage(picture);
+export function LightField({ field, value, onChange, error, image }) {
   const chosen = value ?? field.initial;
   const side = (choice) => choice.split(" ")[0].toLowerCase();
   return html`

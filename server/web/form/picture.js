@@ -15,7 +15,7 @@ import { useStore } from "../store.js";
 const SAMPLE = "sample.jpg";
 const hasCamera = matchMedia("(pointer: coarse)").matches;
 
-export async function samplePicture() {
+async function samplePicture() {
   const response = await fetch(`${BASE}web/${SAMPLE}`);
   return { name: SAMPLE, file: await response.blob(), download: `${BASE}web/${SAMPLE}` };
 }

@@ -1,15 +1,13 @@
 // Tells that a photo will be cropped to another shape, and offers to keep its own.
 
 import { html } from "../vendor/htm-preact.js";
-import { useImage } from "./picture.js";
 
 /** Shapes whose ratios differ by less are alike. */
 const ALIKE = 1.15;
 
-export function Shape({ model, values, picture, onValues }) {
-  const image = useImage(picture);
+export function Shape({ model, values, image, onValues }) {
   const [width, height] = ["width", "height"].map((name) => model.fields.find((field) => field.name === name));
-  if (!image || !width?.choices || !height?.choices) return null;
+  if (!width?.choices || !height?.choices) return null;
   const size = { width: values.width ?? width.initial, height: values.height ?? height.initial };
   const differs = (one, other) => Math.abs(Math.log((one.width * other.height) / (one.height * other.width)));
   const kept = nearest(image, size, width.choices, height.choices);

@@ -48,7 +48,6 @@ export async function send(model, body, pictures) {
     const { request_id: id } = await submit(model, { ...addresses, ...body });
     change(number, { id, pictures: sent, state: "QUEUED" });
     watch(number, id);
-    return sent;
   } catch (error) {
     forget(number);
     throw error;

@@ -6,18 +6,10 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
-from models.catalog import MODELS
+from tests.server.page.browser import press_send
 from tests.server.support import SLUGS, FakeWorker
-from workers.state.registry import ModelReport, ModelState
 
 State = Callable[[Page, FakeWorker], None]
-
-
-def announce(worker: FakeWorker) -> None:
-    """Have the played worker say once that it serves both models, with demo weights."""
-    variants = {slug: MODELS[slug].params.variants for slug in SLUGS}
-    reports = {slug: ModelReport(ModelState.READY, "demo", variants=variants[slug]) for slug in SLUGS}
-    worker.heartbeat(**{slug.replace("-", "_"): report for slug, report in reports.items()})
 
 
 def empty(page: Page, worker: FakeWorker) -> None:
@@ -44,14 +36,14 @@ def refused(page: Page, worker: FakeWorker) -> None:
     page.get_by_text("More settings").click()
     page.get_by_label("Steps steps").fill("1000")
     page.get_by_label("Prompt prompt", exact=True).fill("astronaut")
-    send(page)
+    press_send(page)
     expect(page.get_by_role("alert")).not_to_have_count(0)
 
 
 def waiting(page: Page, worker: FakeWorker) -> None:
     """A request waits: its progress is not known."""
     fill(page)
-    send(page)
+    press_send(page)
     worker.await_request("ic-light")
     expect(page.get_by_text("in the queue")).to_be_visible()
 
@@ -59,7 +51,7 @@ def waiting(page: Page, worker: FakeWorker) -> None:
 def running(page: Page, worker: FakeWorker) -> None:
     """A worker is at it, and has done some steps."""
     fill(page)
-    send(page)
+    press_send(page)
     record = worker.start(worker.await_request("ic-light"))
     worker.records.report(record, 7, 50)
     expect(page.get_by_text("Step 7 of 50")).to_be_visible()
@@ -68,7 +60,7 @@ def running(page: Page, worker: FakeWorker) -> None:
 def relit(page: Page, worker: FakeWorker) -> None:
     """One picture, beside what it was made of."""
     fill(page)
-    send(page)
+    press_send(page)
     worker.complete(worker.await_request("ic-light"))
     expect(page.locator("img-comparison-slider.rendered")).to_be_visible()
 
@@ -78,7 +70,7 @@ def several(page: Page, worker: FakeWorker) -> None:
     page.get_by_role("radio", name="Portrait of a person").check()
     fill(page)
     page.get_by_label("Number of images number_of_images").fill("3")
-    send(page)
+    press_send(page)
     worker.complete(worker.await_request("pulid-lightning"))
     expect(page.get_by_role("button", name="full view")).to_have_count(3)
 
@@ -101,7 +93,7 @@ def with_code(page: Page, worker: FakeWorker) -> None:
 def failed(page: Page, worker: FakeWorker) -> None:
     """The worker could not do it."""
     fill(page)
-    send(page)
+    press_send(page)
     worker.fail(worker.await_request("ic-light"))
     expect(page.get_by_text("No face was found").last).to_be_visible()
 
@@ -109,7 +101,7 @@ def failed(page: Page, worker: FakeWorker) -> None:
 def gone(page: Page, worker: FakeWorker) -> None:
     """The server has nothing left of a request that this browser remembers."""
     fill(page)
-    send(page)
+    press_send(page)
     (picture,) = worker.complete(worker.await_request("ic-light"))
     expect(page.locator("img-comparison-slider.rendered")).to_be_visible()
     worker.store.delete(picture.name)
@@ -122,8 +114,3 @@ def fill(page: Page) -> None:
     page.get_by_role("button", name="Use the sample photo").click()
     page.get_by_label("Prompt prompt", exact=True).fill("astronaut, warm sunset light")
     expect(page.get_by_alt_text("The chosen picture")).to_be_visible()
-
-
-def send(page: Page) -> None:
-    """Press the button."""
-    page.locator(".send button").click()

@@ -48,7 +48,7 @@ def faults(page: Page) -> Iterator[str]:
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_every_state_is_accessible(browser: Browser, client: Client, worker: FakeWorker, state: states.State) -> None:
-    states.announce(worker)
+    worker.announce()
     # Without transitions: colours are judged once they have changed.
     with visiting(browser, str(client.base_url), reduced_motion="reduce") as visit:
         expect(visit.page.get_by_label("About the weights")).to_be_visible()

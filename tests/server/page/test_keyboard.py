@@ -178,7 +178,7 @@ def test_every_stop_is_reached_and_seen(
     browser: Browser, client: Client, worker: FakeWorker, state: states.State
 ) -> None:
     with opened(browser, client) as page:
-        states.announce(worker)
+        worker.announce()
         state(page, worker)
         stops = page.evaluate(NUMBER_STOPS)
         page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
@@ -262,7 +262,7 @@ def test_nothing_is_wider_than_a_narrow_window(
 ) -> None:
     """320 CSS pixels: a phone, or a laptop's window at 400 %."""
     with opened(browser, client, viewport={"width": 320, "height": 640}) as page:
-        states.announce(worker)
+        worker.announce()
         state(page, worker)
         assert page.evaluate("document.documentElement.scrollWidth") == 320
         assert not page.locator("#app *:not(pre *)").evaluate_all(BEYOND_THE_WINDOW)
