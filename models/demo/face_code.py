@@ -113,7 +113,9 @@ def grids(crop: NDArray[np.uint8], recogniser_crop: NDArray[np.uint8]) -> tuple[
 
 def box_in_recogniser_crop() -> NDArray[np.float64]:
     """Left, top, right and bottom of the box in px of the 112 px crop."""
-    scale = np.ptp(TEMPLATE, axis=0) / np.ptp(_RECOGNISER_TEMPLATE, axis=0)
+    # The least-squares fit of one template's points to the other's, by scale and shift.
+    theirs, ours = (points - points.mean(0) for points in (TEMPLATE, _RECOGNISER_TEMPLATE))
+    scale = (theirs * ours).sum() / (ours * ours).sum()
     offset = TEMPLATE.mean(0) - scale * _RECOGNISER_TEMPLATE.mean(0)
     corners: NDArray[np.float64] = (np.array(BOX).reshape(2, 2) - offset) / scale
     return corners.reshape(4)
