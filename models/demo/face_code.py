@@ -5,8 +5,8 @@ the recogniser's 112 px crop the colour differences B - Y and R - Y, `CHROMA` nu
 the tokens is linear, so it holds for any face, none of which has to be learned. The networks that do so are built in
 `face_recogniser` and `identity`; `tokens` says what they come to, and the demo UNet paints what the tokens say.
 
-The first five tokens are those of the recogniser's embedding, the others one for each tap of the tower. Behind its
-content, every token has constants that tell its kind and number.
+The first five tokens are those of the recogniser's embedding, the others one for each tap of the tower. Both
+kinds have channels of their own for their content, and constants that tell their kind and number.
 """
 
 from __future__ import annotations
@@ -42,13 +42,16 @@ TOKENS: Final = 5
 """Tokens of each kind."""
 HEADS: Final = 8
 """Each token holds that many rows of its grids: row `HEADS * token + head` of brightness, one for each head."""
-CONTENT: Final = 256
-CONTEXT_WIDTH: Final = 272
-"""Width of a token: `CONTENT`, and then the constants; those behind are 0."""
-TAP_CONSTANTS: Final = slice(CONTENT, CONTENT + 3)
+TAP_CONTENT: Final = slice(0, 256)
+"""Channels of a tap's token with its eight rows of brightness; 0 in the others."""
+BODY_CONTENT: Final = slice(256, 320)
+"""Channels of an embedding's token with eight numbers for each head; 0 in the others."""
+TAP_CONSTANTS: Final = slice(320, 323)
 """1, t and t² in token t of the tower; 0 in the others."""
-BODY_CONSTANTS: Final = slice(CONTENT + 3, CONTENT + 6)
+BODY_CONSTANTS: Final = slice(323, 326)
 """1, b and b² in token b of the embedding; 0 in the others."""
+CONTEXT_WIDTH: Final = 336
+"""Width of a token; the channels behind the constants are 0."""
 BLOCK: Final = 7
 """Side in px of the blocks of the recogniser's crop whose means it mixes, 16 x 16 blocks."""
 _BLOCKS: Final = 16
@@ -77,11 +80,12 @@ def tokens(luma: Tensor, chroma: Tensor) -> Tensor:
     powers = torch.stack((number**0, number, number**2), -1).to(luma)
     found[:, :TOKENS, BODY_CONSTANTS] = powers
     found[:, TOKENS:, TAP_CONSTANTS] = powers
-    found[:, TOKENS:, :CONTENT] = luma.reshape(len(luma), TOKENS, CONTENT)
+    found[:, TOKENS:, TAP_CONTENT] = luma.reshape(len(luma), TOKENS, -1)
     for token in range(TOKENS):
         for head in range(HEADS):
             difference, row, columns = chroma_slot(token, head)
-            found[:, token, 8 * head : 8 * head + 8] = chroma[:, difference, row, columns]
+            first = BODY_CONTENT.start + 8 * head
+            found[:, token, first : first + 8] = chroma[:, difference, row, columns]
     return found
 
 
