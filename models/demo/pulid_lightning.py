@@ -35,11 +35,11 @@ def build(root: Path) -> list[InstalledWeight]:
     for number, name in enumerate(("default", "artistic", "realistic")):
         write_checkpoint(paths[f"sdxl_checkpoint_{name}"], _SEED + 100 * number)
     write_adapter(paths["pulid_adapter"], _SEED)
-    write_eva_clip(paths["eva_clip"], _SEED)
-    write_face_parser(paths["face_parser"], _SEED)
+    write_eva_clip(paths["eva_clip"])
+    write_face_parser(paths["face_parser"])
     paths["face_analysis"].mkdir()
     write_detector(paths["face_analysis"] / "scrfd_10g_bnkps.onnx")
-    write_recogniser(paths["face_analysis"] / "glintr100.onnx", _SEED)
+    write_recogniser(paths["face_analysis"] / "glintr100.onnx")
     return [describe(root, role, path, [_SLUG], _licence(role)) for role, path in _PATHS.items()]
 
 
