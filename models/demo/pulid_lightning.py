@@ -9,6 +9,7 @@ from models.demo.face_detector import write_detector
 from models.demo.face_recogniser import write_recogniser
 from models.demo.identity import write_adapter, write_eva_clip, write_face_parser
 from models.demo.sdxl import write_checkpoint, write_config
+from models.demo.trained_files import Trained
 from models.weights.installed import InstalledWeight, describe
 
 _SLUG: Final = "pulid-lightning"
@@ -26,14 +27,17 @@ _PATHS: Final = {
 }
 
 
-def build(root: Path) -> list[InstalledWeight]:
-    """Write all weights of the endpoint below `root`; the same bytes each time on one machine."""
+def build(root: Path, trained: Trained) -> list[InstalledWeight]:
+    """Write all weights of the endpoint below `root`; the same bytes each time on one machine.
+
+    Raises `WeightsError` if a trained file is not the one that its lock names.
+    """
     paths = {role: root / path for role, path in _PATHS.items()}
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_config(paths["sdxl_config"])
+    write_config(paths["sdxl_config"], trained)
     for number, name in enumerate(("default", "artistic", "realistic")):
-        write_checkpoint(paths[f"sdxl_checkpoint_{name}"], _SEED + 100 * number)
+        write_checkpoint(paths[f"sdxl_checkpoint_{name}"], trained, _SEED + 100 * number)
     write_adapter(paths["pulid_adapter"], _SEED)
     write_eva_clip(paths["eva_clip"])
     write_face_parser(paths["face_parser"])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -52,6 +53,11 @@ class Trained:
         if _described(path) != pin:
             raise WeightsError(f"The trained file {path} is damaged: {self.lock} names another size or hash.")
         return path
+
+    def scaling_factor(self) -> float:
+        """That of the autoencoder's latents; raises `WeightsError`."""
+        with safe_open(self.verified(VAE), "pt") as file:
+            return float(file.metadata()[SCALING_FACTOR])
 
     def pin(self) -> None:
         """Write size and hash of every trained file, as it is now, into the lock.

@@ -76,7 +76,7 @@ def test_a_file_without_a_pin_is_not_taken(trained: Trained):
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Builders that write nothing, and the folders that they were called with."""
     called: list[Path] = []
-    monkeypatch.setattr("models.demo.pulid_lightning.build", lambda root: called.append(root) or [])
+    monkeypatch.setattr("models.demo.pulid_lightning.build", lambda root, trained: called.append(root) or [])
     monkeypatch.setattr("models.demo.ic_light.build", lambda root, trained: [])
     return called
 
