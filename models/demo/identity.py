@@ -1,7 +1,8 @@
 """Demo face parser, vision tower and PuLID adapter: the real files' keys with weights that pass on `face_code`.
 
-Nothing in them is trained or random. The parser calls all of a crop skin. The tower's tokens are the brightness of
-their patch's quarters and say where the patch is; its blocks add nothing. The adapter's encoder picks from them.
+Nothing in them is trained but the adapter's projections into the UNet. The parser calls all of a crop skin. The
+tower's tokens are the brightness of their patch's quarters and say where the patch is; its blocks add nothing. The
+adapter's encoder picks from them.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import Tensor
 
 from models.demo.face_code import CHROMA, CONTEXT_WIDTH, HALF_PATCH, HEADS, LUMA, LUMA_AT, TOKENS, TOWER_SIDE, tokens
 from models.demo.pinned_mlp import PinnedMlp
-from models.demo.random_weights import random_tensor
 from models.demo.sdxl import cross_attention_widths
+from models.demo.trained_files import PORTRAIT_ADAPTER, Trained
 from models.pulid_lightning.identity.bisenet import BiSeNet
 from models.pulid_lightning.identity.encoder import IDEncoder
 from models.pulid_lightning.identity.eva_clip import build_tower
 from models.pulid_lightning.identity.face import EMBEDDING
+from models.runtime.state_dicts import check_alike
+from models.weights.file_errors import file_errors
 
 _SKIN: Final = 1
 """The parser's class of every pixel."""
@@ -86,8 +89,20 @@ def write_eva_clip(file: Path) -> None:
     _save({f"visual.trunk.{key}": value for key, value in state.items()}, file)
 
 
-def write_adapter(file: Path, seed: int) -> None:
-    """Write a PuLID version 1 adapter for the demo UNet, `image_proj.*` and `ip_adapter.*`, in float16."""
+def projections() -> dict[str, Tensor]:
+    """The demo UNet's projections of ID tokens under an adapter's keys, `ip_adapter.*`, as shapes without values."""
+    return {
+        f"ip_adapter.{layer}.{part}.weight": torch.empty(width, CONTEXT_WIDTH, device="meta")
+        for layer, width in cross_attention_widths().items()
+        for part in ("to_k_ip", "to_v_ip")
+    }
+
+
+def write_adapter(file: Path, trained: Trained) -> None:
+    """Write a PuLID version 1 adapter for the demo UNet, `image_proj.*` and `ip_adapter.*`, in float16.
+
+    Raises `WeightsError` if the trained projections are not those of the demo UNet.
+    """
     with torch.device("meta"):
         encoder = IDEncoder(EMBEDDING + _CLASSES, (_BODY_WIDTH, _BODY_WIDTH), _WIDTH, CONTEXT_WIDTH)
     parts = {"body": _body()}
@@ -95,11 +110,10 @@ def write_adapter(file: Path, seed: int) -> None:
         parts |= {f"mapping_{tap}": _class_token_mapping(tap), f"mapping_patch_{tap}": _patch_mapping(tap)}
     state = {f"image_proj.{part}.{key}": value for part, mlp in parts.items() for key, value in mlp.state().items()}
     assert state.keys() == {f"image_proj.{key}" for key in encoder.state_dict()}
-    for layer, width in cross_attention_widths().items():
-        for part in ("to_k_ip", "to_v_ip"):
-            key = f"ip_adapter.{layer}.{part}.weight"
-            state[key] = random_tensor(key, (width, CONTEXT_WIDTH), seed)
-    _save(state, file)
+    projected = load_file(trained.verified(PORTRAIT_ADAPTER))
+    with file_errors(trained.folder / PORTRAIT_ADAPTER):
+        check_alike(projected, projections())
+    _save(state | projected, file)
 
 
 def _body() -> PinnedMlp:

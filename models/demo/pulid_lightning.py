@@ -9,12 +9,11 @@ from models.demo.face_detector import write_detector
 from models.demo.face_recogniser import write_recogniser
 from models.demo.identity import write_adapter, write_eva_clip, write_face_parser
 from models.demo.sdxl import write_checkpoint, write_config
-from models.demo.trained_files import Trained
+from models.demo.trained_files import PORTRAIT_ARTISTIC, PORTRAIT_REALISTIC, Trained
 from models.weights.installed import InstalledWeight, describe
 
 _SLUG: Final = "pulid-lightning"
 _LICENCE: Final = "facelight demo"
-_SEED: Final = 20_240_509
 _PATHS: Final = {
     "sdxl_config": "sdxl/config",
     "sdxl_checkpoint_default": "sdxl/default.safetensors",
@@ -25,6 +24,12 @@ _PATHS: Final = {
     "face_parser": "face/parsing_bisenet.safetensors",
     "face_analysis": "face/analysis",
 }
+_TUNED: Final = {
+    "sdxl_checkpoint_default": (),
+    "sdxl_checkpoint_artistic": (PORTRAIT_ARTISTIC,),
+    "sdxl_checkpoint_realistic": (PORTRAIT_REALISTIC,),
+}
+"""The trained files in which a checkpoint differs from the default."""
 
 
 def build(root: Path, trained: Trained) -> list[InstalledWeight]:
@@ -36,9 +41,9 @@ def build(root: Path, trained: Trained) -> list[InstalledWeight]:
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
     write_config(paths["sdxl_config"], trained)
-    for number, name in enumerate(("default", "artistic", "realistic")):
-        write_checkpoint(paths[f"sdxl_checkpoint_{name}"], trained, _SEED + 100 * number)
-    write_adapter(paths["pulid_adapter"], _SEED)
+    for role, tuned in _TUNED.items():
+        write_checkpoint(paths[role], trained, tuned)
+    write_adapter(paths["pulid_adapter"], trained)
     write_eva_clip(paths["eva_clip"])
     write_face_parser(paths["face_parser"])
     paths["face_analysis"].mkdir()

@@ -8,22 +8,29 @@ the widths and sizes of these two. Training and building share this module.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from models.demo import architecture
 from models.demo.face_code import CONTEXT_WIDTH
 from models.demo.original_keys import clip_g_state, clip_l_key, unet_state, vae_state
-from models.demo.random_weights import random_state
 from models.demo.tokenizer import MODEL_MAX_LENGTH, PORTRAIT_WORDS, vocabulary_size, write_tokenizer
-from models.demo.trained_files import VAE, Trained
+from models.demo.trained_files import (
+    PORTRAIT_TEXT,
+    PORTRAIT_TEXT_G,
+    PORTRAIT_TEXT_L,
+    PORTRAIT_UNET,
+    VAE,
+    Trained,
+)
+from models.runtime.state_dicts import StateDict, check_alike, under
+from models.weights.file_errors import file_errors
 
 # The UNet's cross-attentions read both encoders' states side by side, and ID tokens of the same width.
 _WIDTH_L: Final = 128
@@ -85,17 +92,24 @@ def write_config(folder: Path, trained: Trained) -> None:
     (folder / "model_index.json").write_text(json.dumps(_MODEL_INDEX, indent=1))
 
 
-def write_checkpoint(file: Path, trained: Trained, seed: int) -> None:
-    """Write a single-file checkpoint in float16, with the trained autoencoder and random weights from `seed`.
+def write_checkpoint(file: Path, trained: Trained, tuned: Sequence[str] = ()) -> None:
+    """Write a single-file checkpoint in float16; raises `WeightsError`.
 
-    Raises `WeightsError`.
+    `tuned` names the trained files whose tensors replace some of the default UNet's.
     """
-    clip_l = _draw(text_encoder_l, seed + 2)
+    unet_files = [trained.verified(name) for name in (PORTRAIT_UNET, *tuned)]
+    network = {key: tensor for path in unet_files for key, tensor in load_file(path).items()}
+    text_file = trained.verified(PORTRAIT_TEXT)
+    texts = load_file(text_file)
+    text_l, text_g = (under(texts, prefix) for prefix in (PORTRAIT_TEXT_L, PORTRAIT_TEXT_G))
+    _check(network, unet, *unet_files)
+    _check(text_l, text_encoder_l, text_file)
+    _check(text_g, text_encoder_g, text_file)
     parts = [
-        unet_state(_draw(unet, seed)),
+        unet_state(network),
         vae_state(load_file(trained.verified(VAE))),
-        {clip_l_key(key): tensor for key, tensor in clip_l.items()},
-        clip_g_state(_draw(text_encoder_g, seed + 3)),
+        {clip_l_key(key): tensor for key, tensor in text_l.items()},
+        clip_g_state(text_g),
     ]
     state = {key: tensor.half().contiguous() for part in parts for key, tensor in part.items()}
     save_file(state, file, metadata={"format": "pt"})
@@ -109,11 +123,11 @@ def cross_attention_widths() -> dict[int, int]:
     return {index: module.inner_dim for index, module in enumerate(modules) if module.is_cross_attention}
 
 
-def _draw(build: Callable[[], torch.nn.Module], seed: int) -> dict[str, Tensor]:
-    # Only shapes are needed; initialising would cost seconds.
+def _check(state: StateDict, build: Callable[[], torch.nn.Module], *files: Path) -> None:
     with torch.device("meta"):
-        module = build()
-    return random_state(module.state_dict(), seed)
+        network = build()
+    with file_errors(*files):
+        check_alike(state, network.state_dict())
 
 
 def _text_config(width: int, activation: str, architecture: str) -> CLIPTextConfig:

@@ -23,6 +23,7 @@ from models.pulid_lightning.identity.extractor import IdentityExtractor, load_en
 from models.pulid_lightning.identity.face import FaceFinder, FoundFace, align
 from models.runtime.state_dicts import read_state_dict
 from models.weights.folder import Folder
+from tests.models.demo.stand_ins import write_stand_ins
 
 CPU = torch.device("cpu")
 
@@ -35,7 +36,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_recogniser(folder / "faces" / "recogniser.onnx")
     write_face_parser(folder / "parser")
     write_eva_clip(folder / "tower")
-    write_adapter(folder / "adapter", seed=1)
+    write_adapter(folder / "adapter", write_stand_ins(folder / "trained"))
     return folder
 
 
