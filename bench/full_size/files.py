@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.full_size import networks
 from bench.full_size.stored import Content, Stored, write
 from bench.full_size.values import RandomValues
-from models.demo.original_keys import clip_g_state, clip_l_key, unet_key, vae_state
+from models.demo.original_keys import clip_g_state, clip_l_key, unet_state, vae_state
 from models.pulid_lightning.single_file import SDXL
 
 _WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
@@ -29,7 +29,7 @@ def write_sdxl(path: Path, config: Path, reduced: bool) -> None:
     _write_sizes(config / "text_encoder", parts.clip_l)
     _write_sizes(config / "text_encoder_2", parts.clip_g)
     shutil.copy(SDXL / "model_index.json", config)
-    state: dict[str, Tensor] = {unet_key(key): tensor for key, tensor in parts.unet.state_dict().items()}
+    state: dict[str, Tensor] = unet_state(parts.unet.state_dict())
     state |= vae_state(parts.vae.state_dict())
     state |= {clip_l_key(key): tensor for key, tensor in parts.clip_l.state_dict().items()}
     _write(path, state | clip_g_state(parts.clip_g.state_dict()))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bench.full_size.networks import IcLightParts, PulidParts, ic_light_parts, pulid_parts
 from bench.full_size.stored import Content, Stored
-from models.demo.original_keys import clip_g_state, clip_l_key, unet_key, vae_state
+from models.demo.original_keys import clip_g_state, clip_l_key, unet_state, vae_state
 from models.pulid_lightning.identity.encoder import IDFormer, IDFormerSizes
 
 _META: Final = torch.device("meta")
@@ -78,7 +78,7 @@ def contents(of: Networks) -> dict[str, Content]:
 
 def _checkpoints(parts: PulidParts) -> dict[str, Content]:
     shapes = _shapes(
-        {unet_key(key): tensor for key, tensor in parts.unet.state_dict().items()}
+        unet_state(parts.unet.state_dict())
         | vae_state(parts.vae.state_dict())
         | {clip_l_key(key): tensor for key, tensor in parts.clip_l.state_dict().items()}
         | clip_g_state(parts.clip_g.state_dict())

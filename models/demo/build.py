@@ -12,7 +12,7 @@ from models.demo.trained_files import SHIPPED, Trained
 from models.errors import WeightsError
 from models.weights.installed import read_installed, write_installed
 
-VERSION: Final = 1
+VERSION: Final = 3
 """Version of what the builders write: to be raised with every change of theirs that changes a file."""
 _KEY_FILE: Final = "build_key"
 
@@ -20,7 +20,7 @@ _KEY_FILE: Final = "build_key"
 def build(root: Path, trained: Trained = SHIPPED) -> bool:
     """Make sure that `root` holds the demo weights; True if they had to be built.
 
-    `trained` are the files that ic-light's are made of. Raises `WeightsError` if one is not what its lock names.
+    `trained` are the files that they are made of. Raises `WeightsError` if one is not what its lock names.
 
     The folder appears complete or not at all: it is filled under another name and then moved into place. Processes
     that want the same folder wait for the one that builds it.
@@ -38,7 +38,7 @@ def _build(root: Path, trained: Trained) -> None:
     draft = root.with_name(f"{root.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    roles = [*pulid_lightning.build(draft), *ic_light.build(draft, trained)]
+    roles = [*pulid_lightning.build(draft, trained), *ic_light.build(draft, trained)]
     write_installed(draft, roles, "demo")
     (draft / _KEY_FILE).write_text(build_key(trained))
     shutil.rmtree(root, ignore_errors=True)

@@ -6,7 +6,7 @@ The loaders' own conversion goes the other way; the two meet in the test that lo
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import torch
@@ -16,7 +16,6 @@ _UNET: Final = "model.diffusion_model."
 _VAE: Final = "first_stage_model."
 _CLIP_L: Final = "conditioner.embedders.0.transformer.text_model."
 _CLIP_G: Final = "conditioner.embedders.1.model."
-_BLOCKS_PER_LEVEL: Final = 3
 _VAE_LEVELS: Final = 4
 
 _UNET_STEMS: Final = {
@@ -68,22 +67,33 @@ _CLIP_G_PARTS: Final = {
 }
 
 
-def unet_key(key: str) -> str:
-    """The original name of a parameter of SDXL's UNet."""
+def unet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A UNet's whole state dict under its original names; SDXL's, or one of other depth or with attention elsewhere."""
+    per_level = 1 + sum(bool(re.fullmatch(r"down_blocks\.0\.resnets\.\d\.norm1\.weight", key)) for key in state)
+    attentive = {key[: key.index(".attentions.")] for key in state if ".attentions." in key}
+    return {_UNET + _unet_inner(_unet_place(key, per_level, attentive)): tensor for key, tensor in state.items()}
+
+
+def _unet_place(key: str, per_level: int, attentive: Collection[str]) -> str:
+    """The original name up to the part of a block; `attentive` are the blocks of diffusers that have attention."""
     for stem, original in _UNET_STEMS.items():
         if key.startswith(f"{stem}."):
-            return _UNET + _unet_inner(original + key.removeprefix(stem))
-    match = re.fullmatch(r"(down|up)_blocks\.(\d)\.(\w+)\.(\d)\.(.+)", key)
+            return original + key.removeprefix(stem)
+    match = re.fullmatch(r"((?:down|up)_blocks\.(\d))\.(\w+)\.(\d)\.(.+)", key)
     assert match, key
-    side, level, kind, number, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
-    if side == "down":
-        block = 1 + _BLOCKS_PER_LEVEL * level + number
-        places = {"resnets": f"{block}.0", "attentions": f"{block}.1", "downsamplers": f"{block + 2}.0.op"}
+    level, number = int(match[2]), int(match[4])
+    kind, rest = match[3], match[5]
+    first = per_level * level
+    if key.startswith("down"):
+        block, places = "input_blocks", {"downsamplers": f"{first + per_level}.0.op"}
+        first += 1
     else:
-        block = _BLOCKS_PER_LEVEL * level + number
-        places = {"resnets": f"{block}.0", "attentions": f"{block}.1", "upsamplers": f"{block + 2}.2.conv"}
+        # In the level's last block, behind a residual block and attention if there is any.
+        position = 2 if match[1] in attentive else 1
+        block, places = "output_blocks", {"upsamplers": f"{first + per_level - 1}.{position}.conv"}
+    places |= {"resnets": f"{first + number}.0", "attentions": f"{first + number}.1"}
     rest = rest.removeprefix("conv.") if kind.endswith("samplers") else rest
-    return _UNET + _unet_inner(f"{'input' if side == 'down' else 'output'}_blocks.{places[kind]}.{rest}")
+    return f"{block}.{places[kind]}.{rest}"
 
 
 def _unet_inner(key: str) -> str:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.demo import architecture
 from models.demo.tokenizer import write_tokenizer
-from models.demo.trained_files import SCALING_FACTOR, TEXT_ENCODER, TEXT_PREFIX, UNET, VAE, Trained
+from models.demo.trained_files import TEXT_ENCODER, TEXT_PREFIX, UNET, VAE, Trained
 from models.runtime.load import empty, fill
 from models.weights.file_errors import file_errors
 
@@ -27,7 +26,7 @@ def write_sd15(folder: Path, trained: Trained) -> None:
     write_tokenizer(folder / "tokenizer")
     _write_text_encoder(folder / "text_encoder", trained.verified(TEXT_ENCODER))
     _write_unet(folder / "unet", trained.verified(UNET))
-    _write_vae(folder / "vae", trained.verified(VAE))
+    _write_vae(folder / "vae", trained.verified(VAE), trained.scaling_factor())
 
 
 def write_offset(file: Path, channels: int, trained: Trained) -> None:
@@ -58,9 +57,7 @@ def _write_unet(folder: Path, file: Path) -> None:
     _filled(partial(architecture.unet, _NOISE_CHANNELS), state, file).save_pretrained(folder)
 
 
-def _write_vae(folder: Path, file: Path) -> None:
-    with safe_open(file, "pt") as opened:
-        scaling_factor = float(opened.metadata()[SCALING_FACTOR])
+def _write_vae(folder: Path, file: Path, scaling_factor: float) -> None:
     _filled(partial(architecture.vae, scaling_factor), load_file(file), file).save_pretrained(folder)
 
 

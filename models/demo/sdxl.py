@@ -1,72 +1,88 @@
-"""Demo SDXL: the real one's topology and key names with narrow networks.
+"""Demo SDXL: the real one's key names and parts with narrow networks of fewer layers.
 
-A configuration folder in diffusers' layout, and single-file checkpoints under SDXL's original names. As in the real
-UNet there are 70 cross-attentions, and text comes from two encoders of different width.
+A configuration folder in diffusers' layout, and single-file checkpoints under SDXL's original names. Text comes from
+two encoders of different width; attention is innermost, and where the face is painted: cross-attention is cheap at
+the widths and sizes of these two. Training and building share this module.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
-from safetensors.torch import save_file
-from torch import Tensor
+from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from models.demo.original_keys import clip_g_state, clip_l_key, unet_key, vae_state
-from models.demo.random_weights import random_state
-from models.demo.tokenizer import MODEL_MAX_LENGTH, vocabulary_size, write_tokenizer
+from models.demo import architecture
+from models.demo.face_code import CONTEXT_WIDTH
+from models.demo.original_keys import clip_g_state, clip_l_key, unet_state, vae_state
+from models.demo.tokenizer import MODEL_MAX_LENGTH, PORTRAIT_WORDS, vocabulary_size, write_tokenizer
+from models.demo.trained_files import (
+    PORTRAIT_TEXT,
+    PORTRAIT_TEXT_G,
+    PORTRAIT_TEXT_L,
+    PORTRAIT_UNET,
+    VAE,
+    Trained,
+)
+from models.runtime.state_dicts import StateDict, check_alike, under
+from models.weights.file_errors import file_errors
 
-# diffusers tells the two text encoders of a single file apart by their widths.
-_WIDTH_L: Final = 32
-_WIDTH_G: Final = 48
-CONTEXT_WIDTH: Final = _WIDTH_L + _WIDTH_G
-"""Width of the text and of the ID tokens, for the UNet's cross-attentions."""
+# The UNet's cross-attentions read both encoders' states side by side, and ID tokens of the same width.
+_WIDTH_L: Final = 128
+_WIDTH_G: Final = CONTEXT_WIDTH - _WIDTH_L
 _TIME_WIDTH: Final = 16
+_SIZES: Final = 6
 _UNET: Final[dict[str, Any]] = {
     "sample_size": 128,
     "in_channels": 4,
     "out_channels": 4,
-    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-    "block_out_channels": [16, 24, 32],
-    "layers_per_block": 2,
-    "transformer_layers_per_block": [1, 2, 10],
-    "attention_head_dim": [1, 1, 2],
+    "down_block_types": ["DownBlock2D"] * 5,
+    "up_block_types": ["UpBlock2D", "UpBlock2D", "UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "block_out_channels": [80, 160, 96, 96, 96],
+    "layers_per_block": 1,
+    "transformer_layers_per_block": [1] * 5,
+    "attention_head_dim": [8] * 5,
     "norm_num_groups": 8,
     "cross_attention_dim": CONTEXT_WIDTH,
     "use_linear_projection": True,
     "addition_embed_type": "text_time",
     "addition_time_embed_dim": _TIME_WIDTH,
-    "projection_class_embeddings_input_dim": _WIDTH_G + 6 * _TIME_WIDTH,
-}
-_VAE: Final[dict[str, Any]] = {
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "block_out_channels": [8, 16, 24, 24],
-    "layers_per_block": 2,
-    "latent_channels": 4,
-    "norm_num_groups": 8,
-    "sample_size": 1024,
-    "scaling_factor": 0.13025,
-    "force_upcast": True,
+    "projection_class_embeddings_input_dim": _WIDTH_G + _SIZES * _TIME_WIDTH,
 }
 _SCHEDULER: Final[dict[str, Any]] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
-def write_config(folder: Path) -> None:
-    """Write the configuration of every component and both tokenizers into a new `folder`."""
+def unet() -> Any:
+    """Make the UNet, of the width of the face code; its weights are the random ones of its constructor."""
+    return UNet2DConditionModel(**_UNET)
+
+
+def text_encoder_l() -> CLIPTextModel:
+    """Make the first text encoder: tokens [rows, 77] of `PORTRAIT_WORDS` to states [rows, 77, 128]."""
+    return CLIPTextModel(_text_config(_WIDTH_L, "quick_gelu", "CLIPTextModel"))
+
+
+def text_encoder_g() -> CLIPTextModelWithProjection:
+    """Make the second text encoder, which has the rest of the context's width for states and pooled embedding."""
+    return CLIPTextModelWithProjection(_text_config(_WIDTH_G, "gelu", "CLIPTextModelWithProjection"))
+
+
+def write_config(folder: Path, trained: Trained) -> None:
+    """Write the configuration of every component and both tokenizers into a new `folder`; raises `WeightsError`."""
     folder.mkdir(parents=True)
-    write_tokenizer(folder / "tokenizer")
-    write_tokenizer(folder / "tokenizer_2", pad_token="!")  # noqa: S106  # no secret
+    write_tokenizer(folder / "tokenizer", PORTRAIT_WORDS)
+    write_tokenizer(folder / "tokenizer_2", PORTRAIT_WORDS, pad_token="!")  # noqa: S106  # no secret
     EulerDiscreteScheduler(**_SCHEDULER).save_pretrained(folder / "scheduler")
+    with torch.device("meta"):
+        autoencoder = architecture.vae(trained.scaling_factor())
     configs = {
         "unet": {"_class_name": "UNet2DConditionModel", **_UNET},
-        "vae": {"_class_name": "AutoencoderKL", **_VAE},
+        "vae": dict(autoencoder.config),
         "text_encoder": _text_config(_WIDTH_L, "quick_gelu", "CLIPTextModel").to_dict(),
         "text_encoder_2": _text_config(_WIDTH_G, "gelu", "CLIPTextModelWithProjection").to_dict(),
     }
@@ -76,50 +92,52 @@ def write_config(folder: Path) -> None:
     (folder / "model_index.json").write_text(json.dumps(_MODEL_INDEX, indent=1))
 
 
-def write_checkpoint(file: Path, seed: int) -> None:
-    """Write a single-file checkpoint in float16, with random weights from `seed`."""
-    state = {key: tensor.half().contiguous() for part in _parts(seed) for key, tensor in part.items()}
+def write_checkpoint(file: Path, trained: Trained, tuned: Sequence[str] = ()) -> None:
+    """Write a single-file checkpoint in float16; raises `WeightsError`.
+
+    `tuned` names the trained files whose tensors replace some of the default UNet's.
+    """
+    unet_files = [trained.verified(name) for name in (PORTRAIT_UNET, *tuned)]
+    network = {key: tensor for path in unet_files for key, tensor in load_file(path).items()}
+    text_file = trained.verified(PORTRAIT_TEXT)
+    texts = load_file(text_file)
+    text_l, text_g = (under(texts, prefix) for prefix in (PORTRAIT_TEXT_L, PORTRAIT_TEXT_G))
+    _check(network, unet, *unet_files)
+    _check(text_l, text_encoder_l, text_file)
+    _check(text_g, text_encoder_g, text_file)
+    parts = [
+        unet_state(network),
+        vae_state(load_file(trained.verified(VAE))),
+        {clip_l_key(key): tensor for key, tensor in text_l.items()},
+        clip_g_state(text_g),
+    ]
+    state = {key: tensor.half().contiguous() for part in parts for key, tensor in part.items()}
     save_file(state, file, metadata={"format": "pt"})
 
 
 def cross_attention_widths() -> dict[int, int]:
     """Inner width of each cross-attention by its processor's index, as a PuLID adapter counts them."""
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**_UNET)
-    modules = [unet.get_submodule(name.removesuffix(".processor")) for name in unet.attn_processors]
+        network = unet()
+    modules = [network.get_submodule(name.removesuffix(".processor")) for name in network.attn_processors]
     return {index: module.inner_dim for index, module in enumerate(modules) if module.is_cross_attention}
 
 
-def _parts(seed: int) -> list[dict[str, Tensor]]:
-    clip_l = _text_config(_WIDTH_L, "quick_gelu", "CLIPTextModel")
-    clip_g = _text_config(_WIDTH_G, "gelu", "CLIPTextModelWithProjection")
-    return [
-        _renamed(_draw(lambda: UNet2DConditionModel(**_UNET), seed), unet_key),
-        vae_state(_draw(lambda: AutoencoderKL(**_VAE), seed + 1)),
-        _renamed(_draw(lambda: CLIPTextModel(clip_l), seed + 2), clip_l_key),
-        clip_g_state(_draw(lambda: CLIPTextModelWithProjection(clip_g), seed + 3)),
-    ]
-
-
-def _draw(build: Callable[[], torch.nn.Module], seed: int) -> dict[str, Tensor]:
-    # Only shapes are needed; initialising would cost seconds.
+def _check(state: StateDict, build: Callable[[], torch.nn.Module], *files: Path) -> None:
     with torch.device("meta"):
-        module = build()
-    return random_state(module.state_dict(), seed)
-
-
-def _renamed(state: dict[str, Tensor], rename: Callable[[str], str]) -> dict[str, Tensor]:
-    return {rename(key): tensor for key, tensor in state.items()}
+        network = build()
+    with file_errors(*files):
+        check_alike(state, network.state_dict())
 
 
 def _text_config(width: int, activation: str, architecture: str) -> CLIPTextConfig:
-    tokens = vocabulary_size()
+    tokens = vocabulary_size(PORTRAIT_WORDS)
     return CLIPTextConfig(
         vocab_size=tokens,
         hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=3,
-        num_attention_heads=2,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
         projection_dim=width,
         max_position_embeddings=MODEL_MAX_LENGTH,
         hidden_act=activation,

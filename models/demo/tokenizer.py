@@ -1,4 +1,4 @@
-"""A small CLIP tokenizer: byte-level BPE in the usual files, trained on a short list of prompt words.
+"""Small CLIP tokenizers: byte-level BPE in the usual files, each trained on a short list of prompt words.
 
 Any text can be tokenised, since the alphabet holds every byte; the listed words become one token each, all others
 several. The ids of the start and end tokens are the last two, as in CLIP's own vocabulary.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -23,22 +24,33 @@ _WORDS: Final = (
     "lowres worst cropped anatomy hands nsfw nude red green blue yellow white black gold warm cold light soft left "
     "right top bottom sunset sunshine window neon studio city forest beach room street photoshoot painting detailed"
 )
+_MORE_WORDS: Final = (
+    "oil pencil sketch drawing watercolor watercolour style background backdrop wearing shirt dress jacket clothes "
+    "hair smiling old young child lady night snow sky sea lights glow dark bright pink purple orange brown gray grey "
+    "wall headshot close up profile colour color sitting standing 's artist paper canvas brush charcoal vibrant moody "
+    "high resolution blurry ugly deformed extra fingers text watermark"
+)
+WORDS: Final = tuple(_WORDS.split())
+"""Those of ic-light's tokenizer, whose trained text encoder knows their ids."""
+PORTRAIT_WORDS: Final = (*WORDS, *_MORE_WORDS.split())
+"""Those of SDXL's tokenizers; a word with a hyphen or an apostrophe is read as several."""
 
 _Word = tuple[str, ...]
 _Pair = tuple[str, str]
 
 
-def vocabulary_size() -> int:
+def vocabulary_size(words: Sequence[str] = WORDS) -> int:
     """Number of tokens; the last id is `EOS`, the one before it `BOS`."""
-    return len(_vocabulary(_train(_WORDS.split())))
+    return len(_vocabulary(_train(words)))
 
 
-def write_tokenizer(folder: Path, pad_token: str = EOS) -> None:
+def write_tokenizer(folder: Path, words: Sequence[str] = WORDS, pad_token: str = EOS) -> None:
     """Write vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json into a new `folder`.
 
-    `pad_token` is `EOS` for CLIP-L and "!" (id 0) for SDXL's second tokenizer.
+    Each of `words`, all different, becomes one token. `pad_token` is `EOS` for CLIP-L and "!" (id 0) for SDXL's second
+    tokenizer.
     """
-    merges = _train(_WORDS.split())
+    merges = _train(words)
     special = {"bos_token": BOS, "eos_token": EOS, "pad_token": pad_token, "unk_token": EOS}
     config = {
         "tokenizer_class": "CLIPTokenizer",
@@ -63,7 +75,7 @@ def _vocabulary(merges: list[_Pair]) -> dict[str, int]:
     return {token: index for index, token in enumerate(tokens)}
 
 
-def _train(words: list[str]) -> list[_Pair]:
+def _train(words: Sequence[str]) -> list[_Pair]:
     """Merge the most frequent neighbours until every word is one token; ties go to the first in the alphabet."""
     spelled: list[_Word] = [(*word[:-1], word[-1] + _WORD_END) for word in words]
     merges: list[_Pair] = []

@@ -1,9 +1,19 @@
-"""The trained files that ic-light's demo weights are made of: what they hold, where they lie, and their pins.
+"""The trained files that the demo weights are made of: what they hold, where they lie, and their pins.
+
+Of ic-light; the first is pulid-lightning's too:
 
     vae.safetensors            an AutoencoderKL; `scaling_factor` stands in the file's metadata
     unet.safetensors           a UNet with 12 inputs: noisy latents, the foreground's, the background's
     text_encoder.safetensors   a CLIPTextModel, under the prefix that the published files have
     rmbg.safetensors           a matting network of RMBG-1.4's topology
+
+Of pulid-lightning alone, networks of `models.demo.sdxl` under the keys of their state dicts:
+
+    portrait_unet.safetensors        the UNet of the default checkpoint
+    portrait_artistic.safetensors    those tensors of the artistic checkpoint's UNet that differ from it
+    portrait_realistic.safetensors   those of the realistic checkpoint's
+    portrait_text.safetensors        both text encoders, the first's keys after `l.` and the second's after `g.`
+    portrait_adapter.safetensors     an adapter's projections, as `models.demo.identity.projections` names them
 
 All are in half precision. They are part of the repository, and the section `[demo]` of the shipped lock names size and
 hash of each; `SHIPPED.pin()` writes that section once training has made them anew.
@@ -16,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -27,10 +38,30 @@ VAE: Final = "vae.safetensors"
 UNET: Final = "unet.safetensors"
 TEXT_ENCODER: Final = "text_encoder.safetensors"
 RMBG: Final = "rmbg.safetensors"
+PORTRAIT_UNET: Final = "portrait_unet.safetensors"
+PORTRAIT_ARTISTIC: Final = "portrait_artistic.safetensors"
+PORTRAIT_REALISTIC: Final = "portrait_realistic.safetensors"
+PORTRAIT_TEXT: Final = "portrait_text.safetensors"
+PORTRAIT_ADAPTER: Final = "portrait_adapter.safetensors"
+FILES: Final = (
+    VAE,
+    UNET,
+    TEXT_ENCODER,
+    RMBG,
+    PORTRAIT_UNET,
+    PORTRAIT_ARTISTIC,
+    PORTRAIT_REALISTIC,
+    PORTRAIT_TEXT,
+    PORTRAIT_ADAPTER,
+)
+"""All of them."""
 SCALING_FACTOR: Final = "scaling_factor"
 """Key in the metadata of `VAE`; the value is a decimal number."""
 TEXT_PREFIX: Final = "text_model."
 """What the published files have before every key of the text encoder; the library no longer writes it."""
+PORTRAIT_TEXT_L: Final = "l."
+PORTRAIT_TEXT_G: Final = "g."
+"""What stands before the keys of the first and of the second text encoder in `PORTRAIT_TEXT`."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +84,17 @@ class Trained:
             raise WeightsError(f"The trained file {path} is damaged: {self.lock} names another size or hash.")
         return path
 
+    def scaling_factor(self) -> float:
+        """That of the autoencoder's latents; raises `WeightsError`."""
+        with safe_open(self.verified(VAE), "pt") as file:
+            return float(file.metadata()[SCALING_FACTOR])
+
     def pin(self) -> None:
         """Write size and hash of every trained file, as it is now, into the lock.
 
         Raises `WeightsError` if a file is missing or the lock cannot be written.
         """
-        paths = [self.folder / name for name in (VAE, UNET, TEXT_ENCODER, RMBG)]
+        paths = [self.folder / name for name in FILES]
         if missing := [path.name for path in paths if not path.is_file()]:
             raise WeightsError(f"{', '.join(missing)} cannot be pinned: not in {self.folder}.")
         pin_demo(self.lock, [_described(path) for path in paths])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from models.demo.tokenizer import BOS, EOS, vocabulary_size, write_tokenizer
+from models.demo.tokenizer import BOS, EOS, PORTRAIT_WORDS, vocabulary_size, write_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,15 @@ def test_sdxl_pads_with_the_first_token(tmp_path: Path):
 
 def test_listed_words_are_one_token(tokenizer: CLIPTokenizer):
     assert tokenizer.tokenize("A Photo of a person") == ["a</w>", "photo</w>", "of</w>", "a</w>", "person</w>"]
+
+
+def test_the_words_of_portraits_are_one_token_too(tmp_path: Path):
+    write_tokenizer(tmp_path / "portraits", PORTRAIT_WORDS)
+    portraits = CLIPTokenizer.from_pretrained(tmp_path / "portraits", local_files_only=True)
+    assert len(portraits) == vocabulary_size(PORTRAIT_WORDS)
+    found = {word: portraits.tokenize(word) for word in PORTRAIT_WORDS}
+    assert found == {word: [f"{word}</w>"] for word in PORTRAIT_WORDS}
+    assert portraits.tokenize("a man's close-up") == ["a</w>", "man</w>", "'s</w>", "close</w>", "-</w>", "up</w>"]
 
 
 def test_rows_are_framed_and_padded_to_77(tokenizer: CLIPTokenizer):

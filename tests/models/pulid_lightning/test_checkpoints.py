@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,13 @@ def test_the_unet_has_the_weights_of_the_one_that_was_taken(shared: Checkpoints,
         assert torch.equal(shared.activate(name).unet.conv_out.weight, stored.float())
 
 
-def test_the_rest_of_each_checkpoint_is_its_own(shared: Checkpoints):
-    first, second = (shared.activate(name).vae.decoder.conv_in.weight.clone() for name in ("default", "artistic"))
-    assert not torch.equal(first, second)
+def test_the_rest_of_each_checkpoint_is_its_own(weights: WeightSet, tmp_path: Path):
+    state, key = load_file(weights["sdxl_checkpoint_artistic"]), "first_stage_model.decoder.conv_in.bias"
+    save_file(state | {key: state[key] + 1}, tmp_path / "artistic.safetensors")
+    paths = weights.paths | {"sdxl_checkpoint_artistic": tmp_path / "artistic.safetensors"}
+    loaded = load_checkpoints(WeightSet(kind="demo", paths=paths), NAMES[:2], CPU, "host")
+    first, second = (loaded.activate(name).vae.decoder.conv_in.bias for name in NAMES[:2])
+    assert torch.allclose(second, first + 1, atol=1e-3)
 
 
 def test_a_change_that_breaks_off_is_made_again(weights: WeightSet, monkeypatch: pytest.MonkeyPatch):

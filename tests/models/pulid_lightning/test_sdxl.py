@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from models.demo import architecture
+from models.demo.face_code import CONTEXT_WIDTH
 from models.errors import WeightsError
 from models.pulid_lightning.checkpoints import Checkpoint, load_checkpoint
 from models.pulid_lightning.sampler import STEPS, evaluated_sigmas, karras_sigmas, timestep_of
@@ -38,10 +40,12 @@ def test_weights_arrive_where_they_belong(checkpoint: Checkpoint, weights: Weigh
     stored = load_file(weights["sdxl_checkpoint_default"])
     unet, vae = checkpoint.unet.state_dict(), checkpoint.vae.state_dict()
     pairs = {
-        "model.diffusion_model.input_blocks.4.1.transformer_blocks.1.attn2.to_k.weight": unet[
-            "down_blocks.1.attentions.0.transformer_blocks.1.attn2.to_k.weight"
+        "model.diffusion_model.input_blocks.9.0.in_layers.2.weight": unet["down_blocks.4.resnets.0.conv1.weight"],
+        "model.diffusion_model.output_blocks.6.1.transformer_blocks.0.attn2.to_k.weight": unet[
+            "up_blocks.3.attentions.0.transformer_blocks.0.attn2.to_k.weight"
         ],
-        "model.diffusion_model.output_blocks.2.2.conv.weight": unet["up_blocks.0.upsamplers.0.conv.weight"],
+        "model.diffusion_model.output_blocks.1.1.conv.weight": unet["up_blocks.0.upsamplers.0.conv.weight"],
+        "model.diffusion_model.output_blocks.7.2.conv.weight": unet["up_blocks.3.upsamplers.0.conv.weight"],
         "model.diffusion_model.label_emb.0.2.bias": unet["add_embedding.linear_2.bias"],
         "first_stage_model.decoder.up.3.block.0.conv1.weight": vae["decoder.up_blocks.0.resnets.0.conv1.weight"],
         "first_stage_model.post_quant_conv.weight": vae["post_quant_conv.weight"],
@@ -54,8 +58,8 @@ def test_every_stored_tensor_is_used(checkpoint: Checkpoint, weights: WeightSet)
     stored = load_file(weights["sdxl_checkpoint_default"])
     unet = sum(key.startswith("model.diffusion_model.") for key in stored)
     vae = sum(key.startswith("first_stage_model.") for key in stored)
-    assert unet == len(checkpoint.unet.state_dict()) == 1680
-    assert vae == len(checkpoint.vae.state_dict()) == 248
+    assert unet == len(checkpoint.unet.state_dict()) == 302
+    assert vae == len(checkpoint.vae.state_dict()) == len(architecture.vae().state_dict())
 
 
 def test_text_encoders_give_penultimate_states_and_pool_at_the_first_end(checkpoint: Checkpoint, weights: WeightSet):
@@ -63,9 +67,9 @@ def test_text_encoders_give_penultimate_states_and_pool_at_the_first_end(checkpo
     ids = [second.bos_token_id, 320, second.eos_token_id, *[0] * 74]
     changed = [*ids[:-1], 321]
     states, pooled = row_by_row(checkpoint.clip_g)(torch.tensor([ids, changed]))
-    assert states.shape == (2, 77, 48)
+    assert states.shape == (2, 77, CONTEXT_WIDTH - 128)
     assert torch.allclose(pooled[0], pooled[1], atol=1e-6)
-    assert row_by_row(checkpoint.clip_l)(torch.tensor([ids]))[0].shape == (1, 77, 32)
+    assert row_by_row(checkpoint.clip_l)(torch.tensor([ids]))[0].shape == (1, 77, 128)
     assert (first.pad_token_id, second.pad_token_id) == (first.eos_token_id, 0)
 
 

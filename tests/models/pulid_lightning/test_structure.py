@@ -10,7 +10,8 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from torch import Tensor
 
 from bench.full_size import pulid_lightning as full_size
-from models.demo.original_keys import clip_g_state, clip_l_key, unet_key, vae_state
+from models.demo import sdxl
+from models.demo.original_keys import clip_g_state, clip_l_key, unet_state, vae_state
 from models.errors import WeightsError
 from models.pulid_lightning import single_file
 from models.pulid_lightning.adapter import parse_adapter
@@ -62,7 +63,7 @@ def adapter_file(encoder: str, of: Shapes, prefix: str, names: tuple[str, str]) 
 def original_checkpoint() -> Shapes:
     """Keys and shapes of an SDXL checkpoint in one file, from the networks that it is loaded into."""
     clip_l = {clip_l_key(key): tensor for key, tensor in full_size.clip_l().state_dict().items()}
-    unet = {unet_key(key): tensor for key, tensor in full_size.unet().state_dict().items()}
+    unet = unet_state(full_size.unet().state_dict())
     vae, clip_g = vae_state(full_size.vae().state_dict()), clip_g_state(full_size.clip_g().state_dict())
     return shapes(unet | vae | clip_l | clip_g)
 
@@ -188,4 +189,6 @@ def test_sizes_are_sdxls_own_where_the_weights_name_none(weights: WeightSet, tmp
         with pytest.raises(WeightsError, match=r"default\.safetensors"):
             SingleFile(checkpoint, Folder.as_found(tmp_path)).unet(cpu, torch.float32)
         monkeypatch.setattr(single_file, "SDXL", weights["sdxl_config"])
-        assert parameters(SingleFile(checkpoint, Folder.as_found(tmp_path)).unet(cpu, torch.float32)) == 1_944_860
+        assert parameters(SingleFile(checkpoint, Folder.as_found(tmp_path)).unet(cpu, torch.float32)) == parameters(
+            sdxl.unet()
+        )

@@ -13,7 +13,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from models.demo.original_keys import unet_key
+from models.demo.original_keys import unet_state
 from models.errors import WeightsError
 from models.runtime.load import empty, fill
 from models.weights.installed import WeightSet
@@ -72,13 +72,13 @@ def wide(demo_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     weights, folder = WeightSet.open(demo_weights, "pulid-lightning"), tmp_path_factory.mktemp("wide")
     config = shutil.copytree(weights["sdxl_config"], folder / "config", ignore=shutil.ignore_patterns("unet"))
     sizes = json.loads((weights["sdxl_config"] / "unet" / "config.json").read_text())
-    sizes |= {"block_out_channels": [96, 192, 384], "attention_head_dim": [2, 4, 8]}
+    sizes |= {"block_out_channels": [320, 640, 640, 640, 640]}
     (config / "unet").mkdir()
     (config / "unet" / "config.json").write_text(json.dumps(sizes))
     with torch.device("meta"):
         shapes = UNet2DConditionModel.from_config(sizes).state_dict()
     state = load_file(weights["sdxl_checkpoint_default"])
-    state |= {unet_key(key): torch.full(value.shape, 0.5, dtype=torch.float16) for key, value in shapes.items()}
+    state |= unet_state({key: torch.full(value.shape, 0.5, dtype=torch.float16) for key, value in shapes.items()})
     save_file(state, folder / "wide.safetensors")
     return config, folder / "wide.safetensors"
 

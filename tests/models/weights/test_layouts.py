@@ -1,6 +1,6 @@
 """The demo weights' files against the published ones' key lists: same tensors, same shapes but for widths, same types.
 
-Those of ic-light have fewer layers besides; what they have of a layer, they have whole.
+They have fewer layers besides, and SDXL's UNet has them at other places; what they have of a layer, they have whole.
 
 What a network of full size is loaded from is tested beside each model (`test_structure`); here it is the files that
 everything else is tested with.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from timm.models.eva import checkpoint_filter_fn
 
 from bench.full_size import ic_light as sd15
 from bench.full_size import pulid_lightning as sdxl
-from models.demo.original_keys import clip_g_state, clip_l_key, unet_key, vae_state
+from models.demo.original_keys import clip_g_state, clip_l_key, unet_state, vae_state
 from models.weights.installed import read_installed
 from models.weights.lock import read_lock
 from tests.conftest import REPOSITORY
@@ -38,11 +39,11 @@ NO_WIDTHS = {19, 77, 577}
 """Classes of a face, tokens of a text, tokens of a picture."""
 ADAPTER_LAYERS = re.compile(r"ip_adapter\.\d+\.to_[kv]_ip\.weight")
 UNET = key_list("iclight/unit/iclight_fc_keys_fullsize.json")
-TEXT_LAYER = re.compile(r"(?:layers|resblocks)\.(\d+)\.")
-DEMO_TEXT_LAYERS = 3
-LAYER = re.compile(r".*?(?:resnets|attentions|layers)\.\d+")
-SHORTCUT = ".conv_shortcut."
+LAYER = re.compile(r".*?(?:(?:resnets|attentions|layers|resblocks|block)\.\d+|mid\.attn_1)")
+SHORTCUT = re.compile(r"\.(?:conv|nin)_shortcut\.")
 """What a residual block has only if its two widths differ."""
+UNET_LAYER = re.compile(r"(model\.diffusion_model\.(?:(?:input|output)_blocks\.\d+|middle_block)\.\d+)\.(.+)")
+BEYOND_THE_FIRST = re.compile(r"transformer_blocks\.[1-9]")
 
 
 def files_of(demo: Path, role: str) -> Path:
@@ -71,19 +72,13 @@ def types(file: Mapping[str, Stored]) -> set[str]:
     return {tensor.dtype for tensor in file.values()}
 
 
-def shallow(published: Shapes, layers: int) -> Shapes:
-    """A text encoder's list as far as the demo's depth; depth and widths are all that differ."""
-    depths = {key: TEXT_LAYER.search(key) for key in published}
-    return {key: shape for key, shape in published.items() if not (found := depths[key]) or int(found[1]) < layers}
-
-
 def without_missing_layers(file: Mapping[str, Stored], published: Shapes) -> Shapes:
     """The published list less the layers of which the file has nothing, and less the shortcuts that it lacks."""
     layers = {layer_of(key) for key in file}
     return {
         key: shape
         for key, shape in published.items()
-        if key in file or (layer_of(key) in layers and SHORTCUT not in key)
+        if key in file or (layer_of(key) in layers and not SHORTCUT.search(key))
     }
 
 
@@ -102,15 +97,33 @@ def on_meta():
 def published_checkpoint() -> Shapes:
     clip_l = shapes({clip_l_key(key): tensor for key, tensor in sdxl.clip_l().state_dict().items()})
     clip_g = shapes(clip_g_state(sdxl.clip_g().state_dict()))
-    unet = shapes({unet_key(key): tensor for key, tensor in sdxl.unet().state_dict().items()})
-    text = shallow(clip_l, DEMO_TEXT_LAYERS) | shallow(clip_g, DEMO_TEXT_LAYERS)
-    return text | unet | shapes(vae_state(sdxl.vae().state_dict()))
+    unet = shapes(unet_state(sdxl.unet().state_dict()))
+    return clip_l | clip_g | unet | shapes(vae_state(sdxl.vae().state_dict()))
+
+
+def unet_layers(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the layers of a checkpoint's UNet hold, by place; of a transformer the first block."""
+    layers: dict[str, dict[str, Any]] = {}
+    for key, value in state.items():
+        if (found := UNET_LAYER.fullmatch(key)) and not BEYOND_THE_FIRST.match(found[2]):
+            layers.setdefault(found[1], {})[found[2]] = value
+    return layers
+
+
+def outside_unet_layers(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if not UNET_LAYER.fullmatch(key)}
 
 
 @pytest.mark.parametrize("name", ["default", "artistic", "realistic"])
 def test_checkpoints_of_sdxl(demo_weights: Path, name: str):
     file = stored(files_of(demo_weights, f"sdxl_checkpoint_{name}"))
-    assert differences(file, published_checkpoint()) == []
+    published = published_checkpoint()
+    rest = outside_unet_layers(file)
+    assert differences(rest, without_missing_layers(rest, outside_unet_layers(published))) == []
+    kinds = unet_layers(published).values()
+    ours = unet_layers(file)
+    assert [place for place, layer in ours.items() if all(differences(layer, kind) for kind in kinds)] == []
+    assert len(ours) == 29
     assert types(file) == HALF
 
 
@@ -119,7 +132,7 @@ def test_the_adapter_of_pulid(demo_weights: Path):
     encoder = {f"image_proj.{key}": shape for key, shape in key_list("pulid/id_encoder_v1_real.json").items()}
     layers = {key: tensor for key, tensor in file.items() if ADAPTER_LAYERS.fullmatch(key)}
     assert differences({key: tensor for key, tensor in file.items() if key not in layers}, encoder) == []
-    assert len(layers) == 2 * len(sdxl.projections(sdxl.unet())) == 140
+    assert len(layers) == 2 * 3
     assert {tensor.shape[1] for tensor in layers.values()} == {file["image_proj.mapping_0.6.weight"].shape[0]}
     assert types(file) == HALF
 
