@@ -95,7 +95,7 @@ def backdrop(rng: np.random.Generator, background: str | None, height: int, widt
     return as_float32(cv2.resize(np.clip(small, 0, 1), (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def smoothstep(values: npt.NDArray[np.float32], start: float, end: float) -> Field:
+def smoothstep(values: npt.NDArray[np.floating], start: float, end: float) -> Field:
     """0 up to `start`, 1 from `end` on, and smooth between them; falls where `end` is below `start`."""
     share = np.clip((values - start) / (end - start), 0, 1)
     return as_float32(share * share * (3 - 2 * share))
@@ -114,9 +114,9 @@ def mottled(rng: np.random.Generator, frame: Frame, size: float) -> Colours:
     return as_float32(mixed + (colours[2] - mixed) * shares[..., 1:] * np.float32(0.8))
 
 
-def _values(rng: np.random.Generator) -> list[float]:
+def _values(rng: np.random.Generator) -> npt.NDArray[np.float64]:
     dark, middle, bright = rng.uniform(0.12, 0.4), rng.uniform(0.35, 0.7), rng.uniform(0.65, 1.0)
-    return rng.permutation([dark, middle, bright]).tolist()
+    return rng.permutation(np.array([dark, middle, bright]))
 
 
 def _blotches(rng: np.random.Generator, frame: Frame) -> Colours:
@@ -150,7 +150,7 @@ def _sunset(rng: np.random.Generator, frame: Frame) -> Colours:
 
 def _neon(rng: np.random.Generator, frame: Frame) -> Colours:
     dark = as_float32((0.035, 0.02, 0.09))
-    colours = dark * (1 + 0.5 * np.tanh(frame.blobs(rng, 120)))[..., None]
+    colours = as_float32(dark * (1 + 0.5 * np.tanh(frame.blobs(rng, 120)))[..., None])
     slant = rng.uniform(-0.25, 0.25)
     for tint, low in ((MAGENTA, -1.0), (CYAN, 0.0)):  # the first left of the face, the other right of it
         for part in range(2):
@@ -163,16 +163,15 @@ def _neon(rng: np.random.Generator, frame: Frame) -> Colours:
             half = max(0.035, 8 / frame.unit)
             glow = 0.75 * np.exp(-distance / 0.16)
             core = smoothstep(as_float32(distance), half * 1.3, half * 0.7)
-            colours = colours + tint * as_float32(glow)[..., None]
+            colours = as_float32(colours + tint * as_float32(glow)[..., None])
             colours = _over(colours, tint * 0.45 + 0.55, core)
-    return as_float32(colours)
+    return colours
 
 
 def _forest(rng: np.random.Generator, frame: Frame) -> Colours:
     leaves = frame.blobs(rng, 90, 2)
-    colours = _over(
-        np.full((*frame.shape, 3), as_float32((0.04, 0.17, 0.06))), (0.20, 0.46, 0.12), _half(leaves[..., 0])
-    )
+    shadow = np.broadcast_to(as_float32((0.04, 0.17, 0.06)), (*frame.shape, 3))
+    colours = _over(shadow, (0.20, 0.46, 0.12), smoothstep(leaves[..., 0], -1.0, 1.0))
     colours = _over(colours, (0.52, 0.70, 0.20), smoothstep(leaves[..., 1], 0.5, 1.6) * smoothstep(frame.y, 0.9, -0.2))
     at = -frame.width / 2 + rng.uniform(20, 110)
     while at < frame.width / 2:
@@ -203,7 +202,7 @@ def _beach(rng: np.random.Generator, frame: Frame) -> Colours:
 
 def _snow(rng: np.random.Generator, frame: Frame) -> Colours:
     colours = _gradient(frame, (-1.0, 0.4), ((0.42, 0.52, 0.66), (0.68, 0.76, 0.86)))
-    colours = colours * (1 + 0.07 * np.tanh(frame.blobs(rng, 120)))[..., None]
+    colours = as_float32(colours * (1 + 0.07 * np.tanh(frame.blobs(rng, 120)))[..., None])
     hills = as_float32(frame.y + 0.05 * np.tanh(frame.blobs(rng, 160)))
     colours = _over(colours, (0.93, 0.96, 1.0), smoothstep(hills, 0.38, 0.45))
     return _over(colours, (1, 1, 1), flakes(rng, frame))
@@ -217,18 +216,18 @@ def flakes(rng: np.random.Generator, frame: Frame) -> Field:
 
 def _night(rng: np.random.Generator, frame: Frame) -> Colours:
     colours = _gradient(frame, (-1.0, 0.6), ((0.015, 0.025, 0.11), (0.07, 0.11, 0.30)))
-    colours = colours * (1 + 0.25 * np.tanh(frame.blobs(rng, 140)))[..., None]
+    colours = as_float32(colours * (1 + 0.25 * np.tanh(frame.blobs(rng, 140)))[..., None])
     stars = [place for place in frame.scatter(rng, 75) if place[1] < 0.1]
     colours = _over(colours, (0.85, 0.9, 1.0), 0.9 * frame.discs(stars, [5 / frame.unit] * len(stars), 1.5))
     place = (rng.choice((-1, 1)) * min(0.72, 0.82 * frame.right), rng.uniform(-0.72, -0.5))
     glow = np.exp(-((frame.x - place[0]) ** 2 + (frame.y - place[1]) ** 2) / 0.09)
-    colours = colours + as_float32((0.16, 0.18, 0.22)) * glow[..., None]
+    colours = as_float32(colours + as_float32((0.16, 0.18, 0.22)) * glow[..., None])
     colours = _over(colours, (0.97, 0.96, 0.86), frame.discs(place, 0.17, 2))
     lamps = [(x, 0.2 + abs(y) * 0.5) for x, y in frame.scatter(rng, 80)]
     for tint in ((1.0, 0.72, 0.25), (1.0, 0.9, 0.6)):
         some = [lamp for lamp in lamps if rng.random() < 0.45]
         colours = _over(colours, tint, 0.75 * frame.discs(some, rng.uniform(10, 22, len(some)) / frame.unit, 3))
-    return as_float32(colours)
+    return colours
 
 
 def _studio(rng: np.random.Generator, frame: Frame) -> Colours:
@@ -272,11 +271,7 @@ def _gradient(frame: Frame, levels: tuple[float, ...], tints: tuple[tuple[float,
     return as_float32(np.broadcast_to(column[:, None], (*frame.shape, 3)))
 
 
-def _half(noise: Field) -> Field:
-    return smoothstep(noise, -1.0, 1.0)
-
-
-def _over(colours: Colours, tint: npt.ArrayLike, share: npt.NDArray[np.floating]) -> Colours:
+def _over(colours: npt.NDArray[np.floating], tint: npt.ArrayLike, share: npt.NDArray[np.floating]) -> Colours:
     return as_float32(colours + (as_float32(tint) - colours) * as_float32(share)[..., None])
 
 

@@ -171,8 +171,8 @@ def _smooth(*points: tuple[float, float]) -> Outline:
     return np.asarray(rounded(np.array(points, float), 3))
 
 
-def _mirrored(outline: Outline) -> Outline:
-    return np.stack((2 * _MIDDLE - outline[:, 0], outline[:, 1]), -1)
+def _moved(outline: Outline, x: float = _MIDDLE, y: float = 0.0) -> Outline:
+    return np.asarray(outline + np.array((x, y)))
 
 
 def _wall(rng: np.random.Generator) -> Colours:
@@ -224,11 +224,11 @@ def _draw_hair_behind(canvas: _Canvas, rng: np.random.Generator, traits: _Traits
 def _draw_neck(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> None:
     half = rng.uniform(62, 74) if traits.feminine else rng.uniform(76, 94)
     neck = np.array([(-half, 380), (half, 380), (half + 4, 470), (half + 30, 530), (-half - 30, 530), (-half - 4, 470)])
-    canvas.fill(traits.skin * np.float32(0.70), neck + (_MIDDLE, 0), softness=1.5)
+    canvas.fill(traits.skin * np.float32(0.70), _moved(neck), softness=1.5)
     cloth = as_float32(rng.uniform(0.05, 0.95, 3))
     for side in (-1, 1):
         collar = np.array([(side * (half + 8), 478), (side * 250, 500), (side * 260, 540), (side * 20, 540)], float)
-        canvas.fill(cloth, collar + (_MIDDLE, 0), softness=1)
+        canvas.fill(cloth, _moved(collar), softness=1)
 
 
 def _draw_head(canvas: _Canvas, rng: np.random.Generator, traits: _Traits, light: tuple[float, float]) -> None:
@@ -264,7 +264,7 @@ def _draw_features(canvas: _Canvas, rng: np.random.Generator, traits: _Traits, l
         fold = rng.uniform(0.3, 0.7) * traits.age
         for side in (-1, 1):
             crease = _smooth((side * 36, 318), (side * 58, 348), (side * 68, 378), (side * 61, 376), (side * 50, 350))
-            canvas.shade((0.70, 0.62, 0.6), crease + (_MIDDLE, 0), 3, fold)
+            canvas.shade((0.70, 0.62, 0.6), _moved(crease), 3, fold)
             canvas.shade(0.75, _ellipse(_MIDDLE + side * _APART, 266, 26, 5), 4, fold)
         for line in range(3):
             canvas.shade(0.78, _ellipse(_MIDDLE, 165 + 17 * line, 62, 2), 2.5, fold * 0.8)
@@ -300,7 +300,7 @@ def _draw_eyes(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> No
             slant,
             side,
         )
-        canvas.fill(as_float32((0.93, 0.91, 0.89)), almond + (x, y), softness=0.9)
+        canvas.fill(as_float32((0.93, 0.91, 0.89)), _moved(almond, x, y), softness=0.9)
         radius = min(13.5, 1.05 * tall + 1)
         canvas.fill(iris * np.float32(0.55), _ellipse(x + gaze, y - 1, radius + 1, radius + 1), softness=0.8)
         canvas.fill(iris, _ellipse(x + gaze, y - 1, radius - 2, radius - 2), softness=0.8)
@@ -320,7 +320,7 @@ def _draw_eyes(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> No
             slant,
             side,
         )
-        canvas.fill(skin * as_float32((0.82, 0.76, 0.74)), upper + (x, y), softness=1.6, strength=0.95)
+        canvas.fill(skin * as_float32((0.82, 0.76, 0.74)), _moved(upper, x, y), softness=1.6, strength=0.95)
         lower = _turned(
             _smooth(
                 (-wide, 3),
@@ -333,7 +333,7 @@ def _draw_eyes(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> No
             slant,
             side,
         )
-        canvas.fill(skin * as_float32((0.93, 0.87, 0.86)), lower + (x, y), softness=1.6, strength=0.95)
+        canvas.fill(skin * as_float32((0.93, 0.87, 0.86)), _moved(lower, x, y), softness=1.6, strength=0.95)
         line = _turned(
             _smooth(
                 (-wide - 2, 4),
@@ -348,7 +348,7 @@ def _draw_eyes(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> No
             slant,
             side,
         )
-        canvas.fill(lid, line + (x, y), softness=1.0, strength=0.95)
+        canvas.fill(lid, _moved(line, x, y), softness=1.0, strength=0.95)
         half = rng.uniform(33, 35)
         inner, outer = brow_at + brow_slant, brow_at - 0.3 * brow_slant + 4
         shape = _smooth(
@@ -361,7 +361,7 @@ def _draw_eyes(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> No
             (-4, brow_at - 0.6 * arch + brow_tall),
             (-half, inner + brow_tall + 1),
         )
-        canvas.fill(brow, shape * (side, 1) + (x, y), softness=1.8, strength=0.88)
+        canvas.fill(brow, _moved(shape * (side, 1), x, y), softness=1.8, strength=0.88)
 
 
 def _turned(outline: Outline, angle: float, side: int) -> Outline:
@@ -384,27 +384,27 @@ def _draw_nose(canvas: _Canvas, rng: np.random.Generator, traits: _Traits, light
         (dark * wide * 0.5, end),
         (dark * bridge * 0.8, 280),
     )
-    canvas.shade((0.66, 0.58, 0.56), side_plane + (_MIDDLE, 0), 5, 0.35 + 0.4 * min(1, abs(light[0])))
+    canvas.shade((0.66, 0.58, 0.56), _moved(side_plane), 5, 0.35 + 0.4 * min(1, abs(light[0])))
     canvas.shade(
         (1.16, 1.14, 1.13),
-        _smooth((-bridge * 0.5, 235), (bridge * 0.5, 235), (bridge * 0.6, end - 18), (-bridge * 0.6, end - 18))
-        + (_MIDDLE, 0),
+        _moved(_smooth((-bridge * 0.5, 235), (bridge * 0.5, 235), (bridge * 0.6, end - 18), (-bridge * 0.6, end - 18))),
         5,
         0.7,
     )
     canvas.shade((1.2, 1.16, 1.15), _ellipse(_MIDDLE - dark * 3, end - 14, 9, 8), 5, 0.7)
     canvas.shade(
         (0.66, 0.54, 0.52),
-        _smooth(
-            (-wide, end - 4),
-            (-wide * 0.6, end + 7),
-            (0, end + 11),
-            (wide * 0.6, end + 7),
-            (wide, end - 4),
-            (wide * 0.4, end + 1),
-            (-wide * 0.4, end + 1),
-        )
-        + (_MIDDLE, 0),
+        _moved(
+            _smooth(
+                (-wide, end - 4),
+                (-wide * 0.6, end + 7),
+                (0, end + 11),
+                (wide * 0.6, end + 7),
+                (wide, end - 4),
+                (wide * 0.4, end + 1),
+                (-wide * 0.4, end + 1),
+            )
+        ),
         2.5,
         0.9,
     )
@@ -460,7 +460,7 @@ def _draw_mouth(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> N
             (0, y + gap + 4),
             (-0.5 * half, y + gap + 2),
         )
-        canvas.fill(as_float32((0.25, 0.08, 0.08)), inner + (_MIDDLE, 0))
+        canvas.fill(as_float32((0.25, 0.08, 0.08)), _moved(inner))
         teeth = _smooth(
             (-half + 10, corner + 2),
             (0, y),
@@ -469,9 +469,9 @@ def _draw_mouth(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> N
             (0, y + 0.8 * gap),
             (-0.5 * half, y + 0.75 * gap),
         )
-        canvas.fill(as_float32((0.95, 0.93, 0.89)), teeth + (_MIDDLE, 0), softness=1.2)
-    canvas.fill(lips * np.float32(0.86), top + (_MIDDLE, 0), softness=1.4)
-    canvas.fill(np.clip(lips * 1.04, 0, 1), bottom + (_MIDDLE, 0), softness=1.6)
+        canvas.fill(as_float32((0.95, 0.93, 0.89)), _moved(teeth), softness=1.2)
+    canvas.fill(lips * np.float32(0.86), _moved(top), softness=1.4)
+    canvas.fill(np.clip(lips * 1.04, 0, 1), _moved(bottom), softness=1.6)
     canvas.shade(1.25, _ellipse(_MIDDLE, y + gap + 0.6 * lower, 0.3 * half, 3), 3, 0.5)
     if not gap:
         line = _smooth(
@@ -484,7 +484,7 @@ def _draw_mouth(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> N
             (0, y + 5),
             (-0.5 * half, y + 3.5),
         )
-        canvas.fill(lips * np.float32(0.35), line + (_MIDDLE, 0), softness=1.0, strength=0.9)
+        canvas.fill(lips * np.float32(0.35), _moved(line), softness=1.0, strength=0.9)
     for side in (-1, 1):
         canvas.shade(0.6, _ellipse(_MIDDLE + side * (half + 3), corner, 4, 5), 2.5, 0.5)
 
@@ -502,7 +502,7 @@ def _draw_beard(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> N
         below = below[np.argsort(np.arctan2(below[:, 0] - _MIDDLE, below[:, 1] - 250))]
         level = rng.uniform(346, 372)
         cheeks = np.array([(102, 322), (76, level), (56, 360), (0, 350), (-56, 360), (-76, level), (-102, 322)], float)
-        outline = np.concatenate((below, cheeks + (_MIDDLE, 0)))
+        outline = np.concatenate((below, _moved(cheeks)))
         strength = rng.uniform(0.18, 0.38) if kind == "stubble" else 0.92
         canvas.fill(hair, outline, softness=6 if kind == "stubble" else 4, strength=strength)
         if kind == "stubble":
@@ -511,9 +511,9 @@ def _draw_beard(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> N
         chin = _smooth(
             (-44, 392), (-20, 402), (20, 402), (44, 392), (42, low - 20), (24, low + 6), (-24, low + 6), (-42, low - 20)
         )
-        canvas.fill(hair, chin + (_MIDDLE, 0), softness=3, strength=0.92)
+        canvas.fill(hair, _moved(chin), softness=3, strength=0.92)
     if kind != "goatee" or rng.random() < 0.7:
-        canvas.fill(hair, moustache + (_MIDDLE, 0), softness=2.5, strength=0.95)
+        canvas.fill(hair, _moved(moustache), softness=2.5, strength=0.95)
 
 
 def _draw_hair(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> None:
@@ -581,8 +581,8 @@ def _draw_hair(canvas: _Canvas, rng: np.random.Generator, traits: _Traits) -> No
                 (-inner - 3, side_end),
             ]
     ends = [(upper[-1, 0] - _MIDDLE, side_end), *fringe, (upper[0, 0] - _MIDDLE, side_end)]
-    outline = np.concatenate((upper, np.array(ends, float) + (_MIDDLE, 0)))
-    canvas.shade(0.72, outline + (0, 9), 7, 0.5)
+    outline = np.concatenate((upper, _moved(np.array(ends, float))))
+    canvas.shade(0.72, _moved(outline, 0, 9), 7, 0.5)
     canvas.fill(
         hair,
         outline,
@@ -621,8 +621,8 @@ def _draw_glasses(canvas: _Canvas, rng: np.random.Generator) -> None:
         canvas.fill(frame, ring, softness=0.8)
         temple = np.array([(wide + thick - 2, -8), (140 - _APART, -12), (140 - _APART, -5), (wide + thick - 2, 2)])
         canvas.fill(frame, temple * (side, 1) + at, softness=0.8)
-    bridge = np.array([(-20, 0), (0, -6), (20, 0), (20, thick), (0, thick - 5), (-20, thick)]) + (_MIDDLE, _EYES_AT)
-    canvas.fill(frame, bridge, softness=0.8)
+    bridge = np.array([(-20, 0), (0, -6), (20, 0), (20, thick), (0, thick - 5), (-20, thick)])
+    canvas.fill(frame, _moved(bridge, y=_EYES_AT), softness=0.8)
 
 
 def _lit(colours: Colours, rng: np.random.Generator, light: tuple[float, float]) -> Colours:
@@ -632,12 +632,20 @@ def _lit(colours: Colours, rng: np.random.Generator, light: tuple[float, float])
 
 
 def _posed(colours: Colours, rng: np.random.Generator) -> Colours:
-    """Turned, moved and scaled by as little as real alignments are off."""
+    """Turned aside a little, with the eyes kept in place, and off by as little as real alignments are."""
     matrix = cv2.getRotationMatrix2D((_MIDDLE, 290), rng.normal(0, 1.6), 1 + rng.normal(0, 0.022))
     matrix[:, 2] += rng.normal(0, 2.5, 2)
-    return as_float32(
-        cv2.warpAffine(colours, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = np.arange(SIDE, dtype=np.float32), np.arange(SIDE, dtype=np.float32)[:, None]
+    # What is nearer to the camera moves farther.
+    depth = np.sqrt(np.clip(1 - ((x - _MIDDLE) / 150) ** 2 - ((y - 265) / 225) ** 2, 0, 1))
+    depth = cv2.GaussianBlur(as_float32(depth), (0, 0), 12)
+    nearer = depth - depth[int(_EYES_AT), int(_MIDDLE + _APART)]
+    aside, nod = np.clip(rng.normal(0, 14, 2), -26, 26) * (1, 0.5)
+    from_x, from_y = (
+        as_float32(row[0] * x + row[1] * y + row[2] - turn * nearer)
+        for row, turn in zip(matrix, (aside, nod), strict=True)
     )
+    return as_float32(cv2.remap(colours, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def smooth_field(rng: np.random.Generator, cells: int) -> Field:

@@ -18,7 +18,7 @@ from skimage.data import lfw_subset
 from models.demo.face_code import BOX, box_in_recogniser_crop
 from training.data.photos import TRAINED_ON, load_photo
 from training.data.shapes import Colours, Field, as_float32, luma
-from training.data.textures import is_grey, recolour, skin_colour
+from training.data.textures import is_grey, recolour
 from training.portraits.drawn_faces import HELD_OUT_FROM, SIDE, draw_face, smooth_field
 
 SMALL_FACES: Final = tuple(index for index in range(100) if index % 5 != 4)
@@ -56,7 +56,8 @@ def small_face(rng: np.random.Generator, index: int) -> Colours:
     around = cv2.GaussianBlur(grey, (0, 0), 22)
     grey = grey + (around - grey) * _outside()
     grey = np.clip(cv2.GaussianBlur(grey, (0, 0), 0.18 * scale), 0, 1)[..., None]
-    skin = skin_colour(rng)
+    pale, dark = np.array((0.92, 0.70, 0.57)), np.array((0.55, 0.34, 0.22))
+    skin = as_float32(pale + (dark - pale) * rng.random() + rng.normal(0, 0.015, 3))
     # Skin's hue is strongest in middle tones; black stays black, and highlights stay pale.
     tint = 1 + (skin / luma(skin) - 1) * (0.5 + 2.6 * grey * (1 - grey)) * np.float32(rng.uniform(0.8, 1.3))
     backing = 1 + _outside()[..., None] * as_float32(rng.normal(0, 0.25, 3))

@@ -191,4 +191,4 @@ def _some(rng: np.random.Generator, phrases: Sequence[str]) -> list[str]:
 
 
 def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
-    return choices[rng.integers(len(choices))]
+    return choices[int(rng.integers(len(choices)))]

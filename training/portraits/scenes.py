@@ -59,7 +59,7 @@ def compose(
 
 
 def _mask(frame: Frame) -> Field:
-    left, top, right, bottom = BOX
+    _, top, right, bottom = BOX
     # Narrower towards the chin.
     x = frame.x * (1 + 0.16 * smoothstep(frame.y, -0.1, 0.6)) / right
     y = (frame.y - (top + bottom) / 2) / ((bottom - top) / 2)
@@ -150,9 +150,10 @@ def _sketch(picture: Colours, rng: np.random.Generator, frame: Frame, inside: Fi
     tone = cv2.GaussianBlur(grey, (0, 0), width / 3)
     x, y = frame.x * frame.unit, frame.y * frame.unit
     wobble = 5 * frame.blobs(rng, 120)
+    period = float(np.clip(frame.unit / 12, 24, 36))
     dark = np.zeros_like(grey)
     for along, level in ((x + y, 0.62), (x - 0.8 * y, 0.36)):
-        stroke = smoothstep(np.sin((along + wobble) * np.float32(2 * np.pi / 34)), -0.25, 0.75)
+        stroke = smoothstep(np.sin((along + wobble) * np.float32(2 * np.pi / period)), -0.25, 0.75)
         dark += stroke * smoothstep(tone, level, level - 0.4)
     strength = 0.30 - 0.20 * inside
     shaded = 0.66 + 0.34 * smoothstep(tone, 0.05, 0.75)
@@ -176,7 +177,7 @@ def _oil(picture: Colours, rng: np.random.Generator, frame: Frame, inside: Field
     first = smoothstep(noise, -0.5, -0.1)
     chosen = strokes[0] + (strokes[1] - strokes[0]) * first
     chosen = chosen + (strokes[2] - chosen) * smoothstep(noise, 0.5, 0.9)
-    relief = chosen * (0.15 - 0.085 * inside)
+    relief = chosen * (0.14 - 0.09 * inside)
     return as_float32(painted * (1 + relief)[..., None] + 0.35 * relief[..., None])
 
 
@@ -197,7 +198,7 @@ def _kuwahara(picture: Colours, radius: int) -> Colours:
     mean = cv2.blur(picture, (side, side))
     grey = luma(picture)
     variance = cv2.blur(grey * grey, (side, side)) - cv2.blur(grey, (side, side)) ** 2
-    best, least = mean, np.full_like(grey, np.inf)
+    least = np.full_like(grey, np.inf)
     half = max(1, radius // 2)
     height, width = grey.shape
     means = cv2.copyMakeBorder(mean, half, half, half, half, cv2.BORDER_REPLICATE)
