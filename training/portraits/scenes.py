@@ -46,11 +46,12 @@ def compose(
     frame = Frame(height, width)
     freedom = float(np.clip(2 * (1 - amount), 0, 1))
     picture = backdrop(rng, attributes.background, height, width)
+    face = _freely(face, rng, freedom)
     picture = _dress(picture, rng, frame, attributes, _cheek_colour(face))
     inside = _mask(frame)
     if attributes.background == "snow":
         picture += (1 - picture) * (flakes(rng, frame) * smoothstep(inside, 0.3, 0.0))[..., None]
-    picture += (_placed(_freely(face, rng, freedom), frame) - picture) * inside[..., None]
+    picture += (_placed(face, frame) - picture) * inside[..., None]
     if attributes.background == "neon":
         picture = _rim_light(picture, frame)
     if attributes.style != PHOTO:
@@ -89,7 +90,7 @@ def _freely(face: NDArray[np.float32], rng: np.random.Generator, freedom: float)
     """At 1, of about half the resolution of the face's code, of contrast 0.75, and in a random soft light."""
     if freedom == 0:
         return face
-    soft = cv2.GaussianBlur(face, (0, 0), max(0.3, 9 * freedom))
+    soft = cv2.GaussianBlur(face, (0, 0), max(0.3, 6.5 * freedom))
     soft = 0.5 + (soft - 0.5) * (1 - 0.25 * freedom)
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.4)
     along = np.linspace(-1, 1, face.shape[0])
