@@ -1,1 +1,1 @@
-"""Training of the UNet and the text encoders of pulid-lightning's demo weights."""
+"""Portraits of faces: what the UNet and the text encoders of pulid-lightning's demo weights are trained on, and how."""
