@@ -43,7 +43,7 @@ _UNET: Final[dict[str, Any]] = {
     "out_channels": 4,
     "down_block_types": ["DownBlock2D"] * 5,
     "up_block_types": ["UpBlock2D", "UpBlock2D", "UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-    "block_out_channels": [80, 160, 96, 96, 96],
+    "block_out_channels": [80, 160, 80, 80, 80],
     "layers_per_block": 1,
     "transformer_layers_per_block": [1] * 5,
     "attention_head_dim": [8] * 5,
@@ -135,7 +135,7 @@ def _text_config(width: int, activation: str, architecture: str) -> CLIPTextConf
     return CLIPTextConfig(
         vocab_size=tokens,
         hidden_size=width,
-        intermediate_size=2 * width,
+        intermediate_size=width,
         num_hidden_layers=2,
         num_attention_heads=4,
         projection_dim=width,

@@ -69,7 +69,7 @@ _PIN: Final = 100.0
 # What the upsampler in front of that level writes: X and Y, positive and negative, at scales whose sigmoid-weighted
 # values add up to squares; constants for the norm behind them.
 _SCALES: Final = (1.0, 0.5, 0.25)
-_FINE: Final = 32
+_FINE: Final = 30
 _FINE_PIN: Final = 30.0
 # Channels within the transformers, behind the six above.
 _CANVAS: Final = 6  # 4 channels: three of the painting and the dome

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from training.stages.loop import Logger, Schedule, train
 
-CHANNELS: Final = 24
+CHANNELS: Final = 20
 """Channels of the network in every layer: the first ones, two norm groups."""
 MOST_CELLS: Final = 16
 """Longest side of the grids, in cells of the coarsest level: 128 px each."""
