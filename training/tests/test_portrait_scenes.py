@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.demo import face_code
+from models.pulid_lightning.identity.face import TEMPLATE
 from training.data.photos import load_photo
 from training.portraits import faces
 from training.portraits.backdrops import PALETTE, Frame, backdrop
@@ -82,10 +83,10 @@ def test_the_mask_ends_inside_the_box(size: tuple[int, int]):
     frame, share = Frame(*size), mask(*size)
     beyond = (frame.x < BOX[0]) | (frame.x > BOX[2]) | (frame.y < BOX[1]) | (frame.y > BOX[3])
     assert share[beyond].max() == 0
-    eye_row, mouth_row = (int(np.argmin(np.abs(frame.y - level))) for level in (-0.11, 0.31))
-    middle = int(np.argmin(np.abs(frame.x)))
-    eye = int(np.argmin(np.abs(frame.x - 0.21)))
-    assert share[eye_row, eye] == share[mouth_row, middle] == 1
+    scale = (BOX[2] - BOX[0]) / (face_code.BOX[2] - face_code.BOX[0])
+    for point in TEMPLATE:
+        x, y = (BOX[axis] + scale * (point[axis] - face_code.BOX[axis]) for axis in (0, 1))
+        assert share[np.argmin(np.abs(frame.y - y)), np.argmin(np.abs(frame.x - x))] == 1
 
 
 def test_the_colour_grid_is_that_of_the_box(face: np.ndarray):
