@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.demo import face_code
+from models.pulid_lightning.identity.face import CROP_SIDE
 from training.data.shapes import Colour, Colours, Field, as_float32, luma
 from training.portraits.backdrops import CYAN, MAGENTA, PALETTE, Frame, backdrop, flakes, mottled, smoothstep
 from training.portraits.prompts import PHOTO, Attributes
@@ -28,6 +29,18 @@ _CHEEK_HALF: Final = 22
 def mask(height: int, width: int) -> Field:
     """The face's share of the picture [height, width]: 1 in the face, 0 outside of `BOX` and at its edges."""
     return _mask(Frame(height, width))
+
+
+def face_crop(portrait: NDArray[np.float32]) -> Colours:
+    """The aligned crop [512, 512, 3] of the face that a portrait [height, width, 3] shows; edges are repeated."""
+    frame = Frame(*portrait.shape[:2])
+    size = (CROP_SIDE, CROP_SIDE)
+    scale = _placement(frame)[0, 0]
+    if scale < 0.77:
+        portrait = cv2.GaussianBlur(portrait, (0, 0), 0.45 / scale)
+    return as_float32(
+        cv2.warpAffine(portrait, _placement(frame), size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    )
 
 
 def compose(
@@ -70,6 +83,17 @@ def _mask(frame: Frame) -> Field:
 
 def _placed(face: NDArray[np.float32], frame: Frame) -> Colours:
     """The crop warped so that its box fills `BOX`; its edges go on outside."""
+    matrix = _placement(frame)
+    if matrix[0, 0] > 1.3:
+        face = cv2.GaussianBlur(face, (0, 0), 0.45 * matrix[0, 0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return as_float32(
+        cv2.warpAffine(face, matrix, (frame.width, frame.height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    )
+
+
+def _placement(frame: Frame) -> NDArray[np.float64]:
+    """The transform [2, 3] of a portrait's px to the crop's."""
     left, top, right, _ = face_code.BOX
     scale = (right - left) / (BOX[2] - BOX[0]) / frame.unit
     # cv2 counts from the middle of the first px.
@@ -77,13 +101,7 @@ def _placed(face: NDArray[np.float32], frame: Frame) -> Colours:
         start - edge * scale * frame.unit - scale * side / 2 + scale / 2 - 0.5
         for start, edge, side in ((left, BOX[0], frame.width), (top, BOX[1], frame.height))
     ]
-    if scale > 1.3:
-        face = cv2.GaussianBlur(face, (0, 0), 0.45 * scale)
-    matrix = np.array([(scale, 0, shift[0]), (0, scale, shift[1])])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return as_float32(
-        cv2.warpAffine(face, matrix, (frame.width, frame.height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    )
+    return np.array([(scale, 0, shift[0]), (0, scale, shift[1])])
 
 
 def _freely(face: NDArray[np.float32], rng: np.random.Generator, freedom: float) -> Colours:

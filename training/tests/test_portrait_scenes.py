@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from models.demo import face_code
+from models.pulid_lightning.identity.face import TEMPLATE
 from training.data.photos import load_photo
 from training.portraits import faces
 from training.portraits.backdrops import PALETTE, Frame, backdrop
 from training.portraits.drawn_faces import HELD_OUT_FROM, draw_face
+from training.portraits.judges import identity_table
 from training.portraits.prompts import (
     COLOURS,
     NOTHING,
@@ -26,7 +28,7 @@ from training.portraits.prompts import (
     describe,
     sample_prompt,
 )
-from training.portraits.scenes import BOX, compose, mask
+from training.portraits.scenes import BOX, compose, face_crop, mask
 
 SIZES = [(256, 256), (768, 512), (512, 768)]
 
@@ -81,10 +83,10 @@ def test_the_mask_ends_inside_the_box(size: tuple[int, int]):
     frame, share = Frame(*size), mask(*size)
     beyond = (frame.x < BOX[0]) | (frame.x > BOX[2]) | (frame.y < BOX[1]) | (frame.y > BOX[3])
     assert share[beyond].max() == 0
-    eye_row, mouth_row = (int(np.argmin(np.abs(frame.y - level))) for level in (-0.11, 0.31))
-    middle = int(np.argmin(np.abs(frame.x)))
-    eye = int(np.argmin(np.abs(frame.x - 0.21)))
-    assert share[eye_row, eye] == share[mouth_row, middle] == 1
+    scale = (BOX[2] - BOX[0]) / (face_code.BOX[2] - face_code.BOX[0])
+    for point in TEMPLATE:
+        x, y = (BOX[axis] + scale * (point[axis] - face_code.BOX[axis]) for axis in (0, 1))
+        assert share[np.argmin(np.abs(frame.y - y)), np.argmin(np.abs(frame.x - x))] == 1
 
 
 def test_the_colour_grid_is_that_of_the_box(face: np.ndarray):
@@ -281,3 +283,37 @@ def test_the_words_of_an_attribute_vary():
     generator = rng(12)
     prompts = {describe(Attributes("pencil sketch", "red", "night"), generator) for _ in range(100)}
     assert len(prompts) > 80
+
+
+@pytest.mark.parametrize("size", [(256, 256), (1024, 1024), (768, 512)])
+def test_the_crop_of_a_portrait_is_the_face(face: np.ndarray, size: tuple[int, int]):
+    crop = face_crop(compose(face, NOTHING, size, rng(6)))
+    middle = np.s_[170:400, 160:350]
+    assert crop.shape == (512, 512, 3)
+    assert np.abs(crop - face)[middle].mean() < 0.02
+
+
+@pytest.mark.parametrize("style", [PHOTO, *STYLES])
+def test_judges_tell_whose_face_a_portrait_shows(style: str):
+    people = [draw_face(HELD_OUT_FROM + number) for number in range(4)]
+    people += [faces.small_face(rng(index), index) for index in faces.SMALL_HELD_OUT[:2]]
+    portraits = [
+        face_crop(compose(person, Attributes(style, "red", "blue"), 256, rng(at))) for at, person in enumerate(people)
+    ]
+    flat = [0.3 + 0.4 * portrait for portrait in portraits]
+    verdicts = identity_table(people, flat)
+    assert [verdict.portrait for verdict in verdicts] == [*range(6), *range(6)]
+    assert {verdict.judge for verdict in verdicts} == {"structure", "edges"}
+    assert all(verdict.right and verdict.own > verdict.other for verdict in verdicts)
+
+
+def test_judges_notice_swapped_and_missing_faces():
+    people = [draw_face(HELD_OUT_FROM + number) for number in range(3)]
+    swapped = identity_table(people, [people[1], people[2], people[0]])
+    assert all(verdict.rank > 1 and verdict.other == pytest.approx(1, abs=1e-6) for verdict in swapped)
+    one_for_all = identity_table(people, [people[0]] * 3)
+    assert [verdict.right for verdict in one_for_all] == [True, False, False] * 2
+    blank = identity_table(people, [np.full((512, 512, 3), 0.5, np.float32)] * 3)
+    assert all(verdict.own < 0.2 for verdict in blank)
+    with pytest.raises(ValueError, match="2 portraits of 3 faces"):
+        identity_table(people, people[:2])
