@@ -16,10 +16,8 @@ from models.demo import face_code
 from models.pulid_lightning.identity.face import CROP_SIDE
 from training.data.shapes import Colour, Colours, Field, as_float32, luma
 from training.portraits.backdrops import CYAN, MAGENTA, PALETTE, Frame, backdrop, flakes, mottled, smoothstep
+from training.portraits.painter import BOX
 from training.portraits.prompts import PHOTO, Attributes
-
-BOX: Final = (-0.56, -0.76, 0.56, 0.64)
-"""Left, top, right and bottom in ramp units of where the face's box, `face_code.BOX` of the aligned crop, appears."""
 
 _CHEEKS: Final = ((190, 322), (322, 322))
 """(x, y) in px of the aligned crop."""
