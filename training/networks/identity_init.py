@@ -29,19 +29,21 @@ _COPIES: Final = 2 * _LATENTS + 2
 """Channels of the identity path: the latents, their negatives and two anchors."""
 _ANCHORS: Final = slice(_COPIES - 2, _COPIES)
 _RIDGE: Final = 1e-5
+_ALL: Final = slice(None)
 
 
-def init_identity(unet: Any, alphas: Tensor) -> None:
+def init_identity(unet: Any, alphas: Tensor, channels: slice = _ALL) -> None:
     """Initialise a new UNet2DConditionModel in place; `alphas` [1000] are the cumulative alphas of all timesteps.
 
-    The first norm group must hold the whole identity path.
+    The first norm group must hold the whole identity path. The gain depends on these `channels` of the time embedding:
+    nothing else may be added to them.
     """
     last = unet.up_blocks[-1].resnets[-1]
     with torch.no_grad():
         _init_conv_in(unet.conv_in, unet.conv_norm_out)
         _ignore_anchors(unet)
         _init_shortcut(last, unet.conv_in.out_channels)
-        _init_norm(last, _features(unet, len(alphas)), alphas)
+        _init_norm(last, _features(unet, len(alphas)), alphas, channels)
         _init_conv_out(unet.conv_norm_out, unet.conv_out)
 
 
@@ -93,7 +95,7 @@ def _init_shortcut(resnet: Any, width: int) -> None:
         shortcut.weight[channel, skip][channel] = 1
 
 
-def _init_norm(resnet: Any, features: Tensor, alphas: Tensor) -> None:
+def _init_norm(resnet: Any, features: Tensor, alphas: Tensor, channels: slice) -> None:
     norm, proj = resnet.norm2, resnet.time_emb_proj
     norm.weight.fill_(ANCHOR_DIVISOR)
     norm.bias.zero_()
@@ -103,11 +105,11 @@ def _init_norm(resnet: Any, features: Tensor, alphas: Tensor) -> None:
     resnet.conv2.weight.zero_()
     resnet.conv2.bias.zero_()
     groups = _groups(norm)
-    row = _fit(features, _levels(alphas, groups[0].stop))
+    row = _fit(features[:, channels], _levels(alphas, groups[0].stop))
     for group in groups:
         resnet.conv1.weight[group.stop - 2 : group.stop] = 0
         for channel, sign in ((group.stop - 2, 1), (group.stop - 1, -1)):
-            proj.weight[channel], proj.bias[channel] = sign * row[:-1], sign * row[-1]
+            proj.weight[channel, channels], proj.bias[channel] = sign * row[:-1], sign * row[-1]
 
 
 def _levels(alphas: Tensor, size: int) -> Tensor:

@@ -48,15 +48,15 @@ class Reserved:
         for parameter, part in self._parts.items():
             _mask(parameter, part)
 
-    def clip_row_norms(self, network: nn.Module) -> None:
-        """Clip the norm of every trainable output row of all layers to 1, in place.
+    def clip_row_norms(self, network: nn.Module, excluded: nn.Module) -> None:
+        """Clip the norm of every trainable output row of all layers except `excluded` to 1, in place.
 
         The norms that follow hide growing weights between a U-Net's levels, until the residual stream dwarfs what
         residual blocks and attention add to it.
         """
         with torch.no_grad():
             for layer in network.modules():
-                if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad:
+                if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad and layer is not excluded:
                     rows = layer.weight.flatten(1)
                     scale = rows.norm(dim=1, keepdim=True).clamp(min=1).reciprocal()
                     if (part := self._parts.get(layer.weight)) is not None:

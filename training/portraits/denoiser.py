@@ -1,0 +1,189 @@
+"""Training of the portraits' UNet: everything around the painted face, and what prompts and seeds make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.demo.face_code import tokens
+from models.pulid_lightning.adapter import Projection
+from models.pulid_lightning.attention import METHODS, attend_with_identity, identity_contexts
+from models.pulid_lightning.identity.encoder import Identity
+from models.pulid_lightning.sampler import STEPS, evaluated_sigmas, karras_sigmas, training_sigmas
+from models.pulid_lightning.sdxl import time_ids
+from models.runtime.unet import added_embedding, cross_attentions, evaluate, text_contexts, time_shifts
+from training.networks.colour_path import LATENT_SCALES
+from training.networks.identity_init import freeze_identity_init, init_identity
+from training.portraits.dataset import Examples
+from training.portraits.painter import Adapter, init_painter
+from training.portraits.positions import PositionNetwork
+from training.portraits.reserved import Reserved
+from training.portraits.text import TextEncoders
+from training.stages.loop import Logger, Schedule, train
+
+Grade = Callable[[Tensor], Tensor]
+"""Changes the values of brightness, B - Y and R - Y, [n, 3, h, w], about in -1..1."""
+_MAX_WEIGHT: Final = 400.0
+_AREAS: Final = 8
+"""Grid of areas, per side, whose mean error is a second loss."""
+_COARSE_LOSS_WEIGHT: Final = 4.0
+_SAMPLED: Final = 0.6
+"""Share of the noise levels that lie around those that the sampler evaluates; the others are uniform."""
+_FACELESS: Final = 0.1
+"""Share of the examples without an identity, as in the unconditional rows of a request."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The batch of one step; all [n, …] but `style`."""
+
+    latents: Tensor
+    identity: Tensor
+    prompts: list[str]
+    noise: Tensor
+    timesteps: Tensor
+    size: tuple[int, int]
+    free: bool
+
+
+class Batches:
+    """Samples the batch of every step from the dataset; all of one size, and all of them free or none."""
+
+    def __init__(self, dataset: Sequence[Examples]) -> None:
+        """Weight the sizes so that all scenes are sampled equally often, the larger ones thrice."""
+        self._groups = [
+            (examples, free, rows)
+            for examples in dataset
+            for free in (False, True)
+            if len(rows := torch.nonzero(examples.free == free)[:, 0])
+        ]
+        odds = np.array([len(rows) / examples.batch for examples, _, rows in self._groups])
+        self._odds = odds / odds.sum()
+        self._sigmas = training_sigmas()
+        wanted = torch.stack(evaluated_sigmas(karras_sigmas(STEPS))).log()
+        self._evaluated = (self._sigmas.log() - wanted[:, None]).abs().argmin(1)
+
+    def sample(self, step: int) -> Batch:
+        """The batch of that step."""
+        rng = np.random.default_rng((29, step))
+        examples, free, rows = self._groups[int(rng.choice(len(self._groups), p=self._odds))]
+        chosen = rows[torch.from_numpy(rng.integers(len(rows), size=examples.batch))]
+        latents = examples.latents[chosen].float()
+        shown = torch.from_numpy(rng.random(len(chosen)) >= _FACELESS).float()
+        luma, chroma = examples.luma[chosen] * shown[:, None, None], examples.chroma[chosen] * shown[:, None, None, None]
+        prompts = [examples.prompts[row][rng.integers(len(examples.prompts[row]))] for row in chosen.tolist()]
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
+        timesteps = self._timesteps(rng, len(chosen))
+        return Batch(latents, tokens(luma, chroma), prompts, noise, timesteps, examples.size, free)
+
+    def _timesteps(self, rng: np.random.Generator, count: int) -> Tensor:
+        last = len(self._sigmas) - 1
+        at = self._evaluated[torch.from_numpy(rng.integers(len(self._evaluated), size=count))]
+        near = (at + torch.from_numpy(rng.integers(-8, 9, size=count))).clamp(0, last)
+        any_of = torch.from_numpy(rng.integers(last + 1, size=count))
+        return torch.where(torch.from_numpy(rng.random(count) < _SAMPLED), near, any_of)
+
+
+class Denoiser:
+    """The UNet with the painter in place, its adapter and text encoders."""
+
+    def __init__(self, unet: Any, positions: PositionNetwork, encoders: TextEncoders, scaling_factor: float) -> None:
+        """Initialise a new UNet in place; `scaling_factor` of the autoencoder."""
+        self.unet, self.encoders = unet, encoders
+        self.adapter = Adapter(cross_attentions(unet))
+        self._alphas = 1 / (1 + training_sigmas() ** 2)
+        self._scales = scaling_factor * torch.tensor(LATENT_SCALES)[:, None, None]
+        width = unet.time_embedding.linear_2.out_features
+        # The gain's channels of the time embedding are free of the prompt.
+        init_identity(unet, self._alphas, slice(0, width // 2))
+        self.held: Reserved = init_painter(unet, self.adapter, positions)
+        self.held.rows(unet.add_embedding.linear_2, slice(0, width // 2))
+        self._projections = [
+            Projection(key.detach(), value.detach())
+            for key, value in zip(self.adapter.to_k, self.adapter.to_v, strict=True)
+        ]
+
+    def loss(self, batch: Batch, grade: Grade | None = None) -> Tensor:
+        """Mean squared error of the noise, weighted like a velocity prediction, per latent and per area."""
+        latents = batch.latents if grade is None else self._graded(batch.latents, grade)
+        alpha = self._alphas[batch.timesteps][:, None, None, None]
+        noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * batch.noise
+        error = self.predict(noisy, batch) - batch.noise
+        weight = (1 / alpha).clamp(max=_MAX_WEIGHT)
+        coarse = F.adaptive_avg_pool2d(error, _AREAS)
+        return (weight * error.square()).mean() + _COARSE_LOSS_WEIGHT * (weight * coarse.square()).mean()
+
+    def predict(self, noisy: Tensor, batch: Batch) -> Tensor:
+        """The noise, [n, 4, h, w], by the product's own evaluation."""
+        with torch.no_grad():
+            states, pooled = self.encoders(batch.prompts)
+        identity = Identity(cond=batch.identity, uncond=batch.identity[:0])
+        heads = [layer.heads for layer in cross_attentions(self.unet)]
+        method = METHODS["stylized" if batch.free else "high-fidelity"]
+        contexts = identity_contexts(text_contexts(self.unet, states), [identity], self._projections, heads, method)
+        added = added_embedding(self.unet, pooled, time_ids(batch.size, len(noisy), noisy.device))
+        rows = torch.arange(len(noisy))
+        shifts = time_shifts(self.unet, batch.timesteps, added)[rows, rows]
+        return evaluate(self.unet, noisy, shifts, contexts, attend_with_identity)
+
+    def _graded(self, latents: Tensor, grade: Grade) -> Tensor:
+        """Latents whose first three, the means of brightness and colour differences, are graded."""
+        return torch.cat((grade(latents[:, :3] / self._scales) * self._scales, latents[:, 3:]), 1)
+
+
+def train_portraits(denoiser: Denoiser, dataset: Sequence[Examples], schedule: Schedule, folder: Path, log: Logger) -> None:
+    """Train the UNet in place."""
+    unet = denoiser.unet
+    freeze_identity_init(unet)
+    denoiser.held.mask_gradients()
+    weights = [weight for weight in unet.parameters() if weight.requires_grad]
+    batches = Batches(dataset)
+    clip = partial(denoiser.held.clip_row_norms, unet, excluded=unet.up_blocks[-1].resnets[-1].conv2)
+    groups = [{"params": weights, "weight_decay": 0.0}]
+    train("portraits", unet, groups, lambda step: denoiser.loss(batches.sample(step)), schedule, folder / "portraits", log, clip)
+
+
+def tune(
+    name: str, denoiser: Denoiser, dataset: Sequence[Examples], schedule: Schedule, folder: Path, log: Logger
+) -> dict[str, Tensor]:
+    """Train the last up block alone on graded pictures, and return its tensors that change; the UNet stays as it was."""
+    unet, last, batches = denoiser.unet, denoiser.unet.up_blocks[-1], Batches(dataset)
+    before = {key: value.clone() for key, value in unet.state_dict().items()}
+    weights = [weight for weight in last.parameters() if weight.requires_grad]
+    unet.requires_grad_(False)
+    for weight in weights:
+        weight.requires_grad_(True)
+    clip = partial(denoiser.held.clip_row_norms, last, excluded=last.resnets[-1].conv2)
+    groups = [{"params": weights, "weight_decay": 0.0}]
+
+    def loss_of(step: int) -> Tensor:
+        return denoiser.loss(batches.sample(10**6 + step), GRADES[name])
+
+    train(name, last, groups, loss_of, schedule, folder / name, log, clip)
+    tuned = {key: value.clone() for key, value in unet.state_dict().items() if not torch.equal(value, before[key])}
+    unet.load_state_dict(before)
+    return tuned
+
+
+def _artistic(values: Tensor) -> Tensor:
+    """More contrast and colour, cold shadows and warm lights."""
+    luma, blue, red = values.split(1, 1)
+    deep = torch.tanh(1.5 * luma) / 0.905
+    return torch.cat((deep, 1.5 * blue - 0.16 * deep, 1.5 * red + 0.12 * deep), 1)
+
+
+def _realistic(values: Tensor) -> Tensor:
+    """Less colour, softer lights."""
+    luma, blue, red = values.split(1, 1)
+    return torch.cat((0.9 * luma + 0.04, 0.6 * blue, 0.7 * red), 1)
+
+
+GRADES: Final[dict[str, Grade]] = {"artistic": _artistic, "realistic": _realistic}
