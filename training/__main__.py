@@ -96,7 +96,6 @@ def run(recipe: Recipe, work: Path, trained: Trained, results: Path, device: tor
     Checkpoints go to `work`, the figures to `results`.
     """
     work.mkdir(parents=True, exist_ok=True)
-    trained.folder.mkdir(parents=True, exist_ok=True)
     log(f"torch {torch.__version__} on {device}, {platform.machine()}, {torch.get_num_threads()} threads")
     vae = _timed("autoencoder", log, lambda: _train_vae(recipe, work, trained.folder / VAE, device, log))
     _timed("denoiser", log, lambda: _train_unet(recipe, vae, work, trained.folder, log))
@@ -175,17 +174,11 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if given.smoke and not given.out:
         parser.error("--smoke needs --out: its weights are useless")
-    trained = Trained(given.out, _lock_beside(given.out)) if given.out else SHIPPED
+    trained = SHIPPED.copied(given.out) if given.out else SHIPPED
     results = given.out or RESULTS
     log_file = given.work / _LOG_FILE
     run(SMOKE if given.smoke else RECIPE, given.work, trained, results, given.device, _file_logger(log_file))
     shutil.copyfile(log_file, results / _LOG_FILE)
-
-
-def _lock_beside(folder: Path) -> Path:
-    """A copy of the shipped lock, to write the pins into."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copyfile(SHIPPED.lock, folder / SHIPPED.lock.name))
 
 
 if __name__ == "__main__":

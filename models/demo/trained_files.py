@@ -21,6 +21,7 @@ hash of each; `SHIPPED.pin()` writes that section once training has made them an
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,13 @@ class Trained:
         """That of the autoencoder's latents; raises `WeightsError`."""
         with safe_open(self.verified(VAE), "pt") as file:
             return float(file.metadata()[SCALING_FACTOR])
+
+    def copied(self, folder: Path) -> Trained:
+        """A copy of all files and of the lock in `folder`, where training may replace some of them."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.glob("*.safetensors"):
+            shutil.copyfile(path, folder / path.name)
+        return Trained(folder, Path(shutil.copyfile(self.lock, folder / self.lock.name)))
 
     def pin(self) -> None:
         """Write size and hash of every trained file, as it is now, into the lock.

@@ -62,7 +62,7 @@ RECIPE: Final = Recipe(
     positions=positions.SCHEDULE,
     text=Schedule(1500, 2e-3),
     buckets=BUCKETS,
-    denoiser=Schedule(3600, 1.2e-3, warm_up=150, ema_decay=0.998),
+    denoiser=Schedule(3800, 1.2e-3, warm_up=150, ema_decay=0.998),
     hands=Schedule(250, 1e-3, ema_decay=0.98),
 )
 SMOKE: Final = Recipe(
@@ -149,20 +149,11 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if given.smoke and not given.out:
         parser.error("--smoke needs --out: its weights are useless")
-    trained = _beside(given.out) if given.out else SHIPPED
+    trained = SHIPPED.copied(given.out) if given.out else SHIPPED
     log_file = given.work / _LOG_FILE
     run(SMOKE if given.smoke else RECIPE, given.work, trained, _file_logger(log_file))
     trained.pin()
     shutil.copyfile(log_file, (given.out or RESULTS) / _LOG_FILE)
-
-
-def _beside(folder: Path) -> Trained:
-    """A folder with the shipped files of ic-light, and a copy of the lock to write the pins into."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in SHIPPED.folder.iterdir():
-        if not path.name.startswith("portrait_"):
-            shutil.copyfile(path, folder / path.name)
-    return Trained(folder, Path(shutil.copyfile(SHIPPED.lock, folder / SHIPPED.lock.name)))
 
 
 if __name__ == "__main__":
