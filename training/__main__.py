@@ -10,14 +10,11 @@ import argparse
 import platform
 import shutil
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from models.demo import architecture
@@ -45,6 +42,7 @@ from training.stages import matting
 from training.stages.autoencoder import train_autoencoder
 from training.stages.denoiser import Schedules, train_denoiser
 from training.stages.loop import Logger, Schedule
+from training.stages.progress import file_logger, timed
 
 _LOG_FILE: Final = "training.log"
 
@@ -97,11 +95,11 @@ def run(recipe: Recipe, work: Path, trained: Trained, results: Path, device: tor
     """
     work.mkdir(parents=True, exist_ok=True)
     log(f"torch {torch.__version__} on {device}, {platform.machine()}, {torch.get_num_threads()} threads")
-    vae = _timed("autoencoder", log, lambda: _train_vae(recipe, work, trained.folder / VAE, device, log))
-    _timed("denoiser", log, lambda: _train_unet(recipe, vae, work, trained.folder, log))
-    _timed("matting", log, lambda: _train_matting(recipe, work, trained.folder / RMBG, device, log))
+    vae = timed("autoencoder", log, lambda: _train_vae(recipe, work, trained.folder / VAE, device, log))
+    timed("denoiser", log, lambda: _train_unet(recipe, vae, work, trained.folder, log))
+    timed("matting", log, lambda: _train_matting(recipe, work, trained.folder / RMBG, device, log))
     trained.pin()
-    _timed("figures", log, lambda: _measure(recipe, work, trained, results, log))
+    timed("figures", log, lambda: _measure(recipe, work, trained, results, log))
 
 
 def _train_matting(recipe: Recipe, work: Path, file: Path, device: torch.device, log: Logger) -> None:
@@ -146,24 +144,6 @@ def _measure(recipe: Recipe, work: Path, trained: Trained, results: Path, log: L
     write_figures(results / FIGURES_FILE, figures)
 
 
-def _timed(part: str, log: Logger, work: Callable[[], Any]) -> Any:
-    began = time.monotonic()
-    result = work()
-    log(f"{part}: done in {(time.monotonic() - began) / 60:.1f} minutes")
-    return result
-
-
-def _file_logger(path: Path) -> Logger:
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-    def log(line: str) -> None:
-        tqdm.write(line)
-        with path.open("a") as file:
-            file.write(f"{line}\n")
-
-    return log
-
-
 def main(arguments: list[str]) -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
@@ -177,7 +157,7 @@ def main(arguments: list[str]) -> None:
     trained = SHIPPED.copied(given.out) if given.out else SHIPPED
     results = given.out or RESULTS
     log_file = given.work / _LOG_FILE
-    run(SMOKE if given.smoke else RECIPE, given.work, trained, results, given.device, _file_logger(log_file))
+    run(SMOKE if given.smoke else RECIPE, given.work, trained, results, given.device, file_logger(log_file))
     shutil.copyfile(log_file, results / _LOG_FILE)
 
 

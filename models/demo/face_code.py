@@ -1,4 +1,4 @@
-"""What the demo networks pass on of a face: a grid of its brightness and a coarser one of its colours, in ten ID tokens.
+"""What the demo networks pass on of a face: a grid of its brightness and a coarser one of its colours, as ID tokens.
 
 Both grids cover one box of the aligned face: of the vision tower's 512 px crop the brightness, `LUMA` numbers, and of
 the recogniser's 112 px crop the colour differences B - Y and R - Y, `CHROMA` numbers each. Every step from the crops to

@@ -37,3 +37,55 @@ def clip_row_norms(network: nn.Module, excluded: nn.Module | None = None) -> Non
             if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad and layer is not excluded:
                 rows = layer.weight.flatten(1)
                 rows.mul_(rows.norm(dim=1, keepdim=True).clamp(min=1).reciprocal())
+
+
+class Reserved:
+    """The frozen parts of a network's parameters: their gradients are zeroed, and clipping leaves them out."""
+
+    def __init__(self) -> None:
+        """Nothing is frozen yet."""
+        self._parts: dict[nn.Parameter, Tensor] = {}
+
+    def set(self, parameter: nn.Parameter, index: Any, values: Tensor | float) -> None:
+        """Write these values into a part of the parameter, and freeze it."""
+        with torch.no_grad():
+            parameter[index] = values
+        self.freeze(parameter, index)
+
+    def freeze(self, parameter: nn.Parameter, index: Any = ...) -> None:
+        """Freeze a part of the parameter, as it is."""
+        if parameter not in self._parts:
+            self._parts[parameter] = torch.zeros_like(parameter, dtype=torch.bool)
+        self._parts[parameter][index] = True
+
+    def rows(self, layer: nn.Linear | nn.Conv2d, rows: slice, bias: float = 0.0) -> None:
+        """Zero output rows of a layer, with this bias, and freeze them."""
+        self.set(layer.weight, rows, 0.0)
+        if layer.bias is not None:
+            self.set(layer.bias, rows, bias)
+
+    def unread(self, layer: nn.Linear | nn.Conv2d, columns: slice) -> None:
+        """Zero what a layer reads of these input channels, and freeze that."""
+        self.set(layer.weight, (slice(None), columns), 0.0)
+
+    def round_to_half(self) -> None:
+        """Round all frozen values as the files will have them, so that training sees what they hold."""
+        with torch.no_grad():
+            for parameter, part in self._parts.items():
+                parameter[part] = parameter[part].half().to(parameter)
+
+    def mask_gradients(self) -> None:
+        """From now on no gradient reaches a frozen part; weight decay must be off."""
+        for parameter, part in self._parts.items():
+            freeze(parameter, part)
+
+    def clip_row_norms(self, network: nn.Module, excluded: nn.Module) -> None:
+        """As the function of that name, and rows that are frozen keep their norms."""
+        with torch.no_grad():
+            for layer in network.modules():
+                if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad and layer is not excluded:
+                    rows = layer.weight.flatten(1)
+                    scale = rows.norm(dim=1, keepdim=True).clamp(min=1).reciprocal()
+                    if (part := self._parts.get(layer.weight)) is not None:
+                        scale[part.flatten(1).all(1)] = 1
+                    layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.ndim - 1)))

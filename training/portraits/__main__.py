@@ -9,16 +9,13 @@ import argparse
 import platform
 import shutil
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 
 from models.demo import architecture, sdxl
 from models.demo.trained_files import (
@@ -42,6 +39,7 @@ from training.portraits.dataset import BUCKETS, Bucket, encode_portraits
 from training.portraits.denoiser import Denoiser, train_portraits, tune
 from training.portraits.text import TextEncoders, train_text_encoders
 from training.stages.loop import Logger, Schedule
+from training.stages.progress import file_logger, timed
 
 RESULTS: Final = Path(__file__).parents[1] / "results"
 _LOG_FILE: Final = "portraits.log"
@@ -80,17 +78,17 @@ def run(recipe: Recipe, work: Path, trained: Trained, log: Logger) -> None:
     work.mkdir(parents=True, exist_ok=True)
     log(f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads")
     folder = trained.folder
-    network = _timed("positions", log, lambda: positions.train_positions(recipe.positions, work, log))
-    encoders = _timed("text", log, lambda: _train_text(recipe, trained, work, log))
+    network = timed("positions", log, lambda: positions.train_positions(recipe.positions, work, log))
+    encoders = timed("text", log, lambda: _train_text(recipe, trained, work, log))
     vae = architecture.vae(trained.scaling_factor())
     vae.load_state_dict({key: value.float() for key, value in load_file(trained.verified(VAE)).items()})
-    dataset = _timed("scenes", log, lambda: encode_portraits(vae, recipe.buckets, work / "scenes", log))
+    dataset = timed("scenes", log, lambda: encode_portraits(vae, recipe.buckets, work / "scenes", log))
     torch.manual_seed(4)
     denoiser = Denoiser(sdxl.unet(), network, encoders, trained.scaling_factor())
-    _timed("denoiser", log, lambda: train_portraits(denoiser, dataset, recipe.denoiser, work, log))
+    timed("denoiser", log, lambda: train_portraits(denoiser, dataset, recipe.denoiser, work, log))
     save_trained(folder / PORTRAIT_UNET, denoiser.unet.state_dict())
     for name, file in (("artistic", PORTRAIT_ARTISTIC), ("realistic", PORTRAIT_REALISTIC)):
-        tuned = _timed(name, log, lambda name=name: tune(name, denoiser, dataset, recipe.hands, work, log))
+        tuned = timed(name, log, lambda name=name: tune(name, denoiser, dataset, recipe.hands, work, log))
         save_trained(folder / file, tuned)
     save_trained(folder / PORTRAIT_ADAPTER, _projections(denoiser))
     texts = ((PORTRAIT_TEXT_L, encoders.l), (PORTRAIT_TEXT_G, encoders.g))
@@ -122,24 +120,6 @@ def _projections(denoiser: Denoiser) -> dict[str, Tensor]:
     }
 
 
-def _timed(part: str, log: Logger, work: Callable[[], Any]) -> Any:
-    began = time.monotonic()
-    result = work()
-    log(f"{part}: done in {(time.monotonic() - began) / 60:.1f} minutes")
-    return result
-
-
-def _file_logger(path: Path) -> Logger:
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-    def log(line: str) -> None:
-        tqdm.write(line)
-        with path.open("a") as file:
-            file.write(f"{line}\n")
-
-    return log
-
-
 def main(arguments: list[str]) -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m training.portraits", description=__doc__)
@@ -151,7 +131,7 @@ def main(arguments: list[str]) -> None:
         parser.error("--smoke needs --out: its weights are useless")
     trained = SHIPPED.copied(given.out) if given.out else SHIPPED
     log_file = given.work / _LOG_FILE
-    run(SMOKE if given.smoke else RECIPE, given.work, trained, _file_logger(log_file))
+    run(SMOKE if given.smoke else RECIPE, given.work, trained, file_logger(log_file))
     trained.pin()
     shutil.copyfile(log_file, (given.out or RESULTS) / _LOG_FILE)
 

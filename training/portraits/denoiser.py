@@ -21,11 +21,11 @@ from models.pulid_lightning.sampler import STEPS, evaluated_sigmas, karras_sigma
 from models.pulid_lightning.sdxl import time_ids
 from models.runtime.unet import added_embedding, cross_attentions, evaluate, text_contexts, time_shifts
 from training.networks.colour_path import LATENT_SCALES
+from training.networks.frozen_channels import Reserved
 from training.networks.identity_init import freeze_identity_init, init_identity
 from training.portraits.dataset import Examples
 from training.portraits.painter import Adapter, init_painter
 from training.portraits.positions import PositionNetwork
-from training.portraits.reserved import Reserved
 from training.portraits.text import TextEncoders
 from training.stages.loop import Logger, Schedule, train
 
@@ -78,7 +78,10 @@ class Batches:
         chosen = rows[torch.from_numpy(rng.integers(len(rows), size=examples.batch))]
         latents = examples.latents[chosen].float()
         shown = torch.from_numpy(rng.random(len(chosen)) >= _FACELESS).float()
-        luma, chroma = examples.luma[chosen] * shown[:, None, None], examples.chroma[chosen] * shown[:, None, None, None]
+        luma, chroma = (
+            examples.luma[chosen] * shown[:, None, None],
+            examples.chroma[chosen] * shown[:, None, None, None],
+        )
         prompts = [examples.prompts[row][rng.integers(len(examples.prompts[row]))] for row in chosen.tolist()]
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
         timesteps = self._timesteps(rng, len(chosen))
@@ -139,7 +142,9 @@ class Denoiser:
         return torch.cat((grade(latents[:, :3] / self._scales) * self._scales, latents[:, 3:]), 1)
 
 
-def train_portraits(denoiser: Denoiser, dataset: Sequence[Examples], schedule: Schedule, folder: Path, log: Logger) -> None:
+def train_portraits(
+    denoiser: Denoiser, dataset: Sequence[Examples], schedule: Schedule, folder: Path, log: Logger
+) -> None:
     """Train the UNet in place."""
     unet = denoiser.unet
     freeze_identity_init(unet)
@@ -148,13 +153,22 @@ def train_portraits(denoiser: Denoiser, dataset: Sequence[Examples], schedule: S
     batches = Batches(dataset)
     clip = partial(denoiser.held.clip_row_norms, unet, excluded=unet.up_blocks[-1].resnets[-1].conv2)
     groups = [{"params": weights, "weight_decay": 0.0}]
-    train("portraits", unet, groups, lambda step: denoiser.loss(batches.sample(step)), schedule, folder / "portraits", log, clip)
+    train(
+        "portraits",
+        unet,
+        groups,
+        lambda step: denoiser.loss(batches.sample(step)),
+        schedule,
+        folder / "portraits",
+        log,
+        clip,
+    )
 
 
 def tune(
     name: str, denoiser: Denoiser, dataset: Sequence[Examples], schedule: Schedule, folder: Path, log: Logger
 ) -> dict[str, Tensor]:
-    """Train the last up block alone on graded pictures, and return its tensors that change; the UNet stays as it was."""
+    """Train the last up block alone, on graded pictures; returns its new tensors, and the UNet stays as it was."""
     unet, last, batches = denoiser.unet, denoiser.unet.up_blocks[-1], Batches(dataset)
     before = {key: value.clone() for key, value in unet.state_dict().items()}
     weights = [weight for weight in last.parameters() if weight.requires_grad]

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import TypeAdapter
 from skimage.color import rgb2lab
 from skimage.data import astronaut
 
@@ -32,6 +30,7 @@ from models.pulid_lightning.pipeline import load
 from models.weights.installed import WeightSet
 from training.portraits.drawn_faces import HELD_OUT_FROM, draw_face
 from training.portraits.faces import SMALL_HELD_OUT, small_face
+from training.portraits.figures import Figures, Identity, WordEffect, table, write_figures
 from training.portraits.judges import JUDGES, Verdict, identity_table
 from training.stages.loop import Logger
 
@@ -72,47 +71,6 @@ class Plan:
 FULL: Final = Plan(drawn=_DRAWN, small=len(SMALL_HELD_OUT), side=640, worded=4)
 QUICK: Final = Plan(drawn=2, small=1, side=256, worded=1)
 """A smoke test."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Of one face style, by one judge: in how many portraits the own input is the closest, and how close on average.
-
-    `found`: portraits with a face that the detector finds.
-    """
-
-    style: str
-    judge: str
-    faces: int
-    found: int
-    right: int
-    own: float
-
-
-@dataclass(frozen=True)
-class WordEffect:
-    """The mean change of a measure by a prompt's words, and for how many faces it is the expected way."""
-
-    prompt: str
-    measure: str
-    expected: str
-    change: float
-    right: int
-    faces: int
-
-
-@dataclass(frozen=True)
-class Figures:
-    """All figures. `closer`: share of the faces that `high-fidelity` shows closer than `stylized`, by judge.
-
-    `seeds`: mean difference of two seeds' pictures in levels of 255. `request_s`: of a request of 1024 x 1024 px.
-    """
-
-    identity: Sequence[Identity]
-    closer: Mapping[str, float]
-    words: Sequence[WordEffect]
-    seeds: float
-    request_s: float
 
 
 class Portraits:
@@ -175,7 +133,9 @@ def measure(portraits: Portraits, plan: Plan, log: Logger) -> Figures:
     ]
     negative, *expected = NEGATIVE
     named = f"{PLAIN}, not: {negative}"
-    words.append(_effect(portraits, worded, plain, plan.side, named, {"prompt": PLAIN, "negative_prompt": negative}, *expected))
+    words.append(
+        _effect(portraits, worded, plain, plan.side, named, {"prompt": PLAIN, "negative_prompt": negative}, *expected)
+    )
     other = [portraits.generate(photo, prompt=PLAIN, seed=8, width=plan.side, height=plan.side) for photo in worded]
     seeds = float(np.mean([np.abs(a.astype(float) - b).mean() for a, b in zip(plain, other, strict=True)]))
     began = time.perf_counter()
@@ -207,9 +167,13 @@ def _effect(
     place: tuple[Any, Any],
 ) -> WordEffect:
     pictures = [portraits.generate(photo, **request, seed=7, width=side, height=side) for photo in photos]
-    changes = [_value(after, what, place) - _value(before, what, place) for after, before in zip(pictures, plain, strict=True)]
+    changes = [
+        _value(after, what, place) - _value(before, what, place) for after, before in zip(pictures, plain, strict=True)
+    ]
     sign = 1 if expected == "more" else -1
-    return WordEffect(named, what, expected, float(np.mean(changes)), sum(sign * each > 0 for each in changes), len(changes))
+    return WordEffect(
+        named, what, expected, float(np.mean(changes)), sum(sign * each > 0 for each in changes), len(changes)
+    )
 
 
 def _value(picture: Photo, what: str, place: tuple[Any, Any]) -> float:
@@ -246,31 +210,6 @@ def _png(photo: Photo) -> bytes:
 
 def _ignore_step(step: int, total: int) -> None:
     pass
-
-
-def table(figures: Figures) -> str:
-    """The figures as lines of text."""
-    lines = [
-        f"{one.style}, {one.judge}: own input closest in {one.right} of {one.faces}, mean similarity {one.own:.2f}, "
-        f"face found in {one.found}"
-        for one in figures.identity
-    ]
-    lines += [f"high-fidelity closer, {judge}: {share:.0%}" for judge, share in figures.closer.items()]
-    lines += [
-        f"{one.prompt}: {one.measure} {one.change:+.1f}, {one.expected} in {one.right} of {one.faces}"
-        for one in figures.words
-    ]
-    return "\n".join([*lines, f"two seeds: {figures.seeds:.1f} levels", f"1024 x 1024 px: {figures.request_s:.1f} s", ""])
-
-
-def write_figures(file: Path, figures: Figures) -> None:
-    """Write figures as JSON."""
-    file.write_text(json.dumps(asdict(figures), indent=1) + "\n")
-
-
-def read_figures(file: Path) -> Figures:
-    """What `write_figures` wrote."""
-    return TypeAdapter(Figures).validate_json(file.read_bytes())
 
 
 def main() -> None:

@@ -40,9 +40,9 @@ from models.demo.face_code import (
 )
 from models.pulid_lightning.attention import METHODS, WEIGHT
 from models.pulid_lightning.sdxl import GUIDANCE
+from training.networks.frozen_channels import Reserved
 from training.portraits.positions import CHANNELS as COARSE
 from training.portraits.positions import PositionNetwork
-from training.portraits.reserved import Reserved
 
 PITCH: Final = 1 / 30
 """Side of a cell of the brightness grid in ramp units."""
@@ -119,9 +119,11 @@ def init_painter(unet: Any, adapter: Adapter, positions: PositionNetwork) -> Res
         _pass_through(last, RESERVED, held)
         for number, transformer in enumerate(painting.attentions):
             _init_transformer(transformer, held)
-            _init_rows(transformer.transformer_blocks[0], adapter.to_k[number + 1], adapter.to_v[number + 1], number, held)
+            _init_rows(
+                transformer.transformer_blocks[0], adapter.to_k[number + 1], adapter.to_v[number + 1], number, held
+            )
             _init_columns(transformer.transformer_blocks[0], number, held)
-        _init_flag(unet.mid_block.attentions[0], adapter.to_k[0], adapter.to_v[0], held)
+        _init_flag(unet.mid_block.attentions[0], adapter.to_v[0], held)
     for parameter in adapter.parameters():
         held.freeze(parameter)
     held.round_to_half()
@@ -152,8 +154,8 @@ def _init_positions(unet: Any, positions: PositionNetwork, held: Reserved) -> No
         # The skip connection's reserved channels are the first ones of the second half.
         reads = [slice(0, COARSE), slice(block.in_channels // 2, block.in_channels // 2 + COARSE)][: width // COARSE]
         for at, own in zip((slice(0, COARSE), slice(COARSE, 2 * COARSE)), reads, strict=False):
-            held.set(block.norm1.weight, own, source.norm1.weight[at][: COARSE])
-            held.set(block.norm1.bias, own, source.norm1.bias[at][: COARSE])
+            held.set(block.norm1.weight, own, source.norm1.weight[at][:COARSE])
+            held.set(block.norm1.bias, own, source.norm1.bias[at][:COARSE])
         for layer in (block.conv1, block.conv2, block.time_emb_proj, block.conv_shortcut):
             if layer is not None:
                 held.rows(layer, coarse)
@@ -388,7 +390,7 @@ def _coverage() -> float:
     return float(F.gelu(_COLUMN_GATE - u**2).mean() * 16)
 
 
-def _init_flag(transformer: Any, to_k: Tensor, to_v: Tensor, held: Reserved) -> None:
+def _init_flag(transformer: Any, to_v: Tensor, held: Reserved) -> None:
     """Tell the middle block how many zero tokens there are: their share of the attention's weight thins a constant."""
     attention = transformer.transformer_blocks[0].attn2
     wide = slice(0, attention.to_q.out_features // HEADS)
@@ -396,14 +398,6 @@ def _init_flag(transformer: Any, to_k: Tensor, to_v: Tensor, held: Reserved) -> 
         held.rows(layer, wide)
     attention.to_v.weight[wide, TEXT_CONSTANT] = 1
     to_v[wide, TAP_CONSTANTS.start] = to_v[wide, BODY_CONSTANTS.start] = _FLAG
-
-
-def painted_grid(luma: Tensor) -> Tensor:
-    """Where rows and columns of a brightness grid lie: X and Y of its cells, [2, 40, 32]."""
-    rows, columns = luma.shape[-2:]
-    y = (torch.arange(rows) + _FIRST_ROW) * PITCH
-    x = (torch.arange(columns) - (columns - 1) / 2) * PITCH
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"))
 
 
 assert TOKENS * HEADS == LUMA[0] == 4 * CHROMA[0]

@@ -38,7 +38,9 @@ class PositionNetwork(nn.Module):
         super().__init__()
         blocks = [(CHANNELS, 2), (CHANNELS, 2), (CHANNELS, 2), (2 * CHANNELS, 2), (CHANNELS, 1)]
         self.blocks = nn.ModuleList(
-            ResnetBlock2D(in_channels=width, out_channels=CHANNELS, temb_channels=None, groups=groups, groups_out=2, eps=1e-5)
+            ResnetBlock2D(
+                in_channels=width, out_channels=CHANNELS, temb_channels=None, groups=groups, groups_out=2, eps=1e-5
+            )
             for width, groups in blocks
         )
         self.head = nn.Conv2d(CHANNELS, 5, 1, bias=False)
@@ -68,13 +70,17 @@ def train_positions(schedule: Schedule, folder: Path, log: Logger) -> PositionNe
     network = PositionNetwork()
 
     def loss_of(step: int) -> Tensor:
-        return torch.stack([_error(network, *_grid(np.random.default_rng((19, step, n)))) for n in range(_GRIDS)]).mean()
+        return torch.stack(
+            [_error(network, *_grid(np.random.default_rng((19, step, n)))) for n in range(_GRIDS)]
+        ).mean()
 
     groups: list[dict[str, Any]] = [{"params": network.parameters(), "weight_decay": 0.0}]
     train("positions", network, groups, loss_of, schedule, folder / "positions", log)
     with torch.inference_mode():
         sides = range(2, MOST_CELLS + 1)
-        errors = [(float(_error(network, n, m)) ** 0.5, n, m) for n in sides for m in sides if max(n, m) <= 3 * min(n, m)]
+        errors = [
+            (float(_error(network, n, m)) ** 0.5, n, m) for n in sides for m in sides if max(n, m) <= 3 * min(n, m)
+        ]
     log(f"positions: mean error {np.mean([error for error, _, _ in errors]):.4f}, most {max(errors)}")
     return network
 

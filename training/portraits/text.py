@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from models.demo import sdxl
 from models.pulid_lightning.prompt import Tokenizer, tokenize
 from models.pulid_lightning.text_encoder import penultimate_states
+from training.networks.frozen_channels import Reserved
 from training.portraits.painter import TEXT_CONSTANT, init_text_constant
 from training.portraits.prompts import VECTOR, attribute_vector, sample_prompt
-from training.portraits.reserved import Reserved
 from training.stages.loop import Logger, Schedule, train
 
 _BATCH: Final = 64
