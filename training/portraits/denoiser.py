@@ -24,8 +24,9 @@ from training.networks.colour_path import LATENT_SCALES
 from training.networks.frozen_channels import Reserved
 from training.networks.identity_init import freeze_identity_init, init_identity
 from training.portraits.dataset import Examples
-from training.portraits.painter import Adapter, init_painter
+from training.portraits.painter import Adapter, init_painter, init_readout
 from training.portraits.positions import PositionNetwork
+from training.portraits.prompts import VECTOR
 from training.portraits.text import TextEncoders
 from training.stages.loop import Logger, Schedule, train
 
@@ -109,6 +110,8 @@ class Denoiser:
         init_identity(unet, self._alphas, slice(0, width // 2))
         self.held: Reserved = init_painter(unet, self.adapter, positions)
         self.held.rows(unet.add_embedding.linear_2, slice(0, width // 2))
+        init_readout(unet, self._scales.flatten())
+        _read_attributes(unet.add_embedding.linear_1)
         self._projections = [
             Projection(key.detach(), value.detach())
             for key, value in zip(self.adapter.to_k, self.adapter.to_v, strict=True)
@@ -185,6 +188,13 @@ def tune(
     tuned = {key: value.clone() for key, value in unet.state_dict().items() if not torch.equal(value, before[key])}
     unet.load_state_dict(before)
     return tuned
+
+
+def _read_attributes(layer: Any) -> None:
+    """Have the embedding of prompt and sizes begin with what the prompt names, in the pooled embedding's first places."""
+    with torch.no_grad():
+        layer.weight *= 0.1
+        layer.weight[:, : len(VECTOR)] = torch.randn(layer.out_features, len(VECTOR)) / len(VECTOR) ** 0.5
 
 
 def _artistic(values: Tensor) -> Tensor:

@@ -89,6 +89,10 @@ _COLUMN_GATE: Final = 1.25
 _DOME: Final = (0.0, -3.0, 15.0, 19.0)
 """Centre and half axes of the dome in pitches."""
 _FLAG: Final = 8.0
+_COLOURS: Final = 3
+_LATENTS: Final = 4
+_HALF: Final = 0.7
+"""Two weights of this size make a row of norm 1, to which rows are clipped."""
 
 
 class Adapter(nn.Module):
@@ -130,6 +134,32 @@ def init_painter(unet: Any, adapter: Adapter, positions: PositionNetwork) -> Res
     with torch.no_grad():
         _calibrate_squares(painting.resnets[0])
     return held
+
+
+def init_readout(unet: Any, scales: Tensor) -> None:
+    """Let an untrained UNet predict the painted picture where there is nothing but noise; all of it stays trainable.
+
+    Random weights pass three channels of many on so faintly that the noise is learned first. `scales` [3] are the
+    latents per unit of brightness and colour differences. The last block is that of `init_identity`: what it predicts
+    is minus the latents at the highest noise levels. All values come in pairs of both signs, as silu(z) - silu(-z) = z.
+    """
+    paired = slice(0, 2 * _COLOURS)
+    signs = torch.tensor([1.0, -1.0]).repeat_interleave(_COLOURS)
+    smooth = torch.outer(*[torch.tensor([0.25, 0.5, 0.25])] * 2)
+    upsampler, (first, last) = unet.up_blocks[3].upsamplers[0].conv, unet.up_blocks[4].resnets
+    with torch.no_grad():
+        for layer in (upsampler, first.conv_shortcut, first.conv2, first.conv1):
+            layer.weight[paired] = 0
+            layer.bias[paired] = 0
+        last.conv1.weight[paired] = 0
+        for channel in range(2 * _COLOURS):
+            colour = channel % _COLOURS
+            upsampler.weight[channel, PAINTED.start + colour] = signs[channel] * smooth
+            first.conv_shortcut.weight[channel, channel] = 1
+            last.conv1.weight[channel, colour, 1, 1] = signs[channel] * _HALF
+            last.conv1.weight[channel, colour + _COLOURS, 1, 1] = -signs[channel] * _HALF
+            for sign, latent in ((1, colour), (-1, colour + _LATENTS)):
+                last.conv2.weight[latent, channel, 1, 1] = -sign * signs[channel] * scales[colour] / _HALF
 
 
 def init_text_constant(encoder: Any, held: Reserved) -> None:
