@@ -93,6 +93,8 @@ _COLOURS: Final = 3
 _LATENTS: Final = 4
 _HALF: Final = 0.7
 """Two weights of this size make a row of norm 1, to which rows are clipped."""
+_NORMS: Final = 3.0
+"""About what the norms on the way divide the painted picture by."""
 
 
 class Adapter(nn.Module):
@@ -159,7 +161,7 @@ def init_readout(unet: Any, scales: Tensor) -> None:
             last.conv1.weight[channel, colour, 1, 1] = signs[channel] * _HALF
             last.conv1.weight[channel, colour + _COLOURS, 1, 1] = -signs[channel] * _HALF
             for sign, latent in ((1, colour), (-1, colour + _LATENTS)):
-                last.conv2.weight[latent, channel, 1, 1] = -sign * signs[channel] * scales[colour] / _HALF
+                last.conv2.weight[latent, channel, 1, 1] = -sign * signs[channel] * scales[colour] * _NORMS
 
 
 def init_text_constant(encoder: Any, held: Reserved) -> None:
