@@ -32,18 +32,20 @@ _RIDGE: Final = 1e-5
 _ALL: Final = slice(None)
 
 
-def init_identity(unet: Any, alphas: Tensor, channels: slice = _ALL) -> None:
+def init_identity(unet: Any, alphas: Tensor, channels: slice = _ALL, gains: Tensor | None = None) -> None:
     """Initialise a new UNet2DConditionModel in place; `alphas` [1000] are the cumulative alphas of all timesteps.
 
     The first norm group must hold the whole identity path. The gain depends on these `channels` of the time embedding:
-    nothing else may be added to them.
+    nothing else may be added to them. `gains` [groups, 1000] are those of the last block's norm groups, if they are to
+    differ from sqrt(alpha).
     """
     last = unet.up_blocks[-1].resnets[-1]
+    gains = alphas.sqrt().expand(last.norm2.num_groups, -1) if gains is None else gains
     with torch.no_grad():
         _init_conv_in(unet.conv_in, unet.conv_norm_out)
         _ignore_anchors(unet)
         _init_shortcut(last, unet.conv_in.out_channels)
-        _init_norm(last, _features(unet, len(alphas)), alphas, channels)
+        _init_norm(last, _features(unet, len(alphas)), gains, channels)
         _init_conv_out(unet.conv_norm_out, unet.conv_out)
 
 
@@ -95,7 +97,7 @@ def _init_shortcut(resnet: Any, width: int) -> None:
         shortcut.weight[channel, skip][channel] = 1
 
 
-def _init_norm(resnet: Any, features: Tensor, alphas: Tensor, channels: slice) -> None:
+def _init_norm(resnet: Any, features: Tensor, gains: Tensor, channels: slice) -> None:
     norm, proj = resnet.norm2, resnet.time_emb_proj
     norm.weight.fill_(ANCHOR_DIVISOR)
     norm.bias.zero_()
@@ -105,19 +107,19 @@ def _init_norm(resnet: Any, features: Tensor, alphas: Tensor, channels: slice) -
     resnet.conv2.weight.zero_()
     resnet.conv2.bias.zero_()
     groups = _groups(norm)
-    row = _fit(features[:, channels], _levels(alphas, groups[0].stop))
-    for group in groups:
+    for group, gain in zip(groups, gains, strict=True):
+        row = _fit(features[:, channels], _levels(gain, groups[0].stop))
         resnet.conv1.weight[group.stop - 2 : group.stop] = 0
         for channel, sign in ((group.stop - 2, 1), (group.stop - 1, -1)):
             proj.weight[channel, channels], proj.bias[channel] = sign * row[:-1], sign * row[-1]
 
 
-def _levels(alphas: Tensor, size: int) -> Tensor:
-    """Anchor values for groups of `size` channels whose norm is to divide by ANCHOR_DIVISOR / sqrt(alpha).
+def _levels(gain: Tensor, size: int) -> Tensor:
+    """Anchor values for groups of `size` channels whose norm is to divide by ANCHOR_DIVISOR / gain.
 
     The other channels are of unit variance.
     """
-    return ((size * ANCHOR_DIVISOR**2 / alphas - (size - 2)) / 2).sqrt()
+    return ((size * ANCHOR_DIVISOR**2 / gain**2 - (size - 2)) / 2).sqrt()
 
 
 def _features(unet: Any, timesteps: int) -> Tensor:

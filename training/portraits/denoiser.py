@@ -24,7 +24,7 @@ from training.networks.colour_path import LATENT_SCALES
 from training.networks.frozen_channels import Reserved
 from training.networks.identity_init import freeze_identity_init, init_identity
 from training.portraits.dataset import Examples
-from training.portraits.painter import Adapter, init_painter, init_readout
+from training.portraits.painter import Adapter, gains, init_painter, init_readout, separate_noise
 from training.portraits.positions import PositionNetwork
 from training.portraits.prompts import VECTOR
 from training.portraits.text import TextEncoders
@@ -38,6 +38,8 @@ _AREAS: Final = 8
 _COARSE_LOSS_WEIGHT: Final = 4.0
 _SAMPLED: Final = 0.6
 """Share of the noise levels that lie around those that the sampler evaluates; the others are uniform."""
+_ALONE: Final = 2.5
+"""Examples of one size whose batch is a single one are as rare as if it were of so many."""
 _FACELESS: Final = 0.1
 """Share of the examples without an identity, as in the unconditional rows of a request."""
 
@@ -59,14 +61,14 @@ class Batches:
     """Samples the batch of every step from the dataset; all of one size, and all of them free or none."""
 
     def __init__(self, dataset: Sequence[Examples]) -> None:
-        """Weight the sizes so that all scenes are sampled equally often, the larger ones thrice."""
+        """Weight the sizes so that all scenes are sampled equally often, those that make a batch alone less."""
         self._groups = [
             (examples, free, rows)
             for examples in dataset
             for free in (False, True)
             if len(rows := torch.nonzero(examples.free == free)[:, 0])
         ]
-        odds = np.array([len(rows) / examples.batch for examples, _, rows in self._groups])
+        odds = np.array([len(rows) / max(examples.batch, _ALONE) for examples, _, rows in self._groups])
         self._odds = odds / odds.sum()
         self._sigmas = training_sigmas()
         wanted = torch.stack(evaluated_sigmas(karras_sigmas(STEPS))).log()
@@ -107,8 +109,9 @@ class Denoiser:
         self._scales = scaling_factor * torch.tensor(LATENT_SCALES)[:, None, None]
         width = unet.time_embedding.linear_2.out_features
         # The gain's channels of the time embedding are free of the prompt.
-        init_identity(unet, self._alphas, slice(0, width // 2))
+        init_identity(unet, self._alphas, slice(0, width // 2), gains(self._alphas))
         self.held: Reserved = init_painter(unet, self.adapter, positions)
+        separate_noise(unet, self.held)
         self.held.rows(unet.add_embedding.linear_2, slice(0, width // 2))
         init_readout(unet, self._scales.flatten())
         _read_attributes(unet.add_embedding.linear_1)

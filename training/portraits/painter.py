@@ -57,6 +57,10 @@ BOX: Final = (
 """Left, top, right and bottom of what is painted, in ramp units."""
 RESERVED: Final = 40
 """Reserved channels of the painting level: two norm groups, the first of positions, the second of the painting."""
+CLEAN: Final = slice(40, 60)
+"""Trained channels of that level that the noisy latents do not reach."""
+_CLEAN_LAST: Final = 40
+"""Number of those at the last level: the first ones, half of all norm groups."""
 PAINTED: Final = slice(20, 24)
 """Channels with the painted brightness and colour differences, and a dome over the face."""
 
@@ -93,7 +97,7 @@ _COLOURS: Final = 3
 _LATENTS: Final = 4
 _HALF: Final = 0.7
 """Two weights of this size make a row of norm 1, to which rows are clipped."""
-_NORMS: Final = 3.0
+_NORMS: Final = 0.5
 """About what the norms on the way divide the painted picture by."""
 
 
@@ -136,6 +140,47 @@ def init_painter(unet: Any, adapter: Adapter, positions: PositionNetwork) -> Res
     with torch.no_grad():
         _calibrate_squares(painting.resnets[0])
     return held
+
+
+def separate_noise(unet: Any, held: Reserved) -> None:
+    """Keep the noisy latents out of some channels behind the painter: they predict the picture's mean from the rest.
+
+    These channels see positions, the painting, and prompt and timestep, and so what is known of the picture before any
+    of it shows in the noise. All other channels may read them.
+    """
+    painting, last = unet.up_blocks[3], unet.up_blocks[4]
+    # Rows of each layer that may read its first channels alone; for the first one, what the last upsampler writes.
+    for layer, rows, first in (
+        (painting.resnets[0].conv1, slice(_GROUP, 60), _FINE),
+        (painting.resnets[0].conv2, CLEAN, 60),
+        (painting.resnets[0].conv_shortcut, CLEAN, _FINE),
+        (painting.resnets[1].conv1, slice(0, 60), CLEAN.stop),
+        (painting.resnets[1].conv2, CLEAN, 60),
+        (painting.resnets[1].conv_shortcut, CLEAN, CLEAN.stop),
+        (painting.upsamplers[0].conv, slice(0, CLEAN.stop), CLEAN.stop),
+        (last.resnets[0].conv1, slice(0, _CLEAN_LAST), CLEAN.stop),
+        (last.resnets[0].conv2, slice(0, _CLEAN_LAST), _CLEAN_LAST),
+        (last.resnets[0].conv_shortcut, slice(0, _CLEAN_LAST), CLEAN.stop),
+        (last.resnets[1].conv1, slice(0, _CLEAN_LAST), _CLEAN_LAST),
+    ):
+        held.set(layer.weight, (rows, slice(first, None)), 0.0)
+    for transformer in painting.attentions:
+        held.rows(transformer.proj_out, CLEAN)
+    with torch.no_grad():
+        # The norm in front of the second residual block divides by the constants beside them.
+        for channels in (slice(0, _ONE), PAINTED):
+            painting.resnets[1].norm1.weight[channels] = _PIN * math.sqrt((_GROUP - 6) / 30)
+
+
+def gains(alphas: Tensor) -> Tensor:
+    """Gains [8, 1000] of the last block's norm groups for `init_identity`: four of clean channels, four of all others.
+
+    If the picture's mean is known, and the rest is Gaussian of variance 1/2, the best prediction weighs the mean by the
+    first and the noisy latents by about the second; both times sqrt(alpha), as what is predicted is.
+    """
+    mean = (1 - alphas).sqrt() / (1 - alphas / 2)
+    rest = alphas**0.35
+    return alphas.sqrt() * torch.stack([mean] * 4 + [rest] * 4)
 
 
 def init_readout(unet: Any, scales: Tensor) -> None:

@@ -90,9 +90,7 @@ def test_positions_are_the_same_in_grids_of_any_shape(network: PositionNetwork):
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(32, 32), (64, 64), (48, 32), (40, 56)])
-def test_the_grids_are_painted_into_the_box(
-    painter: tuple[nn.Module, Adapter, Reserved], rows: int, columns: int
-):
+def test_the_grids_are_painted_into_the_box(painter: tuple[nn.Module, Adapter, Reserved], rows: int, columns: int):
     painted = paint(painter, 1, rows, columns, "high-fidelity")
     luma, chroma = picture(1)
     assert likeness(painted[0], expected(luma, rows, columns, PITCH)) > 0.95
