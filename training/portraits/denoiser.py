@@ -36,8 +36,8 @@ _MAX_WEIGHT: Final = 400.0
 _AREAS: Final = 8
 """Grid of areas, per side, whose mean error is a second loss."""
 _COARSE_LOSS_WEIGHT: Final = 4.0
-_SAMPLED: Final = 0.6
-"""Share of the noise levels that lie around those that the sampler evaluates; the others are uniform."""
+_SAMPLED: Final = 0.95
+"""Share of the noise levels that lie around the seven that the sampler evaluates; the others are uniform."""
 _ALONE: Final = 2.5
 """Examples of one size whose batch is a single one are as rare as if it were of so many."""
 _FACELESS: Final = 0.1
