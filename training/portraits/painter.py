@@ -175,12 +175,11 @@ def separate_noise(unet: Any, held: Reserved) -> None:
 def gains(alphas: Tensor) -> Tensor:
     """Gains [8, 1000] of the last block's norm groups for `init_identity`: four of clean channels, four of all others.
 
-    If the picture's mean is known, and the rest is Gaussian of variance 1/4, the best prediction weighs the mean about by
-    the first and the noisy latents by the second; both times sqrt(alpha), as what is predicted is.
+    If the picture's mean is known, and the rest is Gaussian of unit variance, the best prediction weighs the mean about
+    by the first and the noisy latents by the second; both times sqrt(alpha), as what is predicted is.
     """
     mean = (1 - alphas).sqrt() / (1 - alphas / 2)
-    rest = alphas / (4 - 3 * alphas)
-    return alphas.sqrt() * torch.stack([mean] * 4 + [rest] * 4)
+    return alphas.sqrt() * torch.stack([mean] * 4 + [alphas] * 4)
 
 
 def init_readout(unet: Any, scales: Tensor) -> None:
