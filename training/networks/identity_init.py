@@ -15,6 +15,7 @@ its negative, which the time embedding sets to about 1 / sqrt(alpha), so that th
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -28,24 +29,34 @@ _LATENTS: Final = 4
 _COPIES: Final = 2 * _LATENTS + 2
 """Channels of the identity path: the latents, their negatives and two anchors."""
 _ANCHORS: Final = slice(_COPIES - 2, _COPIES)
-_RIDGE: Final = 1e-5
-_ALL: Final = slice(None)
+_RIDGE: Final = 1e-8
 
 
-def init_identity(unet: Any, alphas: Tensor, channels: slice = _ALL, gains: Tensor | None = None) -> None:
+@dataclass(frozen=True)
+class Gains:
+    """Gains of the last block's norm groups, [groups, n], at n `timesteps`, the ones that count.
+
+    They depend on these `channels` of the time embedding: nothing else may be added to them.
+    """
+
+    values: Tensor
+    timesteps: Tensor
+    channels: slice
+
+
+def init_identity(unet: Any, alphas: Tensor, gains: Gains | None = None) -> None:
     """Initialise a new UNet2DConditionModel in place; `alphas` [1000] are the cumulative alphas of all timesteps.
 
-    The first norm group must hold the whole identity path. The gain depends on these `channels` of the time embedding:
-    nothing else may be added to them. `gains` [groups, 1000] are those of the last block's norm groups, if they are to
-    differ from sqrt(alpha).
+    The first norm group must hold the whole identity path. Without other `gains` they are sqrt(alpha) at all timesteps.
     """
     last = unet.up_blocks[-1].resnets[-1]
-    gains = alphas.sqrt().expand(last.norm2.num_groups, -1) if gains is None else gains
+    if gains is None:
+        gains = Gains(alphas.sqrt().expand(last.norm2.num_groups, -1), torch.arange(len(alphas)), slice(None))
     with torch.no_grad():
         _init_conv_in(unet.conv_in, unet.conv_norm_out)
         _ignore_anchors(unet)
         _init_shortcut(last, unet.conv_in.out_channels)
-        _init_norm(last, _features(unet, len(alphas)), gains, channels)
+        _init_norm(last, _features(unet, gains.timesteps)[:, gains.channels], gains)
         _init_conv_out(unet.conv_norm_out, unet.conv_out)
 
 
@@ -97,7 +108,7 @@ def _init_shortcut(resnet: Any, width: int) -> None:
         shortcut.weight[channel, skip][channel] = 1
 
 
-def _init_norm(resnet: Any, features: Tensor, gains: Tensor, channels: slice) -> None:
+def _init_norm(resnet: Any, features: Tensor, gains: Gains) -> None:
     norm, proj = resnet.norm2, resnet.time_emb_proj
     norm.weight.fill_(ANCHOR_DIVISOR)
     norm.bias.zero_()
@@ -107,11 +118,11 @@ def _init_norm(resnet: Any, features: Tensor, gains: Tensor, channels: slice) ->
     resnet.conv2.weight.zero_()
     resnet.conv2.bias.zero_()
     groups = _groups(norm)
-    for group, gain in zip(groups, gains, strict=True):
-        row = _fit(features[:, channels], _levels(gain, groups[0].stop))
+    for group, gain in zip(groups, gains.values, strict=True):
+        row = _fit(features, _levels(gain, groups[0].stop))
         resnet.conv1.weight[group.stop - 2 : group.stop] = 0
         for channel, sign in ((group.stop - 2, 1), (group.stop - 1, -1)):
-            proj.weight[channel, channels], proj.bias[channel] = sign * row[:-1], sign * row[-1]
+            proj.weight[channel, gains.channels], proj.bias[channel] = sign * row[:-1], sign * row[-1]
 
 
 def _levels(gain: Tensor, size: int) -> Tensor:
@@ -122,15 +133,15 @@ def _levels(gain: Tensor, size: int) -> Tensor:
     return ((size * ANCHOR_DIVISOR**2 / gain**2 - (size - 2)) / 2).sqrt()
 
 
-def _features(unet: Any, timesteps: int) -> Tensor:
+def _features(unet: Any, timesteps: Tensor) -> Tensor:
     """The time embedding as residual blocks receive it: [timesteps, width]."""
-    return torch.as_tensor(F.silu(unet.time_embedding(unet.time_proj(torch.arange(timesteps)))))
+    return torch.as_tensor(F.silu(unet.time_embedding(unet.time_proj(timesteps))))
 
 
 def _fit(features: Tensor, wanted: Tensor) -> Tensor:
     """Weights and, last, the bias that map `features` [n, width] to `wanted` [n] with the least relative error."""
     columns = torch.cat((features, torch.ones(len(features), 1)), dim=1).double() / wanted.double()[:, None]
-    gram = columns.T @ columns + _RIDGE * torch.eye(columns.shape[1], dtype=torch.float64)
+    gram = columns.T @ columns + _RIDGE * len(columns) * torch.eye(columns.shape[1], dtype=torch.float64)
     return torch.as_tensor(torch.linalg.solve(gram, columns.sum(dim=0)).float())
 
 

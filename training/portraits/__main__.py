@@ -60,7 +60,7 @@ RECIPE: Final = Recipe(
     positions=positions.SCHEDULE,
     text=Schedule(1500, 2e-3),
     buckets=BUCKETS,
-    denoiser=Schedule(2500, 1.2e-3, warm_up=150, ema_decay=0.998),
+    denoiser=Schedule(2300, 1.2e-3, warm_up=150, ema_decay=0.998),
     hands=Schedule(250, 1e-3, ema_decay=0.98),
 )
 SMOKE: Final = Recipe(

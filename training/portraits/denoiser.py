@@ -17,12 +17,12 @@ from models.demo.face_code import tokens
 from models.pulid_lightning.adapter import Projection
 from models.pulid_lightning.attention import METHODS, attend_with_identity, identity_contexts
 from models.pulid_lightning.identity.encoder import Identity
-from models.pulid_lightning.sampler import STEPS, evaluated_sigmas, karras_sigmas, training_sigmas
+from models.pulid_lightning.sampler import STEPS, evaluated_sigmas, karras_sigmas, timestep_of, training_sigmas
 from models.pulid_lightning.sdxl import time_ids
 from models.runtime.unet import added_embedding, cross_attentions, evaluate, text_contexts, time_shifts
 from training.networks.colour_path import LATENT_SCALES
 from training.networks.frozen_channels import Reserved
-from training.networks.identity_init import freeze_identity_init, init_identity
+from training.networks.identity_init import Gains, freeze_identity_init, init_identity
 from training.portraits.dataset import Examples
 from training.portraits.painter import Adapter, gains, init_painter, init_readout, separate_noise
 from training.portraits.positions import PositionNetwork
@@ -36,6 +36,7 @@ _MAX_WEIGHT: Final = 400.0
 _AREAS: Final = 8
 """Grid of areas, per side, whose mean error is a second loss."""
 _COARSE_LOSS_WEIGHT: Final = 4.0
+_NEIGHBOURS: Final = 6
 _SAMPLED: Final = 0.95
 """Share of the noise levels that lie around the seven that the sampler evaluates; the others are uniform."""
 _ALONE: Final = 2.5
@@ -70,9 +71,7 @@ class Batches:
         ]
         odds = np.array([len(rows) / max(examples.batch, _ALONE) for examples, _, rows in self._groups])
         self._odds = odds / odds.sum()
-        self._sigmas = training_sigmas()
-        wanted = torch.stack(evaluated_sigmas(karras_sigmas(STEPS))).log()
-        self._evaluated = (self._sigmas.log() - wanted[:, None]).abs().argmin(1)
+        self._near = sampled_timesteps()
 
     def sample(self, step: int) -> Batch:
         """The batch of that step."""
@@ -91,11 +90,16 @@ class Batches:
         return Batch(latents, tokens(luma, chroma), prompts, noise, timesteps, examples.size, free)
 
     def _timesteps(self, rng: np.random.Generator, count: int) -> Tensor:
-        last = len(self._sigmas) - 1
-        at = self._evaluated[torch.from_numpy(rng.integers(len(self._evaluated), size=count))]
-        near = (at + torch.from_numpy(rng.integers(-8, 9, size=count))).clamp(0, last)
-        any_of = torch.from_numpy(rng.integers(last + 1, size=count))
+        near = self._near[torch.from_numpy(rng.integers(len(self._near), size=count))]
+        any_of = torch.from_numpy(rng.integers(len(training_sigmas()), size=count))
         return torch.where(torch.from_numpy(rng.random(count) < _SAMPLED), near, any_of)
+
+
+def sampled_timesteps() -> Tensor:
+    """The timesteps that the product's sampler evaluates, and their neighbours."""
+    evaluated = torch.tensor([timestep_of(sigma) for sigma in evaluated_sigmas(karras_sigmas(STEPS))])
+    near = (evaluated[:, None] + torch.arange(-_NEIGHBOURS, _NEIGHBOURS + 1)).clamp(0, len(training_sigmas()) - 1)
+    return near.flatten()
 
 
 class Denoiser:
@@ -108,8 +112,12 @@ class Denoiser:
         self._alphas = 1 / (1 + training_sigmas() ** 2)
         self._scales = scaling_factor * torch.tensor(LATENT_SCALES)[:, None, None]
         width = unet.time_embedding.linear_2.out_features
-        # The gain's channels of the time embedding are free of the prompt.
-        init_identity(unet, self._alphas, slice(0, width // 2), gains(self._alphas))
+        # The gains' channels of the time embedding are free of the prompt. They are differences of large numbers, so
+        # that they are fitted to, and trained with, what the files will hold.
+        unet.half().float()
+        timesteps = sampled_timesteps()
+        init_identity(unet, self._alphas, Gains(gains(self._alphas[timesteps]), timesteps, slice(0, width // 2)))
+        unet.up_blocks[-1].resnets[-1].time_emb_proj.half().float()
         self.held: Reserved = init_painter(unet, self.adapter, positions)
         separate_noise(unet, self.held)
         self.held.rows(unet.add_embedding.linear_2, slice(0, width // 2))

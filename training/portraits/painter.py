@@ -173,7 +173,7 @@ def separate_noise(unet: Any, held: Reserved) -> None:
 
 
 def gains(alphas: Tensor) -> Tensor:
-    """Gains [8, 1000] of the last block's norm groups for `init_identity`: four of clean channels, four of all others.
+    """Gains [8, n] of the last block's norm groups for `init_identity`: four of clean channels, four of all others.
 
     If the picture's mean is known, and the rest is Gaussian of unit variance, the best prediction weighs the mean about
     by the first and the noisy latents by the second; both times sqrt(alpha), as what is predicted is.
