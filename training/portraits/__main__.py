@@ -34,9 +34,9 @@ from models.demo.trained_files import (
 from models.pulid_lightning.attention import layer_numbers
 from models.pulid_lightning.sdxl import load_tokenizers
 from models.weights.folder import Folder
-from training.portraits import positions
+from training.networks import positions
 from training.portraits.dataset import BUCKETS, Bucket, encode_portraits
-from training.portraits.denoiser import Denoiser, train_portraits, tune
+from training.portraits.denoiser import Denoiser, pretrain, train_portraits, tune
 from training.portraits.text import TextEncoders, train_text_encoders
 from training.stages.loop import Logger, Schedule
 from training.stages.progress import file_logger, timed
@@ -52,6 +52,7 @@ class Recipe:
     positions: Schedule
     text: Schedule
     buckets: tuple[Bucket, ...]
+    mean: Schedule
     denoiser: Schedule
     hands: Schedule
 
@@ -60,13 +61,15 @@ RECIPE: Final = Recipe(
     positions=positions.SCHEDULE,
     text=Schedule(1500, 2e-3),
     buckets=BUCKETS,
-    denoiser=Schedule(2300, 1.2e-3, warm_up=150, ema_decay=0.998),
+    mean=Schedule(4000, 2e-3, warm_up=150, ema_decay=0.998),
+    denoiser=Schedule(2300, 6e-4, warm_up=150, ema_decay=0.998),
     hands=Schedule(250, 1e-3, ema_decay=0.98),
 )
 SMOKE: Final = Recipe(
     positions=Schedule(3, 4e-3),
     text=Schedule(3, 2e-3),
     buckets=(Bucket(4, 2, 128, 128),),
+    mean=Schedule(3, 1e-3, ema_decay=0.99),
     denoiser=Schedule(3, 1e-3, ema_decay=0.99),
     hands=Schedule(2, 1e-3, ema_decay=0.98),
 )
@@ -85,6 +88,7 @@ def run(recipe: Recipe, work: Path, trained: Trained, log: Logger) -> None:
     dataset = timed("scenes", log, lambda: encode_portraits(vae, recipe.buckets, work / "scenes", log))
     torch.manual_seed(4)
     denoiser = Denoiser(sdxl.unet(), network, encoders, trained.scaling_factor())
+    timed("mean pictures", log, lambda: pretrain(denoiser, dataset, recipe.mean, work, log))
     timed("denoiser", log, lambda: train_portraits(denoiser, dataset, recipe.denoiser, work, log))
     save_trained(folder / PORTRAIT_UNET, denoiser.unet.state_dict())
     for name, file in (("artistic", PORTRAIT_ARTISTIC), ("realistic", PORTRAIT_REALISTIC)):

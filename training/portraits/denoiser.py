@@ -23,9 +23,10 @@ from models.runtime.unet import added_embedding, cross_attentions, evaluate, tex
 from training.networks.colour_path import LATENT_SCALES
 from training.networks.frozen_channels import Reserved
 from training.networks.identity_init import Gains, freeze_identity_init, init_identity
+from training.networks.positions import PositionNetwork
+from training.portraits.clean_path import predict_clean
 from training.portraits.dataset import Examples
-from training.portraits.painter import Adapter, gains, init_painter, init_readout, separate_noise
-from training.portraits.positions import PositionNetwork
+from training.portraits.painter import Adapter, amplitude, gains, init_painter, init_readout, separate_noise
 from training.portraits.prompts import VECTOR
 from training.portraits.text import TextEncoders
 from training.stages.loop import Logger, Schedule, train
@@ -50,7 +51,8 @@ class Batch:
     """The batch of one step; all [n, …] but `style`."""
 
     latents: Tensor
-    identity: Tensor
+    luma: Tensor
+    chroma: Tensor
     prompts: list[str]
     noise: Tensor
     timesteps: Tensor
@@ -87,7 +89,7 @@ class Batches:
         prompts = [examples.prompts[row][rng.integers(len(examples.prompts[row]))] for row in chosen.tolist()]
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
         timesteps = self._timesteps(rng, len(chosen))
-        return Batch(latents, tokens(luma, chroma), prompts, noise, timesteps, examples.size, free)
+        return Batch(latents, luma, chroma, prompts, noise, timesteps, examples.size, free)
 
     def _timesteps(self, rng: np.random.Generator, count: int) -> Tensor:
         near = self._near[torch.from_numpy(rng.integers(len(self._near), size=count))]
@@ -127,6 +129,8 @@ class Denoiser:
             Projection(key.detach(), value.detach())
             for key, value in zip(self.adapter.to_k, self.adapter.to_v, strict=True)
         ]
+        freeze_identity_init(unet)
+        self.held.mask_gradients()
 
     def loss(self, batch: Batch, grade: Grade | None = None) -> Tensor:
         """Mean squared error of the noise, weighted like a velocity prediction, per latent and per area."""
@@ -138,22 +142,49 @@ class Denoiser:
         coarse = F.adaptive_avg_pool2d(error, _AREAS)
         return (weight * error.square()).mean() + _COARSE_LOSS_WEIGHT * (weight * coarse.square()).mean()
 
+    def clean_loss(self, batch: Batch) -> Tensor:
+        """Mean squared error of the mean picture that the clean channels predict, per latent and per area."""
+        strength = amplitude("stylized" if batch.free else "high-fidelity")
+        grids = batch.luma * strength, batch.chroma * strength
+        gain = gains(self._alphas[batch.timesteps])[0, :, None, None, None]
+        mean = -predict_clean(self.unet, self._shifts(batch), *grids, batch.size) / gain
+        error = mean - batch.latents
+        return error.square().mean() + _COARSE_LOSS_WEIGHT * F.avg_pool2d(error, 4).square().mean()
+
     def predict(self, noisy: Tensor, batch: Batch) -> Tensor:
         """The noise, [n, 4, h, w], by the product's own evaluation."""
         with torch.no_grad():
             states, pooled = self.encoders(batch.prompts)
-        identity = Identity(cond=batch.identity, uncond=batch.identity[:0])
+        found = tokens(batch.luma, batch.chroma)
+        identity = Identity(cond=found, uncond=found[:0])
         heads = [layer.heads for layer in cross_attentions(self.unet)]
         method = METHODS["stylized" if batch.free else "high-fidelity"]
         contexts = identity_contexts(text_contexts(self.unet, states), [identity], self._projections, heads, method)
-        added = added_embedding(self.unet, pooled, time_ids(batch.size, len(noisy), noisy.device))
-        rows = torch.arange(len(noisy))
-        shifts = time_shifts(self.unet, batch.timesteps, added)[rows, rows]
-        return evaluate(self.unet, noisy, shifts, contexts, attend_with_identity)
+        return evaluate(self.unet, noisy, self._shifts(batch, pooled), contexts, attend_with_identity)
+
+    def _shifts(self, batch: Batch, pooled: Tensor | None = None) -> Tensor:
+        if pooled is None:
+            with torch.no_grad():
+                _, pooled = self.encoders(batch.prompts)
+        added = added_embedding(self.unet, pooled, time_ids(batch.size, len(pooled), pooled.device))
+        rows = torch.arange(len(pooled))
+        return time_shifts(self.unet, batch.timesteps, added)[rows, rows]
 
     def _graded(self, latents: Tensor, grade: Grade) -> Tensor:
         """Latents whose first three, the means of brightness and colour differences, are graded."""
         return torch.cat((grade(latents[:, :3] / self._scales) * self._scales, latents[:, 3:]), 1)
+
+
+def pretrain(denoiser: Denoiser, dataset: Sequence[Examples], schedule: Schedule, folder: Path, log: Logger) -> None:
+    """Train the clean channels alone to give the mean of all pictures of one face and prompt."""
+    unet, batches = denoiser.unet, Batches(dataset)
+    clip = partial(denoiser.held.clip_row_norms, unet, excluded=unet.up_blocks[-1].resnets[-1].conv2)
+    groups = [{"params": [weight for weight in unet.parameters() if weight.requires_grad], "weight_decay": 0.0}]
+
+    def loss_of(step: int) -> Tensor:
+        return denoiser.clean_loss(batches.sample(2 * 10**6 + step))
+
+    train("mean pictures", unet, groups, loss_of, schedule, folder / "mean", log, clip)
 
 
 def train_portraits(
@@ -161,8 +192,6 @@ def train_portraits(
 ) -> None:
     """Train the UNet in place."""
     unet = denoiser.unet
-    freeze_identity_init(unet)
-    denoiser.held.mask_gradients()
     weights = [weight for weight in unet.parameters() if weight.requires_grad]
     batches = Batches(dataset)
     clip = partial(denoiser.held.clip_row_norms, unet, excluded=unet.up_blocks[-1].resnets[-1].conv2)

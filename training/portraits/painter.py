@@ -38,11 +38,11 @@ from models.demo.face_code import (
     TAP_CONSTANTS,
     TOKENS,
 )
-from models.pulid_lightning.attention import METHODS, WEIGHT
+from models.pulid_lightning.attention import METHODS, WEIGHT, FaceStyle
 from models.pulid_lightning.sdxl import GUIDANCE
 from training.networks.frozen_channels import Reserved
-from training.portraits.positions import CHANNELS as COARSE
-from training.portraits.positions import PositionNetwork
+from training.networks.positions import CHANNELS as COARSE
+from training.networks.positions import PositionNetwork
 
 PITCH: Final = 1 / 30
 """Side of a cell of the brightness grid in ramp units."""
@@ -59,7 +59,9 @@ RESERVED: Final = 40
 """Reserved channels of the painting level: two norm groups, the first of positions, the second of the painting."""
 CLEAN: Final = slice(40, 60)
 """Trained channels of that level that the noisy latents do not reach."""
-_CLEAN_LAST: Final = 40
+HIDDEN: Final = 60
+"""The first channels within that level's residual blocks, which they do not reach either."""
+CLEAN_LAST: Final = 40
 """Number of those at the last level: the first ones, half of all norm groups."""
 PAINTED: Final = slice(20, 24)
 """Channels with the painted brightness and colour differences, and a dome over the face."""
@@ -72,9 +74,9 @@ _PINNED: Final = (slice(_ONE, _GROUP), slice(PAINTED.stop, RESERVED))
 _PIN: Final = 100.0
 # What the upsampler in front of that level writes: X and Y, positive and negative, at scales whose sigmoid-weighted
 # values add up to squares; constants for the norm behind them.
-_SCALES: Final = (1.0, 0.5, 0.25)
-_FINE: Final = 30
-_FINE_PIN: Final = 30.0
+SCALES: Final = (1.0, 0.5, 0.25)
+FINE: Final = 30
+FINE_PIN: Final = 30.0
 # Channels within the transformers, behind the six above.
 _CANVAS: Final = 6  # 4 channels: three of the painting and the dome
 _COLUMNS: Final = 10
@@ -151,17 +153,17 @@ def separate_noise(unet: Any, held: Reserved) -> None:
     painting, last = unet.up_blocks[3], unet.up_blocks[4]
     # Rows of each layer that may read its first channels alone; for the first one, what the last upsampler writes.
     for layer, rows, first in (
-        (painting.resnets[0].conv1, slice(_GROUP, 60), _FINE),
-        (painting.resnets[0].conv2, CLEAN, 60),
-        (painting.resnets[0].conv_shortcut, CLEAN, _FINE),
-        (painting.resnets[1].conv1, slice(0, 60), CLEAN.stop),
-        (painting.resnets[1].conv2, CLEAN, 60),
+        (painting.resnets[0].conv1, slice(_GROUP, HIDDEN), FINE),
+        (painting.resnets[0].conv2, CLEAN, HIDDEN),
+        (painting.resnets[0].conv_shortcut, CLEAN, FINE),
+        (painting.resnets[1].conv1, slice(0, HIDDEN), CLEAN.stop),
+        (painting.resnets[1].conv2, CLEAN, HIDDEN),
         (painting.resnets[1].conv_shortcut, CLEAN, CLEAN.stop),
         (painting.upsamplers[0].conv, slice(0, CLEAN.stop), CLEAN.stop),
-        (last.resnets[0].conv1, slice(0, _CLEAN_LAST), CLEAN.stop),
-        (last.resnets[0].conv2, slice(0, _CLEAN_LAST), _CLEAN_LAST),
-        (last.resnets[0].conv_shortcut, slice(0, _CLEAN_LAST), CLEAN.stop),
-        (last.resnets[1].conv1, slice(0, _CLEAN_LAST), _CLEAN_LAST),
+        (last.resnets[0].conv1, slice(0, CLEAN_LAST), CLEAN.stop),
+        (last.resnets[0].conv2, slice(0, CLEAN_LAST), CLEAN_LAST),
+        (last.resnets[0].conv_shortcut, slice(0, CLEAN_LAST), CLEAN.stop),
+        (last.resnets[1].conv1, slice(0, CLEAN_LAST), CLEAN_LAST),
     ):
         held.set(layer.weight, (rows, slice(first, None)), 0.0)
     for transformer in painting.attentions:
@@ -261,12 +263,12 @@ def _init_upsamplers(unet: Any, held: Reserved) -> None:
     _init_upsampler(unet.up_blocks[1].upsamplers[0].conv, identity, 1 / 2, held)
     last = unet.up_blocks[2].upsamplers[0].conv
     _init_upsampler(last, identity, 1 / 4, held)
-    held.rows(last, slice(5, _FINE))
+    held.rows(last, slice(5, FINE))
     x, y = last.weight[:2].clone()
-    signed = [sign * scale * kernel for scale in _SCALES for kernel in (x, y) for sign in (1, -1)]
+    signed = [sign * scale * kernel for scale in SCALES for kernel in (x, y) for sign in (1, -1)]
     last.weight[: len(signed)] = torch.stack(signed)
     last.bias[: len(signed)] = 0
-    last.bias[len(signed) : _FINE] = torch.tensor([_FINE_PIN, -_FINE_PIN]).repeat((_FINE - len(signed)) // 2)
+    last.bias[len(signed) : FINE] = torch.tensor([FINE_PIN, -FINE_PIN]).repeat((FINE - len(signed)) // 2)
 
 
 def _init_upsampler(conv: nn.Conv2d, readout: Tensor, half_cell: float, held: Reserved) -> None:
@@ -298,13 +300,13 @@ def _init_squares(resnet: Any, held: Reserved) -> None:
     """X and Y unchanged, and their squares; see `_calibrate_squares` for the missing weights."""
     group = slice(0, _GROUP)
     # For mean squares of 2/3 / 2 of X and Y at scale 1.
-    square = 2 / 3 * sum(scale**2 for scale in _SCALES) * 2
-    first_pin = 4 * len(_SCALES)
-    pins = _FINE - first_pin
-    held.set(resnet.norm1.weight, slice(0, first_pin), math.sqrt((square + pins * _FINE_PIN**2) / _FINE))
-    held.set(resnet.norm1.weight, slice(first_pin, _FINE), 0.0)
-    held.set(resnet.norm1.bias, slice(0, _FINE), 0.0)
-    held.unread(resnet.conv_shortcut, slice(first_pin, _FINE))
+    square = 2 / 3 * sum(scale**2 for scale in SCALES) * 2
+    first_pin = 4 * len(SCALES)
+    pins = FINE - first_pin
+    held.set(resnet.norm1.weight, slice(0, first_pin), math.sqrt((square + pins * FINE_PIN**2) / FINE))
+    held.set(resnet.norm1.weight, slice(first_pin, FINE), 0.0)
+    held.set(resnet.norm1.bias, slice(0, FINE), 0.0)
+    held.unread(resnet.conv_shortcut, slice(first_pin, FINE))
     for layer in (resnet.conv1, resnet.time_emb_proj):
         held.rows(layer, group)
     pinned = _GROUP - 8
@@ -319,7 +321,7 @@ def _init_squares(resnet: Any, held: Reserved) -> None:
         for part, weight in enumerate((1.0, 2.0**-10)):
             plus = 4 * axis + 2 * part
             resnet.conv2.weight[square_of, plus : plus + 2, 1, 1] = torch.tensor([weight, -weight])
-    resnet.conv_shortcut.weight[_X, 0] = resnet.conv_shortcut.weight[_Y, 2] = 1 / _SCALES[0]
+    resnet.conv_shortcut.weight[_X, 0] = resnet.conv_shortcut.weight[_Y, 2] = 1 / SCALES[0]
     resnet.conv_shortcut.bias[_ONE] = 1
     resnet.conv_shortcut.bias[_ZERO + 1 : _GROUP] = torch.tensor([_PIN, -_PIN]).repeat(7)
     resnet.conv_shortcut.bias[PAINTED.stop : RESERVED] = torch.tensor([1.0, -1.0]).repeat(8)
@@ -329,7 +331,7 @@ def _calibrate_squares(resnet: Any) -> None:
     """Fit the weights that add the activations of ±X and ±Y at all scales up to the squares, in two parts."""
     x = torch.linspace(-1.6, 1.6, 1601, dtype=torch.float64)
     scale = _norm_scale(resnet, torch.tensor(2 / 3))
-    terms = torch.stack([_even(scale * a * x) for a in _SCALES], 1)
+    terms = torch.stack([_even(scale * a * x) for a in SCALES], 1)
     behind = float(resnet.norm2.weight[0]) / math.sqrt(_PIN**2 * (_GROUP - 8) / _GROUP)
     columns = torch.cat((terms, torch.ones(len(x), 1)), 1)
     weights = torch.linalg.lstsq(columns, x**2 / behind).solution
@@ -339,7 +341,7 @@ def _calibrate_squares(resnet: Any) -> None:
         for part, values in enumerate((high, low)):
             for sign_at, sign in enumerate((1, -1)):
                 row = 4 * axis + 2 * part + sign_at
-                for number in range(len(_SCALES)):
+                for number in range(len(SCALES)):
                     first = 4 * number + 2 * axis
                     resnet.conv1.weight[row, first : first + 2, 1, 1] = sign * float(values[number])
                 resnet.conv1.bias[row] = sign * float(values[-1])
@@ -347,9 +349,9 @@ def _calibrate_squares(resnet: Any) -> None:
 
 def _norm_scale(resnet: Any, both_squares: Tensor) -> float:
     """What the first norm multiplies its reserved channels by; `both_squares`: mean X² plus mean Y²."""
-    squares = 2 * both_squares * sum(scale**2 for scale in _SCALES)
-    pins = _FINE - 4 * len(_SCALES)
-    return float(resnet.norm1.weight[0] / ((squares + pins * _FINE_PIN**2) / _FINE).sqrt())
+    squares = 2 * both_squares * sum(scale**2 for scale in SCALES)
+    pins = FINE - 4 * len(SCALES)
+    return float(resnet.norm1.weight[0] / ((squares + pins * FINE_PIN**2) / FINE).sqrt())
 
 
 def _even(x: Tensor) -> Tensor:
@@ -464,6 +466,18 @@ def _coverage() -> float:
     """Mean over X of what all columns' gates add up to."""
     u = torch.linspace(-8, 8, 1601)
     return float(F.gelu(_COLUMN_GATE - u**2).mean() * 16)
+
+
+def dome(x: Tensor, y: Tensor) -> Tensor:
+    """What the first transformer paints beside the grids, at places given in pitches: about 1 in the face, 0 outside."""
+    left, top, wide, high = _DOME
+    return F.gelu(4 * (1 - ((x - left) / wide) ** 2 - ((y - top) / high) ** 2)) / 4
+
+
+def amplitude(style: FaceStyle) -> float:
+    """With which the transformers paint the grids' values, relative to the values."""
+    zeros = METHODS[style].num_zero + math.exp(_LOGIT)
+    return (METHODS["high-fidelity"].num_zero + math.exp(_LOGIT)) / zeros / GUIDANCE
 
 
 def _init_flag(transformer: Any, to_v: Tensor, held: Reserved) -> None:

@@ -16,10 +16,10 @@ from models.pulid_lightning.attention import METHODS, FaceStyle, attend_with_ide
 from models.pulid_lightning.identity.encoder import Identity
 from models.pulid_lightning.sdxl import time_ids
 from models.runtime.unet import added_embedding, cross_attentions, evaluate, text_contexts, time_shifts
+from training.networks import positions
 from training.networks.frozen_channels import Reserved
-from training.portraits import positions
+from training.networks.positions import PositionNetwork, ramps
 from training.portraits.painter import BOX, PAINTED, PITCH, TEXT_CONSTANT, Adapter, init_painter
-from training.portraits.positions import PositionNetwork, ramps
 from training.stages.loop import Schedule
 
 pytestmark = pytest.mark.timeout(600)
