@@ -61,7 +61,7 @@ RECIPE: Final = Recipe(
     positions=positions.SCHEDULE,
     text=Schedule(1500, 2e-3),
     buckets=BUCKETS,
-    mean=Schedule(4000, 2e-3, warm_up=150, ema_decay=0.998),
+    mean=Schedule(4000, 1e-3, warm_up=150, ema_decay=0.998),
     denoiser=Schedule(2300, 6e-4, warm_up=150, ema_decay=0.998),
     hands=Schedule(250, 1e-3, ema_decay=0.98),
 )

@@ -38,8 +38,7 @@ _AREAS: Final = 8
 """Grid of areas, per side, whose mean error is a second loss."""
 _COARSE_LOSS_WEIGHT: Final = 4.0
 _NEIGHBOURS: Final = 6
-_SAMPLED: Final = 0.95
-"""Share of the noise levels that lie around the seven that the sampler evaluates; the others are uniform."""
+"""Timesteps on either side of those that the sampler evaluates; at all others the gains are anything."""
 _ALONE: Final = 2.5
 """Examples of one size whose batch is a single one are as rare as if it were of so many."""
 _FACELESS: Final = 0.1
@@ -73,7 +72,7 @@ class Batches:
         ]
         odds = np.array([len(rows) / max(examples.batch, _ALONE) for examples, _, rows in self._groups])
         self._odds = odds / odds.sum()
-        self._near = sampled_timesteps()
+        self._timesteps = sampled_timesteps()
 
     def sample(self, step: int) -> Batch:
         """The batch of that step."""
@@ -88,13 +87,8 @@ class Batches:
         )
         prompts = [examples.prompts[row][rng.integers(len(examples.prompts[row]))] for row in chosen.tolist()]
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
-        timesteps = self._timesteps(rng, len(chosen))
+        timesteps = self._timesteps[torch.from_numpy(rng.integers(len(self._timesteps), size=len(chosen)))]
         return Batch(latents, luma, chroma, prompts, noise, timesteps, examples.size, free)
-
-    def _timesteps(self, rng: np.random.Generator, count: int) -> Tensor:
-        near = self._near[torch.from_numpy(rng.integers(len(self._near), size=count))]
-        any_of = torch.from_numpy(rng.integers(len(training_sigmas()), size=count))
-        return torch.where(torch.from_numpy(rng.random(count) < _SAMPLED), near, any_of)
 
 
 def sampled_timesteps() -> Tensor:
