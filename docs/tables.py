@@ -1,7 +1,7 @@
 """Write the tables of the documentation anew from the code they describe: `make docs`.
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a model's slug, `settings`, `weights`,
-`demo-weights`, `demo-portraits`, `lowering`, or `results-` and what was measured: the newest file of that in bench/results.
+`demo-weights`, `lowering`, or `results-` and what was measured: the newest file of that in bench/results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from models.weights.lock import HubSource, Weight, read_lock
 from server.settings import GatewaySettings
 from tests.lowering.counts import read_counts
 from training.evaluation.goals import FIGURES_FILE, check_goals, read_figures
-from training.portraits import figures as portraits
 from training.evaluation.goals import RESULTS as TRAINING_RESULTS
 from workers.settings import CommonSettings, WorkerSettings
 
@@ -50,8 +49,6 @@ def _table(name: str) -> str:
         return _rows(("Role", "Weight", "Size", "Licence", "Commercial use", "Hashes", "Note"), _weight_rows())
     if name == "lowering":
         return _rows(("Target", "Function", "Graph", "Kernels", "Launches", "Attention", "MiB"), _count_rows())
-    if name == "demo-portraits":
-        return _rows(("On faces never trained on", "Figure", "Note"), _portrait_rows())
     if name == "demo-weights":
         return _rows(("On pictures never trained on", "Figure", "Unit", "Goal", "Note"), _demo_rows())
     return _rows(("Parameter", "Type", "Default", "Allowed", "Meaning"), _parameter_rows(MODELS[name]))
@@ -115,19 +112,6 @@ def _demo_rows() -> Iterator[tuple[str, ...]]:
     for line in check_goals(read_figures(TRAINING_RESULTS / FIGURES_FILE)):
         value = "not measured" if line.value is None else f"{line.value:.2f}"
         yield line.what, value if line.passed else f"**{value}**", line.unit, line.goal, line.note
-
-
-def _portrait_rows() -> Iterator[tuple[str, ...]]:
-    figures = portraits.read_figures(TRAINING_RESULTS / portraits.FIGURES_FILE)
-    for one in figures.identity:
-        note = f"mean similarity {one.own:.2f}; the detector finds a face in {one.found}"
-        yield f"{one.style}: own input the closest, by {one.judge}", f"{one.right} of {one.faces}", note
-    for judge, share in figures.closer.items():
-        yield f"high-fidelity closer than stylized, by {judge}", f"{share:.0%}", "of the faces"
-    for word in figures.words:
-        yield word.prompt, f"{word.measure} {word.change:+.1f}", f"{word.expected} for {word.right} of {word.faces} faces"
-    yield "difference of two seeds", f"{figures.seeds:.1f} levels", "mean over the picture"
-    yield "a default request", f"{figures.request_s:.1f} s", "1024 x 1024 px, two CPU cores"
 
 
 def _count_rows() -> Iterator[tuple[str, ...]]:

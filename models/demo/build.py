@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from fcntl import LOCK_EX, flock
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from models.demo import ic_light, pulid_lightning
 from models.demo.trained_files import SHIPPED, Trained
+from models.demo.untrained import completed
 from models.errors import WeightsError
 from models.weights.installed import read_installed, write_installed
 
@@ -38,7 +40,9 @@ def _build(root: Path, trained: Trained) -> None:
     draft = root.with_name(f"{root.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    roles = [*pulid_lightning.build(draft, trained), *ic_light.build(draft, trained)]
+    with TemporaryDirectory() as folder:
+        portraits = pulid_lightning.build(draft, completed(trained, Path(folder)))
+    roles = [*portraits, *ic_light.build(draft, trained)]
     write_installed(draft, roles, "demo")
     (draft / _KEY_FILE).write_text(build_key(trained))
     shutil.rmtree(root, ignore_errors=True)

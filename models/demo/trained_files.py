@@ -55,7 +55,8 @@ FILES: Final = (
     PORTRAIT_TEXT,
     PORTRAIT_ADAPTER,
 )
-"""All of them."""
+"""All of them, those of ic-light first."""
+_RELIGHTING: Final = 4
 SCALING_FACTOR: Final = "scaling_factor"
 """Key in the metadata of `VAE`; the value is a decimal number."""
 TEXT_PREFIX: Final = "text_model."
@@ -98,14 +99,14 @@ class Trained:
         return Trained(folder, Path(shutil.copyfile(self.lock, folder / self.lock.name)))
 
     def pin(self) -> None:
-        """Write size and hash of every trained file, as it is now, into the lock.
+        """Write size and hash of every trained file, as it is now, into the lock; those of portraits may be missing.
 
-        Raises `WeightsError` if a file is missing or the lock cannot be written.
+        Raises `WeightsError` if a file of ic-light is missing or the lock cannot be written.
         """
         paths = [self.folder / name for name in FILES]
-        if missing := [path.name for path in paths if not path.is_file()]:
+        if missing := [path.name for path in paths[:_RELIGHTING] if not path.is_file()]:
             raise WeightsError(f"{', '.join(missing)} cannot be pinned: not in {self.folder}.")
-        pin_demo(self.lock, [_described(path) for path in paths])
+        pin_demo(self.lock, [_described(path) for path in paths if path.is_file()])
 
 
 SHIPPED: Final = Trained(Path(__file__).with_name("trained"), SHIPPED_LOCK)

@@ -27,7 +27,7 @@ MODEL: Final = Model(
         "seed": 412431,
     },
     module="models.pulid_lightning.pipeline",
-    demo_note="Small networks that copy the face in from the photo, for demonstration only.",
+    demo_note="Random stand-ins: pictures made with them are noise.",
     memory_hint="FACELIGHT_CHECKPOINTS and FACELIGHT_CHECKPOINT_MEMORY choose which checkpoints it keeps there.",
     adapts_to_memory=True,
 )

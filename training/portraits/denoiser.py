@@ -225,7 +225,7 @@ def tune(
 
 
 def _read_attributes(layer: Any) -> None:
-    """Have the embedding of prompt and sizes begin with what the prompt names, in the pooled embedding's first places."""
+    """Have the second embedding begin with what the prompt names, the first places of the pooled embedding."""
     with torch.no_grad():
         layer.weight *= 0.1
         layer.weight[:, : len(VECTOR)] = torch.randn(layer.out_features, len(VECTOR)) / len(VECTOR) ** 0.5

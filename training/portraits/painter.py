@@ -481,7 +481,7 @@ def amplitude(style: FaceStyle) -> float:
 
 
 def _init_flag(transformer: Any, to_v: Tensor, held: Reserved) -> None:
-    """Tell the middle block how many zero tokens there are: their share of the attention's weight thins a constant."""
+    """Tell the middle block how many zero tokens there are: their share of the attention thins a constant."""
     attention = transformer.transformer_blocks[0].attn2
     wide = slice(0, attention.to_q.out_features // HEADS)
     for layer in (attention.to_q, attention.to_v):
