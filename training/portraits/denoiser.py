@@ -219,7 +219,11 @@ def tune(
         return denoiser.loss(batches.sample(10**6 + step), GRADES[name])
 
     train(name, last, groups, loss_of, schedule, folder / name, log, clip)
-    tuned = {key: value.clone() for key, value in unet.state_dict().items() if not torch.equal(value, before[key])}
+    tuned = {
+        key: value.clone()
+        for key, value in unet.state_dict().items()
+        if not torch.equal(value.half(), before[key].half())
+    }
     unet.load_state_dict(before)
     return tuned
 

@@ -469,7 +469,7 @@ def _coverage() -> float:
 
 
 def dome(x: Tensor, y: Tensor) -> Tensor:
-    """What the first transformer paints beside the grids, at places given in pitches: about 1 in the face, 0 outside."""
+    """What the first transformer paints beside the grids, at places in pitches: about 1 in the face, 0 outside."""
     left, top, wide, high = _DOME
     return F.gelu(4 * (1 - ((x - left) / wide) ** 2 - ((y - top) / high) ** 2)) / 4
 
