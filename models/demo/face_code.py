@@ -132,4 +132,5 @@ def _resampling(cells: int, axis: int) -> NDArray[np.float64]:
     starts, ends = np.arange(_BLOCKS, dtype=float), np.arange(_BLOCKS, dtype=float) + 1
     starts[0], ends[-1] = -_BLOCKS, 2 * _BLOCKS
     overlap = np.minimum(edges[1:, None], ends) - np.maximum(edges[:-1, None], starts)
-    return overlap.clip(0) / np.diff(edges)[:, None]
+    shares: NDArray[np.float64] = overlap.clip(0) / np.diff(edges)[:, None]
+    return shares

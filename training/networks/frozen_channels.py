@@ -14,7 +14,7 @@ def freeze_output_channels(layer: nn.Conv2d, *rows: slice) -> None:
         freeze(parameter, *rows)
 
 
-def freeze(parameter: nn.Parameter, *parts: Any) -> None:
+def freeze(parameter: Tensor, *parts: Any) -> None:
     """Zero the gradients of these parts of a parameter, given as indices; weight decay must be off."""
     trainable = torch.ones_like(parameter)
     for part in parts:
@@ -44,25 +44,25 @@ class Reserved:
 
     def __init__(self) -> None:
         """Nothing is frozen yet."""
-        self._parts: dict[nn.Parameter, Tensor] = {}
+        self._parts: dict[Tensor, Tensor] = {}
 
-    def set(self, parameter: nn.Parameter, index: Any, values: Tensor | float) -> None:
+    def set(self, parameter: Tensor, index: Any, values: Tensor | float) -> None:
         """Write these values into a part of the parameter, and freeze it."""
         with torch.no_grad():
             parameter[index] = values
         self.freeze(parameter, index)
 
-    def freeze(self, parameter: nn.Parameter, index: Any = ...) -> None:
+    def freeze(self, parameter: Tensor, index: Any = ...) -> None:
         """Freeze a part of the parameter, as it is."""
         if parameter not in self._parts:
             self._parts[parameter] = torch.zeros_like(parameter, dtype=torch.bool)
         self._parts[parameter][index] = True
 
-    def rows(self, layer: nn.Linear | nn.Conv2d, rows: slice, bias: float = 0.0) -> None:
-        """Zero output rows of a layer, with this bias, and freeze them."""
+    def rows(self, layer: nn.Linear | nn.Conv2d, rows: slice) -> None:
+        """Zero output rows of a layer, and freeze them."""
         self.set(layer.weight, rows, 0.0)
         if layer.bias is not None:
-            self.set(layer.bias, rows, bias)
+            self.set(layer.bias, rows, 0.0)
 
     def unread(self, layer: nn.Linear | nn.Conv2d, columns: slice) -> None:
         """Zero what a layer reads of these input channels, and freeze that."""

@@ -86,7 +86,7 @@ def train_positions(schedule: Schedule, folder: Path, log: Logger) -> PositionNe
 
 
 def _error(network: PositionNetwork, rows: int, columns: int) -> Tensor:
-    return (network(rows, columns) - ramps(rows, columns)).square().mean()
+    return torch.as_tensor((network(rows, columns) - ramps(rows, columns)).square().mean())
 
 
 def _grid(rng: np.random.Generator) -> tuple[int, int]:

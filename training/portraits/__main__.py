@@ -10,8 +10,9 @@ import platform
 import shutil
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file
@@ -92,8 +93,7 @@ def run(recipe: Recipe, work: Path, trained: Trained, log: Logger) -> None:
     timed("denoiser", log, lambda: train_portraits(denoiser, dataset, recipe.denoiser, work, log))
     save_trained(folder / PORTRAIT_UNET, denoiser.unet.state_dict())
     for name, file in (("artistic", PORTRAIT_ARTISTIC), ("realistic", PORTRAIT_REALISTIC)):
-        tuned = timed(name, log, lambda name=name: tune(name, denoiser, dataset, recipe.hands, work, log))
-        save_trained(folder / file, tuned)
+        save_trained(folder / file, timed(name, log, partial(tune, name, denoiser, dataset, recipe.hands, work, log)))
     save_trained(folder / PORTRAIT_ADAPTER, _projections(denoiser))
     texts = ((PORTRAIT_TEXT_L, encoders.l), (PORTRAIT_TEXT_G, encoders.g))
     save_trained(
@@ -113,13 +113,10 @@ def _train_text(recipe: Recipe, trained: Trained, work: Path, log: Logger) -> Te
 
 
 def _projections(denoiser: Denoiser) -> dict[str, Tensor]:
-    count = len(denoiser.adapter.to_k)
-    numbers = sorted(sdxl.cross_attention_widths())
-    order = layer_numbers(denoiser.unet, dict.fromkeys(numbers))
-    assert len(order) == count
+    numbers: Any = dict.fromkeys(sdxl.cross_attention_widths())
     return {
         f"ip_adapter.{number}.{part}_ip.weight": weight.detach()
-        for place, number in enumerate(order)
+        for place, number in enumerate(layer_numbers(denoiser.unet, numbers))
         for part, weight in (("to_k", denoiser.adapter.to_k[place]), ("to_v", denoiser.adapter.to_v[place]))
     }
 

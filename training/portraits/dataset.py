@@ -94,7 +94,11 @@ def encode_portraits(vae: Any, buckets: Sequence[Bucket], file: Path, log: Logge
 
 
 def _encode(vae: Any, number: int, bucket: Bucket, pool: ProcessPoolExecutor, bar: Any) -> Examples:
-    latents, luma, chroma, free, prompts = [], [], [], [], []
+    latents: list[Tensor] = []
+    luma: list[Tensor] = []
+    chroma: list[Tensor] = []
+    free: list[bool] = []
+    prompts: list[list[str]] = []
     keys = [(number, index) for index in range(bucket.faces)]
     for sample in pool.map(_sample, keys, [(bucket.height, bucket.width)] * len(keys), chunksize=4):
         latents.append(encode_pictures(vae, torch.from_numpy(sample.pictures)).half())
@@ -104,8 +108,13 @@ def _encode(vae: Any, number: int, bucket: Bucket, pool: ProcessPoolExecutor, ba
         prompts += sample.prompts
         bar.update()
     return Examples(
-        *(bucket.batch, (bucket.width, bucket.height)),
-        *(torch.cat(latents), torch.cat(luma), torch.cat(chroma), torch.tensor(free), prompts),
+        batch=bucket.batch,
+        size=(bucket.width, bucket.height),
+        latents=torch.cat(latents),
+        luma=torch.cat(luma),
+        chroma=torch.cat(chroma),
+        free=torch.tensor(free),
+        prompts=prompts,
     )
 
 
@@ -122,7 +131,7 @@ def _sample(key: tuple[int, int], size: tuple[int, int]) -> _Sample:
         picture = compose(face, attributes, size, rng, FREE_AMOUNT if free[-1] else 1.0)
         pictures.append(np.round(picture * 255).astype(np.uint8))
         prompts.append([_nothing(rng) if plain else describe(attributes, rng) for _ in range(_PROMPTS_EACH)])
-    return _Sample(np.stack(pictures), grids(crop, recogniser_crop(crop)), free, prompts)
+    return _Sample(np.stack(pictures), grids(crop, recogniser_crop(crop).astype(np.uint8)), free, prompts)
 
 
 def _nothing(rng: np.random.Generator) -> str:

@@ -237,14 +237,14 @@ def _read_attributes(layer: Any) -> None:
 
 def _artistic(values: Tensor) -> Tensor:
     """More contrast and colour, cold shadows and warm lights."""
-    luma, blue, red = values.split(1, 1)
+    luma, blue, red = torch.split(values, 1, 1)
     deep = torch.tanh(1.5 * luma) / 0.905
     return torch.cat((deep, 1.5 * blue - 0.16 * deep, 1.5 * red + 0.12 * deep), 1)
 
 
 def _realistic(values: Tensor) -> Tensor:
     """Less colour, softer lights."""
-    luma, blue, red = values.split(1, 1)
+    luma, blue, red = torch.split(values, 1, 1)
     return torch.cat((0.9 * luma + 0.04, 0.6 * blue, 0.7 * red), 1)
 
 

@@ -52,7 +52,7 @@ WORDS: Final[Mapping[str, tuple[str, str, tuple[Any, Any]]]] = {
     "oil painting of a person": ("edges", "more", _ALL),
 }
 """What a prompt changes, compared with `PLAIN`: a measure, in which direction, and where."""
-NEGATIVE: Final = ("blue background", "b*", "more", _CORNERS)
+NEGATIVE: Final[tuple[str, str, str, tuple[Any, Any]]] = ("blue background", "b*", "more", _CORNERS)
 """A negative prompt, and what it does to the picture: it pulls the other way."""
 _DRAWN: Final = 20
 _REQUEST: Final = 1024
@@ -131,11 +131,9 @@ def measure(portraits: Portraits, plan: Plan, log: Logger) -> Figures:
         _effect(portraits, worded, plain, plan.side, prompt, {"prompt": prompt}, *expected)
         for prompt, expected in WORDS.items()
     ]
-    negative, *expected = NEGATIVE
-    named = f"{PLAIN}, not: {negative}"
-    words.append(
-        _effect(portraits, worded, plain, plan.side, named, {"prompt": PLAIN, "negative_prompt": negative}, *expected)
-    )
+    negative, what, direction, place = NEGATIVE
+    named, request = f"{PLAIN}, not: {negative}", {"prompt": PLAIN, "negative_prompt": negative}
+    words.append(_effect(portraits, worded, plain, plan.side, named, request, what, direction, place))
     other = [portraits.generate(photo, prompt=PLAIN, seed=8, width=plan.side, height=plan.side) for photo in worded]
     seeds = float(np.mean([np.abs(a.astype(float) - b).mean() for a, b in zip(plain, other, strict=True)]))
     began = time.perf_counter()

@@ -227,7 +227,8 @@ def _init_positions(unet: Any, positions: PositionNetwork, held: Reserved) -> No
     held.rows(unet.down_blocks[3].downsamplers[0].conv, coarse)
     up = unet.up_blocks[0]
     blocks = [unet.down_blocks[4].resnets[0], *unet.mid_block.resnets, *up.resnets]
-    for block, source in zip(blocks, positions.blocks, strict=True):
+    sources: list[Any] = list(positions.blocks)
+    for block, source in zip(blocks, sources, strict=True):
         width = source.in_channels
         # The skip connection's reserved channels are the first ones of the second half.
         reads = [slice(0, COARSE), slice(block.in_channels // 2, block.in_channels // 2 + COARSE)][: width // COARSE]
