@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,8 +28,12 @@ def freeze(parameter: Tensor, *parts: Any) -> None:
     parameter.register_hook(mask)  # type: ignore[no-untyped-call]
 
 
-def clip_row_norms(network: nn.Module, excluded: nn.Module | None = None) -> None:
+def clip_row_norms(
+    network: nn.Module, excluded: nn.Module | None = None, frozen: Mapping[Tensor, Tensor] = MappingProxyType({})
+) -> None:
     """Clip the norm of every output row to 1 in all trainable layers except `excluded`, in place.
+
+    `frozen` marks parts of weights; rows that are frozen as a whole keep their norms.
 
     The norms that follow hide growing weights between a U-Net's levels, until the residual stream dwarfs what residual
     blocks and attention add to it.
@@ -36,7 +42,10 @@ def clip_row_norms(network: nn.Module, excluded: nn.Module | None = None) -> Non
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad and layer is not excluded:
                 rows = layer.weight.flatten(1)
-                rows.mul_(rows.norm(dim=1, keepdim=True).clamp(min=1).reciprocal())
+                scale = rows.norm(dim=1, keepdim=True).clamp(min=1).reciprocal()
+                if (part := frozen.get(layer.weight)) is not None:
+                    scale[part.flatten(1).all(1)] = 1
+                rows.mul_(scale)
 
 
 class Reserved:
@@ -80,12 +89,5 @@ class Reserved:
             freeze(parameter, part)
 
     def clip_row_norms(self, network: nn.Module, excluded: nn.Module) -> None:
-        """As the function of that name, and rows that are frozen keep their norms."""
-        with torch.no_grad():
-            for layer in network.modules():
-                if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad and layer is not excluded:
-                    rows = layer.weight.flatten(1)
-                    scale = rows.norm(dim=1, keepdim=True).clamp(min=1).reciprocal()
-                    if (part := self._parts.get(layer.weight)) is not None:
-                        scale[part.flatten(1).all(1)] = 1
-                    layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.ndim - 1)))
+        """As the function of that name; rows that are frozen keep their norms."""
+        clip_row_norms(network, excluded, self._parts)

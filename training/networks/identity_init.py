@@ -29,17 +29,18 @@ _LATENTS: Final = 4
 _COPIES: Final = 2 * _LATENTS + 2
 """Channels of the identity path: the latents, their negatives and two anchors."""
 _ANCHORS: Final = slice(_COPIES - 2, _COPIES)
-_RIDGE: Final = 1e-8
+_RIDGE: Final = 1e-5
+"""Of 1000 timesteps; of fewer by as much less."""
 
 
 @dataclass(frozen=True)
 class Gains:
-    """Gains of the last block's norm groups, [groups, n], at n `timesteps`, the ones that count.
+    """Squared gains of the last block's norm groups, [groups, n], at n `timesteps`, the ones that count.
 
-    They depend on these `channels` of the time embedding: nothing else may be added to them.
+    The gains depend on these `channels` of the time embedding: nothing else may be added to them.
     """
 
-    values: Tensor
+    squares: Tensor
     timesteps: Tensor
     channels: slice
 
@@ -51,7 +52,7 @@ def init_identity(unet: Any, alphas: Tensor, gains: Gains | None = None) -> None
     """
     last = unet.up_blocks[-1].resnets[-1]
     if gains is None:
-        gains = Gains(alphas.sqrt().expand(last.norm2.num_groups, -1), torch.arange(len(alphas)), slice(None))
+        gains = Gains(alphas.expand(last.norm2.num_groups, -1), torch.arange(len(alphas)), slice(None))
     with torch.no_grad():
         _init_conv_in(unet.conv_in, unet.conv_norm_out)
         _ignore_anchors(unet)
@@ -118,19 +119,19 @@ def _init_norm(resnet: Any, features: Tensor, gains: Gains) -> None:
     resnet.conv2.weight.zero_()
     resnet.conv2.bias.zero_()
     groups = _groups(norm)
-    for group, gain in zip(groups, gains.values, strict=True):
-        row = _fit(features, _levels(gain, groups[0].stop))
+    for group, squares in zip(groups, gains.squares, strict=True):
+        row = _fit(features, _levels(squares, groups[0].stop))
         resnet.conv1.weight[group.stop - 2 : group.stop] = 0
         for channel, sign in ((group.stop - 2, 1), (group.stop - 1, -1)):
             proj.weight[channel, gains.channels], proj.bias[channel] = sign * row[:-1], sign * row[-1]
 
 
-def _levels(gain: Tensor, size: int) -> Tensor:
-    """Anchor values for groups of `size` channels whose norm is to divide by ANCHOR_DIVISOR / gain.
+def _levels(squares: Tensor, size: int) -> Tensor:
+    """Anchor values for groups of `size` channels whose norm is to divide by ANCHOR_DIVISOR / sqrt(squares).
 
     The other channels are of unit variance.
     """
-    return ((size * ANCHOR_DIVISOR**2 / gain**2 - (size - 2)) / 2).sqrt()
+    return ((size * ANCHOR_DIVISOR**2 / squares - (size - 2)) / 2).sqrt()
 
 
 def _features(unet: Any, timesteps: Tensor) -> Tensor:
@@ -141,7 +142,7 @@ def _features(unet: Any, timesteps: Tensor) -> Tensor:
 def _fit(features: Tensor, wanted: Tensor) -> Tensor:
     """Weights and, last, the bias that map `features` [n, width] to `wanted` [n] with the least relative error."""
     columns = torch.cat((features, torch.ones(len(features), 1)), dim=1).double() / wanted.double()[:, None]
-    gram = columns.T @ columns + _RIDGE * len(columns) * torch.eye(columns.shape[1], dtype=torch.float64)
+    gram = columns.T @ columns + _RIDGE * (len(columns) / 1000) * torch.eye(columns.shape[1], dtype=torch.float64)
     return torch.as_tensor(torch.linalg.solve(gram, columns.sum(dim=0)).float())
 
 

@@ -29,7 +29,7 @@ from training.portraits.dataset import Examples
 from training.portraits.painter import Adapter, amplitude, gains, init_painter, init_readout, separate_noise
 from training.portraits.prompts import VECTOR
 from training.portraits.text import TextEncoders
-from training.stages.loop import Logger, Schedule, train
+from training.stages.loop import Logger, LossFunction, Schedule, train
 
 Grade = Callable[[Tensor], Tensor]
 """Changes the values of brightness, B - Y and R - Y, [n, 3, h, w], about in -1..1."""
@@ -47,7 +47,7 @@ _FACELESS: Final = 0.1
 
 @dataclass(frozen=True)
 class Batch:
-    """The batch of one step; all [n, …] but `style`."""
+    """The batch of one step; all [n, …] but `size`, (width, height) in px, and `free`."""
 
     latents: Tensor
     luma: Tensor
@@ -112,7 +112,9 @@ class Denoiser:
         # that they are fitted to, and trained with, what the files will hold.
         unet.half().float()
         timesteps = sampled_timesteps()
-        init_identity(unet, self._alphas, Gains(gains(self._alphas[timesteps]), timesteps, slice(0, width // 2)))
+        init_identity(
+            unet, self._alphas, Gains(gains(self._alphas[timesteps]).square(), timesteps, slice(0, width // 2))
+        )
         unet.up_blocks[-1].resnets[-1].time_emb_proj.half().float()
         self.held: Reserved = init_painter(unet, self.adapter, positions)
         separate_noise(unet, self.held)
@@ -141,14 +143,14 @@ class Denoiser:
         strength = amplitude("stylized" if batch.free else "high-fidelity")
         grids = batch.luma * strength, batch.chroma * strength
         gain = gains(self._alphas[batch.timesteps])[0, :, None, None, None]
-        mean = -predict_clean(self.unet, self._shifts(batch), *grids, batch.size) / gain
+        _, pooled = self._read(batch)
+        mean = -predict_clean(self.unet, self._shifts(batch, pooled), *grids, batch.size) / gain
         error = mean - batch.latents
         return error.square().mean() + _COARSE_LOSS_WEIGHT * F.avg_pool2d(error, 4).square().mean()
 
     def predict(self, noisy: Tensor, batch: Batch) -> Tensor:
         """The noise, [n, 4, h, w], by the product's own evaluation."""
-        with torch.no_grad():
-            states, pooled = self.encoders(batch.prompts)
+        states, pooled = self._read(batch)
         found = tokens(batch.luma, batch.chroma)
         identity = Identity(cond=found, uncond=found[:0])
         heads = [layer.heads for layer in cross_attentions(self.unet)]
@@ -156,10 +158,13 @@ class Denoiser:
         contexts = identity_contexts(text_contexts(self.unet, states), [identity], self._projections, heads, method)
         return evaluate(self.unet, noisy, self._shifts(batch, pooled), contexts, attend_with_identity)
 
-    def _shifts(self, batch: Batch, pooled: Tensor | None = None) -> Tensor:
-        if pooled is None:
-            with torch.no_grad():
-                _, pooled = self.encoders(batch.prompts)
+    @torch.no_grad()
+    def _read(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """States and pooled embeddings of the prompts."""
+        states, pooled = self.encoders(batch.prompts)
+        return states, pooled
+
+    def _shifts(self, batch: Batch, pooled: Tensor) -> Tensor:
         added = added_embedding(self.unet, pooled, time_ids(batch.size, len(pooled), pooled.device))
         rows = torch.arange(len(pooled))
         return time_shifts(self.unet, batch.timesteps, added)[rows, rows]
@@ -171,35 +176,24 @@ class Denoiser:
 
 def pretrain(denoiser: Denoiser, dataset: Sequence[Examples], schedule: Schedule, folder: Path, log: Logger) -> None:
     """Train the clean channels alone to give the mean of all pictures of one face and prompt."""
-    unet, batches = denoiser.unet, Batches(dataset)
-    clip = partial(denoiser.held.clip_row_norms, unet, excluded=unet.up_blocks[-1].resnets[-1].conv2)
-    groups = [{"params": [weight for weight in unet.parameters() if weight.requires_grad], "weight_decay": 0.0}]
+    batches = Batches(dataset)
 
     def loss_of(step: int) -> Tensor:
         return denoiser.clean_loss(batches.sample(2 * 10**6 + step))
 
-    train("mean pictures", unet, groups, loss_of, schedule, folder / "mean", log, clip)
+    _train("mean pictures", denoiser, denoiser.unet, loss_of, schedule, folder / "mean", log)
 
 
 def train_portraits(
     denoiser: Denoiser, dataset: Sequence[Examples], schedule: Schedule, folder: Path, log: Logger
 ) -> None:
     """Train the UNet in place."""
-    unet = denoiser.unet
-    weights = [weight for weight in unet.parameters() if weight.requires_grad]
     batches = Batches(dataset)
-    clip = partial(denoiser.held.clip_row_norms, unet, excluded=unet.up_blocks[-1].resnets[-1].conv2)
-    groups = [{"params": weights, "weight_decay": 0.0}]
-    train(
-        "portraits",
-        unet,
-        groups,
-        lambda step: denoiser.loss(batches.sample(step)),
-        schedule,
-        folder / "portraits",
-        log,
-        clip,
-    )
+
+    def loss_of(step: int) -> Tensor:
+        return denoiser.loss(batches.sample(step))
+
+    _train("portraits", denoiser, denoiser.unet, loss_of, schedule, folder / "portraits", log)
 
 
 def tune(
@@ -212,13 +206,11 @@ def tune(
     unet.requires_grad_(False)
     for weight in weights:
         weight.requires_grad_(True)
-    clip = partial(denoiser.held.clip_row_norms, last, excluded=last.resnets[-1].conv2)
-    groups = [{"params": weights, "weight_decay": 0.0}]
 
     def loss_of(step: int) -> Tensor:
         return denoiser.loss(batches.sample(10**6 + step), GRADES[name])
 
-    train(name, last, groups, loss_of, schedule, folder / name, log, clip)
+    _train(name, denoiser, last, loss_of, schedule, folder / name, log)
     tuned = {
         key: value.clone()
         for key, value in unet.state_dict().items()
@@ -226,6 +218,15 @@ def tune(
     }
     unet.load_state_dict(before)
     return tuned
+
+
+def _train(
+    name: str, denoiser: Denoiser, part: Any, loss_of: LossFunction, schedule: Schedule, checkpoint: Path, log: Logger
+) -> None:
+    """Train what is trainable of the UNet or a part of it; the last block's prediction alone is not clipped."""
+    clip = partial(denoiser.held.clip_row_norms, part, excluded=denoiser.unet.up_blocks[-1].resnets[-1].conv2)
+    groups = [{"params": [weight for weight in part.parameters() if weight.requires_grad], "weight_decay": 0.0}]
+    train(name, part, groups, loss_of, schedule, checkpoint, log, clip)
 
 
 def _read_attributes(layer: Any) -> None:
