@@ -7,7 +7,6 @@ is no larger than the first.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +19,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.errors import NonFiniteResult
 from models.ic_light import vae
 from models.ic_light.conditioning import resize_and_center_crop
 from models.ic_light.networks import Networks, load_networks
 from models.ic_light.params import Params
 from models.ic_light.pipeline import IcLight
-from models.pipeline import Outcome
 from models.weights.installed import WeightSet
 from training.data.photos import HELD_OUT, Picture, load_photo
 from training.evaluation.goals import Figures, Light, Noise, RoundTrip, WordShift, check_goals, table, write_figures
@@ -41,6 +38,7 @@ from training.evaluation.metrics import (
     mean_chroma,
     psnr,
 )
+from training.evaluation.requests import encode_png, first_picture, ignore_step, print_progress
 from training.stages.loop import Logger
 
 PLAIN_WORDS: Final = "soft light"
@@ -97,9 +95,9 @@ class Model:
 
     def relight(self, photo: Picture, requests: Sequence[Mapping[str, Any]]) -> list[Picture]:
         """Generate one picture for each request; all have the same batch key."""
-        images = {"subject_image": _png(photo)}
+        images = {"subject_image": encode_png(photo)}
         batch = [self._pipeline.prepare(Params(subject_image="photo", **request), images) for request in requests]
-        return [_first(outcome) for outcome in self._pipeline.run(batch, _ignore_step)]
+        return [first_picture(outcome) for outcome in self._pipeline.run(batch, ignore_step)]
 
     @torch.inference_mode()
     def mask(self, photo: Picture, width: int, height: int) -> Mask:
@@ -200,26 +198,8 @@ def _seconds(model: Model, plan: Plan) -> float:
     return time.monotonic() - began
 
 
-def _first(outcome: Outcome) -> Picture:
-    """The first picture of a request; raises `NonFiniteResult` if it has none."""
-    if isinstance(outcome, NonFiniteResult):
-        raise outcome
-    picture: Picture = outcome[0]
-    return picture
-
-
-def _ignore_step(_step: int, _total: int) -> None:
-    """Progress is not used."""
-
-
 def _reduced(picture: Picture) -> Picture:
     return np.asarray(Image.fromarray(picture).resize(_NOISE_SIZE, Image.Resampling.LANCZOS))
-
-
-def _png(photo: Picture) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(photo).save(out, "PNG", compress_level=1)
-    return out.getvalue()
 
 
 def _tensor(photo: Picture) -> Tensor:
@@ -236,17 +216,12 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="smoke test: small pictures in few steps")
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args(words)
-    figures = measure(arguments.weights, QUICK if arguments.quick else FULL, lambda line: _print_progress(f"{line}\n"))
+    figures = measure(arguments.weights, QUICK if arguments.quick else FULL, print_progress)
     if arguments.json:
         write_figures(arguments.json, figures)
     sys.stdout.write(table(figures))
     if not (figures.shortened or all(line.passed for line in check_goals(figures))):
         sys.exit(1)
-
-
-def _print_progress(line: str) -> None:
-    sys.stderr.write(line)
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ product's detector finds in it, aligned as every request's is; a portrait in whi
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from skimage.color import rgb2lab
 from skimage.data import astronaut
 
@@ -28,14 +26,14 @@ from models.pulid_lightning.identity.face import FaceFinder
 from models.pulid_lightning.params import Params
 from models.pulid_lightning.pipeline import load
 from models.weights.installed import WeightSet
+from training.data.photos import Picture
+from training.evaluation.requests import encode_png, first_picture, ignore_step, print_progress
 from training.portraits.drawn_faces import HELD_OUT_FROM, draw_face
 from training.portraits.faces import SMALL_HELD_OUT, small_face
 from training.portraits.figures import Figures, Identity, WordEffect, table, write_figures
 from training.portraits.judges import JUDGES, Verdict, identity_table
 from training.stages.loop import Logger
 
-Photo = NDArray[np.uint8]
-"""RGB [height, width, 3]."""
 PLAIN: Final = "photo of a person"
 _CORNERS: Final = (slice(0, 0.3), (slice(0, 0.18), slice(0.82, 1)))
 _CLOTHES: Final = (slice(0.9, 1), (slice(0.25, 0.75),))
@@ -81,15 +79,12 @@ class Portraits:
         self._pipeline = load(weights, torch.device("cpu"))
         self._finder = FaceFinder(weights.folder("face_analysis"))
 
-    def generate(self, photo: Photo, **params: Any) -> Photo:
+    def generate(self, photo: Picture, **params: Any) -> Picture:
         """One portrait."""
-        request = self._pipeline.prepare(Params(face_image="photo", **params), {"face_image": _png(photo)})
-        outcome = self._pipeline.run([request], _ignore_step)[0]
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return np.asarray(outcome[0])
+        request = self._pipeline.prepare(Params(face_image="photo", **params), {"face_image": encode_png(photo)})
+        return first_picture(self._pipeline.run([request], ignore_step)[0])
 
-    def face(self, picture: Photo) -> Photo | None:
+    def face(self, picture: Picture) -> Picture | None:
         """The aligned crop of the largest face, or None."""
         try:
             return self._finder.find(picture).crop
@@ -97,8 +92,8 @@ class Portraits:
             return None
 
 
-def held_out_faces(portraits: Portraits, plan: Plan) -> dict[str, Photo]:
-    """Photos with faces that were never trained on, and in which the detector finds them."""
+def held_out_faces(portraits: Portraits, plan: Plan) -> dict[str, Picture]:
+    """Pictures with faces that were never trained on, and in which the detector finds them."""
     found = {"astronaut": np.ascontiguousarray(astronaut()[:300, 60:360])}
     rng = np.random.default_rng(41)
     drawn = (_photo(draw_face(HELD_OUT_FROM + number)) for number in range(10 * plan.drawn))
@@ -142,7 +137,7 @@ def measure(portraits: Portraits, plan: Plan, log: Logger) -> Figures:
 
 
 def _verdicts(
-    portraits: Portraits, photos: Sequence[Photo], inputs: Sequence[NDArray[np.float64]], style: str, side: int
+    portraits: Portraits, photos: Sequence[Picture], inputs: Sequence[NDArray[np.float64]], style: str, side: int
 ) -> tuple[list[Verdict], list[bool]]:
     outputs, found = [], []
     for number, photo in enumerate(photos):
@@ -155,8 +150,8 @@ def _verdicts(
 
 def _effect(
     portraits: Portraits,
-    photos: Sequence[Photo],
-    plain: Sequence[Photo],
+    photos: Sequence[Picture],
+    plain: Sequence[Picture],
     side: int,
     named: str,
     request: Mapping[str, Any],
@@ -174,7 +169,7 @@ def _effect(
     )
 
 
-def _value(picture: Photo, what: str, place: tuple[Any, Any]) -> float:
+def _value(picture: Picture, what: str, place: tuple[Any, Any]) -> float:
     """A measure's mean in a part of the picture, in units of CIELAB."""
     rows, columns = place
     lab = rgb2lab(picture)
@@ -191,23 +186,13 @@ def _part(share: slice, size: int) -> slice:
     return slice(round(share.start * size), round(share.stop * size))
 
 
-def _unit(face: Photo | None) -> NDArray[np.float64]:
+def _unit(face: Picture | None) -> NDArray[np.float64]:
     assert face is not None
     return face / 255.0
 
 
-def _photo(face: NDArray[np.float32]) -> Photo:
+def _photo(face: NDArray[np.float32]) -> Picture:
     return np.round(face * 255).astype(np.uint8)
-
-
-def _png(photo: Photo) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(photo).save(file, "PNG")
-    return file.getvalue()
-
-
-def _ignore_step(step: int, total: int) -> None:
-    pass
 
 
 def main() -> None:
@@ -218,15 +203,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args()
     portraits = Portraits(WeightSet.open(given.weights, "pulid-lightning"))
-    figures = measure(portraits, QUICK if given.quick else FULL, lambda line: _progress(f"{line}\n"))
+    figures = measure(portraits, QUICK if given.quick else FULL, print_progress)
     if given.json:
         write_figures(given.json, figures)
     sys.stdout.write(table(figures))
-
-
-def _progress(line: str) -> None:
-    sys.stderr.write(line)
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":
